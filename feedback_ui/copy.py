@@ -1,0 +1,240 @@
+"""Every sentence that a person reads on the screens: labels, hints, empty states, notices.
+
+Words follow the glossary: release, deployment, comparison, vote, pair, demonstration, run, suite, gate.
+"""
+
+from __future__ import annotations
+
+TITLE = "Trimtab"
+
+# ---- everywhere
+FAILED = "That did not work"
+UNREACHABLE = "The platform does not answer. Is it still running? Your input is kept; try again."
+SIGN_IN = "You are signed out. Sign in again and repeat this."
+NOT_ALLOWED = "Your role does not allow this."
+NAV = (("chat", "Chat", "./"), ("rank", "Rank", "./rank"), ("ops", "Ops", "./ops"))
+THEME_LABEL = "Switch between light and dark"
+SINGLE_USER = "single-user"
+READY = "Ready"
+LOADING = "Loading"
+OFFLINE = "Offline"
+
+# ---- chat
+CHAT_MODEL = "Model"
+CHAT_INPUT = "Message"
+CHAT_PLACEHOLDER = "Write a message"
+CHAT_SEND = "Send"
+CHAT_STOP = "Stop"
+CHAT_COMPARE = "Compare two answers"
+CHAT_NEW = "New conversation"
+CHAT_HISTORY = "Conversations"
+CHAT_HISTORY_EMPTY = "Nothing here yet. Your conversations appear here after their first answer."
+CHAT_EMPTY = """### What would you like to talk about?
+
+Every answer says which release gave it. The thumbs below an answer become training data;
+**Compare two answers** asks for two and lets you choose."""
+CHAT_EXAMPLES = (
+    "Explain in two sentences how tides work.",
+    "Write a polite reply that declines a meeting on Friday.",
+    "Give me three ideas for a rainy afternoon.",
+)
+CHAT_OPTIONS = "Sampling"
+CHAT_TEMPERATURE = "Temperature"
+CHAT_MAX_TOKENS = "Longest answer, in tokens"
+CHAT_DEFAULT = "the release's own"
+CHAT_STOPPED = "Stopped."
+CHAT_NOTHING_TO_SEND = "Write a message first."
+CHAT_WAITING = "Thinking"
+CHAT_SAMPLING_TWO = "Writing two answers. Both are finished before either is shown"
+CHAT_PAIR_TITLE = "Which answer is better?"
+CHAT_PAIR_HINT = "Two answers, in random order. The one you choose stays in the conversation."
+CHAT_BOTH_BAD = "Recorded that neither was good. Ask again, or put it differently."
+CHAT_LIKED = "Thanks: recorded as a good answer."
+CHAT_DISLIKED = "Thanks: recorded as a poor answer."
+CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
+CHAT_EMPTY_ANSWER = "*The release answered with nothing.*"
+
+ENGINE_LOADING = "The model is loading"
+ENGINE_LOADING_BODY = "You can write already: your message is sent as soon as the engine serves."
+ENGINE_WAITING = "The model is still loading. Your message is sent as soon as it serves"
+ENGINE_FAILED = "An engine failed"
+NO_MODELS = "The platform serves no model yet."
+
+# ---- rank
+RANK_PROMPT = "Prompt"
+RANK_PROMPT_PLACEHOLDER = "Write what someone might ask, or draw a prompt."
+RANK_SYSTEM = "Earlier in this conversation"
+RANK_DRAW = "Draw a prompt"
+RANK_COMPARE = "Sample two responses"
+RANK_NEXT = "Next comparison  (N)"
+RANK_SKIP = "Skip this one  (N)"
+RANK_EMPTY_TITLE = "No comparison on the table"
+RANK_EMPTY = "Write or draw a prompt and sample two responses, or take the next comparison from the queue."
+RANK_SAMPLING = "Sampling two responses"
+RANK_SAMPLING_HINT = "Both are written before either is shown, so that speed gives nothing away."
+RANK_VOTE = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
+RANK_KEYS = {"a": "A", "b": "B", "tie": "T", "both_bad": "X"}
+RANK_BETTER = "Say why, or write a better response"
+RANK_BETTER_LABEL = "Your response"
+RANK_BETTER_INFO = "Optional. It beats both responses and becomes a demonstration."
+RANK_FILL_A = "Start from A"
+RANK_FILL_B = "Start from B"
+RANK_TAGS = "Why?"
+RANK_TAGS_INFO = "Optional. Pick any, or write your own."
+RANK_TAG_CHOICES = (
+    "accurate",
+    "clear",
+    "concise",
+    "follows instructions",
+    "friendly",
+    "well formatted",
+    "unsafe",
+)
+RANK_QUEUE_EMPTY = "The queue is empty. Write or draw a prompt instead."
+RANK_NO_PROMPTS = "There are no prompts to draw from yet. Chat first, or import pairs in Ops."
+RANK_NO_PROMPT = "Write or draw a prompt first."
+RANK_VOTED = "Your vote counts. It was:"
+
+# ---- ops
+OPS_DENIED_TITLE = "Ops is for operators"
+OPS_DENIED = "Your account has the roles {roles}. Ask someone with the role ops."
+RANK_DENIED_TITLE = "Ranking needs the role rater"
+TABS = ("Overview", "Training", "Releases", "Data", "Access", "Audit")
+ENGINES = "Engines"
+ENGINES_EMPTY = "No engine is configured. Add a base model to the settings, then restart the platform."
+LOG_TAIL = "Log"
+DEPLOYMENTS = "Deployments"
+DEPLOYMENTS_EMPTY = "No deployment yet. One appears as soon as a base model is configured."
+ROLLOUT = "Rollout"
+ROLLOUT_HINT = (
+    "Canary gives a release a share of the traffic; promote makes it stable; roll back undoes either."
+)
+ROLLOUT_DEPLOYMENT = "Deployment"
+ROLLOUT_RELEASE = "Release"
+ROLLOUT_WEIGHT = "Canary share"
+CANARY = "Start canary"
+PROMOTE = "Promote"
+ROLLBACK = "Roll back"
+SCHEDULE = "Schedule"
+SCHEDULE_OFF = (
+    "Off. Runs start only by hand. The settings can start them by cron or by the number of new pairs."
+)
+
+TRAIN = "Retrain"
+TRAIN_HINT = (
+    "Trains a LoRA adapter on the pairs or demonstrations, measures it, and rolls it out as far as you say."
+)
+TRAIN_METHOD = "Method"
+TRAIN_METHODS = (("DPO, from preference pairs", "dpo"), ("SFT, from demonstrations", "sft"))
+TRAIN_PRECISION = "Base weights while training"
+TRAIN_PRECISIONS = (("LoRA, full precision", False), ("QLoRA, 4-bit NF4", True))
+TRAIN_STEPS = "Steps"
+TRAIN_DEFAULT = "the recipe's"
+TRAIN_RATE = "Learning rate"
+TRAIN_BETA = "Beta (DPO)"
+TRAIN_RANK = "LoRA rank (r)"
+TRAIN_ROLLOUT = "Then"
+TRAIN_ROLLOUTS = (
+    ("Publish only, no traffic", "none"),
+    ("Start a canary", "canary"),
+    ("Make it stable", "promote"),
+)
+TRAIN_GATE = "Gate"
+TRAIN_GATES = (("Must pass", "enforce"), ("Report only", "report"))
+TRAIN_BEGIN = "Begin from"
+TRAIN_BEGINS = (("The stable release's adapter", "stable"), ("A new adapter", "new"))
+TRAIN_START = "Start training"
+TRAIN_CANCEL = "Cancel run"
+TRAIN_RESUME = "Resume run"
+TRAIN_ADVANCED = "More parameters"
+TRAIN_EXTRA = "Other parameters"
+TRAIN_EXTRA_INFO = (
+    "One name = value a line, by TRL's and PEFT's own names, such as gradient_accumulation_steps = 4"
+)
+TRAIN_QUEUED = "Run {id} is queued."
+RUNS = "Runs"
+RUNS_EMPTY_TITLE = "No run yet"
+RUNS_EMPTY = "Collect some votes in Rank, then start the first run with the form."
+LOSS_PLOT = "Loss"
+MARGIN_PLOT = "Reward margin"
+ACCURACY_PLOT = "Token accuracy"
+GATE_REPORT = "Gate"
+
+RELEASES = "Releases"
+RELEASES_EMPTY = "No release yet."
+LEADERBOARD = "Leaderboard"
+LEADERBOARD_EMPTY = "No votes between releases yet. Rank some comparisons and the ranking builds itself."
+LEADERBOARD_HINT = "From votes between releases; the bar is the 95% interval."
+NEW_RELEASE = "New release from a prompt"
+NEW_RELEASE_HINT = "A prompt change is a release like any other: measured, gated and rolled out the same way."
+NEW_RELEASE_PROMPT = "System prompt"
+NEW_RELEASE_FROM = "Adapter of"
+NEW_RELEASE_BASE = "None (base model)"
+NEW_RELEASE_CREATE = "Create release"
+NEW_RELEASE_MADE = "{name} is ready. It takes no traffic until you start a canary or promote it."
+EVALUATE = "Evaluate"
+EVALUATE_HINT = "Runs the suite through the served endpoint, with confidence intervals."
+EVALUATE_AGAINST = "Against"
+EVALUATE_ALONE = "Nothing, on its own"
+EVALUATE_START = "Start evaluation"
+EVALUATIONS_EMPTY = "No evaluation yet. Each run evaluates its release; or start one here."
+LINEAGE = "Lineage"
+LINEAGE_EMPTY = "Pick a release to see what trained it."
+NOBODY = "nobody"
+
+DATA_PAIRS = "Preference pairs"
+DATA_PAIRS_EMPTY = "No pairs yet. Votes in Rank make them; so does an import."
+DATA_CHOSEN_LONGER = "Chosen one was longer"
+DATA_DEMOS = "Demonstrations"
+DATA_DEMOS_EMPTY = "No demonstrations yet. Better responses written in Rank make them; so does an import."
+DATA_IMPORT = "Import"
+DATA_IMPORT_HINT = (
+    "JSON lines (or one JSON array): pairs as prompt or messages, chosen, rejected; demonstrations as prompt or "
+    "messages, completion. Rows that don't fit are refused one by one, with the reason."
+)
+DATA_IMPORT_KIND = "Rows are"
+DATA_KINDS = (("Preference pairs", "pairs"), ("Demonstrations", "demonstrations"))
+DATA_IMPORT_FILE = "File (.jsonl or .json)"
+DATA_IMPORT_START = "Import"
+DATA_IMPORT_NO_FILE = "Choose a file first."
+
+USERS = "Users"
+USERS_EMPTY = "No users. In single-user mode nobody signs in; the first user you add turns sign-in on."
+USER_NAME = "Name"
+USER_PASSWORD = "Password"
+USER_PASSWORD_INFO = "At least 8 characters"
+USER_ROLES = "Roles"
+USER_ADD = "Add user"
+USER_REMOVE = "Remove user"
+USER_PICK = "User"
+KEYS = "API keys"
+KEYS_EMPTY = "No keys yet. A key lets a program use /v1 and /api."
+KEY_NAME = "Name"
+KEY_CREATE = "Create key"
+KEY_REVOKE = "Revoke key"
+KEY_PICK = "Key"
+KEY_SECRET = "Copy the secret now: it is shown once and not stored."
+ROLES = (("chat: talk", "chat"), ("rater: compare and vote", "rater"), ("ops: everything", "ops"))
+
+SNAPSHOTS = "Snapshots"
+SNAPSHOTS_EMPTY = (
+    "No snapshot yet. Each run freezes one, with a report of what went in and what was left out."
+)
+RATERS = "Raters"
+RATERS_HINT = (
+    "Agreement is with the majority of the others on the same comparison; flags ask a person to look."
+)
+ERASE = "Forget a person"
+ERASE_HINT = (
+    "Deletes what they wrote and voted and everything derived from it, for good, and lists the releases that "
+    "learned from it. Works for any name in the store, also of people without an account."
+)
+ERASE_NAME = "Name"
+ERASE_AGAIN = "Type the name again"
+ERASE_DIFFERS = "the two names differ, so nothing was deleted"
+ERASE_DO = "Delete for good"
+ERASE_DONE = "Done. These rows are gone: {removed}."
+ERASE_NOTHING = "none"
+ERASE_LEARNED = "Releases that learned from it; retrain without them or roll them back:"
+ERASE_FLAGGED = "Releases that learned from something erased since"
+AUDIT_EMPTY = "Nothing recorded yet. Promotions, roll-backs, keys and imports appear here with who did them."

@@ -1,0 +1,1 @@
+"""The platform's JSON as HTML: pure functions, no requests, no Gradio."""

@@ -1,0 +1,217 @@
+"""The Data, Access and Audit tabs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from feedback_ui import copy
+from feedback_ui.actions.data import Holdings, Imported
+from feedback_ui.html import (
+    ago,
+    badge,
+    card,
+    duration,
+    empty,
+    esc,
+    facts,
+    first_line,
+    fold,
+    notice,
+    number,
+    percent,
+    table,
+)
+
+
+def pairs(held: Holdings) -> str:
+    """The newest preference pairs."""
+    if not held.pairs:
+        return card(copy.DATA_PAIRS, empty(copy.DATA_PAIRS_EMPTY))
+    cells = [
+        (
+            first_line(_asked(row), 70),
+            first_line(str(row.get("chosen", "")), 70),
+            first_line(str(row.get("rejected", "")), 70),
+            badge(row.get("source") or "–"),
+            ago(row.get("created_at")),
+        )
+        for row in held.pairs
+    ]
+    heads = ("Prompt", "Chosen", "Rejected", "Source", "Added")
+    return card(copy.DATA_PAIRS, _stats(held.pair_stats) + table(heads, cells, copy.DATA_PAIRS))
+
+
+def demonstrations(held: Holdings) -> str:
+    """The newest demonstrations."""
+    if not held.demonstrations:
+        return card(copy.DATA_DEMOS, empty(copy.DATA_DEMOS_EMPTY))
+    cells = [
+        (
+            first_line(_asked(row), 90),
+            first_line(str(row.get("completion", "")), 110),
+            badge(row.get("source") or "–"),
+            ago(row.get("created_at")),
+        )
+        for row in held.demonstrations
+    ]
+    heads = ("Prompt", "Completion", "Source", "Added")
+    return card(copy.DATA_DEMOS, _stats(held.demonstration_stats) + table(heads, cells, copy.DATA_DEMOS))
+
+
+def _asked(row: dict[str, Any]) -> str:
+    prompt = row.get("prompt") or ()
+    return str(prompt[-1].get("content", "")) if prompt else ""
+
+
+def _stats(stats: dict[str, Any]) -> str:
+    rows = [
+        (str(name).replace("_", " ").capitalize(), number(value, 0))
+        for name, value in stats.items()
+        if name != "chosen_longer" and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    if (longer := stats.get("chosen_longer")) is not None:
+        # Raters who prefer length teach length: worth seeing before training, not after.
+        tone = "warn" if abs(longer - 0.5) > 0.25 else "quiet"
+        rows.append((copy.DATA_CHOSEN_LONGER, badge(percent(longer), tone)))
+    for name, value in stats.items():
+        if isinstance(value, dict) and value and all(isinstance(v, int | float) for v in value.values()):
+            text = ", ".join(f"{esc(k)} {number(v)}" for k, v in value.items())
+            rows.append((str(name).replace("_", " ").capitalize(), text))
+    return facts(rows) if rows else ""
+
+
+def snapshots(held: Holdings) -> str:
+    """The frozen datasets, each unfolding into its data report."""
+    if not held.snapshots:
+        return card(copy.SNAPSHOTS, empty(copy.SNAPSHOTS_EMPTY))
+    return card(copy.SNAPSHOTS, "".join(_snapshot(row) for row in held.snapshots[:20]))
+
+
+def _snapshot(row: dict[str, Any]) -> str:
+    ident = row.get("id") or row.get("hash")
+    rows = f"{number(row.get('train_rows'))} train · {number(row.get('heldout_rows'))} held out"
+    head = (
+        f"<header><span><code>{esc(ident)}</code> <span class='tt-subdued'>· {esc(row.get('deployment'))} · "
+        f"{esc(str(row.get('method', '')).upper())} · {ago(row.get('created_at'))}</span></span>{badge(rows)}</header>"
+    )
+    report = row.get("report") or {}
+    return f'<article class="tt-evaluation">{head}{fold(f"snap-{ident}", "Data report", _report(report))}</article>'
+
+
+def _report(report: dict[str, Any]) -> str:
+    rows = _stats(report)
+    lengths = report.get("lengths")
+    if isinstance(lengths, dict) and lengths:
+        cells = [
+            (esc(part), *(number(value.get(name), 0) for name in ("mean", "median", "p95")))
+            for part, value in lengths.items()
+        ]
+        rows += table(("Characters", "Mean", "Median", "95%"), cells, "Lengths", numeric=(1, 2, 3))
+    return rows
+
+
+def raters(held: Holdings) -> str:
+    """How far each rater can be relied on; nothing where the platform does not measure it."""
+    if not held.raters:
+        return ""
+    cells = [
+        (
+            esc(row.get("name")),
+            number(row.get("votes")),
+            percent(row.get("agreement")),
+            f"{number(row.get('gold_right', 0))} of {number(row.get('gold_total', 0))}",
+            esc(duration(row.get("median_seconds"))),
+            percent(row.get("share_a")),
+            " ".join(badge(flag, "warn") for flag in row.get("flags") or ()) or "–",
+        )
+        for row in held.raters
+    ]
+    heads = ("Rater", "Votes", "Agreement", "Gold questions", "Median time", "Chose A", "Look at")
+    hint = f'<p class="tt-hint">{esc(copy.RATERS_HINT)}</p>'
+    return card(copy.RATERS, table(heads, cells, copy.RATERS, numeric=(1, 2, 3, 4, 5)) + hint)
+
+
+def imported(result: Imported) -> str:
+    """How far an import is, and every row that it refused."""
+    done = result.sent >= result.total
+    tone = "warn" if result.rejected else "good"
+    text = f"{number(result.accepted)} accepted, {number(result.duplicates)} duplicates, "
+    text += f"{number(len(result.rejected))} refused"
+    if not done:
+        return notice(
+            f"Importing: {number(result.sent)} of {number(result.total)} rows. {text}.", "accent tt-busy"
+        )
+    rows = [(number(row["row"]), esc(row["why"])) for row in result.rejected[:50]]
+    more = table(("Row", "Why it was refused"), rows, "Refused rows", numeric=(0,)) if rows else ""
+    return notice(f"{text}.", tone, more)
+
+
+def users(rows: list[dict[str, Any]]) -> str:
+    """Everybody who may sign in."""
+    if not rows:
+        return card(copy.USERS, empty(copy.USERS_EMPTY))
+    cells = [(esc(row["name"]), _roles(row), ago(row.get("created_at"))) for row in rows]
+    return card(copy.USERS, table(("Name", "Roles", "Added"), cells, copy.USERS))
+
+
+def keys(rows: list[dict[str, Any]]) -> str:
+    """Every key, without its secret."""
+    if not rows:
+        return card(copy.KEYS, empty(copy.KEYS_EMPTY))
+    cells = [
+        (
+            esc(row["name"]),
+            f"<code>{esc(row.get('prefix'))}…</code>",
+            _roles(row),
+            ago(row.get("created_at")),
+            badge("revoked", "bad") if row.get("revoked_at") else badge("in use", "good"),
+        )
+        for row in rows
+    ]
+    return card(copy.KEYS, table(("Name", "Begins with", "Roles", "Made", "State"), cells, copy.KEYS))
+
+
+def _roles(row: dict[str, Any]) -> str:
+    return " ".join(badge(role) for role in row.get("roles") or ())
+
+
+def secret(key: dict[str, Any]) -> str:
+    """A new key's secret, once."""
+    return notice(copy.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
+
+
+def erased(done: dict[str, Any]) -> str:
+    """What an erasure took away, and which releases had learned from it."""
+    removed = ", ".join(f"{count} {noun}" for noun, count in (done.get("removed") or {}).items() if count)
+    learned = " ".join(badge(row.get("ref"), "warn") for row in done.get("releases") or ())
+    more = f"<p>{esc(copy.ERASE_LEARNED)} {learned}</p>" if learned else ""
+    return notice(
+        copy.ERASE_DONE.format(removed=removed or copy.ERASE_NOTHING), "warn" if learned else "good", more
+    )
+
+
+def flagged(rows: list[dict[str, Any]]) -> str:
+    """Releases that learned from something erased since; nothing where there are none."""
+    if not rows:
+        return ""
+    return notice(copy.ERASE_FLAGGED, "warn", " ".join(badge(row.get("ref"), "warn") for row in rows))
+
+
+def audit(rows: list[dict[str, Any]]) -> str:
+    """Who did what, newest first."""
+    if not rows:
+        return card("Audit log", empty(copy.AUDIT_EMPTY))
+    cells = [
+        (
+            ago(row.get("created_at")),
+            esc(row.get("actor") or "platform"),
+            badge(row.get("action")),
+            esc(row.get("subject")),
+            f"<code>{first_line(json.dumps(row['detail'], default=str), 120)}</code>"
+            if row.get("detail")
+            else "",
+        )
+        for row in rows
+    ]
+    return card("Audit log", table(("When", "Who", "What", "Subject", "Detail"), cells, "Audit log"))

@@ -1,0 +1,120 @@
+"""Ops, Access: users and API keys."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import copy
+from feedback_ui.actions import ops
+from feedback_ui.actions import people as actions
+from feedback_ui.connection import Connection
+from feedback_ui.errors import toasts
+from feedback_ui.html import form_head
+from feedback_ui.render import people as render
+from feedback_ui.views.listing import static
+from feedback_ui.views.part import Part, Update
+
+
+def build_access(connection: Connection) -> Part:
+    """Lay out the tab; returns how to refresh it."""
+    with gr.Row(elem_classes="tt-columns"):
+        with gr.Column(min_width=320):
+            users = static(elem_id="ops-users")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(copy.USER_ADD))
+                name = gr.Textbox(label=copy.USER_NAME, elem_id="user-name")
+                password = gr.Textbox(
+                    label=copy.USER_PASSWORD,
+                    info=copy.USER_PASSWORD_INFO,
+                    type="password",
+                    elem_id="user-password",
+                )
+                roles = gr.CheckboxGroup(
+                    list(copy.ROLES), value=["chat", "rater"], label=copy.USER_ROLES, elem_id="user-roles"
+                )
+                add = gr.Button(copy.USER_ADD, elem_id="user-add")
+            with gr.Group(elem_classes="tt-form"):
+                leaving = gr.Dropdown([], allow_custom_value=True, label=copy.USER_PICK, elem_id="user-pick")
+                remove = gr.Button(copy.USER_REMOVE, variant="stop", elem_id="user-remove")
+        with gr.Column(min_width=320):
+            keys = static(elem_id="ops-keys")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(copy.KEY_CREATE))
+                label = gr.Textbox(label=copy.KEY_NAME, elem_id="key-name")
+                key_roles = gr.CheckboxGroup(
+                    list(copy.ROLES), value=["chat"], label=copy.USER_ROLES, elem_id="key-roles"
+                )
+                make = gr.Button(copy.KEY_CREATE, elem_id="key-create")
+                secret = static(elem_id="key-secret")
+            with gr.Group(elem_classes="tt-form"):
+                dying = gr.Dropdown([], allow_custom_value=True, label=copy.KEY_PICK, elem_id="key-pick")
+                revoke = gr.Button(copy.KEY_REVOKE, variant="stop", elem_id="key-revoke")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(copy.ERASE, copy.ERASE_HINT))
+                with gr.Row():
+                    gone = gr.Textbox(label=copy.ERASE_NAME, min_width=120, elem_id="erase-name")
+                    again = gr.Textbox(label=copy.ERASE_AGAIN, min_width=120, elem_id="erase-again")
+                erase = gr.Button(copy.ERASE_DO, variant="stop", elem_id="erase-do")
+                erased = static(elem_id="erase-result")
+                flagged = static(elem_id="erase-flagged")
+
+    async def refresh(request: gr.Request) -> Update:
+        """Show users and keys as they are now; a secret that was shown is gone."""
+        with toasts():
+            async with connection.client(request) as client:
+                if not await ops.may_operate(client):
+                    return {}
+                now = await actions.access(client)
+        return {
+            users: render.users(now.users),
+            keys: render.keys(now.keys),
+            leaving: gr.Dropdown([row["name"] for row in now.users], value=None),
+            dying: gr.Dropdown(now.live_keys(), value=None),
+            secret: "",
+            flagged: render.flagged(now.flagged),
+        }
+
+    async def on_add(who: str, word: str, may: list[str], request: gr.Request) -> Update:
+        """Add a user."""
+        with toasts():
+            async with connection.client(request) as client:
+                await actions.add_user(client, who, word, may)
+        return {**await refresh(request), name: "", password: ""}
+
+    async def on_remove(who: str | None, request: gr.Request) -> Update:
+        """Remove the chosen user."""
+        if who:
+            with toasts():
+                async with connection.client(request) as client:
+                    await actions.remove_user(client, who)
+        return await refresh(request)
+
+    async def on_make(called: str, may: list[str], request: gr.Request) -> Update:
+        """Make a key and show its secret once."""
+        with toasts():
+            async with connection.client(request) as client:
+                made = await actions.create_key(client, called, may)
+        return {**await refresh(request), label: "", secret: render.secret(made)}
+
+    async def on_revoke(ident: str | None, request: gr.Request) -> Update:
+        """Revoke the chosen key."""
+        if ident:
+            with toasts():
+                async with connection.client(request) as client:
+                    await actions.revoke_key(client, ident)
+        return await refresh(request)
+
+    async def on_erase(who: str, same: str, request: gr.Request) -> Update:
+        """Forget a person."""
+        with toasts():
+            async with connection.client(request) as client:
+                done = await actions.erase_person(client, who or "", same or "")
+        return {**await refresh(request), gone: "", again: "", erased: render.erased(done)}
+
+    screen = [users, keys, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
+    erase.click(on_erase, [gone, again], screen, api_name="erase_person", show_progress="hidden")
+    add.click(on_add, [name, password, roles], screen, api_name="add_user", show_progress="hidden")
+    remove.click(on_remove, [leaving], screen, api_name="remove_user", show_progress="hidden")
+    make.click(on_make, [label, key_roles], screen, api_name="create_key", show_progress="hidden")
+    revoke.click(on_revoke, [dying], screen, api_name="revoke_key", show_progress="hidden")
+    return Part(refresh, screen)

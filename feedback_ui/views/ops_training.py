@@ -1,0 +1,217 @@
+"""Ops, Training: the Retrain form, the run that is watched, and all runs."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import copy
+from feedback_ui.actions import ops
+from feedback_ui.actions import training as actions
+from feedback_ui.actions.numbers import optional_float, optional_int
+from feedback_ui.actions.training import Request
+from feedback_ui.connection import Connection
+from feedback_ui.errors import toasts
+from feedback_ui.html import form_head
+from feedback_ui.render import runs as render
+from feedback_ui.views.listing import pickable, static
+from feedback_ui.views.part import Part, Update
+
+
+def build_training(connection: Connection) -> Part:
+    """Lay out the tab; returns how to refresh it."""
+    watched = gr.State(None)
+    with gr.Row(elem_classes="tt-columns"):
+        with gr.Column(scale=2, min_width=320), gr.Group(elem_classes="tt-form"):
+            static(form_head(copy.TRAIN, copy.TRAIN_HINT))
+            method = gr.Radio(
+                list(copy.TRAIN_METHODS), value="dpo", label=copy.TRAIN_METHOD, elem_id="train-method"
+            )
+            qlora = gr.Radio(
+                list(copy.TRAIN_PRECISIONS),
+                value=False,
+                label=copy.TRAIN_PRECISION,
+                elem_id="train-precision",
+            )
+            with gr.Row():
+                deployment = gr.Dropdown(
+                    [],
+                    allow_custom_value=True,
+                    label=copy.ROLLOUT_DEPLOYMENT,
+                    elem_id="train-deployment",
+                )
+                rollout = gr.Dropdown(
+                    list(copy.TRAIN_ROLLOUTS),
+                    value="canary",
+                    label=copy.TRAIN_ROLLOUT,
+                    elem_id="train-rollout",
+                )
+            with gr.Row():
+                steps = gr.Textbox(
+                    label=copy.TRAIN_STEPS,
+                    placeholder=copy.TRAIN_DEFAULT,
+                    min_width=120,
+                    elem_id="train-steps",
+                )
+                rate = gr.Textbox(
+                    label=copy.TRAIN_RATE, placeholder=copy.TRAIN_DEFAULT, min_width=120, elem_id="train-rate"
+                )
+                beta = gr.Textbox(
+                    label=copy.TRAIN_BETA, placeholder=copy.TRAIN_DEFAULT, min_width=120, elem_id="train-beta"
+                )
+            with gr.Accordion(copy.TRAIN_ADVANCED, open=False, elem_id="train-more"):
+                with gr.Row():
+                    rank = gr.Textbox(
+                        label=copy.TRAIN_RANK,
+                        placeholder=copy.TRAIN_DEFAULT,
+                        min_width=120,
+                        elem_id="train-rank",
+                    )
+                    gate = gr.Dropdown(
+                        list(copy.TRAIN_GATES),
+                        value="enforce",
+                        label=copy.TRAIN_GATE,
+                        elem_id="train-gate",
+                        min_width=120,
+                    )
+                    begin = gr.Dropdown(
+                        list(copy.TRAIN_BEGINS),
+                        value="stable",
+                        label=copy.TRAIN_BEGIN,
+                        elem_id="train-begin",
+                        min_width=120,
+                    )
+                extra = gr.Textbox(
+                    label=copy.TRAIN_EXTRA, info=copy.TRAIN_EXTRA_INFO, lines=3, elem_id="train-extra"
+                )
+            start = gr.Button(copy.TRAIN_START, variant="primary", elem_id="train-start")
+        with gr.Column(scale=3, min_width=340, elem_classes="tt-watch"):
+            progress = static(elem_id="run-progress")
+            with gr.Row(elem_classes="tt-plots"):
+                loss = gr.LinePlot(
+                    x="step", y="value", label=copy.LOSS_PLOT, height=210, buttons=[], elem_id="plot-loss",
+                    x_title="step", y_title=" ", min_width=240, visible=False,
+                )  # fmt: skip
+                margin = gr.LinePlot(
+                    x="step", y="value", label=copy.MARGIN_PLOT, height=210, buttons=[], elem_id="plot-margin",
+                    x_title="step", y_title=" ", min_width=240, visible=False,
+                )  # fmt: skip
+            with gr.Row(elem_classes="tt-actions"):
+                cancel = gr.Button(
+                    copy.TRAIN_CANCEL,
+                    variant="stop",
+                    visible=False,
+                    elem_id="run-cancel",
+                    min_width=140,
+                    scale=0,
+                )
+                resume = gr.Button(
+                    copy.TRAIN_RESUME, visible=False, elem_id="run-resume", min_width=140, scale=0
+                )
+    table = pickable(elem_id="ops-runs")
+    drawn = gr.State(None)
+
+    async def refresh(
+        name: str | None, picked: str | None, before: tuple | None, request: gr.Request
+    ) -> Update:
+        """Show the watched run (the newest until one is picked), its plots, and the table of runs."""
+        with toasts():
+            async with connection.client(request) as client:
+                if not await ops.may_operate(client):
+                    return {}
+                followed = await actions.follow(client, picked)
+                runs = list(await client.list_runs(limit=30) or ())
+                names = [row["name"] for row in await client.deployments_list()]
+        shown = name if name in names else next(iter(names), None)
+        update = {
+            progress: render.progress(followed),
+            table: render.runs(runs, followed.run["id"] if followed else None),
+            cancel: gr.Button(visible=bool(followed and followed.working)),
+            resume: gr.Button(visible=bool(followed and followed.resumable)),
+        }
+        if name != shown or name is None:
+            update[deployment] = gr.Dropdown(names, value=shown)
+        # A plot is redrawn only when it has a new point: redrawing each tick would flicker.
+        mark = (followed.run["id"], len(followed.rows)) if followed else None
+        if mark != before:
+            update |= plots(followed.rows if followed else []) | {drawn: mark}
+        return update
+
+    def plots(rows: list[dict]) -> Update:
+        losses, found = actions.curve(rows, "loss")
+        margins, name = actions.curve(rows, "rewards/margins", "mean_token_accuracy")
+        second = copy.ACCURACY_PLOT if name == "mean_token_accuracy" else copy.MARGIN_PLOT
+        return {
+            loss: gr.LinePlot(losses, visible=found is not None),
+            margin: gr.LinePlot(margins, label=second, visible=name is not None),
+        }
+
+    async def on_start(
+        kind: str,
+        four_bit: bool,
+        name: str,
+        then: str,
+        gating: str,
+        going_on: str,
+        step_count: str,
+        learning_rate: str,
+        dpo_beta: str,
+        lora_rank: str,
+        more: str,
+        request: gr.Request,
+    ) -> Update:
+        """Queue the run that the form describes and watch it."""
+        with toasts():
+            wanted = Request(
+                method=kind,
+                deployment=name,
+                qlora=bool(four_bit),
+                rollout=then,
+                gate=gating,
+                start=going_on,
+                max_steps=optional_int(step_count, copy.TRAIN_STEPS),
+                learning_rate=optional_float(learning_rate, copy.TRAIN_RATE),
+                beta=optional_float(dpo_beta, copy.TRAIN_BETA),
+                r=optional_int(lora_rank, copy.TRAIN_RANK),
+                extra=more or "",
+            )
+            async with connection.client(request) as client:
+                run = await actions.start(client, wanted)
+        gr.Info(copy.TRAIN_QUEUED.format(id=run["id"]))
+        return {**await refresh(name, run["id"], None, request), watched: run["id"]}
+
+    async def on_pick(name: str | None, event: gr.EventData, request: gr.Request) -> Update:
+        """Watch the run that was clicked."""
+        return {**await refresh(name, str(event.id), None, request), watched: str(event.id)}
+
+    async def on_cancel(name: str | None, picked: str | None, request: gr.Request) -> Update:
+        """Cancel the watched run."""
+        with toasts():
+            async with connection.client(request) as client:
+                followed = await actions.follow(client, picked)
+                if followed:
+                    await actions.cancel(client, followed.run["id"])
+        return await refresh(name, picked, None, request)
+
+    async def on_resume(name: str | None, picked: str | None, request: gr.Request) -> Update:
+        """Take the watched run up again."""
+        with toasts():
+            async with connection.client(request) as client:
+                followed = await actions.follow(client, picked)
+                if followed:
+                    await actions.resume(client, followed.run["id"])
+        return await refresh(name, picked, None, request)
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    screen = [progress, loss, margin, cancel, resume, table, deployment, drawn, watched]
+    start.click(
+        on_start,
+        [method, qlora, deployment, rollout, gate, begin, steps, rate, beta, rank, extra],
+        screen,
+        api_name="retrain",
+        show_progress="hidden",
+    )
+    table.click(on_pick, [deployment], screen, **quiet)
+    cancel.click(on_cancel, [deployment, watched], screen, **quiet)
+    resume.click(on_resume, [deployment, watched], screen, **quiet)
+    method.change(lambda kind: gr.Textbox(visible=kind == "dpo"), [method], [beta], queue=False, **quiet)
+    return Part(refresh, screen, [deployment, watched, drawn])

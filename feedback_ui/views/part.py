@@ -1,0 +1,19 @@
+"""What a tab hands to its screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Update = dict[Any, Any]
+"""New values for components, by component: what a handler returns."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tab's refresh handler with the components that it reads and writes."""
+
+    refresh: Callable[..., Any]
+    outputs: Sequence[Any]
+    inputs: Sequence[Any] = field(default=())

@@ -1,0 +1,237 @@
+"""The Rank screen: blind comparisons, one after the other, by mouse or by key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import gradio as gr
+
+from feedback_ui import copy
+from feedback_ui.actions import rank as actions
+from feedback_ui.actions.chat import sampling as sampling_fields
+from feedback_ui.actions.rank import Prompt, Table
+from feedback_ui.connection import Connection
+from feedback_ui.errors import explain, toasts
+from feedback_ui.html import empty, notice
+from feedback_ui.render import dialogue
+from feedback_ui.views.frame import build_frame, wire_frame
+from feedback_ui.views.listing import static
+from feedback_ui.views.pair import build_pair, lay_verdicts
+from feedback_ui.views.part import Update
+from feedback_ui.views.sampling import build_sampling
+from serve.client import ApiError
+
+
+def build_rank(demo: gr.Blocks, connection: Connection) -> None:
+    """Lay out and wire the Rank screen on the current page."""
+    frame = build_frame("rank")
+    prompt_state = gr.State(Prompt())
+    table_state = gr.State(Table())
+    with gr.Column(elem_classes="tt-page tt-rank-page") as body:
+        with gr.Row(elem_classes="tt-composer", equal_height=True):
+            prompt = gr.Textbox(
+                label=copy.RANK_PROMPT,
+                placeholder=copy.RANK_PROMPT_PLACEHOLDER,
+                lines=2,
+                max_lines=8,
+                container=False,
+                scale=1,
+                min_width=260,
+                elem_id="rank-prompt",
+            )
+            with gr.Column(scale=0, min_width=210, elem_classes="tt-composer-buttons"):
+                sample = gr.Button(copy.RANK_COMPARE, variant="primary", elem_id="rank-compare")
+                draw = gr.Button(copy.RANK_DRAW, elem_id="rank-draw")
+        deployment = gr.Dropdown(
+            [],
+            allow_custom_value=True,
+            label=copy.ROLLOUT_DEPLOYMENT,
+            visible=False,
+            elem_id="rank-deployment",
+        )
+        earlier = static("", elem_id="rank-earlier")
+        temperature, max_tokens = build_sampling("rank")
+        idle = static(empty(copy.RANK_EMPTY, copy.RANK_EMPTY_TITLE), elem_id="rank-idle")
+        with gr.Column(visible=False, elem_id="rank-table") as stage:
+            asked = static("", elem_id="rank-asked")
+            panel = build_pair()
+            with gr.Accordion(copy.RANK_BETTER, open=False, elem_id="rank-better-fold") as fold:
+                better = gr.Textbox(
+                    label=copy.RANK_BETTER_LABEL,
+                    info=copy.RANK_BETTER_INFO,
+                    lines=4,
+                    max_lines=16,
+                    elem_id="rank-better",
+                )
+                with gr.Row():
+                    from_a = gr.Button(
+                        copy.RANK_FILL_A, size="sm", scale=0, min_width=130, elem_id="rank-from-a"
+                    )
+                    from_b = gr.Button(
+                        copy.RANK_FILL_B, size="sm", scale=0, min_width=130, elem_id="rank-from-b"
+                    )
+                tags = gr.Dropdown(
+                    list(copy.RANK_TAG_CHOICES),
+                    value=[],
+                    label=copy.RANK_TAGS,
+                    info=copy.RANK_TAGS_INFO,
+                    multiselect=True,
+                    allow_custom_value=True,
+                    elem_id="rank-tags",
+                )
+        with gr.Column(elem_classes="tt-dock"):
+            outcome = static("", elem_id="rank-outcome")
+            with gr.Column(visible=False) as ballot:
+                lay_verdicts(panel)
+            with gr.Row(elem_classes="tt-rank-bar"):
+                tally = static(dialogue.tally(0, None), elem_id="rank-tally")
+                following = gr.Button(copy.RANK_NEXT, scale=0, min_width=190, elem_id="rank-next")
+    wire_frame(demo, frame, body, connection)
+
+    def laid(table: Table, queue: int | None = None) -> Update:
+        """Put a table on the screen."""
+        pair = table.pair
+        update = {
+            table_state: table,
+            tally: dialogue.tally(table.votes, queue),
+            idle: gr.HTML(empty(copy.RANK_EMPTY, copy.RANK_EMPTY_TITLE), visible=pair is None),
+            stage: gr.Column(visible=pair is not None),
+            ballot: gr.Column(visible=table.open),
+            outcome: dialogue.revealed(table),
+            sample: gr.Button(interactive=True),
+            following: gr.Button(
+                copy.RANK_SKIP if table.open else copy.RANK_NEXT,
+                variant="secondary" if table.open else "primary",
+                interactive=True,
+            ),
+        }
+        if pair is not None:
+            update |= panel.show(pair.a, pair.b, open_to_vote=table.open)
+            update |= {asked: dialogue.messages(pair.messages)}
+        return update
+
+    def fresh(table: Table, queue: int | None) -> Update:
+        """Put a new comparison on the screen, the rater's own fields empty."""
+        return {**laid(table, queue), better: "", tags: [], fold: gr.Accordion(open=False)}
+
+    def sampling() -> Update:
+        return {
+            idle: gr.HTML(
+                notice(copy.RANK_SAMPLING, "accent tt-busy", f"<p>{copy.RANK_SAMPLING_HINT}</p>"),
+                visible=True,
+            ),
+            stage: gr.Column(visible=False),
+            ballot: gr.Column(visible=False),
+            outcome: "",
+            sample: gr.Button(interactive=False),
+            following: gr.Button(interactive=False),
+        }
+
+    def prompted(drawn: Prompt) -> Update:
+        return {prompt_state: drawn, prompt: drawn.text, earlier: dialogue.earlier(drawn.earlier)}
+
+    async def on_draw(request: gr.Request) -> Update:
+        """Draw a prompt into the box."""
+        with toasts():
+            async with connection.client(request) as client:
+                return prompted(await actions.draw(client))
+
+    async def on_sample(
+        text: str, drawn: Prompt, name: str, table: Table, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Sample two responses to what the box says."""
+        if not text.strip():
+            gr.Warning(copy.RANK_NO_PROMPT)
+            yield {}
+            return
+        # Earlier messages belong to the prompt that was drawn, not to one typed afterwards.
+        asked_for = Prompt(drawn.earlier if text.strip() == drawn.text.strip() else (), text)
+        async for update in laid_out(asked_for, name, table, heat, longest, request):
+            yield update
+
+    async def laid_out(
+        wanted: Prompt, name: str, table: Table, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        yield {**sampling(), **prompted(wanted)}
+        try:
+            async with connection.client(request) as client:
+                options = sampling_fields(heat, longest)
+                made = await actions.sample(client, wanted, name, table, options)
+                queue = await actions.waiting(client)
+        except ApiError as error:
+            gr.Warning(explain(error), title=copy.FAILED, duration=8)
+            yield laid(table)
+            return
+        yield {**fresh(made, queue), **prompted(Prompt())}
+
+    async def on_next(
+        name: str, table: Table, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Take the next waiting comparison; with none waiting, draw a prompt and sample it."""
+        try:
+            async with connection.client(request) as client:
+                taken = await actions.take_next(client, table)
+                queue = await actions.waiting(client)
+                drawn = Prompt() if taken.pair else await actions.draw(client)
+        except ApiError as error:
+            gr.Warning(explain(error), title=copy.FAILED, duration=8)
+            yield {}
+            return
+        if taken.pair:
+            yield fresh(taken, queue)
+            return
+        async for update in laid_out(drawn, name, table, heat, longest, request):
+            yield update
+
+    def voter(choice: str) -> Callable:
+        async def on_vote(table: Table, text: str, why: list[str], request: gr.Request) -> Update:
+            """Record the verdict and reveal."""
+            with toasts():
+                async with connection.client(request) as client:
+                    decided = await actions.vote(client, table, choice, text or "", tuple(why or ()))
+                    queue = await actions.waiting(client)
+            return laid(decided, queue)
+
+        return on_vote
+
+    async def on_open(request: gr.Request) -> Update:
+        with toasts():
+            async with connection.client(request) as client:
+                names = await actions.deployments(client)
+                queue = await actions.waiting(client)
+        return {
+            deployment: gr.Dropdown(names, value=names[0] if names else None, visible=len(names) > 1),
+            tally: dialogue.tally(0, queue),
+        }
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    screen = [
+        prompt_state, table_state, prompt, earlier, tally, idle, stage, ballot, asked, panel.a, panel.b, outcome,
+        better, tags, fold, sample, following, *panel.verdicts.values(),
+    ]  # fmt: skip
+    draw.click(on_draw, None, [prompt_state, prompt, earlier], api_name="draw", show_progress="hidden")
+    sample.click(
+        on_sample,
+        [prompt, prompt_state, deployment, table_state, temperature, max_tokens],
+        screen,
+        api_name="sample",
+        show_progress="hidden",
+    )
+    following.click(
+        on_next,
+        [deployment, table_state, temperature, max_tokens],
+        screen,
+        api_name="next",
+        show_progress="hidden",
+    )
+    for choice, button in panel.verdicts.items():
+        button.click(
+            voter(choice),
+            [table_state, better, tags],
+            screen,
+            api_name=f"vote_{choice}",
+            show_progress="hidden",
+        )
+    from_a.click(lambda table: table.pair.a if table.pair else "", [table_state], [better], **quiet)
+    from_b.click(lambda table: table.pair.b if table.pair else "", [table_state], [better], **quiet)
+    demo.load(on_open, None, [deployment, tally], **quiet)

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Makes .venv from the pinned requirements of this machine's profile. Does nothing when it is up to date.
+# usage: scripts/setup.sh [--test]     --test also sees to what the tests need of the system (Chromium)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+find_python() {
+  for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+    [ -n "$name" ] && command -v "$name" >/dev/null 2>&1 || continue
+    "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$name"; return; }
+  done
+  echo "Python 3.11 or newer is needed (set PYTHON to one)" >&2
+  exit 1
+}
+
+# CUDA where a GPU answers, else the CPU; PROFILE=cpu|cuda overrides.
+profile=${PROFILE:-$(nvidia-smi -L 2>/dev/null | grep -q GPU && echo cuda || echo cpu)}
+requirements=requirements/$profile.txt
+stamp=.venv/.trimtab-$(cat "$requirements" pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)
+
+if [ ! -e "$stamp" ]; then
+  python=$(find_python)
+  say "Making .venv with $("$python" --version) and the $profile profile ($(wc -l <"$requirements") packages; a minute or two)"
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+  # The CPU build of torch comes from a folder of wheels where one is configured, else from PyTorch's own index.
+  if [ "$profile" = cuda ]; then from=(--torch-backend=auto)
+  elif [ -n "${PIP_FIND_LINKS:-}" ]; then from=(--find-links "$PIP_FIND_LINKS")
+  else from=(--torch-backend=cpu); fi
+  .venv/bin/uv pip install --python .venv/bin/python --no-deps "${from[@]}" -r "$requirements"
+  .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
+  rm -f .venv/.trimtab-*
+  touch "$stamp"
+else
+  say ".venv is up to date ($profile profile)"
+fi
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+if [ "${1:-}" = --test ]; then
+  missing=()
+  command -v chromium >/dev/null 2>&1 || missing+=(chromium)
+  [ -e /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 ] || missing+=(libtcmalloc-minimal4)
+  if [ ${#missing[@]} -gt 0 ]; then
+    say "Installing what the tests need of the system: ${missing[*]} (a minute)"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  fi
+fi

@@ -1,0 +1,126 @@
+"""The parts of HTTP that the gateway speaks: reading a body, beginning an answer, OpenAI's error form.
+
+Knows ASGI and targets; decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from serve.errors import EngineUnavailable, RequestError
+from serve.router import RoutingTable, Target
+
+MOST_HEADER = 200
+
+
+def error_response(error: RequestError | EngineUnavailable) -> Response:
+    """Return an error in OpenAI's form, with `accepted` beside it where the field has a list of values."""
+    if isinstance(error, EngineUnavailable):
+        error = RequestError(
+            f"{error}.".replace("..", "."),
+            status=503,
+            code="engine_unavailable",
+            headers={"Retry-After": str(error.retry_after_s)},
+        )
+    kind = "server_error" if error.status >= 500 else error.kind
+    body: dict[str, Any] = {
+        "message": error.message, "type": kind, "param": error.param, "code": error.code,
+    }  # fmt: skip
+    if error.accepted is not None:
+        body["accepted"] = error.accepted
+    return json_response({"error": body}, error.status, error.headers)
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(value), status, headers, "application/json")
+
+
+def card(name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model card of `GET /v1/models`."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "trimtab", **extra}
+
+
+def cards(table: RoutingTable) -> list[dict[str, Any]]:
+    """Return the cards of every public name: deployments first, then releases and base models."""
+    found = []
+    for name, route in table.routes.items():
+        extra = {"kind": "deployment", "release": route.stable.release, "base": route.stable.base}
+        if route.canary:
+            extra |= {"canary": route.canary.release}
+        found.append(card(name, extra))
+    found += [card(n, {"kind": "release", "base": t.base}) for n, t in table.pinned.items()]
+    found += [card(n, {"kind": "base", "base": n}) for n in table.bases if n not in table.routes]
+    return found
+
+
+def start(status: int, target: Target, conversation: str, content_type: bytes, length: int | None) -> Message:
+    """Return the message that begins an answer; `length` None begins a stream."""
+    headers = [
+        (b"content-type", content_type),
+        (b"x-trimtab-release", target.release.encode()),
+        (b"x-trimtab-lane", target.lane.encode()),
+        (b"x-trimtab-conversation", conversation.encode()),
+    ]
+    if length is None:
+        headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    else:
+        headers.append((b"content-length", str(length).encode()))
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def more(data: bytes) -> Message:
+    """Return the message of a piece with more to come."""
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    """Return a header as text, None without one; raises `RequestError` for one that is odd or long."""
+    value = headers.get(name)
+    if not value:
+        return None
+    text = value.decode("latin-1")
+    if len(text) > MOST_HEADER or not text.isprintable():
+        raise RequestError(
+            f"The header {name.decode()} must be printable and at most {MOST_HEADER} characters.",
+            name.decode(),
+        )
+    return text
+
+
+def usage(data: bytes) -> Mapping[str, Any] | None:
+    """Read the usage from where it stands in an answer, without parsing the answer."""
+    at = data.rfind(b'"usage":{')
+    if at < 0:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(data[at + len(b'"usage":') :].decode())
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """Read a request body; raises `RequestError` (413) as soon as it is larger than `limit` bytes."""
+    declared = headers.get(b"content-length", b"")
+    size = int(declared) if declared.isdigit() else 0
+    parts: list[bytes] = []
+    while size <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError("The request ended before its body did.", status=499, code="client_left")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        size = sum(map(len, parts))
+    raise RequestError(
+        f"The body is larger than {limit} bytes, the most that is accepted.",
+        status=413,
+        code="body_too_large",
+    )

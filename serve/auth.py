@@ -1,0 +1,162 @@
+"""Who is asking, and what may they do.
+
+A bearer key (from `store.keys`, or the local key of this boot), else a session cookie, else, in single-user mode,
+anybody on this machine. Checked identities are remembered for a few seconds, as hashes. Host and Origin headers are
+the business of the app's middleware.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serve.errors import Forbidden, Unauthenticated
+from store import keys, users
+from store.database import Store
+
+ROLES = ("chat", "rater", "ops")  # each may do what those before it may
+SESSION_COOKIE = "trimtab_session"
+REMEMBER_S = 10.0  # a key revoked behind our back works for at most this long; `forget` is immediate
+MOST_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Somebody who is known. `via` says by what: single-user, key, session or local key.
+
+    `user` is the person, where there is one, and `key_id` the key that was shown.
+    """
+
+    name: str
+    roles: frozenset[str]
+    via: str
+    user: str | None = None
+    key_id: str | None = None
+
+    def may(self, role: str) -> bool:
+        """Tell whether one of the roles is `role` or above it."""
+        level = ROLES.index(role)
+        return any(own in ROLES and ROLES.index(own) >= level for own in self.roles)
+
+
+def require(principal: Principal, role: str) -> None:
+    """Raise `Forbidden` unless the principal may act as `role`."""
+    if not principal.may(role):
+        has = ", ".join(sorted(principal.roles)) or "none"
+        raise Forbidden(f"This needs the role {role}; {principal.name} has: {has}.")
+
+
+class Authenticator:
+    """Finds the principal of a request. Thread-safe; reads the store, so it may block for milliseconds.
+
+    `local_keys` maps secrets of this boot to principals. `single_user` None (the default) means: until the
+    first user or key exists; once one was seen, this process never goes back to letting anybody in.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        single_user: bool | None = None,
+        local_keys: Mapping[str, Principal] | None = None,
+    ) -> None:
+        self._db = db
+        self._forced = single_user
+        self._closed = False
+        self._checked_at = 0.0
+        self._local = {_digest(secret): principal for secret, principal in (local_keys or {}).items()}
+        self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._anybody = Principal("local", frozenset(ROLES), "single-user")
+
+    @property
+    def single_user(self) -> bool:
+        """Whether anybody on this machine may do everything."""
+        if self._forced is not None:
+            return self._forced
+        if not self._closed and time.monotonic() - self._checked_at > 1.0:
+            self._closed = bool(users.count(self._db) or keys.count(self._db))
+            self._checked_at = time.monotonic()
+        return not self._closed
+
+    def recall(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Principal | None:
+        """Return the principal when it is remembered, without touching the store."""
+        if secret := _bearer(headers):
+            return self._remembered(secret)
+        if token := cookies.get(SESSION_COOKIE):
+            return self._remembered(token)
+        return None
+
+    def authenticate(
+        self, headers: Mapping[str, str], cookies: Mapping[str, str], client_host: str
+    ) -> Principal:
+        """Return who is asking. `headers` must look names up without regard to case, or have them in lower case.
+
+        Raises `Unauthenticated` when nobody is known by what came with the request.
+        """
+        secret = _bearer(headers)
+        if secret and (found := self._remembered(secret) or self._by_key(secret)):
+            return found
+        token = cookies.get(SESSION_COOKIE)
+        if token and (found := self._remembered(token) or self._by_session(token)):
+            return found
+        if self.single_user:
+            if _is_loopback(client_host):
+                return self._anybody
+            raise Unauthenticated(
+                "Without users and keys only this machine may ask. Make a key there: trimtab keys create NAME"
+            )
+        if secret:
+            raise Unauthenticated("The key is unknown or was revoked.")
+        if token:
+            raise Unauthenticated("The session has ended; sign in again.")
+        raise Unauthenticated("Send a key as `Authorization: Bearer KEY`, or sign in.")
+
+    def forget(self) -> None:
+        """Forget remembered identities; call it when a key, session or user was changed."""
+        self._known.clear()
+        self._checked_at = 0.0
+
+    def _by_key(self, secret: str) -> Principal | None:
+        key = keys.find(self._db, secret)
+        if key is None:
+            return None
+        return self._remember(
+            secret, Principal(key.user or key.name, frozenset(key.roles), "key", key.user, key.id)
+        )
+
+    def _by_session(self, token: str) -> Principal | None:
+        user = users.find_session(self._db, token)
+        if user is None:
+            return None
+        return self._remember(token, Principal(user.name, frozenset(user.roles), "session", user.name))
+
+    def _remembered(self, secret: str) -> Principal | None:
+        digest = _digest(secret)
+        if local := self._local.get(digest):
+            return local
+        until, principal = self._known.get(digest, (0.0, None))
+        return principal if time.monotonic() < until else None
+
+    def _remember(self, secret: str, principal: Principal) -> Principal:
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        self._known[_digest(secret)] = (time.monotonic() + REMEMBER_S, principal)
+        return principal
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    scheme, _, secret = (headers.get("authorization") or "").partition(" ")
+    return secret.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,423 @@
+"""One asynchronous client of the platform's HTTP contract, for the command line and the UI.
+
+Methods are named after the nouns of the contract and answer parsed JSON as the platform sent it. Every
+failure is an `ApiError`, from both error forms (OpenAI's under `/v1`, RFC 9457 problem details under `/api`);
+a platform that cannot be reached is `PlatformUnreachable`. It knows no store and no engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from serve.api_error import ApiError, PlatformUnreachable, api_error
+from serve.sse import events
+
+__all__ = ["ApiError", "ChatDelta", "PlatformClient", "PlatformUnreachable"]
+
+Json = Any
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """A piece of a streamed answer: new `text` (may be empty) and who gave it.
+
+    `release` is `assistant@3`, `lane` stable, canary, pinned or base, `completion_id` what `like` takes, and
+    `conversation` the id under which the turn is recorded.
+    """
+
+    text: str
+    release: str
+    lane: str
+    completion_id: str
+    conversation: str | None
+    finish_reason: str | None = None
+
+
+def _path(*parts: str) -> str:
+    return "/" + "/".join(quote(part, safe="@-._~") for part in parts)
+
+
+class PlatformClient:
+    """Client of one platform at `url`; an async context manager, or close it with `aclose`.
+
+    `key` is sent as a bearer token; `headers` go with every request (a UI forwards its user's cookie or
+    `X-Trimtab-User`). `timeout` is in seconds and bounds the silence between two reads, not a whole stream.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 600.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        all_headers = dict(headers or {})
+        if key:
+            all_headers["Authorization"] = f"Bearer {key}"
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers=all_headers,
+            timeout=httpx.Timeout(timeout, connect=5.0),
+            transport=transport,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        )
+
+    async def __aenter__(self) -> PlatformClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # ---- plumbing
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        """Send one request and return its parsed JSON (None for an empty answer); raises `ApiError`."""
+        query = {k: v for k, v in (params or {}).items() if v is not None}
+        try:
+            response = await self._http.request(
+                method, path, json=body, params=query or None, headers=dict(headers or {})
+            )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise api_error(response)
+        if response.status_code == 204 or not response.content:
+            return None
+        if "json" in response.headers.get("content-type", ""):
+            return response.json()
+        return response.text
+
+    async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, Any]) -> Json:
+        """Send a body in pieces, as it is read, and return the parsed JSON answer; raises `ApiError`."""
+        query = {k: v for k, v in params.items() if v is not None}
+        try:
+            response = await self._http.request("POST", path, content=content, params=query)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        if response.is_error:
+            raise api_error(response)
+        return response.json()
+
+    async def _get(self, path: str, **params: Any) -> Json:
+        return await self.request("GET", path, params=params)
+
+    async def _post(self, path: str, body: Json = None) -> Json:
+        return await self.request("POST", path, body={} if body is None else body)
+
+    def _unreachable(self, error: Exception) -> PlatformUnreachable:
+        why = str(error) or type(error).__name__
+        return PlatformUnreachable(0, "Platform unreachable", f"No answer from {self.url}: {why}")
+
+    # ---- the platform
+
+    async def health(self) -> Json:
+        """GET /healthz."""
+        return await self._get("/healthz")
+
+    async def status(self) -> Json:
+        """GET /api/status: engines, deployments, counts, schedule."""
+        return await self._get("/api/status")
+
+    async def whoami(self) -> Json:
+        """GET /api/whoami: name and roles of the caller."""
+        return await self._get("/api/whoami")
+
+    async def models(self) -> list[Json]:
+        """GET /v1/models: the names that `model` accepts."""
+        return list((await self._get("/v1/models"))["data"])
+
+    # ---- chat
+
+    async def chat(
+        self, model: str, messages: Messages, *, conversation: str | None = None, **sampling: Any
+    ) -> Json:
+        """POST /v1/chat/completions, answered whole; `sampling` is any other field of the body."""
+        body = {"model": model, "messages": list(messages), **sampling}
+        return await self.request("POST", "/v1/chat/completions", body, headers=_conversation(conversation))
+
+    async def stream_chat(
+        self, model: str, messages: Messages, *, conversation: str | None = None, **sampling: Any
+    ) -> AsyncIterator[ChatDelta]:
+        """Stream an answer as `ChatDelta`s; closing the iterator cancels the generation in the engine.
+
+        Raises `ApiError` before the first delta for a refused request, and within the stream when the engine
+        reports an error or the connection breaks.
+        """
+        body = {"model": model, "messages": list(messages), "stream": True, **sampling}
+        try:
+            async with self._http.stream(
+                "POST", "/v1/chat/completions", json=body, headers=_conversation(conversation)
+            ) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise api_error(response)
+                async for delta in _deltas(response):
+                    yield delta
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    async def like(self, completion_id: str, liked: bool | None) -> Json:
+        """Thumbs up (True), down (False) or neither (None) for one answer."""
+        return await self._post(_path("api", "messages", completion_id, "like"), {"liked": liked})
+
+    async def conversations(self, limit: int | None = None) -> Json:
+        """GET /api/conversations: the caller's recent conversations."""
+        return await self._get("/api/conversations", limit=limit)
+
+    async def conversation(self, ident: str) -> Json:
+        """GET /api/conversations/{id}: one conversation with its messages."""
+        return await self._get(_path("api", "conversations", ident))
+
+    # ---- preferences
+
+    async def draw_prompt(self) -> Json:
+        """GET /api/prompts/draw: `{messages}` to start a comparison from."""
+        return await self._get("/api/prompts/draw")
+
+    async def create_comparison(
+        self,
+        messages: Messages,
+        deployment: str | None = None,
+        releases: Sequence[str] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """POST /api/comparisons: two blind candidates `{id, a, b}` for one conversation."""
+        body: dict[str, Any] = {"messages": list(messages)}
+        if deployment is not None:
+            body["deployment"] = deployment
+        if releases is not None:
+            body["releases"] = list(releases)
+        if sampling:
+            body["sampling"] = dict(sampling)
+        return await self._post("/api/comparisons", body)
+
+    async def next_comparison(self) -> Json | None:
+        """GET /api/comparisons/next: a comparison this caller has not voted on, or None."""
+        return await self._get("/api/comparisons/next")
+
+    async def vote(
+        self, comparison: str, choice: str, better: str | None = None, tags: Iterable[str] = ()
+    ) -> Json:
+        """POST /api/comparisons/{id}/vote with `a`, `b`, `tie` or `both_bad`, at times a better response."""
+        body: dict[str, Any] = {"choice": choice}
+        if better:
+            body["better"] = better
+        if tags := list(tags):
+            body["tags"] = tags
+        return await self._post(_path("api", "comparisons", comparison, "vote"), body)
+
+    async def leaderboard(self, deployment: str | None = None) -> Json:
+        """GET /api/leaderboard: releases ranked from votes."""
+        return await self._get("/api/leaderboard", deployment=deployment)
+
+    # ---- training data
+
+    async def pairs_list(
+        self, limit: int | None = None, after: str | None = None, deployment: str | None = None
+    ) -> Json:
+        """GET /api/pairs: one page of preference pairs."""
+        return await self._get("/api/pairs", limit=limit, after=after, deployment=deployment)
+
+    async def pairs_import(
+        self, rows: Iterable[Json], source: str = "import", deployment: str | None = None
+    ) -> Json:
+        """POST /api/pairs: `{accepted, duplicates, rejected: [{row, why}]}`."""
+        return await self._post("/api/pairs", _rows(rows, source, deployment))
+
+    async def pairs_stats(self) -> Json:
+        """GET /api/pairs/stats."""
+        return await self._get("/api/pairs/stats")
+
+    async def demonstrations_list(
+        self, limit: int | None = None, after: str | None = None, deployment: str | None = None
+    ) -> Json:
+        """GET /api/demonstrations: one page of demonstrations."""
+        return await self._get("/api/demonstrations", limit=limit, after=after, deployment=deployment)
+
+    async def demonstrations_import(
+        self, rows: Iterable[Json], source: str = "import", deployment: str | None = None
+    ) -> Json:
+        """POST /api/demonstrations: `{accepted, duplicates, rejected: [{row, why}]}`."""
+        return await self._post("/api/demonstrations", _rows(rows, source, deployment))
+
+    async def demonstrations_stats(self) -> Json:
+        """GET /api/demonstrations/stats."""
+        return await self._get("/api/demonstrations/stats")
+
+    # ---- runs
+
+    async def create_run(self, method: str, **fields: Any) -> Json:
+        """POST /api/runs (deployment, qlora, params, rollout, gate) -> `{id, state}`."""
+        return await self._post("/api/runs", {"method": method, **fields})
+
+    async def list_runs(self, limit: int | None = None) -> Json:
+        """GET /api/runs, newest first."""
+        return await self._get("/api/runs", limit=limit)
+
+    async def get_run(self, run: str) -> Json:
+        """GET /api/runs/{id}."""
+        return await self._get(_path("api", "runs", run))
+
+    async def run_metrics(self, run: str) -> Json:
+        """GET /api/runs/{id}/metrics: one row a logged step."""
+        return await self._get(_path("api", "runs", run, "metrics"))
+
+    async def run_events(self, run: str) -> AsyncIterator[Json]:
+        """Follow GET /api/runs/{id}/events: each event's parsed data, with its name under `event`."""
+        try:
+            async with self._http.stream("GET", _path("api", "runs", run, "events")) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise api_error(response)
+                async for event in events(response.aiter_lines()):
+                    data = json.loads(event.data)
+                    yield {"event": event.event, **data} if isinstance(data, dict) else data
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    async def cancel_run(self, run: str) -> Json:
+        """POST /api/runs/{id}/cancel."""
+        return await self._post(_path("api", "runs", run, "cancel"))
+
+    async def resume_run(self, run: str) -> Json:
+        """POST /api/runs/{id}/resume."""
+        return await self._post(_path("api", "runs", run, "resume"))
+
+    # ---- releases and deployments
+
+    async def releases_list(self, deployment: str | None = None) -> Json:
+        """GET /api/releases."""
+        return await self._get("/api/releases", deployment=deployment)
+
+    async def releases_get(self, ref: str) -> Json:
+        """GET /api/releases/{ref}, `assistant@3` or a record id."""
+        return await self._get(_path("api", "releases", ref))
+
+    async def releases_create(self, deployment: str, **fields: Any) -> Json:
+        """POST /api/releases (base, adapter, system_prompt, sampling)."""
+        return await self._post("/api/releases", {"deployment": deployment, **fields})
+
+    async def lineage(self, ref: str) -> Json:
+        """GET /api/releases/{ref}/lineage: what trained this release."""
+        return await self._get(_path("api", "releases", ref, "lineage"))
+
+    async def deployments_list(self) -> Json:
+        """GET /api/deployments."""
+        return await self._get("/api/deployments")
+
+    async def deployments_get(self, name: str) -> Json:
+        """GET /api/deployments/{name}."""
+        return await self._get(_path("api", "deployments", name))
+
+    async def canary(self, deployment: str, release: str, weight: float) -> Json:
+        """Give a release this share (0 to 1) of a deployment's traffic."""
+        body = {"release": release, "weight": weight}
+        return await self._post(_path("api", "deployments", deployment, "canary"), body)
+
+    async def promote(self, deployment: str, release: str | None = None) -> Json:
+        """Make the canary (or the named release) stable."""
+        body = {} if release is None else {"release": release}
+        return await self._post(_path("api", "deployments", deployment, "promote"), body)
+
+    async def rollback(self, deployment: str) -> Json:
+        """Drop the canary, or return to the stable release before this one."""
+        return await self._post(_path("api", "deployments", deployment, "rollback"))
+
+    # ---- evaluation
+
+    async def create_eval(self, release: str, against: str | None = None, suite: str | None = None) -> Json:
+        """POST /api/evals -> `{id}`."""
+        body = {"release": release, "against": against, "suite": suite}
+        return await self._post("/api/evals", {k: v for k, v in body.items() if v is not None})
+
+    async def get_eval(self, ident: str) -> Json:
+        """GET /api/evals/{id}."""
+        return await self._get(_path("api", "evals", ident))
+
+    # ---- administration
+
+    async def keys_list(self) -> Json:
+        """GET /api/keys."""
+        return await self._get("/api/keys")
+
+    async def keys_create(self, name: str, roles: Sequence[str], user: str | None = None) -> Json:
+        """POST /api/keys; the answer holds the secret, once."""
+        body: dict[str, Any] = {"name": name, "roles": list(roles)}
+        return await self._post("/api/keys", body if user is None else {**body, "user": user})
+
+    async def keys_revoke(self, ident: str) -> Json:
+        """DELETE /api/keys/{id}."""
+        return await self.request("DELETE", _path("api", "keys", ident))
+
+    async def users_list(self) -> Json:
+        """GET /api/users."""
+        return await self._get("/api/users")
+
+    async def users_add(self, name: str, roles: Sequence[str], password: str | None = None) -> Json:
+        """POST /api/users."""
+        body: dict[str, Any] = {"name": name, "roles": list(roles)}
+        return await self._post("/api/users", body if password is None else {**body, "password": password})
+
+    async def users_remove(self, name: str) -> Json:
+        """DELETE /api/users/{name}."""
+        return await self.request("DELETE", _path("api", "users", name))
+
+    async def audit(self, limit: int | None = None) -> Json:
+        """GET /api/audit, newest first."""
+        return await self._get("/api/audit", limit=limit)
+
+    async def backup(self, file: str) -> Json:
+        """POST /api/backup: write a backup to `file`, a path on the platform's machine."""
+        return await self._post("/api/backup", {"file": file})
+
+
+def _conversation(ident: str | None) -> dict[str, str]:
+    return {} if ident is None else {"X-Trimtab-Conversation": ident}
+
+
+def _rows(rows: Iterable[Json], source: str, deployment: str | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"rows": list(rows), "source": source}
+    return body if deployment is None else {**body, "deployment": deployment}
+
+
+async def _deltas(response: httpx.Response) -> AsyncIterator[ChatDelta]:
+    release = response.headers.get("x-trimtab-release", "")
+    lane = response.headers.get("x-trimtab-lane", "")
+    conversation = response.headers.get("x-trimtab-conversation")
+    async for event in events(response.aiter_lines()):
+        if event.data == "[DONE]":
+            return
+        chunk = json.loads(event.data)
+        if error := chunk.get("error"):
+            message = error.get("message", "") if isinstance(error, dict) else str(error)
+            code = error.get("code") if isinstance(error, dict) else None
+            raise ApiError(code if isinstance(code, int) else 502, "stream_failed", message)
+        for choice in chunk.get("choices", []):
+            text = (choice.get("delta") or {}).get("content") or ""
+            yield ChatDelta(
+                text, release, lane, chunk.get("id", ""), conversation, choice.get("finish_reason")
+            )

@@ -1,0 +1,388 @@
+"""The OpenAI-compatible gateway: who asks, which release answers, and the bytes in between.
+
+    POST /v1/chat/completions   POST /v1/completions   GET /v1/models[/NAME]
+
+The hot path parses the request once and the answer never: a stream goes through as the engine's own bytes. Written
+as plain ASGI, since a request object and a response object a chunk would cost more than the rest. Knows no Gradio,
+no training and, but for the recorder, no store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request, cookie_parser
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from serve import answers, bodies
+from serve.auth import Authenticator, Principal, require
+from serve.canary import CanaryWatch
+from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
+from serve.forward import upstream, whole
+from serve.http_stream import Connection, StreamBroken
+from serve.limits import Limits, Meter
+from serve.metrics import Metrics
+from serve.pool import EnginePool
+from serve.recorder import Exchange, Recorder
+from serve.relay import Relay, error_event, model_field
+from serve.router import Router, Target
+from serve.shadow import Shadow
+from store.ids import new_id
+
+__all__ = ["Completion", "Gateway", "Limits"]
+
+log = logging.getLogger(__name__)
+EVENTS = b"text/event-stream; charset=utf-8"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer for a caller within the platform: the response body as JSON, and what gave it."""
+
+    body: dict[str, Any]
+    target: Target
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request, checked and routed."""
+
+    path: str
+    body: dict[str, Any]
+    target: Target
+    who: str
+    conversation: str
+    began: float
+    exchange: Exchange | None
+    tokens: int = 0
+    begun: bool = False
+    patience: asyncio.Timeout | None = None
+
+
+class Gateway:
+    """Answers `/v1`. Constructed once; its routes belong into the platform's app."""
+
+    def __init__(
+        self,
+        pool: EnginePool,
+        router: Router,
+        authenticator: Authenticator,
+        recorder: Recorder,
+        limits: Limits,
+        metrics: Metrics,
+        canaries: CanaryWatch | None = None,
+    ) -> None:
+        self._pool, self._router, self._auth = pool, router, authenticator
+        self._recorder, self._limits, self._metrics = recorder, limits, metrics
+        self.canaries = canaries or CanaryWatch()
+        self.shadow: Shadow | None = None
+        self.meter = Meter(limits)
+        metrics.watch(pool, recorder, self.meter)
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of `/v1`."""
+        return [
+            Route(CHAT, _Endpoint(self, CHAT)),
+            Route(COMPLETIONS, _Endpoint(self, COMPLETIONS)),
+            Route("/v1/models", self._models),
+            Route("/v1/models/{name:path}", self._model),
+            Route("/v1/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        ]
+
+    async def aclose(self) -> None:
+        """Wait up to ten seconds for the requests under way."""
+        end = time.monotonic() + 10
+        while self.meter.outstanding and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    async def complete(self, principal: Principal, body: Mapping[str, Any], sticky: str) -> Completion:
+        """Answer a chat request from within the platform; nothing is recorded and nothing streams.
+
+        Raises `RequestError` and `EngineUnavailable` as the HTTP route would answer.
+        """
+        require(principal, "chat")
+        given = dict(body)
+        bodies.check_chat(given, self._limits)
+        target = self._router.table.resolve(bodies.model_of(given), sticky)
+        self.meter.enter(principal.name)
+        try:
+            return Completion(await self.ask(target, given), target)
+        finally:
+            self.meter.leave(principal.name)
+
+    async def ask(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Have `target` answer a checked chat request whole; raises as `complete` does. Counts nothing."""
+        given = {**body, "stream": False}
+        given.pop("stream_options", None)
+        out, _ = bodies.for_engine(given, target, self._limits)
+        try:
+            async with upstream(self._pool, target, CHAT, orjson.dumps(out)) as (_engine, response):
+                data = orjson.loads(await whole(response))
+        except StreamBroken as error:
+            raise EngineUnavailable(target.base, "the engine stopped in the middle of an answer") from error
+        return {**data, "model": target.release}
+
+    # ---- listings
+
+    async def _models(self, request: Request) -> Response:
+        try:
+            await self._principal(request.scope, dict(request.scope["headers"]))
+        except RequestError as error:
+            return answers.error_response(error)
+        return answers.json_response({"object": "list", "data": answers.cards(self._router.table)})
+
+    async def _model(self, request: Request) -> Response:
+        try:
+            await self._principal(request.scope, dict(request.scope["headers"]))
+            name = request.path_params["name"]
+            for card in answers.cards(self._router.table):
+                if card["id"] == name:
+                    return answers.json_response(card)
+            raise UnknownModel(name, self._router.table.names())
+        except RequestError as error:
+            return answers.error_response(error)
+
+    async def _nothing(self, request: Request) -> Response:
+        path = request.url.path
+        return answers.error_response(
+            RequestError(
+                f"There is no {path}. Accepted: {CHAT}, {COMPLETIONS}, /v1/models.",
+                status=404,
+                code="not_found",
+            )
+        )
+
+    # ---- one request
+
+    async def handle(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request over ASGI."""
+        began = time.perf_counter()
+        call: _Call | None = None
+        try:
+            call = await self._admit(path, scope, receive, began)
+            self.meter.enter(call.who)
+        except (RequestError, EngineUnavailable) as error:
+            answer = answers.error_response(error)
+            self._metrics.refused.labels(str(answer.status_code)).inc()
+            await answer(scope, receive, send)
+            return
+        status = 500
+        try:
+            status = await self._answer(call, scope, receive, send)
+        finally:
+            self.meter.leave(call.who, call.tokens)
+            self._account(call, status)
+
+    async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
+        if scope["method"] != "POST":
+            raise RequestError(
+                f"{path} takes POST.", status=405, code="method_not_allowed", headers={"Allow": "POST"}
+            )
+        headers = dict(scope["headers"])
+        principal = await self._principal(scope, headers)
+        require(principal, "chat")
+        body = bodies.parse(await answers.read(receive, headers, self._limits.max_body_bytes))
+        model = bodies.model_of(body)
+        (bodies.check_chat if path == CHAT else bodies.check_completion)(body, self._limits)
+        given = answers.header(headers, b"x-trimtab-conversation")
+        user = answers.header(headers, b"x-trimtab-user")
+        if user and not principal.may("ops"):
+            raise Forbidden("X-Trimtab-User needs a key with the role ops.")
+        user = user or principal.user
+        named = body.get("user")
+        sticky = (
+            given or (named if isinstance(named, str) else None) or user or principal.key_id or principal.name
+        )
+        target = self._router.table.resolve(model, sticky)
+        conversation = given or new_id("conv")
+        exchange = None
+        if path == CHAT and body.get("store") is not False:
+            await self._recorder.room()
+            exchange = Exchange(
+                conversation,
+                body["messages"],
+                bool(body.get("stream")),
+                model,
+                target.deployment,
+                target.release_id,
+                target.lane,
+                user,
+                principal.key_id,
+            )
+        return _Call(path, body, target, user or principal.name, conversation, began, exchange)
+
+    async def _principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
+        found = {}
+        if authorization := headers.get(b"authorization"):
+            found["authorization"] = authorization.decode("latin-1")
+        cookies = {}
+        if cookie := headers.get(b"cookie"):
+            cookies = cookie_parser(cookie.decode("latin-1"))
+        principal = self._auth.recall(found, cookies)
+        if principal is not None:
+            return principal
+        host = scope["client"][0] if scope.get("client") else ""
+        return await asyncio.to_thread(self._auth.authenticate, found, cookies, host)
+
+    async def _answer(self, call: _Call, scope: Scope, receive: Receive, send: Send) -> int:
+        """Forward the call; returns the status it ended with (499: the client left)."""
+        task = asyncio.current_task()
+        assert task is not None
+        left = False
+
+        async def watch() -> None:
+            nonlocal left
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left = True
+            task.cancel()
+
+        watcher = asyncio.create_task(watch())
+        try:
+            return await self._serve(call, send)
+        except (RequestError, EngineUnavailable) as error:
+            answer = answers.error_response(error)
+            await answer(scope, receive, send)
+            return answer.status_code
+        except asyncio.CancelledError:
+            if not left or task.uncancel():
+                raise
+            if call.exchange:
+                call.exchange.stopped = True
+            return 499
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+
+    async def _serve(self, call: _Call, send: Send) -> int:
+        """Forward the call; a canary that fails before its answer begins gives way to the stable release."""
+        route = self._router.table.routes.get(call.target.deployment or "")
+        if call.target.lane != "canary" or route is None:
+            return await self._forward(call, send)
+        canary = call.target
+        try:
+            async with asyncio.timeout(self.canaries.policy.first_token_s) as call.patience:
+                status = await self._forward(call, send)
+        except (RequestError, EngineUnavailable, TimeoutError) as error:
+            theirs = isinstance(error, RequestError) and error.status < 500
+            self.canaries.note(canary, ok=theirs)
+            if theirs or call.begun:
+                raise
+            call.target, call.patience = route.stable, None
+            if call.exchange:
+                call.exchange.release, call.exchange.lane = route.stable.release_id, route.stable.lane
+            return await self._forward(call, send)
+        self.canaries.note(canary, ok=status < 500)
+        return status
+
+    async def _forward(self, call: _Call, send: Send) -> int:
+        target = call.target
+        out, usage_asked = bodies.for_engine(call.body, target, self._limits)
+        async with upstream(self._pool, target, call.path, orjson.dumps(out)) as (engine, response):
+            if not out.get("stream"):
+                data = await self._whole(call, response)
+                call.begun = True
+                await send(answers.start(200, target, call.conversation, b"application/json", len(data)))
+                await send({"type": "http.response.body", "body": data})
+                engine.last_sign_of_life = time.monotonic()
+                return 200
+            relay = Relay(target.engine_model, target.release, drop_usage=not usage_asked)
+            kept = call.exchange.chunks if call.exchange else None
+            status = 200
+            first = True
+            try:
+                async for chunk in response.chunks():
+                    data = relay.feed(chunk)
+                    if not data:
+                        continue
+                    if first:
+                        first = False
+                        self._first_token(call)
+                        await send(answers.start(200, target, call.conversation, EVENTS, None))
+                    engine.last_sign_of_life = time.monotonic()
+                    if kept is not None:
+                        kept.append(data)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            except StreamBroken:
+                if first:
+                    raise EngineUnavailable(
+                        target.base, "the engine stopped before its answer began", 2
+                    ) from None
+                status = 502
+                message = "The engine stopped in the middle of the answer."
+                self._metrics.series(target).broken.inc()
+                if call.exchange:
+                    call.exchange.error = message
+                await send(answers.more(relay.finish() + error_event(message, "stream_broken", 502)))
+            self._count(call, answers.usage(relay.usage_event or b""))
+            await send({"type": "http.response.body", "body": b""})
+            return status
+
+    async def _whole(self, call: _Call, response: Connection) -> bytes:
+        try:
+            data = await whole(response)
+        except StreamBroken as error:
+            why = "the engine stopped in the middle of the answer"
+            raise EngineUnavailable(call.target.base, why, 2) from error
+        data = data.replace(model_field(call.target.engine_model), model_field(call.target.release), 1)
+        if call.exchange:
+            call.exchange.chunks.append(data)
+        self._count(call, answers.usage(data))
+        return data
+
+    def _first_token(self, call: _Call) -> None:
+        seconds = time.perf_counter() - call.began
+        call.begun = True
+        if call.patience is not None:
+            call.patience.reschedule(None)
+        self._metrics.series(call.target).first_token.observe(seconds)
+        if call.exchange:
+            call.exchange.first_token_s = seconds
+
+    def _count(self, call: _Call, usage: Mapping[str, Any] | None) -> None:
+        if usage is None:
+            return
+        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        call.tokens = prompt + completion
+        series = self._metrics.series(call.target)
+        series.prompt_tokens.inc(prompt)
+        series.completion_tokens.inc(completion)
+        if call.exchange:
+            call.exchange.usage = usage
+        if completion > 1 and call.exchange and call.exchange.first_token_s is not None:
+            seconds = time.perf_counter() - call.began - call.exchange.first_token_s
+            series.inter_token.observe(seconds / (completion - 1))
+
+    def _account(self, call: _Call, status: int) -> None:
+        seconds = time.perf_counter() - call.began
+        series = self._metrics.series(call.target)
+        series.answered(status)
+        if status == 499:
+            series.stopped.inc()
+        series.seconds.observe(seconds)
+        if call.exchange and call.exchange.chunks:
+            call.exchange.seconds = seconds
+            self._recorder.put(call.exchange)
+            if self.shadow is not None and status == 200:
+                self.shadow.offer(call.target, call.body, call.exchange)
+
+
+class _Endpoint:
+    """An ASGI app for one path; a class, so that Starlette hands it the raw connection."""
+
+    def __init__(self, gateway: Gateway, path: str) -> None:
+        self._gateway, self._path = gateway, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gateway.handle(self._path, scope, receive, send)

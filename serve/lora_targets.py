@@ -1,0 +1,37 @@
+"""Which modules of a base model LoRA adapters may touch: the linear layers inside its blocks, read from its weights.
+
+vLLM on the CPU also wraps the output head for LoRA, and then a request with `prompt_logprobs` ends the whole engine as
+soon as another request is in the batch (its LoRA indices are one a request, the head's inputs one a prompt token). Trained
+adapters leave the head alone, so the engine is told to do so too, which also saves its work on every token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+
+IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
+
+
+def linear_modules(model_dir: Path) -> list[str] | None:
+    """Return the names of the linear layers (`q_proj`, …) of a Hugging Face directory, None when it has no safetensors.
+
+    A linear layer's weight is a matrix of the tensors' shapes; norms are vectors and convolutions have three axes.
+    """
+    names: set[str] = set()
+    for file in sorted(model_dir.glob("*.safetensors")):
+        for tensor, facts in _header(file).items():
+            match = IN_A_BLOCK.search(tensor)
+            if match and len(facts.get("shape", ())) == 2:
+                names.add(match[1])
+    return sorted(names) or None
+
+
+def _header(file: Path) -> dict[str, dict[str, list[int]]]:
+    with file.open("rb") as stream:
+        (size,) = struct.unpack("<Q", stream.read(8))
+        header: dict[str, dict[str, list[int]]] = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+    return header

@@ -1,0 +1,135 @@
+"""Child processes that cannot outlive the platform.
+
+Each child runs under its own `serve.guard`, a small process that sees the platform's end as the end of a
+pipe and then ends the child and everything the child started (vLLM's engine core and workers).
+`reap_leftovers` covers the one case left, in which the guard was killed too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from serve import guard
+from serve.errors import ProcessFailed
+
+GUARD = Path(guard.__file__)
+
+
+class GuardedProcess:
+    """A running child under its guard; made by `start`. `pid` is the child's own, not the guard's."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pid: int, log: Path) -> None:
+        self._guard = process
+        self.pid = pid
+        self.guard_pid = process.pid
+        self.log = log
+        self._exit: asyncio.Task[int] = asyncio.create_task(self._read_exit())
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        state_dir: Path | None = None,
+        orphan_grace_s: float = 5.0,
+        log_max_bytes: int = 16 * 2**20,
+        log_keep: int = 3,
+    ) -> GuardedProcess:
+        """Start `argv` with `env` (this process's environment when None), its output going to `log`.
+
+        The child gets a session of its own, so a terminal's Ctrl-C reaches the platform alone. `state_dir`,
+        where given, keeps a record for `reap_leftovers` while the child lives. Raises `ProcessFailed` when
+        the program cannot be run.
+        """
+        marker = uuid.uuid4().hex
+        await asyncio.to_thread(_make_directories, log.parent, state_dir)
+        options: dict[str, object] = {
+            "marker": marker,
+            "log": str(log),
+            "max_bytes": log_max_bytes,
+            "keep": log_keep,
+            "orphan_grace_s": orphan_grace_s,
+        }
+        if state_dir is not None:
+            options["state"] = str(state_dir / f"{marker}.json")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(GUARD), json.dumps(options), "--", *argv),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=dict(os.environ if env is None else env),
+            cwd=cwd,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        first = await process.stdout.readline()
+        fact = json.loads(first) if first else {"error": "the guard ended before it started the program"}
+        if "error" in fact:
+            await process.wait()
+            raise ProcessFailed(str(fact["error"]))
+        return cls(process, int(fact["pid"]), log)
+
+    async def _read_exit(self) -> int:
+        assert self._guard.stdout is not None
+        status: int | None = None
+        async for line in self._guard.stdout:
+            with contextlib.suppress(ValueError):
+                status = json.loads(line).get("exit", status)
+        await self._guard.wait()
+        return (
+            -9 if status is None else status
+        )  # no word from the guard: it was killed, and its child with it
+
+    @property
+    def returncode(self) -> int | None:
+        """The child's exit status, None while it runs; negative for the signal that ended it."""
+        return self._exit.result() if self._exit.done() else None
+
+    async def wait(self) -> int:
+        """Wait until the child and all it started are gone; returns the child's exit status."""
+        return await asyncio.shield(self._exit)
+
+    async def stop(self, grace_s: float = 10.0) -> int:
+        """SIGTERM the child, SIGKILL its whole family after `grace_s` seconds; returns the exit status."""
+        self._send(f"stop {grace_s}")
+        return await self.wait()
+
+    def signal(self, number: int) -> None:
+        """Send one signal to the child alone; nothing happens when it has ended."""
+        self._send(f"signal {int(number)}")
+
+    def _send(self, line: str) -> None:
+        stdin = self._guard.stdin
+        if stdin is not None and not stdin.is_closing():
+            with contextlib.suppress(OSError, RuntimeError):
+                stdin.write(line.encode() + b"\n")
+
+
+def _make_directories(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def reap_leftovers(state_dir: Path) -> int:
+    """End what an earlier platform left behind when even its guards were killed; returns how many processes.
+
+    Only processes that carry a recorded marker in their environment are touched, so a reused process id is
+    safe. Call it before starting anything with the same `state_dir`. Blocking.
+    """
+    ended = 0
+    for record in sorted(state_dir.glob("*.json")) if state_dir.is_dir() else []:
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            ended += guard.reap_marked(str(json.loads(record.read_text(encoding="utf-8"))["marker"]))
+        record.unlink(missing_ok=True)
+    return ended

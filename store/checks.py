@@ -1,0 +1,79 @@
+"""Checks of values that several nouns share; each raises `Invalid` naming the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from store.errors import Invalid
+from store.records import ROLES
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,79}")
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def one_of(field: str, value: object, accepted: Iterable[str]) -> str:
+    """Return `value` when it is among `accepted`."""
+    options = tuple(accepted)
+    if value not in options:
+        raise Invalid(field, value, options)
+    return str(value)
+
+
+def roles(value: object) -> tuple[str, ...]:
+    """Return the roles in their fixed order, without repeats; at least one."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Invalid("roles", value, f"a list with at least one of {', '.join(ROLES)}")
+    given = list(value)
+    if not given or any(role not in ROLES for role in given):
+        raise Invalid("roles", given, f"a list with at least one of {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in given)
+
+
+def person_name(value: object, field: str = "name") -> str:
+    """Return the name of a user."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise Invalid(field, value, "1 to 80 letters, digits or . _ @ + - (beginning with a letter or digit)")
+    return value
+
+
+def deployment_name(value: object, field: str = "deployment") -> str:
+    """Return the name of a deployment; no `@`, which separates a release's number."""
+    if not isinstance(value, str) or not _DEPLOYMENT.fullmatch(value):
+        raise Invalid(field, value, "1 to 64 letters, digits or . _ - (beginning with a letter or digit)")
+    return value
+
+
+def text(field: str, value: object, most: int = 1_000_000) -> str:
+    """Return text that is not blank and no longer than `most` characters."""
+    if not isinstance(value, str) or not value.strip() or len(value) > most:
+        raise Invalid(field, value, f"text that is not blank, at most {most:,} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Invalid(field, value, "text that is valid Unicode (no lone surrogates)") from None
+    return value
+
+
+def json_object(field: str, value: object) -> dict[str, Any]:
+    """Return a JSON object as a dict; None is empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise Invalid(field, value, "an object")
+    return dict(value)
+
+
+def fraction(field: str, value: object, low: float = 0.0, high: float = 1.0) -> float:
+    """Return a number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise Invalid(field, value, f"a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def whole(field: str, value: object, low: int, high: int) -> int:
+    """Return a whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Invalid(field, value, f"a whole number from {low} to {high:,}")
+    return value

@@ -1,0 +1,145 @@
+"""What a snapshot holds and what was left out.
+
+Measured while it is built, read by people before they train.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from store import raters
+from store.database import Cursor
+from store.rows import fetch_all, fetch_one
+
+SAMPLE = 500
+
+
+def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
+    """Return the report of the members that `store.selection` picked.
+
+    Keys: train_rows, heldout_rows, train_prompts, heldout_prompts, dropped (reason -> rows), lengths (part ->
+    mean, median and p95 in characters), mean_weight, by_source, raters, languages (ISO 639-1 code -> share, of a sample
+    of `SAMPLE` prompts, by py3langid); for pairs also agreement
+    (Krippendorff's alpha of the deployment's votes) and chosen_longer, the
+    share of the pairs with answers of different length in which the longer one was chosen.
+    """
+    table, parts = (
+        ("pairs", ("prompt", "chosen", "rejected"))
+        if method == "dpo"
+        else ("demonstrations", ("prompt", "completion"))
+    )
+    counts = fetch_one(
+        cursor,
+        """
+        select count(*) filter (split = 'train') as train_rows,
+            count(*) filter (split = 'heldout') as heldout_rows,
+            count(distinct prompt_hash) filter (split = 'train') as train_prompts,
+            count(distinct prompt_hash) filter (split = 'heldout') as heldout_prompts,
+            avg(weight) as mean_weight,
+            count(distinct person) as raters
+        from members
+        """,
+    )
+    measures = ", ".join(
+        f"avg({part}_chars) as {part}_mean, approx_quantile({part}_chars, 0.5) as {part}_median, "
+        f"approx_quantile({part}_chars, 0.95) as {part}_p95"
+        for part in parts
+    )
+    longer = (
+        "avg((chosen_chars > rejected_chars)::int) filter (chosen_chars <> rejected_chars)"
+        if method == "dpo"
+        else "null"
+    )
+    lengths = fetch_one(
+        cursor,
+        f"select {measures}, {longer} as chosen_longer from {table} where seq in (select seq from members)",
+    )
+    assert lengths is not None
+    sources = fetch_all(
+        cursor,
+        f"""
+        select source, count(*) as rows
+        from {table}
+        where seq in (select seq from members)
+        group by source
+        order by rows desc, source
+        """,
+    )
+    report: dict[str, Any] = {
+        **(counts or {}),
+        "dropped": {
+            row["reason"]: row["rows"] for row in fetch_all(cursor, "select reason, rows from dropped")
+        },
+        "lengths": {
+            part: {name: lengths[f"{part}_{name}"] for name in ("mean", "median", "p95")} for part in parts
+        },
+        "by_source": {row["source"]: row["rows"] for row in sources},
+    }
+    report["languages"] = _languages(cursor, table)
+    if method == "dpo":
+        report["chosen_longer"] = lengths["chosen_longer"]
+        report["agreement"] = raters.alpha(cursor, deployment)
+    return report
+
+
+def _languages(cursor: Cursor, table: str) -> dict[str, float]:
+    import py3langid  # a second to import, once
+
+    rows = cursor.execute(
+        f"""
+        select left(prompt[-1].content, 500)
+        from {table}
+        where seq in (select seq from members order by content_hash limit {SAMPLE})
+        """
+    ).fetchall()
+    found = Counter(str(py3langid.classify(row[0])[0]) for row in rows)
+    return {language: round(count / len(rows), 4) for language, count in found.most_common(10)}
+
+
+def to_markdown(facts: dict[str, Any]) -> str:
+    """Return the report as a Markdown page; `facts` is what snapshot.json holds."""
+    report = facts["report"]
+    lines = [
+        f"# Snapshot {facts['hash']}",
+        "",
+        f"{facts['method'].upper()} rows for `{facts['deployment']}`.",
+        "",
+        "| | rows | prompts |",
+        "| --- | ---: | ---: |",
+        f"| train | {report['train_rows']:,} | {report['train_prompts']:,} |",
+        f"| held out | {report['heldout_rows']:,} | {report['heldout_prompts']:,} |",
+        "",
+        f"Mean weight {report['mean_weight']:.3f}; {report['raters']:,} raters.",
+    ]
+    if report.get("chosen_longer") is not None:
+        lines.append(f"The longer answer was chosen in {report['chosen_longer']:.1%} of the pairs.")
+    if (agreement := report.get("agreement")) and agreement["alpha"] is not None:
+        lines.append(
+            f"Krippendorff's alpha is {agreement['alpha']:.2f}, over {agreement['comparisons']:,} comparisons with "
+            f"{agreement['votes']:,} votes."
+        )
+    lines += _table("Characters", ("part", "mean", "median", "95 %"), [
+        (part, f"{size['mean']:,.0f}", f"{size['median']:,.0f}", f"{size['p95']:,.0f}")
+        for part, size in report["lengths"].items()
+    ])  # fmt: skip
+    lines += _table("Sources", ("source", "rows"), [(k, f"{v:,}") for k, v in report["by_source"].items()])
+    lines += _table(
+        "Languages", ("language", "share"), [(k, f"{v:.1%}") for k, v in report["languages"].items()]
+    )
+    lines += _table("Left out", ("why", "rows"), [(k, f"{v:,}") for k, v in report["dropped"].items()])
+    lines += _table("Settings", ("setting", "value"), [(k, f"`{v}`") for k, v in facts["settings"].items()])
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return ["", f"## {title}", "", "Nothing."]
+    return [
+        "",
+        f"## {title}",
+        "",
+        "| " + " | ".join(head) + " |",
+        "| " + " | ".join("---" for _ in head) + " |",
+        *("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows),
+    ]

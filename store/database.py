@@ -1,0 +1,260 @@
+"""The one DuckDB file: who owns it, who writes to it, how it grows from version to version.
+
+One process owns the file (a lock beside it names the holder), one thread at a time writes (`atomic`), and
+every thread reads with a cursor of its own, which never waits for a writer. Not covered: several processes,
+networks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+import duckdb
+
+from store.errors import StoreDamaged, StoreLocked, StoreTooNew
+
+Cursor = duckdb.DuckDBPyConnection
+
+SWEPT_BYTES = 64 * 2**20  # a store up to this size is read once when it is opened
+_DAMAGE = (duckdb.FatalException, duckdb.IOException, duckdb.SerializationException, duckdb.InternalException)
+
+
+class Migration(NamedTuple):
+    """One numbered SQL script of `store/migrations`."""
+
+    version: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """Return the schema's migrations, in order; versions count from 1 without gaps."""
+    found = []
+    for entry in resources.files("store").joinpath("migrations").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name):
+            found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
+    return sorted(found)
+
+
+def utcnow() -> datetime:
+    """Return the time as the store keeps it: UTC, without zone, to the microsecond."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Store:
+    """An open store. Make one with `Store.open`; any thread may use it; close it where it was opened."""
+
+    def __init__(self, path: Path, connection: Cursor, lock: IO[str]) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = lock
+        self._writer = threading.RLock()
+        self._local = threading.local()
+        self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        self._closed = False
+        # Applied to every text that people or models wrote before it is stored; see store.redaction.
+        self.redact: Callable[[str], str] | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, *, version: int | None = None) -> Store:
+        """Open the store at `path`, making it where there is none, and bring its schema up to date.
+
+        `version` stops the migrations at an older one (tests make their fixtures so). Raises `StoreLocked`
+        where another process owns it, `StoreTooNew`, and `StoreDamaged` where the file can not be read; the
+        file is then as it was.
+        """
+        path = Path(path).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _own(path)
+        try:
+            connection = _connect(path)
+            store = cls(path, connection, lock)
+            try:
+                store._migrate(version)
+                store._sweep()
+            except duckdb.Error as error:
+                # A failed checksum comes as the base class itself; a subclass such as ParserException is our fault.
+                if type(error) in (duckdb.Error, *_DAMAGE):
+                    with suppress(duckdb.Error):
+                        connection.close()
+                    raise StoreDamaged(str(path), str(error)) from error
+                store.close()
+                raise
+            except BaseException:
+                store.close()
+                raise
+        except BaseException:
+            lock.close()
+            raise
+        return store
+
+    def read(self) -> Cursor:
+        """Return this thread's cursor. Inside `atomic` it sees what the transaction has written so far."""
+        cursor: Cursor | None = getattr(self._local, "cursor", None)
+        if cursor is None:
+            cursor = self.cursor()
+            self._local.cursor = cursor
+        return cursor
+
+    def cursor(self) -> Cursor:
+        """Return a new cursor, for a long read beside this thread's own; the caller closes it."""
+        cursor = self._connection.cursor()
+        self._cursors.add(cursor)
+        return cursor
+
+    @contextmanager
+    def atomic(self) -> Iterator[Cursor]:
+        """Write as the one writer: everything inside commits together, or nothing does.
+
+        Waits for other writing threads. Inside another `atomic` of the same thread it joins that transaction.
+        The commit is durable (flushed to disk) when the block has been left.
+        """
+        with self._writer:
+            cursor = self.read()
+            if getattr(self._local, "depth", 0):
+                yield cursor
+                return
+            cursor.execute("begin")
+            self._local.depth = 1
+            try:
+                yield cursor
+                cursor.execute("commit")
+            except BaseException:
+                with suppress(duckdb.Error):
+                    cursor.execute("rollback")
+                raise
+            finally:
+                self._local.depth = 0
+
+    @property
+    def version(self) -> int:
+        """The file's schema version."""
+        row = self.read().execute("select coalesce(max(version), 0) from schema_migrations").fetchone()
+        return int(row[0]) if row else 0
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and give the file up.
+
+        Waits for the writer; harmless twice.
+        """
+        with self._writer:
+            if self._closed:
+                return
+            self._closed = True
+            for cursor in list(self._cursors):
+                with suppress(duckdb.Error):
+                    cursor.close()
+            with suppress(duckdb.Error):
+                self._connection.execute("checkpoint")
+            self._connection.close()
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @classmethod
+    @contextmanager
+    def owning(cls, path: str | Path) -> Iterator[None]:
+        """Hold the ownership of a store without opening it, to replace its file. Raises `StoreLocked`."""
+        lock = _own(Path(path).absolute())
+        try:
+            yield
+        finally:
+            lock.close()
+
+    def _sweep(self) -> None:
+        """Read a small store once, so that a damaged block is found now and not in the middle of the work.
+
+        DuckDB checks a block's checksum when it reads the block; a large file is left to `store.verify`.
+        """
+        if self.path.stat().st_size > SWEPT_BYTES:
+            return
+        cursor = self.read()
+        for (table,) in cursor.execute(
+            "select table_name from duckdb_tables() where not internal"
+        ).fetchall():
+            cursor.execute(f"select bit_xor(hash({table})) from {table}").fetchall()
+
+    def _migrate(self, stop_at: int | None) -> None:
+        known = [m for m in migrations() if stop_at is None or m.version <= stop_at]
+        cursor = self.read()
+        has_ledger = cursor.execute(
+            "select count(*) from information_schema.tables where table_name = 'schema_migrations'"
+        ).fetchone()
+        version = self.version if has_ledger and has_ledger[0] else 0
+        newest = migrations()[-1].version
+        if version > newest:
+            raise StoreTooNew(str(self.path), version, newest)
+        if not (todo := [m for m in known if m.version > version]):
+            return
+        with self.atomic() as cursor:
+            cursor.execute(
+                "create table if not exists schema_migrations "
+                "(version integer primary key, name varchar not null, applied_at timestamp not null)"
+            )
+            for migration in todo:
+                cursor.execute(migration.sql)
+                cursor.execute(
+                    "insert into schema_migrations values (?, ?, ?)",
+                    [migration.version, migration.name, utcnow()],
+                )
+
+
+def _own(path: Path) -> IO[str]:
+    """Take the lock beside the file and write who holds it; the kernel drops it when the process ends."""
+    lock = open(path.with_name(path.name + ".lock"), "a+", encoding="utf-8")  # noqa: SIM115 (held until close)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        with lock:
+            raise _locked(path, lock) from error
+    lock.seek(0)
+    lock.truncate()
+    json.dump({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}, lock)
+    lock.flush()
+    return lock
+
+
+def _locked(path: Path, lock: IO[str]) -> StoreLocked:
+    try:
+        lock.seek(0)
+        holder: dict[str, Any] = json.load(lock)
+        return StoreLocked(str(path), int(holder["pid"]), datetime.fromisoformat(holder["since"]))
+    except (ValueError, KeyError, TypeError):
+        return StoreLocked(str(path))
+
+
+def _connect(path: Path) -> Cursor:
+    if path.exists() and path.stat().st_size == 0:
+        path.unlink()  # the process that made it was killed before its first byte
+    try:
+        return duckdb.connect(str(path))
+    except duckdb.IOException as error:
+        # Another program (the duckdb shell) may hold the file without our lock; only the text tells.
+        if "lock on file" in str(error):
+            pid = re.search(r"PID (\d+)", str(error))
+            raise StoreLocked(str(path), int(pid[1]) if pid else None) from error
+        if isinstance(error.__cause__, OSError) or "Permission denied" in str(error):
+            raise
+        raise StoreDamaged(str(path), str(error)) from error
+    except duckdb.Error as error:
+        raise StoreDamaged(str(path), str(error)) from error

@@ -1,0 +1,34 @@
+"""Why a pair or demonstration is believed: the votes, rewrites and likes behind it."""
+
+from __future__ import annotations
+
+from store.database import Cursor, utcnow
+
+
+def add(cursor: Cursor, subject_id: str, kind: str, ref: str, person: str | None) -> None:
+    """Record that the vote or like `ref` of `person` stands behind a pair or demonstration; once only."""
+    cursor.execute(
+        """
+        insert into evidence (subject_id, kind, ref, person, created_at)
+        values ($subject, $kind, $ref, $person, $now)
+        """,
+        {"subject": subject_id, "kind": kind, "ref": ref, "person": person, "now": utcnow()},
+    )
+
+
+def withdraw(cursor: Cursor, table: str, kind: str, ref: str) -> None:
+    """Take evidence back, and the rows of `table` that nothing else stands behind."""
+    cursor.execute("delete from evidence where kind = $kind and ref = $ref", {"kind": kind, "ref": ref})
+    drop_unfounded(cursor, table)
+
+
+def drop_unfounded(cursor: Cursor, table: str) -> list[str]:
+    """Delete the rows of `table` that are neither imported nor have any evidence left; return their ids."""
+    cursor.execute(
+        f"""
+        delete from {table}
+        where import_id is null and not exists (from evidence where subject_id = {table}.id)
+        returning id
+        """
+    )
+    return [row[0] for row in cursor.fetchall()]

@@ -1,0 +1,296 @@
+"""Pairs and demonstrations out of the store, filtered, as a stream, in formats that others read.
+
+Import of an export gives the same content hashes. Weight and tags travel in every format but OpenAI's, which has no
+place for them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from store import bulk
+from store.database import Store
+from store.errors import Conflict, Invalid
+from store.ids import new_id
+from store.rows import naive
+
+FORMATS = {
+    "pairs": ("trl", "parquet", "openai", "ultrafeedback", "csv"),
+    "demonstrations": ("trl", "parquet", "openai", "csv"),
+    "likes": ("trl", "parquet"),
+}
+_PARTS = {
+    "pairs": ("prompt", "chosen", "rejected"),
+    "demonstrations": ("prompt", "completion"),
+    "likes": ("prompt", "completion"),
+}
+_BATCH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows to take; None takes all.
+
+    deployment: its own rows and those of every deployment. release: rows whose chosen answer a release (record id)
+    gave. rater: rows that a person stands behind. since, until: aware times of arrival, from and before. tag: rows
+    with it. min_agreement: 0 to 1, the margin among the voices for and against a pair.
+    """
+
+    deployment: str | None = None
+    release: str | None = None
+    rater: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    tag: str | None = None
+    min_agreement: float | None = None
+
+
+def export(
+    db: Store,
+    path: str | Path,
+    noun: str = "pairs",
+    format: str = "trl",
+    where: Filter | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write rows to `path` and return how many; the file, or for `parquet` the directory, appears whole or not at all.
+
+    `trl` (JSONL) and `parquet` are TRL's conversational columns; `parquet` makes a directory with a dataset card that
+    `datasets.load_dataset(path)` reads. Reads one instant of the store. Raises `Conflict` where `path` exists,
+    `Invalid` for the noun, the format or a filter that the noun does not have.
+    """
+    if noun not in FORMATS:
+        raise Invalid("noun", noun, FORMATS)
+    if format not in FORMATS[noun]:
+        raise Invalid("format", format, FORMATS[noun])
+    path = Path(path)
+    if path.exists():
+        raise Conflict(f"{path} exists; choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.{new_id('export')}")
+    try:
+        if format == "parquet":
+            count = _write_parquet(staging, noun, _batches(db, noun, where or Filter()), on_progress)
+        else:
+            count = _write_lines(staging, noun, format, _batches(db, noun, where or Filter()), on_progress)
+        staging.rename(path)
+        return count
+    finally:
+        with suppress(FileNotFoundError):
+            if staging.is_dir():
+                for file in sorted(staging.rglob("*"), reverse=True):
+                    file.rmdir() if file.is_dir() else file.unlink()
+                staging.rmdir()
+            else:
+                staging.unlink()
+
+
+def iterate(db: Store, noun: str = "pairs", where: Filter | None = None) -> Iterator[dict[str, Any]]:
+    """Yield rows as TRL's conversational columns, with weight and tags (likes: label), in order of arrival."""
+    for batch in _batches(db, noun, where or Filter()):
+        yield from batch
+
+
+def _batches(db: Store, noun: str, where: Filter) -> Iterator[list[dict[str, Any]]]:
+    conditions, params = _conditions(noun, where)
+    extra = {"pairs": "weight, tags", "demonstrations": "tags", "likes": "liked as label"}[noun]
+    order = "id" if noun == "likes" else "seq"
+    cursor = db.cursor()
+    try:
+        cursor.execute(
+            f"select {', '.join(_PARTS[noun])}, {extra} from {noun} where {conditions} order by {order}",
+            params,
+        )
+        names = [column[0] for column in cursor.description or ()]
+        while rows := cursor.fetchmany(_BATCH):
+            yield [dict(zip(names, row, strict=True)) for row in rows]
+    finally:
+        cursor.close()
+
+
+def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
+    sql, params = ["true"], dict[str, Any]()
+
+    def add(name: str, value: Any, condition: str, nouns: tuple[str, ...]) -> None:
+        if value is None:
+            return
+        if noun not in nouns:
+            raise Invalid(name, value, f"nothing: {noun} can not be filtered by {name}")
+        sql.append(condition)
+        params[name] = value
+
+    every, trained = ("pairs", "demonstrations", "likes"), ("pairs", "demonstrations")
+    add("deployment", where.deployment, "deployment in ('', $deployment)", every)
+    add("since", where.since and naive(where.since), "created_at >= $since", every)
+    add("until", where.until and naive(where.until), "created_at < $until", every)
+    add("tag", where.tag, "list_contains(tags, $tag)", trained)
+    person = (
+        "user_name = $rater"
+        if noun == "likes"
+        else "id in (select subject_id from evidence where person = $rater)"
+    )
+    add("rater", where.rater, person, every)
+    add(
+        "release",
+        where.release,
+        """
+        id in (
+            select subject_id
+            from evidence
+            join votes on votes.id = evidence.ref
+            join candidates on candidates.comparison_id = votes.comparison_id and candidates.side = votes.choice
+            where evidence.kind = 'vote' and candidates.release = $release
+        )
+        """
+        if noun == "pairs"
+        else """
+        id in (
+            select subject_id
+            from evidence
+            join completions on completions.id = evidence.ref
+            where evidence.kind = 'like' and completions.release = $release
+        )
+        """,
+        trained,
+    )
+    add(
+        "min_agreement",
+        where.min_agreement,
+        """
+        content_hash in (
+            with voices as (
+                select content_hash, versus_hash,
+                    sum((import_id is not null)::int
+                        + (select count(*) from evidence where subject_id = pairs.id)) as for_it
+                from pairs
+                group by content_hash, versus_hash
+            )
+            select content_hash
+            from voices
+            qualify 2 * for_it - sum(for_it) over (partition by versus_hash)
+                >= $min_agreement * sum(for_it) over (partition by versus_hash)
+        )
+        """,
+        ("pairs",),
+    )
+    return " and ".join(sql), params
+
+
+def _write_lines(
+    path: Path,
+    noun: str,
+    format: str,
+    batches: Iterator[list[dict[str, Any]]],
+    on_progress: Callable[[int], None] | None,
+) -> int:
+    count = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        writer = None
+        if format == "csv":
+            writer = csv.writer(file)
+            writer.writerow([*_PARTS[noun], *(("weight",) if noun == "pairs" else ()), "tags"])
+        for batch in batches:
+            for row in batch:
+                if writer:
+                    writer.writerow(_csv_row(noun, row))
+                else:
+                    file.write(json.dumps(_RENDER[noun, format](row), ensure_ascii=False) + "\n")
+            count += len(batch)
+            if on_progress:
+                on_progress(count)
+    return count
+
+
+def _write_parquet(
+    path: Path, noun: str, batches: Iterator[list[dict[str, Any]]], on_progress: Callable[[int], None] | None
+) -> int:
+    schema = pa.schema(
+        [(part, bulk.MESSAGES) for part in _PARTS[noun]]
+        + {
+            "pairs": [("weight", pa.float64()), ("tags", bulk.TEXTS)],
+            "demonstrations": [("tags", bulk.TEXTS)],
+            "likes": [("label", pa.bool_())],
+        }[noun]
+    )
+    count = 0
+    (path / "data").mkdir(parents=True)
+    with pq.ParquetWriter(path / "data" / "train.parquet", schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_pylist(batch, schema))
+            count += len(batch)
+            if on_progress:
+                on_progress(count)
+    (path / "README.md").write_text(_card(noun, count), "utf-8")
+    return count
+
+
+def _card(noun: str, count: int) -> str:
+    kind = {"pairs": "preference", "demonstrations": "prompt-completion", "likes": "unpaired preference"}[
+        noun
+    ]
+    return (
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train.parquet\n"
+        f"tags:\n- trl\n- {kind.replace(' ', '-')}\n---\n\n# {noun.capitalize()} from Trimtab\n\n"
+        f"{count:,} rows in TRL's conversational {kind} format: {', '.join(_PARTS[noun])} are message lists.\n"
+    )
+
+
+def _ultrafeedback(row: dict[str, Any]) -> dict[str, Any]:
+    """The binarised form; `prompt_turns` says where the prompt ends, also when both answers begin alike."""
+    asked = [m["content"] for m in row["prompt"] if m["role"] == "user"]
+    prompt = asked[-1] if asked else ""
+    return {
+        "prompt": prompt,
+        "prompt_id": hashlib.sha256(prompt.encode()).hexdigest(),
+        "chosen": row["prompt"] + row["chosen"],
+        "rejected": row["prompt"] + row["rejected"],
+        "messages": row["prompt"] + row["chosen"],
+        "score_chosen": 10.0,
+        "score_rejected": 1.0,
+        "prompt_turns": len(row["prompt"]),
+        "weight": row["weight"],
+        "tags": row["tags"],
+    }
+
+
+_RENDER: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    ("pairs", "trl"): lambda row: row,
+    ("demonstrations", "trl"): lambda row: row,
+    ("likes", "trl"): lambda row: row,
+    ("pairs", "openai"): lambda row: {
+        "input": {"messages": row["prompt"], "tools": [], "parallel_tool_calls": True},
+        "preferred_output": row["chosen"],
+        "non_preferred_output": row["rejected"],
+    },
+    ("demonstrations", "openai"): lambda row: {"messages": row["prompt"] + row["completion"]},
+    ("pairs", "ultrafeedback"): _ultrafeedback,
+}
+
+
+def _csv_row(noun: str, row: dict[str, Any]) -> list[object]:
+    cells: list[object] = [
+        _csv_cell(row[part], "user" if part == "prompt" else "assistant") for part in _PARTS[noun]
+    ]
+    if noun == "pairs":
+        cells.append(row["weight"])
+    return [*cells, json.dumps(row["tags"], ensure_ascii=False)]
+
+
+def _csv_cell(messages: list[dict[str, str]], role: str) -> str:
+    """Return plain text for one message of the expected role, else the message list as JSON."""
+    text = messages[0]["content"]
+    if len(messages) == 1 and messages[0]["role"] == role and text and not text.startswith("["):
+        return text
+    return json.dumps(messages, ensure_ascii=False)

@@ -1,0 +1,180 @@
+"""Rows from outside, in batches: read, judged one by one, written together, counted.
+
+A bad row never stops the good ones, and a row that is known already is a duplicate; so an import that was cut
+off may be run again. Memory stays constant: one batch, and the first refused rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from store import checks, near, redaction
+from store.database import Cursor, Store, utcnow
+from store.errors import Invalid
+from store.ids import new_id
+from store.records import ImportResult, RejectedRow
+
+BATCH = 2000
+REJECTED_SHOWN = 1000
+
+
+class Value(Protocol):
+    """What an import makes of a row."""
+
+    @property
+    def content_hash(self) -> str:
+        """What says that two rows are the same."""
+        ...
+
+
+V = TypeVar("V", bound=Value)
+Row = Mapping[str, Any]
+
+
+def ingest(
+    db: Store,
+    noun: str,
+    rows: Iterable[object],
+    read: Callable[[Row], V],
+    insert: Callable[[Cursor, Sequence[V], str, str, str], int],
+    source: str,
+    imported_by: str | None,
+    deployment: str | None,
+    on_batch: Callable[[int, int, int, int], None] | None = None,
+    on_rejected: Callable[[RejectedRow, object], None] | None = None,
+    convert: Callable[[Row], Row] | None = None,
+    dry_run: bool = False,
+) -> ImportResult:
+    """Import `rows` with `read` (raises `Invalid`) and `insert` (returns how many were new).
+
+    Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
+    told after each, and may raise to stop there; `on_rejected` gets every refused row. `convert` makes our columns of a
+    row in another format (raises `Invalid`). `dry_run` judges and counts and stores nothing; its result has the id "".
+    """
+    scope = "" if deployment is None else checks.deployment_name(deployment)
+    checks.text("source", source, 200)
+    accepted = duplicates = refused = seen = 0
+    shown: list[RejectedRow] = []
+    remaining = iter(rows)
+    with _Trial(db, noun, scope) if dry_run else _Real(db, noun, source, imported_by, scope) as sink:
+        while batch := list(islice(remaining, BATCH)):
+            values: dict[str, V] = {}
+            for row in batch:
+                seen += 1
+                try:
+                    if not isinstance(row, Mapping):
+                        raise Invalid("row", row, "an object")
+                    value = redaction.value(db, read(convert(row) if convert else row))
+                except Invalid as error:
+                    refused += 1
+                    rejected = RejectedRow(seen, str(error))
+                    if len(shown) < REJECTED_SHOWN:
+                        shown.append(rejected)
+                    if on_rejected:
+                        on_rejected(rejected, row)
+                    continue
+                if value.content_hash in values:
+                    duplicates += 1
+                else:
+                    values[value.content_hash] = value
+            new = sink.take(list(values.values()), insert, refused)
+            accepted += new
+            duplicates += len(values) - new
+            if on_batch:
+                on_batch(seen, accepted, duplicates, refused)
+    if accepted and not dry_run and noun in ("pairs", "demonstrations"):
+        near.refresh(db, noun)
+    return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
+
+
+def unknown(cursor: Cursor, table: str, hashes: list[str], scope: str) -> set[str]:
+    """Return those of the content hashes that `table` does not hold for a deployment."""
+    cursor.execute(
+        f"""
+        select hash
+        from (select unnest($hashes::varchar[]) as hash)
+        where hash not in (select content_hash from {table} where deployment = $scope)
+        """,
+        {"hashes": hashes, "scope": scope},
+    )
+    return {row[0] for row in cursor.fetchall()}
+
+
+class _Real:
+    """Writes batches, each in a transaction with the import's counts."""
+
+    def __init__(self, db: Store, noun: str, source: str, imported_by: str | None, scope: str) -> None:
+        self.id = new_id("imp")
+        self._db, self._source, self._scope = db, source, scope
+        self._accepted = self._duplicates = 0
+        with db.atomic() as cursor:
+            cursor.execute(
+                "insert into imports values ($id, $noun, $source, $by, $scope, 0, 0, 0, $now)",
+                {
+                    "id": self.id,
+                    "noun": noun,
+                    "source": source,
+                    "by": imported_by,
+                    "scope": scope,
+                    "now": utcnow(),
+                },
+            )
+
+    def take(
+        self, values: list[V], insert: Callable[[Cursor, Sequence[V], str, str, str], int], refused: int
+    ) -> int:
+        with self._db.atomic() as cursor:
+            new = insert(cursor, values, self._scope, self._source, self.id) if values else 0
+            self._accepted += new
+            self._duplicates += len(values) - new
+            cursor.execute(
+                "update imports set accepted = $accepted, duplicates = $duplicates, rejected = $rejected "
+                "where id = $id",
+                {
+                    "id": self.id,
+                    "accepted": self._accepted,
+                    "duplicates": self._duplicates,
+                    "rejected": refused,
+                },
+            )
+        return new
+
+    def __enter__(self) -> _Real:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Trial:
+    """Counts what would be new; remembers hashes in a temporary table, so that memory stays constant."""
+
+    id = ""
+
+    def __init__(self, db: Store, noun: str, scope: str) -> None:
+        self._cursor = db.cursor()
+        self._noun, self._scope = noun, scope
+        self._cursor.execute("create or replace temp table trial_hashes (hash varchar)")
+
+    def take(self, values: list[V], insert: object, refused: int) -> int:
+        hashes = [value.content_hash for value in values]
+        fresh = unknown(self._cursor, self._noun, hashes, self._scope)
+        self._cursor.execute(
+            """
+            insert into trial_hashes
+            select hash
+            from (select unnest($hashes::varchar[]) as hash)
+            where hash not in (from trial_hashes)
+            returning 1
+            """,
+            {"hashes": sorted(fresh)},
+        )
+        return len(self._cursor.fetchall())
+
+    def __enter__(self) -> _Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cursor.close()

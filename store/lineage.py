@@ -1,0 +1,152 @@
+"""From a release back to the words that trained it, and from a person or a pair forward to every release.
+
+release -> adapter -> run -> snapshot -> members -> pairs and demonstrations -> evidence -> votes, likes,
+raters; and where training began from an earlier adapter, on through that one. The view `adapter_ancestry`
+(one row an adapter and each it stands on, itself included) answers both directions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.database import Store
+from store.records import Release
+from store.rows import Row, fetch_all, fetch_one
+
+_RELEASE = "id, deployment || '@' || number as ref, adapter, run"
+
+
+def of_release(db: Store, release: Release) -> dict[str, Any]:
+    """Return where a release comes from; see `store.releases.lineage` for the keys."""
+    cursor = db.read()
+    adapter = fetch_one(
+        cursor, "select id, base, run, start_adapter from adapters where id = $id", {"id": release.adapter}
+    )
+    run = fetch_one(
+        cursor,
+        "select id, method, qlora, snapshot, start_adapter, requested_by from runs where id = $id",
+        {"id": release.run or (adapter["run"] if adapter else None)},
+    )
+    snapshot = fetch_one(
+        cursor,
+        "select id, method, train_rows, heldout_rows from snapshots where id = $id",
+        {"id": run["snapshot"] if run else None},
+    )
+    ancestors = fetch_all(
+        cursor,
+        f"""
+        select {_RELEASE}
+        from releases
+        join (
+            select ancestor, depth from adapter_ancestry where adapter = $adapter and depth > 0
+        ) on releases.adapter = ancestor
+        order by depth, id desc
+        """,
+        {"adapter": release.adapter},
+    )
+    return {
+        "release": {"id": release.id, "ref": release.ref},
+        "adapter": adapter,
+        "run": run,
+        "snapshot": snapshot,
+        "ancestors": ancestors,
+        **_material(db, release.adapter),
+    }
+
+
+def of_pair(db: Store, item_id: str) -> list[Row]:
+    """Return the releases that learned from a pair or demonstration (id, ref, adapter, run), oldest first.
+
+    Held-out rows do not count: nothing was learned from them.
+    """
+    return of_items(db, [item_id])
+
+
+def of_items(db: Store, item_ids: list[str]) -> list[Row]:
+    """Return the releases that learned from any of several pairs or demonstrations, oldest first."""
+    return _releases_of(db, "select unnest($items::varchar[]) as item_id", {"items": item_ids})
+
+
+def of_person(db: Store, name: str) -> list[Row]:
+    """Return the releases that learned from what a person voted, wrote or liked, oldest first."""
+    return _releases_of(
+        db, "select subject_id as item_id from evidence where person = $person", {"person": name}
+    )
+
+
+def _releases_of(db: Store, items: str, params: dict[str, Any]) -> list[Row]:
+    return fetch_all(
+        db.read(),
+        f"""
+        with items as ({items}),
+        taught as (
+            select distinct adapter_ancestry.adapter
+            from adapter_ancestry
+            join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
+            join snapshot_members using (snapshot_id)
+            where split = 'train' and item_id in (select item_id from items)
+        )
+        select {_RELEASE}
+        from releases
+        where adapter in (select adapter from taught)
+        order by created_at, id
+        """,
+        params,
+    )
+
+
+def _material(db: Store, adapter: str | None) -> dict[str, Any]:
+    cursor = db.read()
+    params = {"adapter": adapter}
+    rows = """
+        with items as (
+            select distinct item_id
+            from adapter_ancestry
+            join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
+            join snapshot_members using (snapshot_id)
+            where adapter_ancestry.adapter = $adapter and split = 'train'
+        ),
+        learned as (
+            select 'pair' as noun, id, prompt_hash, source, import_id from pairs where id in (from items)
+            union all
+            select 'demonstration' as noun, id, prompt_hash, source, import_id
+            from demonstrations
+            where id in (from items)
+        )
+        """
+    counts = fetch_one(
+        cursor,
+        rows
+        + """
+        select count(*) filter (noun = 'pair') as pairs,
+            count(*) filter (noun = 'demonstration') as demonstrations,
+            count(distinct prompt_hash) as prompts
+        from learned
+        """,
+        params,
+    )
+    raters = fetch_all(
+        cursor,
+        rows
+        + """
+        select person as name, count(distinct subject_id) as rows
+        from evidence
+        where person is not null and subject_id in (select id from learned)
+        group by person
+        order by rows desc, name
+        """,
+        params,
+    )
+    imports = fetch_all(
+        cursor,
+        rows
+        + """
+        select source, count(*) as rows
+        from learned
+        where import_id is not null
+        group by source
+        order by rows desc, source
+        """,
+        params,
+    )
+    return {**(counts or {}), "raters": raters, "imports": imports}

@@ -1,0 +1,346 @@
+"""The values that go all the way round: store -> align -> serve -> feedback_ui.
+
+Frozen, without ids, without storage. Each has a `content_hash`, a SHA-256 in hex of its roles and texts: what
+a value says decides the hash, not where it is kept nor its weight and tags. Not covered: content that is not
+text (images, tool calls); `Message.from_json` joins text parts and refuses the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from store.errors import Invalid
+
+MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation: `role` (one of `MESSAGE_ROLES`) and text."""
+
+    role: str
+    content: str
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the message."""
+        return _digest((self,))
+
+    def to_json(self) -> dict[str, str]:
+        """Return `{"role", "content"}`."""
+        return {"role": self.role, "content": self.content}
+
+    @classmethod
+    def from_json(cls, value: object, where: str = "message") -> Message:
+        """Read `{"role", "content"}`; content is text or a list of OpenAI text parts, which are joined.
+
+        Raises `Invalid`, naming the place `where`, for anything else. Other keys are ignored.
+        """
+        if isinstance(value, Message):
+            return value
+        if not isinstance(value, Mapping):
+            raise Invalid(where, value, "an object with role and content")
+        role = value.get("role")
+        if role not in MESSAGE_ROLES:
+            raise Invalid(f"{where}.role", role, MESSAGE_ROLES)
+        content = value.get("content")
+        if isinstance(content, list):
+            content = "".join(_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(content))
+        if not isinstance(content, str):
+            raise Invalid(f"{where}.content", content, "text, or a list of text parts")
+        return cls(str(role), _unicode(content, f"{where}.content"))
+
+
+Conversation = tuple[Message, ...]
+
+
+def conversation(value: object, where: str = "messages", role: str = "user") -> Conversation:
+    """Read a conversation from text (one message of `role`) or from a non-empty list of messages.
+
+    Raises `Invalid` naming the place for anything else, and for text that is blank.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            raise Invalid(where, value, "text that is not blank, or a list of messages")
+        return (Message(role, _unicode(value, where)),)
+    if not isinstance(value, Sequence) or not value:
+        raise Invalid(where, value, "text, or a list of messages with at least one")
+    return tuple(Message.from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def completion(value: object, where: str) -> Conversation:
+    """Read what follows a prompt: text or messages, ending with an assistant message that is not blank."""
+    read = conversation(value, where, role="assistant")
+    if read[-1].role != "assistant":
+        raise Invalid(
+            f"{where}[{len(read) - 1}].role", read[-1].role, "assistant (a response ends with the assistant)"
+        )
+    if not read[-1].content.strip():
+        raise Invalid(where, read[-1].content, "a response that is not blank")
+    return read
+
+
+def to_json(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Return the messages as a list of `{"role", "content"}`."""
+    return [message.to_json() for message in messages]
+
+
+def conversation_hash(messages: Iterable[Message]) -> str:
+    """SHA-256 of a conversation: what identifies a prompt."""
+    return _digest(messages)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """A prompt, the response that people chose and the one they rejected: one DPO row.
+
+    `chosen` and `rejected` follow `prompt` and end with the assistant. `weight` is above 0, at most 1: how
+    sure the raters were. `tags` are sorted and unique.
+    """
+
+    prompt: Conversation
+    chosen: Conversation
+    rejected: Conversation
+    weight: float = 1.0
+    tags: tuple[str, ...] = ()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of prompt, chosen and rejected; not of weight and tags."""
+        return _digest(self.prompt, self.chosen, self.rejected)
+
+    @property
+    def versus_hash(self) -> str:
+        """SHA-256 of the prompt and the two responses in either order: the question that was decided."""
+        return versus_hash(self.prompt, self.chosen, self.rejected)
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of the prompt."""
+        return conversation_hash(self.prompt)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return TRL's conversational preference form, plus `weight` and `tags`."""
+        return {
+            "prompt": to_json(self.prompt),
+            "chosen": to_json(self.chosen),
+            "rejected": to_json(self.rejected),
+            "weight": self.weight,
+            "tags": list(self.tags),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> PreferencePair:
+        """Read `{messages|prompt, chosen, rejected, weight?, tags?}`; each text or a message list.
+
+        Where `chosen` and `rejected` begin with the same messages as the prompt (or no prompt is given),
+        these are taken as the prompt. Raises `Invalid` naming the field.
+        """
+        chosen = completion(_need(row, "chosen"), "chosen")
+        rejected = completion(_need(row, "rejected"), "rejected")
+        prompt = read_prompt(row)
+        if prompt is None:
+            shared = 0
+            while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+                shared += 1
+            if not shared:
+                raise Invalid("prompt", None, "text or a message list, as `prompt` or `messages`")
+            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        else:
+            chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+        if chosen == rejected:
+            raise Invalid("rejected", rejected[-1].content, "a response that differs from `chosen`")
+        return cls(prompt, chosen, rejected, read_weight(row), read_tags(row))
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt and the completion to learn: one SFT row. `completion` ends with the assistant."""
+
+    prompt: Conversation
+    completion: Conversation
+    tags: tuple[str, ...] = ()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of prompt and completion; not of tags."""
+        return _digest(self.prompt, self.completion)
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of the prompt."""
+        return conversation_hash(self.prompt)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return TRL's conversational prompt-completion form, plus `tags`."""
+        return {
+            "prompt": to_json(self.prompt),
+            "completion": to_json(self.completion),
+            "tags": list(self.tags),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Demonstration:
+        """Read `{messages|prompt, completion, tags?}`, or `{messages}` alone whose last message is the
+        completion.
+
+        Raises `Invalid` naming the field.
+        """
+        prompt = read_prompt(row)
+        if row.get("completion") is None and row.get("prompt") is None and prompt is not None:
+            if len(prompt) < 2:
+                raise Invalid(
+                    "messages", row.get("messages"), "a prompt and the assistant's answer, or a `completion`"
+                )
+            return cls(prompt[:-1], completion(prompt[-1:], "messages"), read_tags(row))
+        if prompt is None:
+            raise Invalid("prompt", None, "text or a message list, as `prompt` or `messages`")
+        answer = _after(prompt, completion(_need(row, "completion"), "completion"))
+        return cls(prompt, answer, read_tags(row))
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A prompt, a completion and whether it was liked (`label`): one KTO row."""
+
+    prompt: Conversation
+    completion: Conversation
+    label: bool
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of prompt, completion and label."""
+        return _digest(self.prompt, self.completion, (Message("tool", str(self.label)),))
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of the prompt."""
+        return conversation_hash(self.prompt)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return TRL's conversational unpaired-preference form."""
+        return {"prompt": to_json(self.prompt), "completion": to_json(self.completion), "label": self.label}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Judgement:
+        """Read `{messages|prompt, completion, label}`; raises `Invalid` naming the field."""
+        label = row.get("label")
+        if not isinstance(label, bool):
+            words = {"true": True, "1": True, "false": False, "0": False}
+            if str(label).lower() not in words:
+                raise Invalid("label", label, "true or false")
+            label = words[str(label).lower()]
+        read = Demonstration.from_json({key: value for key, value in row.items() if key != "label"})
+        return cls(read.prompt, read.completion, label)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe text and the log-probabilities that models gave it.
+
+    `token_ids` has length T; `logprobs` maps the name of a model state ("base", "adapter", "nf4_adapter") to
+    T - 1 natural-log probabilities, of tokens 1 to T - 1 given those before.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the token ids."""
+        return hashlib.sha256(",".join(map(str, self.token_ids)).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"token_ids", "logprobs"}`."""
+        return {"token_ids": list(self.token_ids), "logprobs": self.logprobs}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Probe:
+        """Read what `to_json` wrote; raises `Invalid` naming the field."""
+        ids = _need(value, "token_ids")
+        if not isinstance(ids, Sequence) or not all(isinstance(i, int) for i in ids):
+            raise Invalid("token_ids", ids, "a list of integers")
+        logprobs = value.get("logprobs") or {}
+        if not isinstance(logprobs, Mapping):
+            raise Invalid("logprobs", logprobs, "an object of lists of numbers")
+        return cls(tuple(ids), {str(name): [float(x) for x in series] for name, series in logprobs.items()})
+
+
+def versus_hash(prompt: Conversation, one: Conversation, other: Conversation) -> str:
+    """SHA-256 of a prompt and two responses in either order."""
+    sides = sorted((one, other), key=lambda side: [(m.role, m.content) for m in side])
+    return _digest(prompt, *sides)
+
+
+def read_prompt(row: Mapping[str, Any]) -> Conversation | None:
+    """Read `prompt` or `messages` of a row, None where it has neither; `Invalid` where it has both."""
+    prompt, messages = row.get("prompt"), row.get("messages")
+    if prompt is not None and messages is not None:
+        raise Invalid("prompt", prompt, "either `prompt` or `messages`, not both")
+    if prompt is None and messages is None:
+        return None
+    return conversation(prompt, "prompt") if messages is None else conversation(messages, "messages")
+
+
+def read_tags(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the optional `tags` of a row: a list of texts; sorted, unique."""
+    return clean_tags(row.get("tags"))
+
+
+def clean_tags(tags: object) -> tuple[str, ...]:
+    """Return tags sorted and unique; raises `Invalid` unless they are a list of texts that are not blank."""
+    if tags is None:
+        return ()
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise Invalid("tags", tags, "a list of texts")
+    read = list(tags)
+    for tag in read:
+        if not isinstance(tag, str) or not tag.strip():
+            raise Invalid("tags", tag, "a list of texts that are not blank")
+    return tuple(sorted({_unicode(tag.strip(), "tags") for tag in read}))
+
+
+def read_weight(row: Mapping[str, Any]) -> float:
+    """Read the optional `weight` of a row: above 0, at most 1."""
+    weight = row.get("weight")
+    if weight is None:
+        return 1.0
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
+        raise Invalid("weight", weight, "a number above 0, at most 1")
+    return float(weight)
+
+
+def _after(prompt: Conversation, answer: Conversation) -> Conversation:
+    if len(answer) > len(prompt) and answer[: len(prompt)] == prompt:
+        return answer[len(prompt) :]
+    return answer
+
+
+def _unicode(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(where, text, "text that is valid Unicode (no lone surrogates)") from None
+    return text
+
+
+def _need(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name)
+    if value is None:
+        raise Invalid(name, None, f"`{name}` is required: text or a message list")
+    return value
+
+
+def _part_text(part: object, where: str) -> str:
+    if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise Invalid(where, part, 'a text part: {"type": "text", "text": "..."}')
+
+
+def _digest(*parts: Iterable[Message]) -> str:
+    """Hash conversations: each message as role, length and text, so that nothing can pass for a separator."""
+    text = "|".join("".join(f"{m.role} {len(m.content)} {m.content}" for m in part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,207 @@
+"""A tiny real model (random weights, SmolLM2's tokenizer cut to size is not needed) and small snapshots."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from align.recipe import resolve
+from align.rundir import RunDirectory, RunSpec
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+WORDS = [
+    "the",
+    "river",
+    "ship",
+    "wind",
+    "turns",
+    "slowly",
+    "under",
+    "bright",
+    "sails",
+    "calm",
+    "deep",
+    "water",
+]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_tiny_model(out: Path, layers: int = 2, **changes: Any) -> Path:
+    """Write a Llama of a few thousand parameters with a word-level tokenizer to `out`."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {
+        w: i for i, w in enumerate([*special, "<unk>", "\n", "user", "assistant", "system", *WORDS])
+    }
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    backend.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    settings = {
+        "vocab_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "eos_token_id": 2,
+        "bos_token_id": 1,
+        "pad_token_id": 2,
+        "initializer_range": 0.2,
+    }
+    LlamaForCausalLM(LlamaConfig(**(settings | changes))).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with 2 layers of width 64 and random weights."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+def sentence(rng: random.Random, low: int, high: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))
+
+
+def pairs(n: int, seed: int = 0, weight: float = 1.0) -> list[dict[str, Any]]:
+    """Pairs whose chosen answer is the shorter one."""
+    rng = random.Random(seed)
+    return [
+        {
+            "pair_id": f"pair-{seed}-{i}",
+            "prompt": [{"role": "user", "content": sentence(rng, 2, 8)}],
+            "chosen": sentence(rng, 2, 5),
+            "rejected": sentence(rng, 6, 12),
+            "weight": weight,
+        }
+        for i in range(n)
+    ]
+
+
+def demonstrations(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"demo_id": p["pair_id"], "prompt": p["prompt"], "completion": p["chosen"], "weight": 1.0}
+        for p in pairs(n, seed)
+    ]
+
+
+def likes(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Short answers liked, long ones not, in turn."""
+    return [
+        {
+            "demo_id": p["pair_id"],
+            "prompt": p["prompt"],
+            "completion": p["rejected"] if i % 2 else p["chosen"],
+            "label": i % 2 == 0,
+            "weight": 1.0,
+        }
+        for i, p in enumerate(pairs(n, seed))
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a snapshot file as the store does."""
+    names = list(rows[0]) if rows else ["pair_id", "prompt", "chosen", "rejected", "weight"]
+    types = {"prompt": pa.list_(MESSAGE), "weight": pa.float64(), "label": pa.bool_()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    return path
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny: Path) -> Callable[..., RunDirectory]:
+    """Make a run directory: `make_run("dpo", params={...}, train=rows, heldout=rows, model=tiny,
+    name="run")`."""
+
+    def make(
+        method: str = "dpo",
+        params: dict[str, Any] | None = None,
+        train: list[dict[str, Any]] | None = None,
+        heldout: list[dict[str, Any]] | None = None,
+        qlora: bool = False,
+        model: Path = tiny,
+        name: str = "run",
+        **spec: Any,
+    ) -> RunDirectory:
+        run = RunDirectory(tmp_path / name)
+        run.path.mkdir()
+        default = {"sft": demonstrations, "kto": likes}.get(method, pairs)
+        write_rows(run.train, default(12) if train is None else train)
+        write_rows(run.heldout, default(6, seed=1) if heldout is None else heldout)
+        recipe = resolve(method, qlora, {"max_length": 64, "r": 4, "learning_rate": 1e-2, **(params or {})})
+        run.write(
+            RunSpec(method=method, base_model=str(model), recipe=recipe.to_dict(), snapshot="s-test", **spec)
+        )
+        return run
+
+    return make
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["align.worker", "align.dpo", "align.sft", "align.probe", "align.packed_model"])
+
+
+def _worker(path: str) -> None:
+    with open(Path(path) / "worker.log", "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    from align import worker
+
+    sys.exit(worker.main([path]))
+
+
+def start_worker(run: RunDirectory) -> Any:
+    """Start the worker in a process of its own, its output in worker.log.
+
+    It is forked from a process that has done the imports, which take longer than all the rest.
+    """
+    process = FORKS.Process(target=_worker, args=(str(run.path),))
+    process.start()
+    return process
+
+
+def work(run: RunDirectory) -> int:
+    """Run `python -m align.worker` to its end, as the platform does, and return its exit status."""
+    with (run.path / "worker.log").open("a") as log:
+        command = [sys.executable, "-m", "align.worker", str(run.path)]
+        return subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, timeout=1200, check=False
+        ).returncode
+
+
+def in_process(run: RunDirectory) -> int:
+    """Run the worker in this process, which saves the imports; signals are not heard."""
+    from align import worker
+
+    return worker.main([str(run.path)])
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())

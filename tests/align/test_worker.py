@@ -1,0 +1,371 @@
+"""One run from its directory alone: whole results, resumed after any death, stopped in time, errors that explain."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from align_helpers import demonstrations, in_process, make_tiny_model, pairs, read_json, start_worker, work
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from align.model import adapter_identity
+from align.probe import logprobs
+from align.rundir import RunDirectory
+
+MakeRun = Callable[..., RunDirectory]
+
+
+def wait_for(run: RunDirectory, worker: Any, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until a row of the progress meets `condition`."""
+    seen = 0
+    while worker.is_alive():
+        for row in run.progress(seen):
+            seen = row["line"]
+            if condition(row):
+                return
+        time.sleep(0.02)
+    raise AssertionError((run.path / "worker.log").read_text())
+
+
+def losses(run: RunDirectory) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in run.progress() if row["kind"] == "step"}
+
+
+def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "qlora"), [("dpo", False), ("dpo", True), ("sft", False), ("sft", True), ("kto", False)]
+)
+def test_a_run_learns_and_its_results_are_whole(method: str, qlora: bool, make_run: MakeRun) -> None:
+    run = make_run(method, {"num_train_epochs": 6}, qlora=qlora)
+    assert in_process(run) == 0, run.error()
+    report = run.report()
+    assert report is not None
+    assert (report["method"], report["qlora"], report["steps"]) == (method, qlora, 12)
+    assert list(losses(run)) == list(range(1, 13))
+    if method == "dpo":
+        assert report["heldout"]["before"]["n"] == 6
+        assert report["heldout"]["after"]["reward_accuracy"]["value"] > 0.5
+        assert report["heldout"]["after"]["rewards/margins"]["value"] > 0
+        assert losses(run)[1] == pytest.approx(0.6931, abs=1e-3)
+    elif method == "kto":
+        assert losses(run)[1] == pytest.approx(0.5, abs=1e-3)  # 1 - sigmoid(0), whatever the label
+        assert losses(run)[12] < 0.3  # what was liked is likelier by then, what was not is not
+        assert report["heldout"]["after"]["reward_accuracy"]["n"] == 6
+    else:
+        assert report["heldout"]["after"]["loss"]["value"] < report["heldout"]["before"]["loss"]["value"]
+    assert min(report["peak_memory_bytes"], report["seconds"], report["train"]["tokens_per_second"]) > 0
+    assert [row["phase"] for row in run.progress() if row["kind"] == "phase"][0::6] == ["loading", "done"]
+    assert all(t.dtype is torch.float32 and torch.isfinite(t).all() for t in weights(run).values())
+    card = (run.adapter / "README.md").read_text()
+    assert "s-test" in card
+    assert not [p for p in run.path.iterdir() if "partial" in p.name]
+    assert in_process(run) == 0  # a finished run stays as it is
+
+
+@pytest.mark.parametrize("qlora", [False, True])
+def test_the_probe_is_what_peft_computes_for_the_adapter(qlora: bool, make_run: MakeRun, tiny: Path) -> None:
+    run = make_run("dpo", {"max_steps": 3}, qlora=qlora)
+    assert in_process(run) == 0, run.error()
+    probe = run.probe()
+    assert probe is not None
+    table, ids = probe["logprobs"], probe["token_ids"]
+    assert set(table) == {"base", "adapter"} | ({"nf4_adapter"} if qlora else set())
+    assert {len(series) for series in table.values()} == {len(ids) - 1}
+    assert len(ids) >= 36
+    base = AutoModelForCausalLM.from_pretrained(tiny).eval()
+    assert logprobs(base, ids) == pytest.approx(table["base"], abs=1e-5)
+    model = PeftModel.from_pretrained(base, str(run.adapter)).eval()
+    assert logprobs(model, ids) == pytest.approx(table["adapter"], abs=1e-5)
+    assert max(abs(a - b) for a, b in zip(table["base"], table["adapter"], strict=True)) > 1e-3
+    if qlora:
+        assert max(abs(a - b) for a, b in zip(table["nf4_adapter"], table["adapter"], strict=True)) > 1e-3
+
+
+def test_same_run_same_adapter(make_run: MakeRun) -> None:
+    """Same snapshot, recipe and seed: the same bytes, with dropout drawn from the seed."""
+    first, second, other = (
+        make_run("dpo", {"max_steps": 3, "lora_dropout": 0.1, "seed": seed}, name=name)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert [in_process(run) for run in (first, second, other)] == [0, 0, 0]
+    assert adapter_identity(first.adapter) == adapter_identity(second.adapter)
+    assert adapter_identity(first.adapter) != adapter_identity(other.adapter)
+
+
+@pytest.mark.parametrize("continued", [False, True], ids=["from base", "from adapter"])
+def test_killed_and_resumed_is_as_uninterrupted(continued: bool, make_run: MakeRun, tmp_path: Path) -> None:
+    start = None
+    if continued:
+        origin = make_run("dpo", {"max_steps": 3}, name="origin")
+        assert in_process(origin) == 0
+        start = str(origin.adapter)
+    params = {"num_train_epochs": 10, "save_steps": 3, "lora_dropout": 0.05, "learning_rate": 1e-3}
+    straight = make_run("dpo", params, name="straight", start_adapter=start)
+    broken = make_run("dpo", params, name="broken", start_adapter=start)
+    assert in_process(straight) == 0, straight.error()
+    for at in (5, 11):  # killed twice, each time between two checkpoints
+        worker = start_worker(broken)
+        wait_for(broken, worker, lambda row, at=at: row.get("step", 0) >= at)
+        worker.kill()
+        worker.join()
+        assert broken.report() is None
+    assert in_process(broken) == 0, broken.error()
+    whole, resumed = losses(straight), losses(broken)
+    assert resumed.keys() == whole.keys()
+    assert resumed[20] == pytest.approx(whole[20], abs=1e-3)
+    for name, tensor in weights(straight).items():
+        torch.testing.assert_close(weights(broken)[name], tensor, atol=1e-4, rtol=1e-3)
+    notes = " ".join(broken.report()["notes"])  # type: ignore[index]
+    assert "resuming from checkpoint-" in notes
+
+
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_stop_leaves_a_checkpoint_within_seconds(how: str, make_run: MakeRun) -> None:
+    # A step of many micro-batches takes long; the request comes in the middle of one.
+    params = {"max_steps": 6, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 12}
+    run = make_run("dpo", params, name=f"stopped-{how}")
+    worker = start_worker(run)
+    wait_for(run, worker, lambda row: row.get("step", 0) >= 2)
+    asked = time.monotonic()
+    if how == "signal":
+        worker.terminate()
+    else:
+        run.request_stop()
+    worker.join(timeout=30)
+    assert worker.exitcode == 3
+    assert time.monotonic() - asked < 5
+    assert run.error() is None
+    assert run.report() is None
+    reached = max(losses(run))
+    assert run.checkpoints()[-1].name == f"checkpoint-{reached}"
+    run.withdraw_stop()
+    assert in_process(run) == 0
+    assert list(losses(run)) == list(range(1, 7))
+
+
+def test_the_start_adapter_is_the_reference(make_run: MakeRun, tmp_path: Path) -> None:
+    origin = make_run("dpo", {"max_steps": 4}, name="origin")
+    assert in_process(origin) == 0
+    run = make_run("dpo", {"max_steps": 4}, name="next", start_adapter=str(origin.adapter), max_lora_rank=16)
+    assert in_process(run) == 0, run.error()
+    report = run.report()
+    assert report is not None
+    assert report["reference"]["sha256"] == adapter_identity(origin.adapter)
+    # Policy and reference are the same at the first step, so the loss is log 2, as it would not be against the base.
+    assert losses(run)[1] == pytest.approx(0.6931, abs=1e-3)
+    assert not (run.adapter / "ref").exists()
+
+
+def test_sft_then_dpo_in_one_run(make_run: MakeRun) -> None:
+    run = make_run("dpo", {"sft_epochs": 4, "max_steps": 2})
+    assert in_process(run) == 0, run.error()
+    first = RunDirectory(run.path / "sft")
+    report = run.report()
+    assert report is not None
+    assert first.report()["method"] == "sft"  # type: ignore[index]
+    assert report["reference"]["sha256"] == adapter_identity(first.adapter)
+    assert losses(run)[1] == pytest.approx(0.6931, abs=1e-3)
+    assert losses(first)[8] < losses(first)[1]
+
+
+def test_a_changed_reference_is_noticed(make_run: MakeRun) -> None:
+    origin = make_run("dpo", {"max_steps": 2}, name="origin")
+    assert in_process(origin) == 0
+    run = make_run("dpo", {"num_train_epochs": 60}, name="next", start_adapter=str(origin.adapter))
+    worker = start_worker(run)
+    wait_for(run, worker, lambda row: row.get("step", 0) >= 1)
+    worker.terminate()
+    worker.join(timeout=30)
+    assert worker.exitcode == 3
+    tensors = load_file(origin.adapter / "adapter_model.safetensors")
+    save_file({k: v * 1.01 for k, v in tensors.items()}, origin.adapter / "adapter_model.safetensors")
+    assert in_process(run) == 1
+    assert run.error()["kind"] == "model"  # type: ignore[index]
+    assert "reference" in run.error()["message"]  # type: ignore[index]
+
+
+def test_the_reference_is_remembered_across_runs(make_run: MakeRun, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    first = make_run("dpo", {"max_steps": 1}, name="first", cache_dir=cache)
+    second = make_run("dpo", {"max_steps": 1}, name="second", train=pairs(16), cache_dir=cache)
+    assert [in_process(run) for run in (first, second)] == [0, 0]
+    assert "18 of 22 rows had a known reference" in second.report()["notes"]  # type: ignore[index]
+    assert losses(second)[1] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_weights_multiply_the_loss(make_run: MakeRun) -> None:
+    """Rows of weight zero teach nothing: the run equals one without them."""
+    rows = pairs(8)
+    for row in rows[4:]:
+        row["weight"] = 0.0
+    params = {"max_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    weighted, bare = (
+        make_run("dpo", params, rows, name="weighted"),
+        make_run("dpo", params, rows[:4], name="bare"),
+    )
+    assert [in_process(run) for run in (weighted, bare)] == [0, 0]
+    assert adapter_identity(weighted.adapter) == adapter_identity(bare.adapter)
+    assert weighted.report()["train"]["dropped"]["zero_weight"] == 4  # type: ignore[index]
+    half = [{**row, "weight": 2.0 if i % 2 else 0.5} for i, row in enumerate(pairs(8))]
+    other = make_run("dpo", params, half, name="half")
+    assert in_process(other) == 0
+    assert adapter_identity(other.adapter) != adapter_identity(weighted.adapter)
+
+
+def test_only_the_adapter_moves(make_run: MakeRun, tiny: Path) -> None:
+    before = {p.name: p.read_bytes() for p in tiny.iterdir()}
+    run = make_run("dpo", {"max_steps": 3})
+    assert in_process(run) == 0
+    assert {p.name: p.read_bytes() for p in tiny.iterdir()} == before
+    moved = weights(run)
+    assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in moved)
+    assert all(float(t.abs().max()) > 0 for t in moved.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"train": []}, "data", "no row is left"),
+        ({"train": demonstrations(3)}, "data", "chosen, rejected"),
+        ({"train": [{**p, "rejected": p["chosen"]} for p in pairs(3)]}, "data", "same_answers: 3"),
+        ({"params": {"max_length": 16}}, "data", "prompt_too_long"),
+        ({"params": {"target_modules": ["no_such_layer"]}}, "recipe", "target_modules"),
+        ({"params": {"r": 32}, "max_lora_rank": 16}, "recipe", "--max-lora-rank"),
+        ({"start_adapter": "/nowhere"}, "model", "/nowhere"),
+        ({"model": Path("/no/model")}, "model", "/no/model"),
+    ],
+    ids=["empty", "columns", "one-sided", "long", "modules", "rank", "adapter", "base"],
+)
+def test_faults_are_explained(changes: dict[str, Any], kind: str, words: str, make_run: MakeRun) -> None:
+    if words == "prompt_too_long":
+        changes = {
+            **changes,
+            "train": [{**p, "prompt": [{"role": "user", "content": "deep " * 30}]} for p in pairs(3)],
+        }
+    run = make_run("dpo", **changes)
+    assert in_process(run) == 1
+    error = run.error()
+    assert error is not None
+    assert (error["kind"], words in error["message"]) == (kind, True), error
+    assert run.report() is None
+    assert not run.adapter.exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(make_run: MakeRun, tmp_path: Path) -> None:
+    first = make_run("dpo", {"max_steps": 1}, name="origin")
+    assert in_process(first) == 0
+    broken = shutil.copytree(first.adapter, tmp_path / "broken")
+    tensors = load_file(broken / "adapter_model.safetensors")
+    poisoned = next(name for name in tensors if "lora_B" in name)
+    tensors[poisoned][0] = float("nan")
+    save_file(tensors, broken / "adapter_model.safetensors")
+    run = make_run("dpo", {"max_steps": 2}, start_adapter=str(broken))
+    assert in_process(run) == 1
+    error = run.error()
+    assert error is not None
+    assert error["kind"] == "diverged", error
+    assert not run.adapter.exists()
+
+
+def test_out_of_memory_halves_the_micro_batch(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory cannot be exhausted safely here, so the error is raised where torch would: everything else is real."""
+    from align import dpo
+
+    straight = make_run("dpo", {"num_train_epochs": 3}, name="straight")
+    assert in_process(straight) == 0
+    compute = dpo.PairTrainer.compute_loss
+
+    def hungry(self: Any, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if len(inputs["weight"]) > 2 and self.state.global_step >= 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return compute(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(dpo.PairTrainer, "compute_loss", hungry)
+    run = make_run("dpo", {"num_train_epochs": 3, "save_steps": 2})
+    assert in_process(run) == 0, run.error()
+    report = run.report()
+    assert report is not None
+    assert "out of memory: going on with 2 rows x 4 accumulated" in report["notes"]
+    assert list(losses(run)) == [1, 2, 3, 4, 5, 6]
+    assert losses(run)[6] == pytest.approx(losses(straight)[6], abs=1e-3)
+    monkeypatch.setattr(dpo.PairTrainer, "compute_loss", lambda *a, **k: torch.empty(2**60))
+    hopeless = make_run("dpo", name="hopeless")
+    assert in_process(hopeless) == 1
+    assert hopeless.error()["kind"] == "out_of_memory"  # type: ignore[index]
+
+
+def test_a_full_disk_is_explained(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from align import model as models
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "save_adapter", full)
+    run = make_run("dpo", {"max_steps": 1})
+    assert in_process(run) == 1
+    assert run.error()["kind"] == "disk_full"  # type: ignore[index]
+    monkeypatch.undo()
+    assert in_process(run) == 0
+
+
+def test_a_model_that_cannot_be_packed_is_padded(make_run: MakeRun, tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "window", sliding_window=8)
+    run = make_run("dpo", {"max_steps": 2}, model=model)
+    assert in_process(run) == 0, run.error()
+    assert any("padded, not packed: sliding window" in n for n in run.report()["notes"])  # type: ignore[index]
+
+
+def test_a_second_worker_is_refused(make_run: MakeRun) -> None:
+    run = make_run("dpo")
+    with run.held():
+        assert in_process(run) == 1
+    assert "another worker" in run.error()["message"]  # type: ignore[index]
+    assert in_process(run) == 0
+    assert run.error() is None
+
+
+@pytest.mark.slow
+def test_qlora_on_the_embedded_model(make_run: MakeRun, smollm2: Path) -> None:
+    """The real thing: SmolLM2-135M, NF4 with double quantisation, three steps on real words."""
+    rows = [
+        {
+            "pair_id": f"p{i}",
+            "prompt": [{"role": "user", "content": f"Name a colour of {thing}."}],
+            "chosen": "Blue.",
+            "rejected": f"There are many colours of {thing}; one of them might be said to be blue.",
+            "weight": 1.0,
+        }
+        for i, thing in enumerate(["the sea", "the sky", "a plum", "a whale", "ice", "ink"])
+    ]
+    run = make_run(
+        "dpo",
+        {
+            "max_steps": 3,
+            "learning_rate": 2e-4,
+            "per_device_train_batch_size": 4,
+            "gradient_accumulation_steps": 1,
+        },
+        train=rows[:4],
+        heldout=rows[4:],
+        qlora=True,
+        model=smollm2,
+    )
+    assert work(run) == 0, (run.path / "worker.log").read_text()
+    values = list(losses(run).values())
+    assert values[0] == pytest.approx(0.6931, abs=2e-3)
+    assert values[2] < values[0]
+    probe = read_json(run.path / "probe.json")["logprobs"]
+    assert not any("padded" in note for note in run.report()["notes"])  # type: ignore[index]
+    drift = [abs(a - b) for a, b in zip(probe["adapter"], probe["nf4_adapter"], strict=True)]
+    # 1.2 to 1.4 nats a token were seen: four bits are few for a model of this size
+    assert 0 < sum(drift) / len(drift) < 3

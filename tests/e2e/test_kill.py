@@ -1,0 +1,56 @@
+"""`kill -9` of the platform while a run trains: nothing is lost, nothing is left behind, the run goes on."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import make_data
+from tests.support.platform import PlatformProcess, wait_for
+from tests.support.prompts import exchanges
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+STEPS = 6
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not [process for process in processes if process.is_running() and process.status() != "zombie"]
+
+
+def test_a_killed_platform_takes_its_run_up_again(smollm2: Path, tmp_path: Path) -> None:
+    platform = PlatformProcess(make_data(tmp_path / "data", smollm2), "[training]\ncheckpoint_steps = 1\n")
+    try:
+        platform.start(ready=False)
+        rows = [
+            {"prompt": question, "chosen": answer[:80], "rejected": answer[80:200] or "No."}
+            for question, answer in itertools.islice(exchanges(200), 16)
+        ]
+        assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
+        params = {"max_steps": STEPS, "max_length": 64}
+        run = platform.post(
+            "/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params}
+        )
+        wait_for(lambda: platform.get(f"/api/runs/{run['id']}")["step"] >= 2, 300, platform.say)
+
+        orphans = platform.kill()
+        assert len(orphans) >= 4, "an engine and a worker, each under its guard"
+        wait_for(lambda: gone(orphans), 30)
+
+        platform.start(ready=False)
+        assert platform.get("/api/status")["pairs"]["total"] == len(rows)
+        found = platform.run_to_end(run["id"], 600)
+        assert found["state"] == "published", found["error"]
+        assert found["step"] == STEPS
+        states = [row["state"] for row in found["transitions"]]
+        assert states.count("training") == 1, "it went on; it did not start over"
+        progress = (platform.data / "runs" / run["id"] / "progress.jsonl").read_text()
+        assert '"resum' in progress, "the worker says that it resumed from its checkpoint"
+
+        below = platform.stop()
+        wait_for(lambda: gone(below), 30)
+    finally:
+        platform.stop()

@@ -1,0 +1,194 @@
+"""The whole loop on the real stack: rank, retrain with QLoRA, hot-swap under traffic, parity, roll back.
+
+One story in order; each test goes on from the one before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.platform import PlatformProcess
+from tests.support.prompts import exchanges
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+COMPARISONS = 24
+
+
+class Chatter:
+    """A client that chats without pause and counts what failed."""
+
+    def __init__(self, url: str) -> None:
+        self.client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=120)
+        self.answers: list[str] = []
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._chat)
+
+    def _chat(self) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = self.client.chat.completions.with_raw_response.create(
+                    model="assistant",
+                    messages=[{"role": "user", "content": "Name one colour."}],
+                    max_tokens=8,
+                    extra_headers={"X-Trimtab-Conversation": f"chatter-{len(self.answers)}"},
+                )
+                assert answer.parse().choices[0].message.content
+                self.answers.append(answer.headers["X-Trimtab-Release"])
+                self._stop.wait(0.2)
+            except Exception as error:
+                self.failures.append(repr(error))
+
+    def __enter__(self) -> Chatter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def engine(platform: PlatformProcess) -> dict[str, Any]:
+    """The only engine's row of the status."""
+    (row,) = platform.get("/api/status")["engines"]
+    return dict(row)
+
+
+def served(platform: PlatformProcess, model: str, token_ids: list[int]) -> list[float]:
+    """Log-probability of each token after the first, as the gateway serves them."""
+    body = {"model": model, "prompt": token_ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    (choice,) = platform.post("/v1/completions", body)["choices"]
+    rows = choice["prompt_logprobs"]
+    return [row[str(token)]["logprob"] for token, row in zip(token_ids[1:], rows[1:], strict=True)]
+
+
+def apart(one: list[float], other: list[float]) -> float:
+    """Mean absolute difference."""
+    assert len(one) == len(other)
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
+@pytest.fixture(scope="module")
+def run(platform: PlatformProcess) -> dict[str, Any]:
+    """24 votes by a fixed rule, then a QLoRA DPO run, while somebody chats all through."""
+    questions = [question for question, _ in itertools.islice(exchanges(200), COMPARISONS)]
+
+    def rank(question: str) -> None:
+        body = {
+            "messages": [{"role": "user", "content": question}],
+            "deployment": "assistant",
+            "sampling": {"max_tokens": 32},
+        }
+        comparison = platform.post("/api/comparisons", body)
+        a, b = comparison["a"], comparison["b"]
+        choice = "tie" if len(a) == len(b) else "a" if len(a) < len(b) else "b"
+        vote = platform.post(f"/api/comparisons/{comparison['id']}/vote", {"choice": choice})
+        assert vote["revealed"] == {"a": "assistant@1", "b": "assistant@1"}
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(rank, questions))
+    before = engine(platform)
+    with Chatter(platform.url) as chatter:
+        body = {
+            "method": "dpo",
+            "qlora": True,
+            "rollout": "promote",
+            "params": {
+                "max_steps": 4,
+                "learning_rate": 1e-3,
+                "max_length": 96,
+                "per_device_train_batch_size": 2,
+            },
+        }
+        asked = platform.post("/api/runs", body)
+        assert asked["state"] == "queued"
+        found = platform.run_to_end(asked["id"], 900)
+    return found | {"engine_before": before, "failures": chatter.failures, "answers": chatter.answers}
+
+
+def test_the_run_ends_stable_with_a_new_release(platform: PlatformProcess, run: dict[str, Any]) -> None:
+    assert run["state"] == "stable", (run["error"], run["gate_decision"])
+    assert run["release"] == "assistant@2"
+    assert run["step"] == run["total_steps"] == 4
+    states = [row["state"] for row in run["transitions"]]
+    assert states == ["queued", "snapshot", "training", "publishing", "evaluating", "stable"]
+    deployment = platform.get("/api/deployments/assistant")
+    assert (deployment["stable"], deployment["previous"]) == ("assistant@2", "assistant@1")
+
+
+def test_every_vote_became_a_pair_that_the_run_learned_from(
+    platform: PlatformProcess, run: dict[str, Any]
+) -> None:
+    status = platform.get("/api/status")
+    assert COMPARISONS - 4 <= status["pairs"]["total"] <= COMPARISONS
+    lineage = platform.get("/api/releases/assistant@2/lineage")
+    assert lineage["snapshot"]["id"] == run["snapshot"]
+    held = lineage["snapshot"]["heldout_rows"]
+    assert held >= 1
+    assert lineage["pairs"] == lineage["snapshot"]["train_rows"]
+    assert lineage["pairs"] + held <= status["pairs"]["total"]
+
+
+def test_nobody_noticed_the_swap(platform: PlatformProcess, run: dict[str, Any]) -> None:
+    assert run["failures"] == []
+    assert set(run["answers"]) <= {"assistant@1", "assistant@2"}
+    assert run["answers"].index("assistant@2") > 0 if "assistant@2" in run["answers"] else True
+    order = [int(name.rpartition("@")[2]) for name in run["answers"]]
+    assert order == sorted(order)
+    after = engine(platform)
+    assert after["pid"] == run["engine_before"]["pid"]
+    assert after["restarts"] == 0
+
+
+def test_metrics_of_each_step_are_kept(platform: PlatformProcess, run: dict[str, Any]) -> None:
+    rows = platform.get(f"/api/runs/{run['id']}/metrics")
+    assert [row["step"] for row in rows][:4] == [1, 2, 3, 4]
+    assert all(isinstance(row["loss"], float) for row in rows[:4])
+
+
+def test_the_evaluation_compares_with_stable(platform: PlatformProcess, run: dict[str, Any]) -> None:
+    evaluation = platform.get(f"/api/evals/{run['evaluation']}")
+    assert (evaluation["release"], evaluation["against"]) == ("assistant@2", "assistant@1")
+    assert evaluation["state"] == "done"
+    assert evaluation["report"]
+
+
+def test_what_was_trained_is_what_is_served(platform: PlatformProcess, run: dict[str, Any]) -> None:
+    probe = json.loads((platform.data / "runs" / run["id"] / "probe.json").read_text())
+    tokens = probe["token_ids"]
+    base = served(platform, "smollm2-135m-instruct", tokens)
+    adapter = served(platform, "assistant", tokens)
+    assert apart(adapter, probe["logprobs"]["adapter"][-len(adapter) :]) < 1e-2
+    assert apart(base, probe["logprobs"]["base"][-len(base) :]) < 1e-2
+    assert apart(adapter, base) > 10 * apart(adapter, probe["logprobs"]["adapter"][-len(adapter) :])
+    parity = platform.get("/api/releases/assistant@2")["parity"]
+    assert parity["ok"] is True
+    assert parity["mean_abs"] < parity["tolerance"] == 1e-2
+    assert parity["nf4_drift"] > 0
+
+
+def test_roll_back_gives_the_base_again_without_a_reload(
+    platform: PlatformProcess, run: dict[str, Any]
+) -> None:
+    tokens = json.loads((platform.data / "runs" / run["id"] / "probe.json").read_text())["token_ids"]
+    pid = engine(platform)["pid"]
+    deployment = platform.post("/api/deployments/assistant/rollback")
+    assert deployment["stable"] == "assistant@1"
+    assert (
+        apart(served(platform, "assistant", tokens), served(platform, "smollm2-135m-instruct", tokens)) < 1e-4
+    )
+    assert engine(platform)["pid"] == pid
+    assert platform.get(f"/api/runs/{run['id']}")["state"] == "rolled_back"
+    pinned = platform.post(
+        "/v1/chat/completions",
+        {"model": "assistant@2", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4},
+    )
+    assert pinned["choices"][0]["message"]["content"]

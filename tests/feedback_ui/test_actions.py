@@ -1,0 +1,342 @@
+"""Actions as functions: over a real client and the contract's double, without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback_ui import copy
+from feedback_ui.actions import chat, data, ops, people, rank, training
+from feedback_ui.actions.numbers import optional_float, optional_int
+from feedback_ui.actions.platform import readiness
+from feedback_ui.errors import explain
+from feedback_ui.talk import Talk, Turn, from_record, signature
+from serve.client import ApiError, PlatformClient
+from tests.feedback_ui.conftest import Screens
+
+
+def run(screens: Screens, action: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call one action with a client of the double."""
+
+    async def go() -> Any:
+        async with PlatformClient(screens.url) as client:
+            return await action(client, *args, **kwargs)
+
+    return asyncio.run(go())
+
+
+async def whole(client: PlatformClient, talk: Talk, model: str = "assistant", **options: Any) -> list[Any]:
+    return [progress async for progress in chat.answer(client, talk, model, options)]
+
+
+class TestTalk:
+    def test_a_stopped_answer_is_closed_and_an_empty_one_dropped(self) -> None:
+        asked = Talk().said("hi")
+        assert asked.answered(Turn("assistant", "he", done=False)).settled().turns[-1].done
+        assert asked.answered(Turn("assistant", "", done=False)).settled() == asked
+
+    def test_cut_and_reword(self) -> None:
+        talk = (
+            Talk().said("one").answered(Turn("assistant", "1")).said("two").answered(Turn("assistant", "2"))
+        )
+        assert [t.content for t in talk.before(3).turns] == ["one", "1", "two"]
+        assert [t.content for t in talk.before(1).turns] == ["one"]
+        assert [t.content for t in talk.reworded(2, "drei").turns] == ["one", "1", "drei"]
+
+    def test_signature_is_outside_a_cut_off_code_block_and_not_sent(self) -> None:
+        turn = Turn("assistant", "```python\nx = 1", release="assistant@3", lane="canary", seconds=1.26)
+        assert signature(turn) == '\n```\n\n<span class="tt-by">assistant@3 · canary · 1.3 s</span>'
+        assert Talk(None, (Turn("user", "a"), turn)).messages()[1]["content"] == "```python\nx = 1"
+
+    def test_signature_escapes_names(self) -> None:
+        assert "<img" not in signature(Turn("assistant", "x", release="<img src=x>"))
+
+    def test_a_record_round_trips_thumbs_and_releases(self) -> None:
+        record = {
+            "id": "conv-1",
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "q"},
+                {
+                    "role": "assistant",
+                    "content": "a",
+                    "release": "assistant@2",
+                    "completion_id": "c",
+                    "liked": False,
+                },
+            ],
+        }
+        talk = from_record(record)
+        assert talk.conversation == "conv-1"
+        assert talk.thumbs() == ["Dislike"]
+        assert talk.turns[1].release == "assistant@2"
+
+
+class TestChat:
+    def test_answer_streams_and_names_its_release(self, screens: Screens) -> None:
+        steps = run(screens, whole, Talk().said("Explain tides"))
+        last = steps[-1].talk
+        assert last.turns[-1].content.strip() == screens.stub.reply
+        assert (last.turns[-1].release, last.turns[-1].lane) == ("assistant@1", "stable")
+        assert last.conversation in screens.stub.conversations
+
+    def test_a_loading_engine_is_waited_for(self, screens: Screens) -> None:
+        screens.stub.ready = False
+
+        async def go() -> tuple[list[Any], float]:
+            async with PlatformClient(screens.url) as client:
+                steps, began = [], time.monotonic()
+                async for progress in chat.answer(client, Talk().said("hi"), "assistant", {}):
+                    steps.append(progress)
+                    screens.stub.ready = True
+                return steps, time.monotonic() - began
+
+        steps, _ = asyncio.run(go())
+        assert steps[0].waiting is not None
+        assert not steps[0].waiting.ready
+        assert "Application startup complete" in steps[0].waiting.log[0]
+        assert steps[-1].talk.turns[-1].content.strip() == screens.stub.reply
+
+    def test_other_refusals_are_raised(self, screens: Screens) -> None:
+        screens.stub.fail_chat = (404, "unknown model 'nobody'")
+        with pytest.raises(ApiError, match="nobody"):
+            run(screens, whole, Talk().said("hi"), "nobody")
+
+    def test_closing_the_answer_cancels_the_generation(self, screens: Screens) -> None:
+        screens.stub.delta_s = 0.05
+
+        async def go() -> None:
+            async with PlatformClient(screens.url) as client:
+                stream = chat.answer(client, Talk().said("hi"), "assistant", {})
+                await anext(stream)
+                await stream.aclose()
+            await asyncio.sleep(0.5)
+
+        asyncio.run(go())
+        assert screens.stub.cancelled == 1
+
+    def test_choices_put_deployments_first(self, screens: Screens) -> None:
+        values = [value for _, value in run(screens, chat.model_choices)]
+        assert values == ["assistant", "assistant@1", "smollm2-135m-instruct"]
+
+    def test_sampling_leaves_empty_fields_to_the_release(self) -> None:
+        assert chat.sampling("", "") == {}
+        assert chat.sampling("0", "64") == {"temperature": 0.0, "max_tokens": 64}
+        with pytest.raises(ApiError, match="Temperature"):
+            chat.sampling("warm", "")
+
+    def test_thumbs_reach_the_platform(self, screens: Screens) -> None:
+        talk = run(screens, whole, Talk().said("hi"))[-1].talk
+        run(screens, chat.rate, talk, 1, True)
+        assert list(screens.stub.likes.values()) == [True]
+        run(screens, chat.rate, talk, 1, None)
+        assert list(screens.stub.likes.values()) == [None]
+
+    def test_the_chosen_answer_joins_the_conversation(self, screens: Screens) -> None:
+        asked = Talk().said("hi")
+        pair = run(screens, chat.two_answers, asked, "assistant@1")
+        assert screens.stub.requests[-1][2]["deployment"] == "assistant"
+        chosen = run(screens, chat.choose, asked, pair, "b")
+        assert chosen.turns[-1].content == pair.b
+        assert chosen.turns[-1].release == "assistant@1"
+        other = run(screens, chat.two_answers, asked, "assistant")
+        assert run(screens, chat.choose, asked, other, "both_bad") == asked
+
+
+class TestRank:
+    def test_a_drawn_conversation_splits_into_earlier_and_last(self) -> None:
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        prompt = rank.split_prompt([*messages, {"role": "user", "content": "c"}])
+        assert prompt.text == "c"
+        assert prompt.messages() == [*messages, {"role": "user", "content": "c"}]
+
+    def test_vote_reveals_and_counts(self, screens: Screens) -> None:
+        table = run(screens, rank.sample, rank.Prompt(text="hi"), "assistant", rank.Table())
+        assert table.open
+        assert not table.revealed
+        decided = run(screens, rank.vote, table, "b", "", ("clear",))
+        assert decided.revealed == {"a": "assistant@1", "b": "assistant@1"}
+        assert (decided.votes, decided.pairs_made, decided.open) == (1, 1, False)
+        assert screens.stub.votes[0]["tags"] == ["clear"]
+
+    def test_an_unchanged_prefill_is_no_better_response(self, screens: Screens) -> None:
+        table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
+        assert table.pair is not None
+        run(screens, rank.vote, table, "a", table.pair.a + "\n")
+        assert "better" not in screens.stub.votes[0]
+        again = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
+        assert run(screens, rank.vote, again, "a", "A better one").demonstration
+
+    def test_a_decided_comparison_can_not_be_voted_on_twice(self, screens: Screens) -> None:
+        table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
+        run(screens, rank.vote, table, "a")
+        with pytest.raises(ApiError, match="decided already"):
+            run(screens, rank.vote, table, "b")
+        assert len(screens.stub.votes) == 1
+
+    def test_next_takes_from_the_queue_until_it_is_empty(self, screens: Screens) -> None:
+        waiting = screens.stub.add_comparison([{"role": "user", "content": "q"}])
+        table = run(screens, rank.take_next, rank.Table(votes=3))
+        assert table.pair is not None
+        assert (table.pair.comparison, table.votes) == (waiting["id"], 3)
+        run(screens, rank.vote, table, "tie")
+        assert run(screens, rank.take_next, rank.Table()).pair is None
+
+
+class TestTraining:
+    def wanted(self, **changes: Any) -> training.Request:
+        fields = {
+            "method": "dpo",
+            "deployment": "assistant",
+            "qlora": True,
+            "rollout": "canary",
+            "gate": "enforce",
+        }
+        return training.Request(**{**fields, **changes})
+
+    def test_params_carry_the_libraries_names(self) -> None:
+        wanted = self.wanted(
+            max_steps=4, learning_rate=5e-5, beta=0.1, extra="lora_alpha = 32\nloss_type = ipo"
+        )
+        assert wanted.params() == {
+            "max_steps": 4,
+            "learning_rate": 5e-5,
+            "beta": 0.1,
+            "lora_alpha": 32,
+            "loss_type": "ipo",
+        }
+        assert "beta" not in self.wanted(method="sft", beta=0.1).params()
+
+    def test_a_bad_extra_line_is_named(self) -> None:
+        with pytest.raises(ApiError, match="line 2") as refused:
+            self.wanted(extra="r = 8\nlots of steps").params()
+        assert "Accepted: one name = value a line" in explain(refused.value)
+
+    def test_a_refusal_names_field_and_accepted_values(self, screens: Screens) -> None:
+        screens.stub.pairs.append({"id": "pair-1"})
+        with pytest.raises(ApiError) as refused:
+            run(screens, training.start, self.wanted(learning_rate=-1.0))
+        text = explain(refused.value)
+        assert "params.learning_rate" in text
+        assert "a number above 0" in text
+
+    def test_nothing_to_train_on(self, screens: Screens) -> None:
+        with pytest.raises(ApiError, match="no preference pairs"):
+            run(screens, training.start, self.wanted())
+
+    def test_follow_shows_the_newest_run_and_its_curves(self, screens: Screens) -> None:
+        assert run(screens, training.follow, None) is None
+        screens.stub.pairs.append({"id": "pair-1"})
+        made = run(screens, training.start, self.wanted(max_steps=12))
+        for _ in range(4):
+            followed = run(screens, training.follow, None)
+        assert followed.run["id"] == made["id"]
+        assert followed.working
+        frame, name = training.curve(followed.rows, "loss")
+        assert name == "loss"
+        assert list(frame["step"]) == list(range(1, followed.run["step"] + 1))
+        assert run(screens, training.cancel, made["id"])["state"] == "cancelled"
+        assert run(screens, training.follow, made["id"]).resumable
+        assert run(screens, training.resume, made["id"])["state"] == "training"
+
+    def test_remaining_time_follows_the_pace(self) -> None:
+        now = datetime.now(UTC)
+        began = (now - timedelta(seconds=30)).isoformat()
+        state = {
+            "state": "training",
+            "step": 10,
+            "total_steps": 40,
+            "transitions": [{"state": "training", "at": began}],
+        }
+        assert training.remaining(state, now) == pytest.approx(90)
+        assert training.remaining({**state, "step": 0}, now) is None
+
+    def test_a_curve_falls_back_to_the_metric_that_was_logged(self) -> None:
+        rows = [{"step": 1, "mean_token_accuracy": 0.5}, {"step": 2, "loss": None}]
+        assert training.curve(rows, "rewards/margins", "mean_token_accuracy")[1] == "mean_token_accuracy"
+        assert training.curve(rows, "loss")[1] is None
+
+
+class TestOperations:
+    def test_rollout(self, screens: Screens) -> None:
+        screens.stub.releases.insert(0, {**screens.stub.releases[0], "name": "assistant@2", "number": 2})
+        assert "10%" in run(screens, ops.start_canary, "assistant", "assistant@2", 10)
+        assert screens.stub.deployment["canary"] == "assistant@2"
+        assert "assistant@2 is stable" in run(screens, ops.promote, "assistant", None)
+        assert "assistant@1" in run(screens, ops.rollback, "assistant")
+        with pytest.raises(ApiError, match="nothing to roll back"):
+            run(screens, ops.rollback, "assistant")
+
+    def test_a_new_release_takes_the_adapter_of_another(self, screens: Screens) -> None:
+        made = run(screens, ops.create_release, "assistant", " Answer briefly. ", None)
+        assert made["name"] == "assistant@2"
+        assert made["system_prompt"] == "Answer briefly."
+
+    def test_readiness_of_a_platform_that_is_gone(self) -> None:
+        async def go() -> Any:
+            async with PlatformClient("http://127.0.0.1:9") as client:
+                return await readiness(client)
+
+        assert asyncio.run(go()).word == copy.OFFLINE
+
+    def test_people(self, screens: Screens) -> None:
+        run(screens, people.add_user, " ada ", "correct horse", ["chat"])
+        made = run(screens, people.create_key, "ci", ["ops"])
+        assert made["secret"]
+        now = run(screens, people.access)
+        assert [user["name"] for user in now.users] == ["ada"]
+        assert now.live_keys() == [("ci (tt-4f9…)", made["id"])]
+        run(screens, people.revoke_key, made["id"])
+        assert run(screens, people.access).live_keys() == []
+
+
+class TestImport:
+    def read(self, tmp_path: Path, text: str) -> list[Any]:
+        path = tmp_path / "rows.jsonl"
+        path.write_text(text, encoding="utf-8")
+        return data.read_rows(path)
+
+    def test_json_lines_and_arrays(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, '{"a": 1}\n\n{"a": 2}\n') == [{"a": 1}, {"a": 2}]
+        assert self.read(tmp_path, '\n[{"a": 1}]') == [{"a": 1}]
+
+    @pytest.mark.parametrize(
+        ("text", "why"), [("", "empty"), ('{"a": 1}\n{oops', "line 2"), ("[1,", "JSON array")]
+    )
+    def test_an_unreadable_file_says_where(self, tmp_path: Path, text: str, why: str) -> None:
+        with pytest.raises(ApiError, match=why):
+            self.read(tmp_path, text)
+
+    def test_refused_rows_keep_their_number_in_the_file(
+        self, screens: Screens, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(data, "BATCH", 2)
+        good = {"prompt": "p", "chosen": "c", "rejected": "r"}
+        rows, done = [good, good, good, {"prompt": "p"}, good], data.Imported(5)
+
+        async def go() -> None:
+            async with PlatformClient(screens.url) as client:
+                while done.sent < done.total:
+                    await data.import_rows(client, "pairs", rows, done)
+
+        asyncio.run(go())
+        assert (done.accepted, len(screens.stub.pairs)) == (4, 4)
+        assert done.rejected == [{"row": 4, "why": "chosen: missing"}]
+
+
+def test_optional_numbers() -> None:
+    assert optional_float(" 5e-5 ", "Rate") == 5e-5
+    assert optional_float("0,5", "Rate") == 0.5
+    assert optional_int("", "Steps") is None
+    for text in ("many", "1.5"):
+        with pytest.raises(ApiError, match="Steps"):
+            optional_int(text, "Steps")
+
+
+def test_toasts_escape_what_the_platform_quotes() -> None:
+    assert "<script>" not in explain(ApiError(422, "Invalid", "name is <script>alert(1)</script>"))

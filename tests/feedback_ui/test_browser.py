@@ -1,0 +1,267 @@
+"""What only a browser can show: keys, thumbs, reload, focus, a loading engine, narrow windows."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.feedback_ui.conftest import Screens
+
+pytestmark = pytest.mark.browser
+
+
+def until(condition: Callable[[], object], why: str, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.05)
+
+
+def say(page: Page, text: str) -> None:
+    page.locator("#chat-input textarea").fill(text)
+    page.locator("#chat-input textarea").press("Enter")
+
+
+def open_chat(page: Page, screens: Screens, query: str = "") -> None:
+    page.goto(screens.url + "/" + query)
+    expect(page.locator("#chat-model input")).to_have_value("assistant")
+
+
+class TestChat:
+    def test_talk_rate_copy_reload(self, page: Page, screens: Screens) -> None:
+        foreign: list[str] = []
+        page.on(
+            "request",
+            lambda r: (
+                foreign.append(r.url) if not r.url.startswith((screens.url, "data:", "blob:")) else None
+            ),
+        )
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator(".tt-by")).to_have_text(re.compile(r"assistant@1 · stable · \d"))
+        expect(page.locator("#chat-input textarea")).to_have_value("")
+        page.get_by_label("Like", exact=True).click()
+        until(lambda: list(screens.stub.likes.values()) == [True], "the thumb did not reach the platform")
+        page.get_by_label("Copy message").last.click()
+        assert page.evaluate("navigator.clipboard.readText()").strip() == screens.stub.reply
+        page.wait_for_url(re.compile("c=conv-"))
+        page.reload()
+        expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
+        expect(page.locator(".tt-conversation")).to_have_count(1)
+        assert foreign == []
+
+    def test_a_message_sent_before_the_page_is_complete_is_answered(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.models_s = 1.5
+        page.goto(screens.url)
+        say(page, "Explain tides")
+        expect(page.locator(".tt-by")).to_be_visible(timeout=30_000)
+        expect(page.locator("#chat-model input")).to_have_value("assistant")
+        expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
+
+    def test_stop_keeps_what_was_said(self, page: Page, screens: Screens) -> None:
+        screens.stub.delta_s = 1.0
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator("#chat-log")).to_contain_text("Tides are")
+        page.locator("#chat-stop").click()
+        expect(page.locator("#chat-send")).to_be_visible()
+        until(lambda: screens.stub.cancelled == 1, "the generation went on")
+        expect(page.locator("#chat-log")).to_contain_text("Tides are")
+        expect(page.locator("#chat-log")).not_to_contain_text("of the Moon")
+
+    def test_regenerate_and_edit(self, page: Page, screens: Screens) -> None:
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator(".tt-by")).to_be_visible()
+        screens.stub.reply = "A second answer."
+        page.get_by_label("Retry").click()
+        expect(page.locator("#chat-log")).to_contain_text("A second answer.")
+        assert [m["content"] for m in screens.stub.requests[-1][2]["messages"]] == ["Explain tides"]
+        page.get_by_label("Edit").first.click()
+        page.locator("#chat-log textarea").fill("Explain waves")
+        page.get_by_label("Submit").click()
+        until(
+            lambda: screens.stub.requests[-1][2]["messages"][-1]["content"] == "Explain waves",
+            "the edit was not sent",
+        )
+
+    def test_a_loading_engine_is_shown_and_the_message_kept(self, page: Page, screens: Screens) -> None:
+        screens.stub.ready = False
+        open_chat(page, screens)
+        expect(page.locator("#tt-notice")).to_contain_text("The model is loading")
+        expect(page.locator("#tt-notice")).to_contain_text("Application startup complete.")
+        say(page, "Are you there?")
+        expect(page.locator("#chat-log")).to_contain_text("Are you there?")
+        screens.stub.ready = True
+        expect(page.locator(".tt-by")).to_be_visible()
+        expect(page.locator("#tt-notice")).not_to_contain_text("loading")
+
+    def test_a_refusal_gives_the_message_back(self, page: Page, screens: Screens) -> None:
+        screens.stub.fail_chat = (400, "max_tokens is too large")
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator(".toast-body")).to_contain_text("max_tokens is too large")
+        expect(page.locator("#chat-input textarea")).to_have_value("Explain tides")
+
+    def test_compare_two_answers(self, page: Page, screens: Screens) -> None:
+        open_chat(page, screens)
+        page.locator("#chat-input textarea").fill("How do tides work?")
+        page.locator("#chat-compare").click()
+        expect(page.locator("#response-b")).to_contain_text("gravity")
+        page.locator("body").press("b")
+        expect(page.locator(".tt-by")).to_have_text("assistant@1")
+        expect(page.locator("#chat-pair")).to_be_hidden()
+        assert [vote["choice"] for vote in screens.stub.votes] == ["b"]
+
+    def test_past_conversations_and_a_new_one(self, page: Page, screens: Screens) -> None:
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator(".tt-conversation")).to_have_count(1)
+        page.locator("#chat-new").click()
+        expect(page.locator("#chat-log")).not_to_contain_text(screens.stub.reply)
+        page.locator(".tt-conversation").click()
+        expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
+
+
+class TestRank:
+    def test_by_keyboard_alone_and_blind_until_the_vote(self, page: Page, screens: Screens) -> None:
+        screens.stub.add_comparison([{"role": "user", "content": "Why is the sea salty?"}])
+        page.goto(screens.url + "/rank")
+        expect(page.locator("#rank-tally")).to_contain_text("1 waiting")
+        page.locator("body").press("n")
+        expect(page.locator("#rank-asked")).to_contain_text("Why is the sea salty?")
+        assert "assistant@" not in page.content()
+        page.locator("body").press("t")
+        expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+        expect(page.locator("#rank-tally")).to_contain_text("1 vote this session")
+        assert screens.stub.votes[0]["choice"] == "tie"
+
+    def test_keys_are_ignored_while_typing(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/rank")
+        page.locator("#rank-draw").click()
+        expect(page.locator("#rank-prompt textarea")).to_have_value("How do tides work?")
+        page.locator("#rank-compare").click()
+        expect(page.locator("#vote-a")).to_be_visible()
+        page.locator("#rank-better-fold > button, #rank-better-fold .label-wrap").first.click()
+        page.locator("#rank-from-a").click()
+        expect(page.locator("#rank-better textarea")).to_have_value(re.compile("The Moon pulls"))
+        page.locator("#rank-better textarea").press("End")
+        page.locator("#rank-better textarea").type(" abtxn")
+        assert screens.stub.votes == []
+        page.locator("#vote-both-bad").click()
+        expect(page.locator("#rank-outcome")).to_contain_text("demonstration")
+        assert screens.stub.votes[0]["choice"] == "both_bad"
+        assert screens.stub.votes[0]["better"].endswith("abtxn")
+
+    def test_next_goes_on_when_the_queue_is_empty(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/rank")
+        expect(page.locator("#rank-tally")).to_contain_text("0 waiting")
+        page.locator("#rank-next").click()
+        expect(page.locator("#rank-asked")).to_contain_text("How do tides work?")
+        expect(page.locator("#vote-a")).to_be_enabled()
+
+
+class TestOps:
+    def test_retrain_with_live_progress_then_promote_and_roll_back(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.pairs.append({"id": "pair-1", "prompt": [], "chosen": "a", "rejected": "b"})
+        page.goto(screens.url + "/ops")
+        expect(page.locator("#ops-tiles")).to_contain_text("New pairs")
+        page.get_by_role("tab", name="Training").click()
+        page.get_by_label("QLoRA").check()
+        page.locator("#train-steps").get_by_role("textbox").fill("12")
+        page.locator("#train-start").click()
+        expect(page.locator("#run-progress")).to_contain_text("Step 12 of 12", timeout=30_000)
+        expect(page.locator("#plot-loss canvas, #plot-loss svg").first).to_be_visible()
+        expect(page.locator("#run-progress")).to_contain_text("passed", timeout=30_000)
+        expect(page.locator("#ops-runs")).to_contain_text("assistant@2")
+        page.get_by_role("tab", name="Overview").click()
+        expect(page.locator("#ops-deployments")).to_contain_text("assistant@2 · canary · 10%")
+        page.locator("#rollout-promote").click()
+        expect(page.locator("#ops-deployments")).to_contain_text("assistant@2 · stable · 100%")
+        page.locator("#rollout-rollback").click()
+        expect(page.locator("#ops-deployments")).to_contain_text("assistant@1 · stable · 100%")
+
+    def test_a_wrong_number_names_its_field(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Training").click()
+        page.locator("#train-rate").get_by_role("textbox").fill("fast")
+        page.locator("#train-start").click()
+        expect(page.locator(".toast-body")).to_contain_text("Learning rate")
+        assert screens.stub.runs == {}
+
+    def test_import_reports_refused_rows(self, page: Page, screens: Screens, tmp_path: Path) -> None:
+        rows = tmp_path / "pairs.jsonl"
+        rows.write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n{"prompt": "p"}\n')
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Data").click()
+        page.locator("#import-file input[type=file]").set_input_files(rows)
+        expect(page.locator("#import-file")).to_contain_text("pairs")
+        page.locator("#import-start").click()
+        expect(page.locator("#import-result")).to_contain_text("1 accepted")
+        expect(page.locator("#import-result")).to_contain_text("chosen: missing")
+
+    def test_a_key_s_secret_is_shown_once(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Access").click()
+        page.locator("#key-name").get_by_role("textbox").fill("ci")
+        page.locator("#key-create").click()
+        expect(page.locator("#key-secret")).to_contain_text("tt-4f9c2b8e6a1d7f30")
+        page.get_by_role("tab", name="Audit").click()
+        expect(page.locator("#ops-audit")).to_contain_text("key.create")
+        page.get_by_role("tab", name="Access").click()
+        expect(page.locator("#key-secret")).not_to_contain_text("tt-4f9c")
+
+    def test_forgetting_a_person_needs_the_name_twice(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Access").click()
+        page.locator("#erase-name").get_by_role("textbox").fill("ada")
+        page.locator("#erase-again").get_by_role("textbox").fill("ad")
+        page.locator("#erase-do").click()
+        expect(page.locator(".toast-body")).to_contain_text("nothing was deleted")
+        assert screens.stub.erased == []
+        page.locator("#erase-again").get_by_role("textbox").fill("ada")
+        page.locator("#erase-do").click()
+        expect(page.locator("#erase-result")).to_contain_text("3 votes, 2 pairs")
+
+    def test_data_shows_raters_and_what_a_snapshot_holds(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Data").click()
+        expect(page.locator("#ops-raters")).to_contain_text("position bias")
+        page.locator("#ops-snapshots summary").click()
+        expect(page.locator("#ops-snapshots")).to_contain_text("Chosen one was longer")
+
+    def test_a_role_without_ops_sees_why(self, page: Page, screens: Screens) -> None:
+        screens.stub.roles = ["chat"]
+        page.goto(screens.url + "/ops")
+        expect(page.locator("#tt-denied")).to_contain_text("Ops is for operators")
+        expect(page.locator("#ops-tabs")).to_be_hidden()
+
+
+def test_a_narrow_window_has_no_sideways_scroll(chromium: Browser, screens: Screens) -> None:
+    page = chromium.new_page(viewport={"width": 420, "height": 900})
+    for path, landmark in (("/", "#chat-input"), ("/rank", "#rank-prompt"), ("/ops", ".tt-tile")):
+        page.goto(screens.url + path)
+        page.locator(landmark).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    page.goto(screens.url)
+    page.locator("[data-tt=drawer]").click()
+    expect(page.locator("#chat-new")).to_be_in_viewport()
+    page.close()
+
+
+def test_the_colour_scheme_is_kept(page: Page, screens: Screens) -> None:
+    page.goto(screens.url)
+    page.get_by_label("Switch between light and dark").click()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))
+    page.goto(screens.url + "/rank")
+    page.locator("#rank-prompt").wait_for()
+    expect(page.locator("body")).to_have_class(re.compile("dark"))

@@ -1,0 +1,116 @@
+"""Rendering as pure functions: what a person reads, and that nothing from outside becomes markup."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from feedback_ui import html
+from feedback_ui.actions.chat import Candidates
+from feedback_ui.actions.data import Imported
+from feedback_ui.actions.platform import Readiness
+from feedback_ui.actions.rank import Table
+from feedback_ui.actions.training import Followed
+from feedback_ui.render import dialogue, frame, overview, people, releases, runs
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_durations_and_times() -> None:
+    assert [html.duration(s) for s in (0.42, 12.3, 65, 3600, 7800, 200_000)] == [
+        "0.4 s", "12 s", "1 min 5 s", "1 h", "2 h 10 min", "2 d",
+    ]  # fmt: skip
+    now = datetime.now(UTC)
+    assert ">3 min ago<" in html.ago((now - timedelta(seconds=185)).isoformat(), now)
+    assert ">in 2 h<" in html.ago((now + timedelta(seconds=7300)).isoformat(), now)
+    assert "never" in html.ago(None)
+
+
+def test_everything_from_outside_is_escaped() -> None:
+    row = {
+        "id": EVIL,
+        "name": EVIL,
+        "state": EVIL,
+        "method": EVIL,
+        "error": EVIL,
+        "log_tail": [EVIL],
+        "title": EVIL,
+    }
+    shown = [
+        dialogue.conversations([row], None),
+        dialogue.messages([{"role": EVIL, "content": EVIL}]),
+        dialogue.revealed(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
+        dialogue.readiness(Readiness(False, (EVIL,), (EVIL,))),
+        overview.engines([row]),
+        runs.progress(
+            Followed(
+                {**row, "params": {EVIL: EVIL}, "gate_decision": {"passed": True, "reasons": [EVIL]}}, []
+            )
+        ),
+        runs.runs([row], None),
+        releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
+        people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
+        people.imported(Imported(1, 1, rejected=[{"row": 1, "why": EVIL}])),
+        frame.header("chat", {"name": EVIL, "roles": ["ops"], "mode": "multi-user"}),
+    ]
+    for markup in shown:
+        assert "<img" not in markup
+
+
+def test_the_bar_offers_only_what_the_roles_open() -> None:
+    bar = frame.header("chat", {"name": "ada", "roles": ["chat"], "mode": "multi-user"})
+    assert "./rank" not in bar
+    assert "./ops" not in bar
+    assert "Sign out" in bar
+    assert "./rank" in frame.header("chat", {"name": "bob", "roles": ["rater"], "mode": "multi-user"})
+
+
+def test_before_the_vote_nothing_names_a_release() -> None:
+    table = Table(Candidates("cmp-1", "one", "two", ({"role": "user", "content": "q"},)))
+    assert table.pair is not None
+    assert dialogue.revealed(table) == ""
+    assert "assistant@" not in dialogue.messages(table.pair.messages)
+
+
+def test_a_timeline_shows_past_present_and_what_is_ahead() -> None:
+    queued = {"state": "queued", "at": "2026-01-01T00:00:00Z"}
+    training = {"state": "training", "at": "2026-01-01T00:00:02Z"}
+    run = {"state": "training", "rollout": "promote", "transitions": [queued, training]}
+    shown = runs.timeline(run)
+    assert shown.index("queued") < shown.index("training") < shown.index("publishing") < shown.index("stable")
+    assert 'aria-current="step"' in shown
+    assert "2.0 s" in shown
+    end = {"state": "failed", "at": "2026-01-01T00:01:00Z"}
+    failed = {**run, "state": "failed", "transitions": [queued, training, end]}
+    assert "publishing" not in runs.timeline(failed)
+
+
+def test_a_report_shows_both_releases_and_marks_only_clear_differences() -> None:
+    def estimate(value: float, low: float, high: float) -> dict[str, float]:
+        return {"value": value, "low": low, "high": high, "n": 40}
+
+    def row(difference: dict[str, float]) -> dict[str, dict[str, float]]:
+        return {
+            "release": estimate(0.7, 0.5, 0.9),
+            "against": estimate(0.6, 0.4, 0.8),
+            "difference": difference,
+        }
+
+    def shown(name: str, difference: dict[str, float]) -> str:
+        report = {"release": "assistant@2", "against": "assistant@1", "measures": {name: row(difference)}}
+        return releases.measures(report)
+
+    assert "0.500 to 0.900" in shown("loss", estimate(0.1, -0.1, 0.3))
+    assert "tt-mark" not in shown("loss", estimate(0.1, -0.1, 0.3))
+    assert "tt-mark-bad" in shown("loss", estimate(0.2, 0.1, 0.3))
+    assert "tt-mark-good" in shown("preference_accuracy", estimate(0.2, 0.1, 0.3))
+    assert "tt-mark" not in shown("drift", estimate(0.2, 0.1, 0.3))
+    assert releases.measures({}) == ""
+
+
+def test_shares_of_the_traffic_add_up() -> None:
+    shown = overview.deployments(
+        [{"name": "assistant", "stable": "assistant@1", "canary": "assistant@2", "weight": 0.25}]
+    )
+    assert "75%" in shown
+    assert "25%" in shown
+    assert "Rolling back ends the canary" in shown

@@ -1,0 +1,72 @@
+"""The wiring, through the endpoints that Gradio serves: what a script or a notebook would call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from tests.feedback_ui.conftest import Screens
+
+
+@pytest.fixture
+def client(screens: Screens) -> Iterator[Client]:
+    client = Client(screens.url, verbose=False)
+    yield client
+    client.close()
+
+
+def test_send_streams_an_answer_that_names_its_release(client: Client, screens: Screens) -> None:
+    job = client.submit("Explain tides", "assistant", "0.5", "", api_name="/send")
+    job.result(timeout=20)
+    assert len(job.outputs()) >= 3
+    sent = screens.stub.requests[-1][2]
+    assert sent["messages"] == [{"role": "user", "content": "Explain tides"}]
+    assert sent["temperature"] == 0.5
+    assert "max_tokens" not in sent
+
+
+def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
+    screens.stub.pairs.append({"id": "pair-1"})
+    client.predict(
+        "dpo", True, "assistant", "promote", "report", "new", "4", "5e-5", "0.2", "8", "lora_alpha = 16",
+        api_name="/retrain",
+    )  # fmt: skip
+    assert screens.stub.requests[-1][2] == {
+        "method": "dpo",
+        "deployment": "assistant",
+        "qlora": True,
+        "params": {"max_steps": 4, "learning_rate": 5e-5, "r": 8, "beta": 0.2, "lora_alpha": 16},
+        "rollout": "promote",
+        "gate": "report",
+        "start": "new",
+    }
+
+
+def test_rollout_buttons_are_endpoints(client: Client, screens: Screens) -> None:
+    client.predict("assistant", "assistant@1", 25, api_name="/canary")
+    assert screens.stub.deployment["weight"] == 0.25
+    client.predict("assistant", "assistant@1", api_name="/rollback")
+    assert screens.stub.deployment["canary"] is None
+
+
+def test_the_caller_s_key_and_cookie_are_forwarded(screens: Screens) -> None:
+    headers = {"Authorization": "Bearer tt-secret", "Cookie": "session=abc"}
+    client = Client(screens.url, verbose=False, headers=headers)
+    client.predict("hi", "assistant", "", "", api_name="/send")
+    client.close()
+    got = screens.stub.requests[-1][3]
+    assert got["authorization"] == "Bearer tt-secret"
+    assert got["cookie"] == "session=abc"
+
+
+def test_the_pages_carry_no_foreign_address_and_no_history(screens: Screens) -> None:
+    for path in ("/", "/rank", "/ops"):
+        page = httpx.get(screens.url + path).text
+        assert "fonts.googleapis" not in page
+        assert "huggingface.co/spaces" not in page
+    config = httpx.get(f"{screens.url}/config").json()
+    assert config["analytics_enabled"] is False
+    assert not config.get("run_history")

@@ -1,0 +1,167 @@
+"""Children under a guard: they stop when asked, and never outlive the platform, their helpers included."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from serve import guard
+from serve.errors import ProcessFailed
+from serve.process import GuardedProcess, reap_leftovers
+
+pytestmark = pytest.mark.anyio
+
+# A child that, like vLLM, starts a helper in a session of its own which ignores SIGTERM.
+FAMILY = textwrap.dedent("""
+    import os, signal, subprocess, sys, time
+    helper = subprocess.Popen([sys.executable, "-c", "import signal, time; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"], start_new_session=True)
+    print(f"helper {helper.pid} self {os.getpid()}", flush=True)
+    time.sleep(300)
+""")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_within(pids: list[int], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(alive(pid) for pid in pids):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def family_of(log: Path, seconds: float = 10) -> list[int]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        words = log.read_text().split() if log.exists() else []
+        if len(words) >= 4:
+            return [int(words[1]), int(words[3])]
+        time.sleep(0.02)
+    raise AssertionError("the child did not start")
+
+
+async def test_exit_status_and_output(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    child = await GuardedProcess.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log=log)
+    assert await child.wait() == 3
+    assert child.returncode == 3
+    assert log.read_text() == "hello\n"
+
+
+async def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log, state_dir=tmp_path / "s")
+    pids = family_of(log)
+    assert child.pid == pids[1]
+    assert len(list((tmp_path / "s").iterdir())) == 1
+    assert await child.stop(grace_s=2) == -signal.SIGTERM
+    assert gone_within(pids, 2)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    stubborn = textwrap.dedent("""
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("ready", flush=True)
+        time.sleep(99)
+    """)
+    log = tmp_path / "child.log"
+    child = await GuardedProcess.start([sys.executable, "-c", stubborn], log=log)
+    while not log.read_text():
+        await asyncio.sleep(0.01)
+    began = time.monotonic()
+    assert await child.stop(grace_s=0.3) == -signal.SIGKILL
+    assert 0.3 <= time.monotonic() - began < 3
+
+
+async def test_a_stopped_child_can_be_stopped(tmp_path: Path) -> None:
+    child = await GuardedProcess.start(
+        [sys.executable, "-c", "import time; time.sleep(99)"], log=tmp_path / "l"
+    )
+    child.signal(signal.SIGSTOP)
+    await asyncio.sleep(0.1)
+    assert await child.stop(grace_s=5) == -signal.SIGTERM
+
+
+async def test_helpers_end_when_the_child_ends_by_itself(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log)
+    pids = family_of(log)
+    os.kill(child.pid, signal.SIGKILL)
+    assert await child.wait() == -signal.SIGKILL
+    assert gone_within(pids, 1)
+
+
+async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProcessFailed, match="no-such-program"):
+        await GuardedProcess.start(["no-such-program"], log=tmp_path / "log")
+
+
+def start_platform(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int], int]:
+    """A stand-in platform process that starts the family and then sleeps."""
+    script = textwrap.dedent(f"""
+        import asyncio, sys
+        from pathlib import Path
+        from serve.process import GuardedProcess
+        async def main():
+            child = await GuardedProcess.start([sys.executable, "-c", {FAMILY!r}], orphan_grace_s=0.5,
+                log=Path({str(tmp_path / "child.log")!r}), state_dir=Path({str(tmp_path / "state")!r}))
+            print(child.guard_pid, flush=True)
+            await asyncio.sleep(300)
+        asyncio.run(main())
+    """)
+    platform = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert platform.stdout is not None
+    guard_pid = int(platform.stdout.readline())
+    return platform, family_of(tmp_path / "child.log"), guard_pid
+
+
+def test_a_killed_platform_takes_the_family_with_it(tmp_path: Path) -> None:
+    platform, pids, guard_pid = start_platform(tmp_path)
+    platform.kill()
+    platform.wait()
+    assert gone_within([*pids, guard_pid], 5)
+
+
+def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> None:
+    platform, pids, guard_pid = start_platform(tmp_path)
+    platform.kill()
+    os.kill(guard_pid, signal.SIGKILL)
+    platform.wait()
+    assert gone_within(pids[1:], 2), "the kernel ends the direct child with its guard"
+    assert alive(pids[0]), "the helper in a session of its own is the leftover of this test"
+    # A record whose marker nobody carries harms nobody.
+    (tmp_path / "state" / "old.json").write_text(json.dumps({"marker": "unknown", "pid": os.getpid()}))
+    assert reap_leftovers(tmp_path / "state") == 1
+    assert gone_within(pids, 2)
+    assert reap_leftovers(tmp_path / "state") == 0
+
+
+def test_the_log_is_rotated(tmp_path: Path) -> None:
+    log = guard.RotatingLog(str(tmp_path / "log"), max_bytes=100, keep=2)
+    for n in range(10):
+        log.write(f"{n}".encode() * 40)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "log.1", "log.2"]
+    assert all(p.stat().st_size <= 100 for p in tmp_path.iterdir())
+    assert (tmp_path / "log").read_text().endswith("9" * 40)
+
+
+def test_the_guard_needs_only_the_standard_library() -> None:
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({guard.__file__!r})"], check=True
+    )

@@ -1,0 +1,146 @@
+"""Backups are made while the store is written to, checked, and restored with the old file kept."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from store import audit, backup, comparisons, deployments, pairs, verify
+from store.database import Store
+from store.errors import Conflict, NotFound, StoreDamaged, StoreLocked
+from store.records import Candidate
+
+
+def fill(db: Store) -> None:
+    deployments.ensure(db, "assistant", "smol")
+    rows = [
+        {"prompt": f"question {n} " + "word " * 50, "chosen": "x" * 300, "rejected": f"y{n}" * 100}
+        for n in range(1500)
+    ]
+    pairs.import_rows(db, rows, "test")
+    made = comparisons.create(db, "Hi", [Candidate("x"), Candidate("y")], "assistant")
+    comparisons.vote(db, made.id, "a", "ada")
+
+
+def flip(path: Path, at: float) -> None:
+    """Damage a quarter of a block at a place from 0 (start) to 1 (end)."""
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * at)
+    for place in range(start, min(start + 65536, len(data))):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_a_backup_is_restored_elsewhere(db: Store, tmp_path: Path) -> None:
+    fill(db)
+    made = backup.write(db, tmp_path / "b" / "copy.duckdb")
+    assert made.rows["pairs"] == 1501
+    assert made.bytes == Path(made.path).stat().st_size
+    done = backup.restore(made.path, tmp_path / "elsewhere" / "trimtab.duckdb")
+    assert (done.kept, done.rows) == (None, made.rows)
+    with Store.open(done.path) as other:
+        assert pairs.list_page(other, 100) == pairs.list_page(db, 100)
+        assert verify.verify(other) == []
+        audit.record(other, None, "went on", "x")
+        assert (
+            pairs.import_rows(other, [{"prompt": "new", "chosen": "a", "rejected": "b"}], "test").accepted
+            == 1
+        )
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["copy.duckdb"]
+
+
+def test_voting_goes_on_during_a_backup_and_the_backup_is_one_instant(db: Store, tmp_path: Path) -> None:
+    fill(db)
+    stop = threading.Event()
+
+    def keep_voting() -> None:
+        while not stop.is_set():
+            made = comparisons.create(db, "Hi", [Candidate("x"), Candidate("y")], "assistant")
+            comparisons.vote(db, made.id, "a", "ada")
+
+    voter = threading.Thread(target=keep_voting)
+    voter.start()
+    try:
+        made = backup.write(db, tmp_path / "copy.duckdb")
+    finally:
+        stop.set()
+        voter.join()
+    assert made.rows["votes"] >= 1
+    assert made.rows["comparisons"] - made.rows["votes"] in (0, 1)
+
+
+def test_a_restore_keeps_the_old_file(db: Store, tmp_path: Path) -> None:
+    fill(db)
+    made = backup.write(db, tmp_path / "copy.duckdb")
+    target = tmp_path / "home" / "trimtab.duckdb"
+    with Store.open(target) as old:
+        audit.record(old, "ada", "old", "x")
+        with pytest.raises(StoreLocked):
+            backup.restore(made.path, target)
+    done = backup.restore(made.path, target)
+    assert done.kept is not None
+    with Store.open(done.kept) as old:
+        assert audit.list_recent(old)[0].action == "old"
+    with Store.open(target) as new:
+        assert pairs.count(new) == 1501
+
+
+def test_what_exists_or_is_missing_is_left_alone(db: Store, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(Conflict):
+        backup.write(db, tmp_path / "there")
+    assert (tmp_path / "there").read_text() == "mine"
+    with pytest.raises(NotFound):
+        backup.restore(tmp_path / "nowhere", tmp_path / "home.duckdb")
+    assert not (tmp_path / "home.duckdb").exists()
+
+
+@pytest.mark.parametrize("at", [0.0, 0.6, 0.9])
+def test_a_damaged_backup_changes_nothing(db: Store, tmp_path: Path, at: float) -> None:
+    fill(db)
+    made = backup.write(db, tmp_path / "copy.duckdb")
+    flip(Path(made.path), at)
+    target = tmp_path / "home" / "trimtab.duckdb"
+    with Store.open(target) as old:
+        audit.record(old, "ada", "old", "x")
+    with pytest.raises(StoreDamaged):
+        backup.restore(made.path, target)
+    with Store.open(target) as old:
+        assert audit.list_recent(old)[0].action == "old"
+    assert sorted(p.name for p in target.parent.iterdir()) == ["trimtab.duckdb", "trimtab.duckdb.lock"]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.6, 0.9])
+def test_a_damaged_store_is_found_at_the_start_and_can_be_replaced(tmp_path: Path, at: float) -> None:
+    path = tmp_path / "trimtab.duckdb"
+    with Store.open(path) as db:
+        fill(db)
+        made = backup.write(db, tmp_path / "copy.duckdb")
+    flip(path, at)
+    damaged = path.read_bytes()
+    with pytest.raises(StoreDamaged, match="trimtab restore"):
+        Store.open(path)
+    assert path.read_bytes() == damaged
+    done = backup.restore(made.path, path)
+    assert done.kept is not None
+    assert Path(done.kept).read_bytes() == damaged
+    with Store.open(path) as new:
+        assert pairs.count(new) == 1501
+
+
+def test_verify_names_what_disagrees(db: Store) -> None:
+    fill(db)
+    with db.atomic() as cursor:
+        cursor.execute(
+            "update pairs set weight = 1, chosen = [{'role': 'assistant', 'content': 'other'}] where seq = 7"
+        )
+        cursor.execute("delete from votes")
+        cursor.execute("update deployments set stable = 'rel-0'")
+    found = {(wrong.noun, wrong.what) for wrong in verify.verify(db)}
+    assert found == {
+        ("pair", "its text does not give its content hash"),
+        ("evidence", "names a vote that is not there"),
+        ("deployments", "its stable is not there"),
+    }

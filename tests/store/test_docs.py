@@ -1,0 +1,25 @@
+"""docs/data.md names every format, setting and rater flag that there is."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from store import exporting, formats
+from store.snapshot_settings import SnapshotSettings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+
+
+def test_every_format_is_documented() -> None:
+    for noun, known in formats.FORMATS.items():
+        for name in known:
+            assert f"| {noun} | `{name}` |" in PAGE
+    for noun in exporting.FORMATS.values():
+        for name in noun:
+            assert f"`{name}`" in PAGE
+
+
+def test_every_snapshot_setting_is_documented() -> None:
+    for field in fields(SnapshotSettings):
+        assert f"`{field.name}`" in PAGE

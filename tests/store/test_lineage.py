@@ -1,0 +1,169 @@
+"""From a release to what trained it, from a person or a pair to every release, and forgetting a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import (
+    adapters,
+    audit,
+    comparisons,
+    conversations,
+    deployments,
+    erasure,
+    lineage,
+    pairs,
+    releases,
+    runs,
+    snapshots,
+    users,
+    verify,
+)
+from store.database import Store
+from store.errors import Invalid, NotFound
+from store.records import AdapterRecord, Candidate, Release, Snapshot, Turn
+from store.rows import scalar
+from store.values import Message
+
+
+def vote(db: Store, question: str, rater: str, asked_by: str | None = None) -> str:
+    made = comparisons.create(
+        db,
+        (Message("user", question),),
+        [Candidate("good"), Candidate("bad")],
+        "assistant",
+        asked_by=asked_by,
+    )
+    return comparisons.vote(db, made.id, "a", rater).pairs[0]
+
+
+def trained(
+    db: Store, home: Path, name: str, start: str | None = None, **settings: Any
+) -> tuple[Release, Snapshot]:
+    """Record what a run leaves: its snapshot, its adapter and its release."""
+    deployments.ensure(db, "assistant", "smol")
+    snapshot = snapshots.build(db, home / "snapshots", "assistant", "dpo", 0.0, **settings)
+    run = runs.create(db, "dpo", "assistant")
+    runs.move(db, run.id, "snapshot")
+    runs.move(db, run.id, "training", snapshot=snapshot.hash, start_adapter=start)
+    adapters.record(db, AdapterRecord(name, "smol", f"/{name}", run=run.id, start_adapter=start))
+    return releases.create(db, "assistant", "smol", name, run=run.id), snapshot
+
+
+def refs(rows: list[dict[str, Any]] | tuple[dict[str, Any], ...]) -> list[str]:
+    return [row["ref"] for row in rows]
+
+
+def test_lineage_goes_both_ways(db: Store, tmp_path: Path) -> None:
+    first_pair = vote(db, "q1", "ada")
+    vote(db, "q2", "ada")
+    vote(db, "q3", "bob")
+    pairs.import_rows(db, [{"prompt": "q4", "chosen": "x", "rejected": "y"}], "file.jsonl")
+    second, snapshot = trained(db, tmp_path, "a-1")
+    late_pair = vote(db, "q5", "cy")
+    third, _ = trained(db, tmp_path, "a-2", start="a-1", replay=0.0)
+
+    found = releases.lineage(db, second.ref)
+    assert (found["adapter"]["id"], found["run"]["id"], found["snapshot"]["id"]) == (
+        "a-1",
+        second.run,
+        snapshot.hash,
+    )
+    assert (found["pairs"], found["prompts"], found["ancestors"]) == (4, 4, [])
+    assert found["raters"] == [{"name": "ada", "rows": 2}, {"name": "bob", "rows": 1}]
+    assert found["imports"] == [{"source": "file.jsonl", "rows": 1}]
+
+    on_top = releases.lineage(db, third.id)
+    assert refs(on_top["ancestors"]) == ["assistant@2"]
+    assert on_top["pairs"] == 5
+    assert [rater["name"] for rater in on_top["raters"]] == ["ada", "bob", "cy"]
+
+    assert refs(lineage.of_pair(db, first_pair)) == ["assistant@2", "assistant@3"]
+    assert refs(lineage.of_pair(db, late_pair)) == ["assistant@3"]
+    assert refs(lineage.of_person(db, "cy")) == ["assistant@3"]
+    assert lineage.of_person(db, "nobody") == []
+
+
+def test_a_held_out_row_taught_nothing(db: Store, tmp_path: Path) -> None:
+    made = [vote(db, f"question {n} on {chr(97 + n) * 8}", "ada") for n in range(12)]
+    deployments.ensure(db, "assistant", "smol")
+    snapshot = snapshots.build(db, tmp_path, "assistant", "dpo", 0.3)
+    run = runs.create(db, "dpo", "assistant")
+    runs.move(db, run.id, "snapshot", snapshot=snapshot.hash)
+    adapters.record(db, AdapterRecord("a-1", "smol", "/a-1", run=run.id))
+    releases.create(db, "assistant", "smol", "a-1", run=run.id)
+    assert sum(len(lineage.of_pair(db, pair)) for pair in made) == snapshot.train_rows
+
+
+def test_forgetting_a_person(db: Store, tmp_path: Path) -> None:
+    users.create(db, "ada", ["rater"], "correct horse")
+    token = users.start_session(db, "ada")
+    conversations.record_turns(
+        db,
+        [
+            Turn(
+                "c1",
+                "conv",
+                (Message("user", "my secret plan"),),
+                "Noted.",
+                deployment="assistant",
+                user="ada",
+            )
+        ],
+    )
+    conversations.like(db, "c1", True, "bob")
+    vote(db, "my secret plan", "bob")  # drawn from ada's conversation
+    vote(db, "asked by ada", "bob", asked_by="ada")
+    vote(db, "shared", "ada")
+    shared = vote(db, "shared", "bob")
+    alone = vote(db, "only ada", "ada")
+    kept = vote(db, "only bob", "bob")
+    before, _ = trained(db, tmp_path, "a-1")
+    audit.record(db, "ada", "looked", "x")
+
+    done = erasure.erase_person(db, "ada", "root")
+
+    assert done.removed["pairs"] == 3
+    assert done.removed["votes"] == 4
+    assert done.removed["demonstrations"] == 1
+    assert refs(done.releases) == [before.ref]
+    assert len(done.snapshots) == len(done.runs) == 1
+    assert refs(erasure.flagged(db)) == [before.ref]
+    assert erasure.list_all(db) == [done]
+    assert {record.id for record in pairs.list_page(db)} == {shared, kept}
+    with pytest.raises(NotFound):
+        pairs.get(db, alone)
+    assert users.find_session(db, token) is None
+    assert conversations.list_recent(db) == []
+    assert not list((tmp_path / "snapshots").glob("*/*.parquet"))
+    for table, column in (
+        ("audit", "actor"),
+        ("votes", "rater"),
+        ("evidence", "person"),
+        ("comparisons", "asked_by"),
+    ):
+        assert scalar(db.read(), f"select count(*) from {table} where {column} = 'ada'") == 0
+    assert verify.verify(db) == []
+    with pytest.raises(NotFound):
+        erasure.erase_person(db, "ada")
+
+
+def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_path: Path) -> None:
+    vote(db, "q1", "bob")
+    trained(db, tmp_path, "a-1")
+    vote(db, "q2", "ada")
+    trained(db, tmp_path, "a-2", start="a-1", replay=0.0)
+    trained(db, tmp_path, "a-3", start="a-2", replay=0.0)
+    assert erasure.clean_start(db, "a-3") == "a-3"
+    done = erasure.erase_person(db, "ada")
+    assert refs(done.releases) == ["assistant@3", "assistant@4"]
+    assert erasure.clean_start(db, "a-3") == erasure.clean_start(db, "a-2") == "a-1"
+    assert erasure.clean_start(db, "a-1") == "a-1"
+    erasure.erase_person(db, "bob")
+    assert erasure.clean_start(db, "a-3") is None
+    assert erasure.clean_start(db, None) is None
+    with pytest.raises(Invalid):
+        snapshots.build(db, tmp_path, "assistant", "dpo")

@@ -1,0 +1,146 @@
+"""Near duplicates: found, kept on one side of the split, and dropped as rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store import demonstrations, fingerprint, near, pairs, snapshots
+from store.database import Store
+from store.rows import scalar
+
+WORDS = [
+    "the",
+    "ship",
+    "turned",
+    "slowly",
+    "into",
+    "her",
+    "wind",
+    "while",
+    "all",
+    "crew",
+    "made",
+    "fast",
+    "lines",
+]
+
+
+def sentence(change: int | None = None, tail: str = "") -> str:
+    words = list(WORDS) * 3
+    if change is not None:
+        words[change] = "gull"
+    return " ".join(words) + tail
+
+
+def test_case_punctuation_and_space_do_not_count() -> None:
+    assert fingerprint.bands("Hello,  WORLD!") == fingerprint.bands("hello world")
+    one, other = fingerprint.features("a b c d"), fingerprint.features("a b c e")
+    # Words a b c of 5, pairs ab bc of 4: 5 shared of 9.
+    assert fingerprint.jaccard(one, other) == pytest.approx(5 / 9)
+
+
+def test_text_without_spaces_is_taken_by_characters() -> None:
+    one, other = "今天天气很好我们去海边散步吧", "今天天气很好我们去海边游泳吧"
+    assert 0.4 < fingerprint.jaccard(fingerprint.features(one), fingerprint.features(other)) < 0.9
+
+
+def test_the_sides_of_a_row_are_not_interchangeable() -> None:
+    assert fingerprint.sketch(["yes indeed", "no never"]) != fingerprint.sketch(["no never", "yes indeed"])
+
+
+def test_near_duplicate_prompts_are_split_as_one(db: Store, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": sentence(tail=f" {'!' * n}"), "chosen": f"good {n}", "rejected": f"bad {n}"}
+        for n in range(6)
+    ]
+    rows += [
+        {"prompt": f"something else {n} entirely {n * 7}", "chosen": "x", "rejected": "y"} for n in range(30)
+    ]
+    pairs.import_rows(db, rows, "test")
+    for seed in range(8):
+        made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.5, seed)
+        sides = {
+            split
+            for split in ("train", "heldout")
+            for row in pq.read_table(Path(made.directory) / f"{split}.parquet").to_pylist()
+            if row["prompt"][0]["content"].startswith("the ship")
+        }
+        assert len(sides) == 1
+
+
+def test_near_duplicate_rows_are_one_row(db: Store, tmp_path: Path) -> None:
+    rows = [{"prompt": "Sail?", "chosen": sentence(n), "rejected": "no"} for n in (None, 20)]
+    rows += [
+        {"prompt": "Sail?", "chosen": "no", "rejected": sentence(tail=" indeed")},
+        {"prompt": "Row?", "chosen": sentence(), "rejected": "no"},
+    ]
+    pairs.import_rows(db, rows, "test")
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
+    assert made.train_rows == 3
+    assert made.report["dropped"] == {"near duplicate of another row": 1}
+    assert snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, near_duplicates=None).train_rows == 4
+
+
+def test_refresh_is_incremental_and_may_be_repeated(db: Store) -> None:
+    demonstrations.import_rows(db, [{"prompt": sentence(), "completion": "x"}], "test")
+    demonstrations.import_rows(db, [{"prompt": sentence(tail="?"), "completion": "x"}], "test")
+    near.refresh(db, "demonstrations")
+    with db.atomic() as cursor:
+        cursor.execute(
+            "delete from near_progress where noun = 'demonstrations'"
+        )  # killed between prints and matches
+    near.refresh(db, "demonstrations")
+    for table in ("prompt_prints", "row_sketches"):
+        assert scalar(db.read(), f"select count(*) from {table}") == 2
+    for table in ("near_prompts", "near_rows"):
+        assert scalar(db.read(), f"select count(*) from {table}") == 1
+    with db.atomic() as cursor:
+        cursor.execute("delete from demonstrations")
+        near.forget(cursor)
+    for table in ("prompt_prints", "row_sketches", "near_prompts", "near_rows"):
+        assert scalar(db.read(), f"select count(*) from {table}") == 0
+
+
+texts = st.lists(st.sampled_from(["tide", "wind", "sail", "rope", "?", "Wind"]), min_size=1, max_size=6).map(
+    " ".join
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=30),
+    fraction=st.sampled_from([0.0, 0.1, 0.3, 0.5]),
+    seed=st.integers(0, 1000),
+)
+def test_no_prompt_is_ever_on_both_sides(
+    tmp_path_factory: Any, data: Any, fraction: float, seed: int
+) -> None:
+    home = tmp_path_factory.mktemp("split")
+    with Store.open(home / "t.duckdb") as db:
+        pairs.import_rows(db, [{"prompt": p, "chosen": c, "rejected": r + " no"} for p, c, r in data], "test")
+        if not pairs.count(db):
+            return
+        try:
+            made = snapshots.build(db, home / "s", "assistant", "dpo", fraction, seed)
+        except snapshots.Invalid:
+            return
+        sides = [
+            {
+                json.dumps(r["prompt"])
+                for r in pq.read_table(Path(made.directory) / f"{s}.parquet").to_pylist()
+            }
+            for s in ("train", "heldout")
+        ]
+        assert not sides[0] & sides[1]
+        normal = [
+            {" ".join(fingerprint._WORD.findall(prompt.casefold())) for prompt in side} for side in sides
+        ]
+        assert not normal[0] & normal[1]
+        assert sides[0]

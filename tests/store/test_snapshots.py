@@ -1,0 +1,228 @@
+"""Snapshots: split by prompt, the same data gives the same hash, votes are weighed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from store import comparisons, conversations, demonstrations, pairs, snapshots
+from store.database import Store
+from store.errors import Invalid, NotFound
+from store.records import Candidate, Snapshot, Turn
+from store.values import Message
+
+
+def rows(count: int, prefix: str = "question") -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": f"{prefix} {n // 2} about {chr(97 + n // 2 % 26) * 9}",
+            "chosen": f"right {n}",
+            "rejected": f"wrong {n}",
+        }
+        for n in range(count)
+    ]
+
+
+def read(snapshot: Snapshot, split: str) -> list[dict[str, Any]]:
+    table: list[dict[str, Any]] = pq.read_table(Path(snapshot.directory) / f"{split}.parquet").to_pylist()
+    return table
+
+
+def prompts(part: list[dict[str, Any]]) -> set[str]:
+    return {json.dumps(row["prompt"]) for row in part}
+
+
+def test_files_columns_and_split_by_prompt(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(200), "test")
+    made = snapshots.build(db, tmp_path / "s", "assistant", "dpo", 0.2)
+    train, heldout = read(made, "train"), read(made, "heldout")
+    assert (len(train), len(heldout)) == (made.train_rows, made.heldout_rows)
+    assert len(train) + len(heldout) == 200
+    assert 10 < len(heldout) < 80
+    assert not prompts(train) & prompts(heldout)
+    assert list(train[0]) == ["pair_id", "prompt", "chosen", "rejected", "weight"]
+    assert train[0]["chosen"] == [{"role": "assistant", "content": train[0]["chosen"][0]["content"]}]
+    assert pairs.get(db, train[0]["pair_id"]).pair.chosen[0].content == train[0]["chosen"][0]["content"]
+    assert sorted(path.name for path in Path(made.directory).iterdir()) == [
+        "heldout.parquet", "report.md", "snapshot.json", "train.parquet",
+    ]  # fmt: skip
+    assert made.id in (Path(made.directory) / "report.md").read_text()
+    assert snapshots.get(db, made.hash) == made
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [made.hash]
+    with pytest.raises(NotFound):
+        snapshots.get(db, "s-0")
+
+
+def test_the_same_data_and_settings_give_the_same_hash(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(40), "test")
+    first = snapshots.build(db, tmp_path / "s", "assistant", "dpo")
+    assert snapshots.build(db, tmp_path / "s", "assistant", "dpo") == first
+    assert snapshots.list_all(db) == [first]
+    with Store.open(tmp_path / "other.duckdb") as other:
+        pairs.import_rows(other, rows(40)[::-1], "elsewhere")
+        assert snapshots.build(other, tmp_path / "t", "assistant", "dpo").hash == first.hash
+    assert snapshots.build(db, tmp_path / "s", "assistant", "dpo", seed=1).hash != first.hash
+    pairs.import_rows(db, rows(1, "new"), "test")
+    assert snapshots.build(db, tmp_path / "s", "assistant", "dpo").hash != first.hash
+
+
+def test_count_new_starts_again_at_each_snapshot(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(10), "test")
+    assert pairs.count_new(db, "assistant") == 10
+    snapshots.build(db, tmp_path, "assistant", "dpo")
+    assert pairs.count_new(db, "assistant") == 0
+    pairs.import_rows(db, rows(3, "more"), "test")
+    assert pairs.count_new(db, "assistant") == 3
+    assert pairs.count_new(db, "poet") == 13
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 24])
+def test_small_data_has_both_sides(db: Store, tmp_path: Path, count: int) -> None:
+    pairs.import_rows(db, [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(count)], "test")
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.1)
+    assert made.heldout_rows >= 1
+    assert made.train_rows >= 1
+
+
+def test_one_prompt_is_trained_on(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(2), "test")
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.5)
+    assert (made.train_rows, made.heldout_rows) == (2, 0)
+    assert read(made, "heldout") == []
+
+
+def test_nothing_to_train_on(db: Store, tmp_path: Path) -> None:
+    for method in ("dpo", "sft"):
+        with pytest.raises(Invalid, match="at least one row"):
+            snapshots.build(db, tmp_path / "s", "assistant", method)
+    pairs.import_rows(db, rows(4), "test", deployment="poet")
+    with pytest.raises(Invalid):
+        snapshots.build(db, tmp_path / "s", "assistant", "dpo")
+    assert not (tmp_path / "s").exists()
+    assert snapshots.list_all(db) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"heldout_fraction": 0.9}, {"seed": -1}, {"ties": "x"}, {"replay": 2}, {"max_per_prompt": 0}, {"colour": 1},
+     {"exclude_raters": "ada"}, {"near_duplicates": 0.1}, {"min_weight": "x"}],
+)  # fmt: skip
+def test_bad_settings_are_named(db: Store, tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        snapshots.build(db, tmp_path, "assistant", "dpo", **settings)
+    assert next(iter(settings)) in (caught.value.field, caught.value.value)
+
+
+def test_demonstrations_become_sft_rows(db: Store, tmp_path: Path) -> None:
+    demonstrations.import_rows(db, [{"prompt": f"q{n}", "completion": "a"} for n in range(10)], "test")
+    made = snapshots.build(db, tmp_path, "assistant", "sft", 0.2)
+    assert list(read(made, "train")[0]) == ["demo_id", "prompt", "completion", "weight"]
+    assert made.train_rows + made.heldout_rows == 10
+
+
+def vote(db: Store, question: str, verdicts: dict[str, str], deployment: str | None = "assistant") -> None:
+    """Let raters choose between "good" and "bad"."""
+    made = comparisons.create(
+        db,
+        (Message("user", question),),
+        [Candidate("good"), Candidate("bad")],
+        deployment,
+        votes_wanted=len(verdicts),
+    )
+    for rater, verdict in verdicts.items():
+        side = verdict if verdict == "tie" else ("a" if made.a.content == verdict else "b")
+        comparisons.vote(db, made.id, side, rater)
+
+
+def outcome(db: Store, tmp_path: Path, **settings: Any) -> dict[str, tuple[str, float]]:
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, **settings)
+    return {
+        row["prompt"][0]["content"]: (row["chosen"][0]["content"], round(row["weight"], 6))
+        for row in read(made, "train")
+    }
+
+
+def test_conflicting_votes_are_decided_by_majority_with_its_margin_as_weight(
+    db: Store, tmp_path: Path
+) -> None:
+    vote(db, "unanimous", {"ada": "good", "bob": "good"})
+    vote(db, "majority", {"ada": "good", "bob": "good", "cy": "bad", "di": "tie"})
+    vote(db, "divided", {"ada": "good", "bob": "bad"})
+    vote(db, "tied", {"ada": "tie"})
+    assert outcome(db, tmp_path) == {"unanimous": ("good", 1.0), "majority": ("good", round(1 / 3, 6))}
+    assert outcome(db, tmp_path, ties="discount")["majority"] == ("good", 0.25)
+    assert outcome(db, tmp_path, min_weight=0.5) == {"unanimous": ("good", 1.0)}
+    assert outcome(db, tmp_path, exclude_raters=["bob"]) == {
+        "unanimous": ("good", 1.0),
+        "divided": ("good", 1.0),
+    }
+    report = snapshots.list_all(db)[-1].report
+    assert report["dropped"] == {"raters were divided": 2, "outvoted": 1}
+
+
+def test_two_comparisons_of_the_same_texts_are_one_question(db: Store, tmp_path: Path) -> None:
+    vote(db, "q", {"ada": "good"})
+    vote(db, "q", {"bob": "good"})
+    vote(db, "q", {"cy": "bad"})
+    assert outcome(db, tmp_path) == {"q": ("good", round(1 / 3, 6))}
+
+
+def test_a_pair_of_every_deployment_and_of_one_is_one_row(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(2), "test")
+    pairs.import_rows(db, rows(2), "test", deployment="assistant")
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
+    assert made.train_rows == 2
+    assert made.report["dropped"] == {"exact duplicate": 2}
+
+
+def test_replay_and_caps(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(100), "test")
+    snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
+    pairs.import_rows(db, rows(10, "fresh"), "test")
+    fresh = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, replay=0.0)
+    assert fresh.train_rows == 10
+    assert snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, replay=0.0) == fresh
+    some = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, replay=0.3)
+    assert 20 < some.train_rows < 60
+    capped = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, max_per_prompt=1)
+    assert capped.train_rows == 55
+    for n in range(5):
+        vote(db, f"asked {n}", {"ada": "good"})
+    limited = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, max_per_rater=2)
+    assert limited.train_rows == 112
+
+
+def test_what_arrives_meanwhile_is_not_in_it(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(10), "test")
+
+    def late(phase: str) -> None:
+        if phase == "writing":
+            pairs.import_rows(db, rows(5, "late"), "test")
+
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", on_phase=late)
+    assert made.train_rows + made.heldout_rows == 10
+    assert pairs.count_new(db, "assistant") == 5
+
+
+def test_a_directory_without_its_last_file_is_written_again(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(10), "test")
+    made = snapshots.build(db, tmp_path, "assistant", "dpo")
+    (Path(made.directory) / "snapshot.json").unlink()
+    (Path(made.directory) / "train.parquet").write_bytes(b"half")
+    again = snapshots.build(db, tmp_path, "assistant", "dpo")
+    assert again == made
+    assert len(read(again, "train")) == made.train_rows
+
+
+def test_likes_teach_sft(db: Store, tmp_path: Path) -> None:
+    conversations.record_turns(
+        db, [Turn("c1", "conv", (Message("user", "Hi"),), "Hello.", deployment="assistant")]
+    )
+    conversations.like(db, "c1", True, "ada")
+    assert snapshots.build(db, tmp_path, "assistant", "sft").train_rows == 1
+    with pytest.raises(Invalid):
+        snapshots.build(db, tmp_path, "assistant", "sft", exclude_raters=["ada"])

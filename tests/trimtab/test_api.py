@@ -1,0 +1,210 @@
+"""The operations API in process: roles, errors, people, rollouts. Its engine is one that never answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from store import adapters, releases
+from store.records import AdapterRecord
+from trimtab.app import build_app, build_platform
+from trimtab.platform import Platform
+from trimtab.settings import EngineSettings, Settings
+
+URL = "http://127.0.0.1:7860"
+BASE = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    engines = {"main": EngineSettings(base=BASE, url="http://127.0.0.1:9", api_key="none")}
+    return build_platform(Settings(data=tmp_path / "data", engines=engines), URL)
+
+
+@pytest.fixture
+def client(platform: Platform) -> Iterator[TestClient]:
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        yield client
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert {"type", "title", "detail"} <= set(body)
+    return dict(body)
+
+
+def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.headers["Retry-After"]
+    assert "engine main" in ready.json()["missing"][0]
+    status = client.get("/api/status").json()
+    assert (status["mode"], status["ready"]) == ("single-user", False)
+    assert status["deployments"][0]["stable"] == "assistant@1"
+    page = client.get("/", headers={"accept": "text/html"})
+    assert page.status_code == 200
+    assert "Trimtab" in page.text
+
+
+def test_chat_without_an_engine_says_when_to_come_back(client: TestClient) -> None:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json()["error"]["message"]
+
+
+def test_the_documents_of_the_api_need_no_other_host(client: TestClient) -> None:
+    page = client.get("/api/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text.replace("https://fastapi", "")
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert {"/api/runs", "/api/comparisons/{comparison_id}/vote", "/api/leaderboard"} <= set(paths)
+
+
+def test_rollouts_move_the_traffic_and_are_audited(client: TestClient, platform: Platform) -> None:
+    made = client.post("/api/releases", json={"deployment": "assistant", "system_prompt": "Be brief."})
+    assert made.status_code == 201
+    assert made.json()["name"] == "assistant@2"
+    canary = client.post(
+        "/api/deployments/assistant/canary", json={"release": "assistant@2", "weight": 0.25}
+    ).json()
+    assert (canary["stable"], canary["canary"], canary["weight"]) == ("assistant@1", "assistant@2", 0.25)
+    assert client.get("/api/releases/assistant@2").json()["lane"] == "canary"
+    promoted = client.post("/api/deployments/assistant/promote").json()
+    assert (promoted["stable"], promoted["canary"], promoted["previous"]) == (
+        "assistant@2",
+        None,
+        "assistant@1",
+    )
+    back = client.post("/api/deployments/assistant/rollback").json()
+    assert back["stable"] == "assistant@1"
+    actions = [row["action"] for row in client.get("/api/audit").json()]
+    assert len([action for action in actions if "rollback" in action]) == 1
+    problem(client.post("/api/deployments/assistant/promote"), 409)
+    names = [card["id"] for card in client.get("/v1/models").json()["data"]]
+    assert names == ["assistant", "assistant@2", "assistant@1", BASE]
+
+
+def test_a_release_of_an_adapter_of_another_base_is_refused(client: TestClient, platform: Platform) -> None:
+    adapters.record(platform.db, AdapterRecord(hash="a-0000000000000000", base="other", path="nowhere"))
+    body = {"deployment": "assistant", "adapter": "a-0000000000000000"}
+    fault = problem(client.post("/api/releases", json=body), 422)
+    assert fault["field"] == "adapter"
+    assert "other" in fault["detail"]
+    fault = problem(client.post("/api/releases", json={"deployment": "assistant", "base": "other"}), 422)
+    assert (fault["field"], fault["accepted"]) == ("base", BASE)
+    assert len(releases.list_all(platform.db)) == 1
+
+
+ROUTES = [
+    ("GET", "/api/status", "rater"),
+    ("GET", "/api/whoami", "chat"),
+    ("GET", "/api/runs", "ops"),
+    ("POST", "/api/runs", "ops"),
+    ("GET", "/api/pairs", "rater"),
+    ("POST", "/api/pairs", "ops"),
+    ("GET", "/api/releases", "rater"),
+    ("POST", "/api/releases", "ops"),
+    ("POST", "/api/deployments/assistant/rollback", "ops"),
+    ("GET", "/api/keys", "ops"),
+    ("GET", "/api/users", "ops"),
+    ("GET", "/api/audit", "ops"),
+    ("GET", "/api/conversations", "chat"),
+    ("GET", "/api/comparisons/next", "rater"),
+    ("POST", "/api/backup", "ops"),
+]
+LEVELS = ("chat", "rater", "ops")
+
+
+def test_every_route_asks_for_its_role(client: TestClient) -> None:
+    keys: dict[str, str] = {}
+    first = client.post("/api/keys", json={"name": "first", "roles": ["ops"]}).json()["secret"]
+    admin = {"Authorization": f"Bearer {first}"}
+    for role in LEVELS:
+        made = client.post("/api/keys", json={"name": role, "roles": [role]}, headers=admin)
+        keys[role] = made.json()["secret"]
+    for method, path, needed in ROUTES:
+        problem(client.request(method, path), 401)
+        for role in LEVELS:
+            answer = client.request(method, path, headers={"Authorization": f"Bearer {keys[role]}"}, json={})
+            if LEVELS.index(role) < LEVELS.index(needed):
+                problem(answer, 403)
+            else:
+                assert answer.status_code not in (401, 403, 500), (method, path, role, answer.text)
+
+
+def test_a_revoked_key_is_refused_at_once(client: TestClient) -> None:
+    admin = client.post("/api/keys", json={"name": "admin", "roles": ["ops"]}).json()
+    headers = {"Authorization": f"Bearer {admin['secret']}"}
+    key = client.post("/api/keys", json={"name": "ci", "roles": ["chat"]}, headers=headers).json()
+    assert "secret" not in str(client.get("/api/keys", headers=headers).json()).replace("'secret': None", "")
+    theirs = {"Authorization": f"Bearer {key['secret']}"}
+    assert client.get("/api/whoami", headers=theirs).json()["name"] == "ci"
+    assert client.delete(f"/api/keys/{key['id']}", headers=headers).status_code == 204
+    problem(client.get("/api/whoami", headers=theirs), 401)
+
+
+def test_people_sign_in_and_out(client: TestClient) -> None:
+    body = {"name": "ada", "roles": ["ops"], "password": "correct horse"}
+    assert client.post("/api/users", json=body).status_code == 201
+    page = client.get("/", headers={"accept": "text/html"}, follow_redirects=False)
+    assert (page.status_code, page.headers["location"]) == (303, "/login")
+    assert client.get("/config", follow_redirects=False).status_code == 401
+    wrong = client.post("/login", data={"name": "ada", "password": "wrong"})
+    assert wrong.status_code == 401
+    assert "do not go together" in wrong.text
+    right = client.post("/login", data={"name": "ada", "password": "correct horse"}, follow_redirects=False)
+    assert right.status_code == 303
+    assert "HttpOnly" in right.headers["set-cookie"]
+    assert client.get("/api/whoami").json() == {"name": "ada", "roles": ["ops"], "mode": "multi-user"}
+    assert client.get("/", headers={"accept": "text/html"}).status_code == 200
+    client.post("/logout")
+    problem(client.get("/api/whoami"), 401)
+
+
+def test_files_come_in_and_go_out(client: TestClient, tmp_path: Path) -> None:
+    lines = b'{"prompt": "One?", "chosen": "yes", "rejected": "no"}\n{"prompt": "Two?"}\nbroken\n'
+    dry = client.post("/api/imports/pairs?dry_run=true", content=lines).json()
+    assert (dry["accepted"], dry["rejected_count"]) == (1, 2)
+    assert client.get("/api/pairs").json() == []
+    done = client.post("/api/imports/pairs?name=votes.jsonl", content=lines).json()
+    assert (done["accepted"], done["container"]) == (1, "jsonl")
+    assert [row["row"] for row in done["rejected"]] == [2, 3]
+    (pair,) = client.get("/api/pairs").json()
+    assert (pair["chosen"], pair["rejected"], pair["source"]) == ("yes", "no", "votes.jsonl")
+    out = tmp_path / "out.jsonl"
+    assert client.post("/api/exports/pairs", json={"file": str(out)}).json()["rows"] == 1
+    assert client.post("/api/imports/pairs", content=out.read_bytes()).json()["duplicates"] == 1
+    problem(client.post("/api/exports/pairs", json={"file": str(out)}), 409)
+    problem(client.post("/api/imports/pairs?format=morse", content=lines), 422)
+
+
+def test_a_backup_is_whole_and_never_overwrites(client: TestClient, tmp_path: Path) -> None:
+    file = tmp_path / "backup.duckdb"
+    made = client.post("/api/backup", json={"file": str(file)})
+    assert made.status_code == 201
+    assert made.json()["bytes"] == file.stat().st_size
+    problem(client.post("/api/backup", json={"file": str(file)}), 409)
+    assert (
+        problem(client.post("/api/backup", json={"file": str(tmp_path / "no" / "x")}), 422)["field"] == "file"
+    )
+
+
+def test_pages_of_pairs_are_linked(client: TestClient) -> None:
+    rows = [{"prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(5)]
+    assert client.post("/api/pairs", json={"rows": rows}).json()["accepted"] == 5
+    seen, path = [], "/api/pairs?limit=2"
+    while path:
+        answer = client.get(path)
+        seen += [row["id"] for row in answer.json()]
+        path = answer.links.get("next", {}).get("url", "")
+    assert len(seen) == len(set(seen)) == 5

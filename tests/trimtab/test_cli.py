@@ -1,0 +1,116 @@
+"""The command line without a platform: help, bad input, reading files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trimtab.cli import app
+from trimtab.cli.runs import _parameter
+
+GROUPS = {
+    "": "up status doctor backup restore chat eval",
+    "models": "list add prepare compare",
+    "pairs": "import export stats",
+    "demos": "import export",
+    "train": "dpo sft",
+    "runs": "list show watch cancel resume",
+    "releases": "list show create lineage",
+    "rollout": "canary promote rollback",
+    "keys": "create list revoke",
+    "users": "add list remove",
+}
+CONTRACT = [f"{group} {name}".strip() for group, names in GROUPS.items() for name in names.split()]
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRIMTAB_URL", raising=False)
+    monkeypatch.delenv("TRIMTAB_KEY", raising=False)
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("command", CONTRACT)
+def test_every_command_of_the_contract_explains_itself(command: str) -> None:
+    assert "Usage" in run(*command.split(), "--help")
+
+
+def test_without_a_platform_a_command_says_how_to_start_one() -> None:
+    for command in (["status"], ["runs", "list"], ["train", "dpo"], ["chat"]):
+        assert "trimtab up" in run(*command, status=1)
+
+
+def test_help_needs_no_heavy_library() -> None:
+    heavy = ("torch", "gradio", "vllm", "peft")
+    code = f"import sys; from trimtab.cli import app; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -> None:
+    secret = json.loads(run("keys", "create", "ci", "--role", "ops", "--data", "d", "--json"))["secret"]
+    listed = json.loads(run("keys", "list", "--data", "d", "--json"))
+    assert [row["name"] for row in listed] == ["ci"]
+    assert secret not in json.dumps(listed)
+    run("users", "add", "ada", "--role", "ops", "--password", "correct horse", "--data", "d")
+    assert [row["name"] for row in json.loads(run("users", "list", "--data", "d", "--json"))] == ["ada"]
+    run("keys", "revoke", listed[0]["id"], "--data", "d")
+    run("users", "remove", "ada", "--data", "d")
+    assert json.loads(run("users", "list", "--data", "d", "--json")) == []
+
+
+def test_a_wrong_role_names_the_accepted_ones() -> None:
+    said = run("keys", "create", "ci", "--role", "king", "--data", "d", status=1)
+    assert all(role in said for role in ("king", "chat", "rater", "ops"))
+
+
+def test_doctor_finds_this_machine_fit() -> None:
+    found = json.loads(run("doctor", "--data", "d", "--json"))
+    assert {row["what"] for row in found} >= {"python", "libraries", "memory", "disk", "store", "engine main"}
+    assert all(row["ok"] for row in found), found
+    assert not Path("d").exists(), "doctor changes nothing"
+
+
+def test_doctor_says_when_the_store_is_damaged() -> None:
+    Path("d").mkdir()
+    Path("d/trimtab.duckdb").write_bytes(b"not a database" * 1000)
+    found = {row["what"]: row for row in json.loads(run("doctor", "--data", "d", "--json", status=1))}
+    assert not found["store"]["ok"]
+    assert "restore" in found["store"]["said"]
+
+
+def test_models_add_keeps_the_default_base_and_refuses_twice(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    assert "no config.json" in run("models", "add", "mine", "./m", status=1)
+    (tmp_path / "m" / "config.json").write_text("{}")
+    run("models", "add", "mine", "./m")
+    bases = [row["base"] for row in json.loads(run("models", "list", "--json"))]
+    assert bases == ["smollm2-135m-instruct", "mine"]
+    assert "already" in run("models", "add", "mine", "./m", status=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max_steps=3", ("max_steps", 3)),
+        ("learning_rate=1e-4", ("learning_rate", 1e-4)),
+        ("learning_rate=.5", ("learning_rate", 0.5)),
+        ("target_modules=all-linear", ("target_modules", "all-linear")),
+        ('target_modules=["q_proj"]', ("target_modules", ["q_proj"])),
+        ("loss_type=a=b", ("loss_type", "a=b")),
+    ],
+)
+def test_parameters_are_json_where_they_can_be(text: str, expected: object) -> None:
+    assert _parameter(text) == expected

@@ -1,0 +1,125 @@
+"""Transitions of the loop that need no engine: each may be run again and changes nothing the second time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from store import deployments, pairs, releases, runs
+from store.errors import Conflict, Invalid
+from store.records import Run
+from trimtab.app import build_platform
+from trimtab.platform import Platform
+from trimtab.requests import start_run
+from trimtab.settings import EngineSettings, Settings
+
+BASE = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    engines = {"main": EngineSettings(base=BASE, url="http://127.0.0.1:9", api_key="none")}
+    platform = build_platform(Settings(data=tmp_path / "data", engines=engines), "http://127.0.0.1:7860")
+    yield platform
+    platform.db.close()
+
+
+def judged(platform: Platform, rollout: str, passed: bool = True, gate: str = "enforce") -> Run:
+    """A run in `evaluating` whose release exists and whose gate has spoken."""
+    run = runs.create(platform.db, "dpo", "assistant", rollout=rollout, gate=gate, requested_by="ada")
+    release = releases.create(platform.db, "assistant", BASE, run=run.id)
+    for state in ("snapshot", "training", "publishing"):
+        runs.move(platform.db, run.id, state)
+    verdict = {"passed": passed, "reasons": [], "mode": gate}
+    return runs.move(platform.db, run.id, "evaluating", release=release.id, gate_decision=verdict)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "passed", "gate", "state"),
+    [
+        ("none", True, "enforce", "published"),
+        ("canary", True, "enforce", "canary"),
+        ("promote", True, "enforce", "stable"),
+        ("promote", False, "enforce", "rejected"),
+        ("promote", False, "report", "stable"),
+    ],
+)
+def test_the_gate_and_the_rollout_decide_where_a_run_ends(
+    platform: Platform, rollout: str, passed: bool, gate: str, state: str
+) -> None:
+    run = judged(platform, rollout, passed, gate)
+    ended = asyncio.run(platform.loop.evaluate(run))
+    assert ended.state == state
+    deployment = deployments.get(platform.db, "assistant")
+    assert (deployment.stable == run.release) == (state == "stable")
+    assert (deployment.canary == run.release) == (state == "canary")
+
+
+@pytest.mark.parametrize("rollout", ["canary", "promote"])
+def test_a_rollout_that_was_cut_short_is_not_done_twice(platform: Platform, rollout: str) -> None:
+    run = judged(platform, rollout)
+
+    async def killed_in_between() -> Run:
+        await platform.loop._roll_out(run)
+        return await platform.loop.evaluate(run)
+
+    ended = asyncio.run(killed_in_between())
+    assert ended.state == {"canary": "canary", "promote": "stable"}[rollout]
+    history = deployments.history(platform.db, "assistant")
+    assert len([row for row in history if run.release in str(row)]) == 1
+
+
+def test_what_an_operator_decides_moves_the_run_along(platform: Platform) -> None:
+    run = judged(platform, "canary")
+    name = releases.get(platform.db, str(run.release)).ref
+
+    async def decide() -> list[str]:
+        await platform.loop.evaluate(run)
+        states = []
+        await platform.loop.promote("assistant", None, "ada")
+        states.append(runs.get(platform.db, run.id).state)
+        await platform.loop.rollback("assistant", "ada")
+        states.append(runs.get(platform.db, run.id).state)
+        await platform.loop.set_canary("assistant", name, 0.5, "ada")
+        states.append(runs.get(platform.db, run.id).state)
+        return states
+
+    assert asyncio.run(decide()) == ["stable", "rolled_back", "canary"]
+
+
+def test_a_run_without_data_is_refused_and_leaves_nothing(platform: Platform) -> None:
+    with pytest.raises(Conflict, match="nothing to train on"):
+        asyncio.run(start_run(platform.db, platform.loop, method="sft", deployment="assistant"))
+    assert runs.list_all(platform.db) == []
+
+
+def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> None:
+    pairs.import_rows(platform.db, [{"prompt": "One?", "chosen": "yes", "rejected": "no"}], "test")
+    excluded = Settings.model_validate(
+        platform.settings.model_dump()
+        | {"snapshot": {"min_weight": 1.0, "ties": "discount", "max_per_prompt": 1}}
+    )
+    platform.loop.settings = excluded
+
+    async def drive() -> list[Run]:
+        run = runs.create(platform.db, "sft", "assistant")
+        platform.loop.submit(run.id)
+        seen = []
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if (now := runs.get(platform.db, run.id)).state == "failed":
+                seen.append(now)
+                break
+        seen.append(await platform.loop.resume(run.id))
+        await platform.loop.close()
+        return seen
+
+    failed, resumed = asyncio.run(drive())
+    assert failed.error is not None
+    assert failed.error["kind"] == Invalid.__name__
+    assert "demonstrations" in failed.error["message"]
+    assert resumed.state == "queued"
+    assert resumed.error is None

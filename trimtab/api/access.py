@@ -1,0 +1,47 @@
+"""Who asks, what they may do, and the platform that answers: the dependencies of every route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from serve.auth import Principal, require
+from trimtab.platform import Platform
+
+T = TypeVar("T")
+
+
+def platform_of(request: Request) -> Platform:
+    """The platform that this app serves."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+async def _authenticated(request: Request, platform: Annotated[Platform, Depends(platform_of)]) -> Principal:
+    host = request.client.host if request.client else ""
+    return await asyncio.to_thread(
+        platform.authenticator.authenticate, request.headers, request.cookies, host
+    )
+
+
+def _with_role(role: str) -> Callable[..., Principal]:
+    def check(principal: Annotated[Principal, Depends(_authenticated)]) -> Principal:
+        require(principal, role)
+        return principal
+
+    return check
+
+
+ThePlatform = Annotated[Platform, Depends(platform_of)]
+chat_role, rater_role, ops_role = _with_role("chat"), _with_role("rater"), _with_role("ops")
+Chatter = Annotated[Principal, Depends(chat_role)]
+Rater = Annotated[Principal, Depends(rater_role)]
+Operator = Annotated[Principal, Depends(ops_role)]
+
+
+async def stored(platform: Platform, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Calls a store function on a thread of its own, so that the event loop never waits for the disk."""
+    return await asyncio.to_thread(function, platform.db, *args, **kwargs)

@@ -1,0 +1,107 @@
+"""Comparisons and votes: two candidate responses, blind, and a rater's verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from serve.auth import Principal
+from store import comparisons, deployments
+from store.records import Candidate, Comparison
+from trimtab.api.access import Rater, ThePlatform, stored
+from trimtab.api.deployments import release_names
+from trimtab.api.models import ComparisonRequest, ComparisonView, VoteRequest, VoteView
+from trimtab.api.views import comparison_view
+from trimtab.platform import Platform
+
+router = APIRouter(prefix="/comparisons", tags=["comparisons"])
+
+MAX_TOKENS = 256
+"""Length of a candidate response unless the request names another, tokens: a rater reads two of them."""
+
+
+@router.post("", status_code=201)
+async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
+    """Samples two responses: of two named releases, of stable and canary, or twice of stable."""
+    if body.releases:
+        names, deployment = body.releases, None
+    else:
+        deployment = body.deployment or next(iter(platform.settings.deployments))
+        found = await stored(platform, deployments.get, deployment)
+        refs = await release_names(platform)
+        names = [refs[found.stable], refs[found.canary or found.stable]]
+    messages = [message.model_dump() for message in body.messages]
+    candidates = await _sample(platform, principal, messages, names, body.sampling)
+    made = await stored(
+        platform,
+        comparisons.create,
+        messages,
+        candidates,
+        deployment=deployment,
+        source="rank",
+        asked_by=principal.name,
+    )
+    return comparison_view(made)
+
+
+async def _sample(
+    platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
+) -> list[Candidate]:
+    """One response of each named release; two of the same release are sampled apart."""
+    for attempt in range(3):
+        requests = []
+        for name in names:
+            body: dict[str, Any] = {"model": name, "messages": messages, "store": False, "stream": False}
+            body |= {"seed": random.getrandbits(31), "max_tokens": MAX_TOKENS}
+            if names[0] == names[1]:
+                # the same release twice: greedy decoding would answer the same words twice
+                body |= {"temperature": 0.8 + 0.2 * attempt}
+            requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
+        answers = await asyncio.gather(*requests)
+        texts = [str(answer.body["choices"][0]["message"]["content"] or "") for answer in answers]
+        if texts[0] != texts[1]:
+            break
+    return [
+        Candidate(content=text, release=answer.target.release_id, lane=answer.target.lane, sampling=sampling)
+        for answer, text in zip(answers, texts, strict=True)
+    ]
+
+
+@router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
+async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
+    """The oldest comparison that this rater has not judged; 204 when none waits."""
+    found = await stored(platform, comparisons.next_unvoted, principal.name)
+    return comparison_view(found) if found else Response(status_code=204)
+
+
+@router.get("/{comparison_id}")
+async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> ComparisonView:
+    """One comparison, blind."""
+    return comparison_view(await stored(platform, comparisons.get, comparison_id))
+
+
+@router.post("/{comparison_id}/vote")
+async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
+    """Records a verdict and what follows from it; then says which release wrote which."""
+    recorded = await stored(
+        platform,
+        comparisons.vote,
+        comparison_id,
+        body.choice,
+        principal.name,
+        better=body.better,
+        tags=tuple(body.tags),
+    )
+    comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
+    names = await release_names(platform)
+    return VoteView(
+        id=recorded.id,
+        comparison=comparison_id,
+        choice=body.choice,
+        revealed={"a": names.get(comparison.a.release or ""), "b": names.get(comparison.b.release or "")},
+        pairs=list(recorded.pairs),
+        demonstration=recorded.demonstration,
+    )

@@ -1,0 +1,61 @@
+"""What was learned from whom, and forgetting a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from store import erasure, lineage, pairs, raters, snapshots
+from trimtab.api.access import Operator, ThePlatform, stored
+
+router = APIRouter(tags=["lineage and privacy"])
+
+
+@router.get("/pairs/{pair_id}/lineage")
+async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every release that learned from a pair."""
+    await stored(platform, pairs.get, pair_id)
+    return await stored(platform, lineage.of_pair, pair_id)
+
+
+@router.get("/users/{name}/lineage")
+async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every release that learned from a person's words or votes."""
+    return await stored(platform, lineage.of_person, name)
+
+
+@router.post("/users/{name}/erase")
+async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it."""
+    done = await stored(platform, erasure.erase_person, name, principal.name)
+    platform.authenticator.forget()
+    return done.to_json()
+
+
+@router.get("/raters")
+async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
+    return [row.to_json() for row in await stored(platform, raters.report)]
+
+
+@router.get("/erasures")
+async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Every erasure, newest first, and the releases that learned from something erased since."""
+    return {
+        "erasures": [row.to_json() for row in await stored(platform, erasure.list_all)],
+        "flagged": await stored(platform, erasure.flagged),
+    }
+
+
+@router.get("/snapshots")
+async def list_snapshots(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every snapshot with its data report, newest first."""
+    found = [row.to_json() for row in await stored(platform, snapshots.list_all)]
+    return sorted(found, key=lambda row: str(row["created_at"]), reverse=True)
+
+
+@router.get("/snapshots/{snapshot_id}")
+async def get_snapshot(snapshot_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """One snapshot: settings, rows, data report."""
+    return (await stored(platform, snapshots.get, snapshot_id)).to_json()

@@ -1,0 +1,107 @@
+"""Every failure of `/api` as RFC 9457 problem details: `{type, title, status, detail, field?, accepted?, errors?}`.
+
+One table maps our error types to statuses; nothing is decided on the text of a message.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from align.errors import RecipeError
+from serve.errors import AdapterRefused, EngineUnavailable, RequestError
+from store.errors import Conflict, Invalid, NotFound, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """A failure with its status, raised by an operation that knows what went wrong."""
+
+    def __init__(self, status: int, detail: str, **more: Any) -> None:
+        self.status, self.detail, self.more = status, detail, more
+        super().__init__(detail)
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """A problem-details response; `more` are further members (those that are None are left out)."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body |= {name: value for name, value in more.items() if value is not None}
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer our errors as problem details."""
+
+    @app.exception_handler(Problem)
+    def _known(request: Request, error: Problem) -> JSONResponse:
+        return problem(error.status, error.detail, **error.more)
+
+    @app.exception_handler(NotFound)
+    def _not_found(request: Request, error: NotFound) -> JSONResponse:
+        return problem(404, str(error), noun=error.noun, ref=error.ref)
+
+    @app.exception_handler(Conflict)
+    def _conflict(request: Request, error: Conflict) -> JSONResponse:
+        return problem(409, str(error))
+
+    @app.exception_handler(Invalid)
+    def _invalid(request: Request, error: Invalid) -> JSONResponse:
+        return problem(422, str(error), field=error.field, accepted=error.accepted)
+
+    @app.exception_handler(RecipeError)
+    def _recipe(request: Request, error: RecipeError) -> JSONResponse:
+        return problem(422, str(error), field=f"params.{error.field}", accepted=str(error.accepted))
+
+    @app.exception_handler(StoreError)
+    def _store(request: Request, error: StoreError) -> JSONResponse:
+        return problem(503, str(error))
+
+    @app.exception_handler(RequestError)
+    def _request(request: Request, error: RequestError) -> JSONResponse:
+        accepted = ", ".join(error.accepted) if error.accepted is not None else None
+        return problem(error.status, error.message, error.headers, field=error.param, accepted=accepted)
+
+    @app.exception_handler(AdapterRefused)
+    def _refused(request: Request, error: AdapterRefused) -> JSONResponse:
+        return problem(422, str(error), field="adapter")
+
+    @app.exception_handler(EngineUnavailable)
+    def _engine(request: Request, error: EngineUnavailable) -> JSONResponse:
+        return problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
+
+    @app.exception_handler(HTTPException)
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [_fault(fault) for fault in error.errors()]
+        if any(fault["type"] == "json_invalid" for fault in error.errors()):
+            return problem(400, "the body is not JSON", errors=faults)
+        detail = "; ".join(f"{fault['field']}: {fault['why']}" for fault in faults)
+        first = faults[0] if faults else {}
+        return problem(422, detail, field=first.get("field"), accepted=first.get("accepted"), errors=faults)
+
+    @app.exception_handler(Exception)
+    def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.exception("%s %s failed", request.method, request.url.path)
+        return problem(500, "an error of the platform's own; its log says more")
+
+
+def _fault(fault: Any) -> dict[str, Any]:
+    location = [str(part) for part in fault["loc"] if part not in ("body", "query", "path")]
+    context = fault.get("ctx") or {}
+    accepted = context.get("expected")
+    if accepted is None:
+        names = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        bounds = [f"{names[name]} {context[name]}" for name in names if name in context]
+        accepted = " and ".join(bounds) or None
+    row = {"field": ".".join(location) or "body", "why": fault["msg"]}
+    return row | ({"accepted": str(accepted)} if accepted is not None else {})

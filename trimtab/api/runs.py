@@ -1,0 +1,119 @@
+"""Training runs: ask for one, follow it, cancel and resume it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from align.recipe import resolve
+from store import deployments, runs
+from store.records import Run
+from store.states import RUN_FINAL
+from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.deployments import release_names
+from trimtab.api.models import RunRequest, RunView
+from trimtab.api.problems import Problem
+from trimtab.api.views import run_view
+from trimtab.platform import Platform
+from trimtab.requests import start_run
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+EVENT_POLL_S = 0.5
+SETTLED = RUN_FINAL | {"published", "canary"}
+"""States in which the loop has nothing left to do: an event stream ends there."""
+
+
+async def _view(platform: Platform, run: Run) -> RunView:
+    names = await release_names(platform)
+    newest = await stored(platform, runs.latest_metrics, run.id)
+    return run_view(run, names, newest, await stored(platform, runs.transitions, run.id))
+
+
+@router.post("", status_code=202)
+async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
+    """Queues a run. 409 when there is nothing to train on, 422 for a parameter that is wrong."""
+    await stored(platform, deployments.get, body.deployment)
+    resolve(body.method, body.qlora, body.params)
+    run = await start_run(
+        platform.db,
+        platform.loop,
+        method=body.method,
+        deployment=body.deployment,
+        qlora=body.qlora,
+        params=body.params,
+        rollout=body.rollout,
+        gate=body.gate,
+        start_from=body.start,
+        requested_by=principal.name,
+    )
+    return await _view(platform, run)
+
+
+@router.get("")
+async def list_runs(platform: ThePlatform, principal: Operator, limit: int = 50) -> list[RunView]:
+    """Runs, newest first."""
+    return [
+        await _view(platform, run) for run in await stored(platform, runs.list_all, limit=min(limit, 500))
+    ]
+
+
+@router.get("/{run_id}")
+async def get(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """One run: state, step, metrics, snapshot, adapter, release, error."""
+    return await _view(platform, await stored(platform, runs.get, run_id))
+
+
+@router.get("/{run_id}/metrics")
+async def metrics(run_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every step's metrics, oldest first."""
+    await stored(platform, runs.get, run_id)
+    return await stored(platform, runs.metrics, run_id)
+
+
+@router.get("/{run_id}/events")
+async def events(
+    run_id: str, platform: ThePlatform, principal: Operator, after: int = 0
+) -> StreamingResponse:
+    """State changes and step metrics as server-sent events, from the first; ends when the run has settled."""
+    await stored(platform, runs.get, run_id)
+    return StreamingResponse(
+        _events(platform, run_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[str]:
+    while True:
+        run = await stored(platform, runs.get, run_id)
+        for event in await stored(platform, runs.events, run_id, after=after):
+            after = event.seq
+            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event.to_json(), default=str)}\n\n"
+        if run.state in SETTLED:
+            yield f"event: end\ndata: {json.dumps({'state': run.state})}\n\n"
+            return
+        await asyncio.sleep(EVENT_POLL_S)
+
+
+@router.post("/{run_id}/cancel")
+async def cancel(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """Ends a run within seconds; its checkpoints stay, so that it can be resumed."""
+    run = await stored(platform, runs.get, run_id)
+    if run.state in SETTLED:
+        raise Problem(409, f"run {run_id} is {run.state}; only a run that is under way can be cancelled")
+    return await _view(platform, await platform.loop.cancel(run_id))
+
+
+@router.post("/{run_id}/resume", status_code=202)
+async def resume(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """Takes a cancelled or failed run up from its newest checkpoint."""
+    run = await stored(platform, runs.get, run_id)
+    if run.state not in ("cancelled", "failed"):
+        raise Problem(409, f"run {run_id} is {run.state}; only a cancelled or failed run can be resumed")
+    return await _view(platform, await platform.loop.resume(run_id))

@@ -1,0 +1,117 @@
+"""Preference pairs and demonstrations: list and import."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from store import demonstrations, pairs
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.exchange import known_deployment
+from trimtab.api.models import DemonstrationView, ImportView, PairView
+from trimtab.api.problems import Problem
+from trimtab.api.views import demonstration_view, pair_view
+from trimtab.platform import Platform
+
+router = APIRouter(tags=["training data"])
+
+ROWS = {
+    "requestBody": {
+        "description": "an array of rows, `{rows: [...]}`, one row, or JSON lines",
+        "content": {"application/json": {"schema": {}}, "application/jsonl": {"schema": {"type": "string"}}},
+        "required": True,
+    }
+}
+
+
+@router.get("/pairs")
+async def list_pairs(
+    platform: ThePlatform,
+    principal: Rater,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+    deployment: str | None = None,
+) -> list[PairView]:
+    """Preference pairs, newest first; the `Link` header leads to the next page."""
+    limit = max(1, min(limit, 1000))
+    found = await stored(platform, pairs.list_page, limit, after=after, deployment=deployment)
+    if len(found) == limit:
+        response.headers["Link"] = f'</api/pairs?limit={limit}&after={found[-1].id}>; rel="next"'
+    return [pair_view(pair) for pair in found]
+
+
+@router.get("/pairs/stats")
+async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
+    """Counts, lengths and length bias of the preference pairs."""
+    return await stored(platform, pairs.stats)
+
+
+@router.post("/pairs", openapi_extra=ROWS)
+async def import_pairs(
+    request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> ImportView:
+    """Imports rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
+    return await _import(request, platform, pairs, principal.name, deployment)
+
+
+@router.get("/demonstrations")
+async def list_demonstrations(
+    platform: ThePlatform,
+    principal: Rater,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+    deployment: str | None = None,
+) -> list[DemonstrationView]:
+    """Demonstrations, newest first; the `Link` header leads to the next page."""
+    limit = max(1, min(limit, 1000))
+    found = await stored(platform, demonstrations.list_page, limit, after=after, deployment=deployment)
+    if len(found) == limit:
+        response.headers["Link"] = f'</api/demonstrations?limit={limit}&after={found[-1].id}>; rel="next"'
+    return [demonstration_view(row) for row in found]
+
+
+@router.post("/demonstrations", openapi_extra=ROWS)
+async def import_demonstrations(
+    request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> ImportView:
+    """Imports rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
+    return await _import(request, platform, demonstrations, principal.name, deployment)
+
+
+async def _import(
+    request: Request, platform: Platform, noun: ModuleType, who: str, deployment: str | None
+) -> ImportView:
+    known_deployment(platform, deployment)
+    rows = _rows(await request.body())
+    result = await stored(platform, noun.import_rows, rows, "api", imported_by=who, deployment=deployment)
+    return ImportView.model_validate(result)
+
+
+def _rows(body: bytes) -> list[Any]:
+    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines."""
+    text = body.decode("utf-8", errors="replace").strip()
+    accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise Problem(400, f"the body is not JSON: {error}", field="body", accepted=accepted) from error
+        return [_line(line) for line in lines]
+    rows = parsed.get("rows", [parsed]) if isinstance(parsed, dict) else parsed
+    if not isinstance(rows, list):
+        raise Problem(422, f"rows: a {type(rows).__name__} is not accepted", field="rows", accepted=accepted)
+    return rows
+
+
+def _line(line: str) -> Any:
+    """One JSON line; a broken one stays text, which the import refuses with its row number."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line

@@ -1,0 +1,134 @@
+"""From the store's records to the API's answers: record ids of releases become their public names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Literal
+
+from store.records import (
+    Comparison,
+    DemonstrationRecord,
+    Deployment,
+    Evaluation,
+    Key,
+    PairRecord,
+    Release,
+    Run,
+    RunEvent,
+)
+from store.values import Conversation
+from trimtab.api import models
+
+Names = Mapping[str, str]
+"""Release id -> public name."""
+
+
+def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEvent]) -> models.RunView:
+    """One run; `metrics` is its newest step, `events` its state changes, oldest first."""
+    history = [
+        models.TransitionView(state=event.data["to"], at=event.created_at, detail=event.data.get("detail"))
+        for event in events
+    ]
+    seconds: dict[str, float] = {}
+    for before, after in pairwise(history):
+        spent = (after.at - before.at).total_seconds()
+        seconds[before.state] = round(seconds.get(before.state, 0.0) + spent, 3)
+    fields = run.to_json() | {
+        "release": names.get(run.release or "", run.release),
+        "error": (run.error or {}).get("message"),
+        "metrics": metrics,
+        "transitions": history,
+        "seconds_by_state": seconds,
+    }
+    return models.RunView(**{name: fields[name] for name in models.RunView.model_fields if name in fields})
+
+
+def release_view(
+    release: Release, deployments: Mapping[str, Deployment], parity: dict[str, Any] | None = None
+) -> models.ReleaseView:
+    """One release, with the lane that it is in now."""
+    deployment = deployments.get(release.deployment)
+    lane: Literal["stable", "canary"] | None = None
+    if deployment is not None:
+        lane = {deployment.stable: "stable", deployment.canary: "canary"}.get(release.id)  # type: ignore[assignment]
+    fields = release.to_json() | {"name": release.ref, "lane": lane, "parity": parity}
+    return models.ReleaseView(**{name: fields[name] for name in models.ReleaseView.model_fields})
+
+
+def deployment_view(deployment: Deployment, names: Names) -> models.DeploymentView:
+    """One deployment."""
+    return models.DeploymentView(
+        name=deployment.name,
+        base=deployment.base,
+        stable=names[deployment.stable],
+        canary=names[deployment.canary] if deployment.canary else None,
+        weight=deployment.canary_weight or 0.0,
+        previous=names[deployment.earlier[-1]] if deployment.earlier else None,
+        updated_at=deployment.updated_at,
+    )
+
+
+def comparison_view(comparison: Comparison) -> models.ComparisonView:
+    """One comparison, blind."""
+    return models.ComparisonView(
+        **comparison.blind(),
+        state=comparison.state,
+        source=comparison.source,
+        created_at=comparison.created_at,
+    )
+
+
+def eval_view(evaluation: Evaluation, names: Names) -> models.EvalView:
+    """One evaluation."""
+    fields = evaluation.to_json() | {
+        "release": names.get(evaluation.release, evaluation.release),
+        "against": names.get(evaluation.against or "", evaluation.against),
+        "error": (evaluation.error or {}).get("message"),
+    }
+    return models.EvalView(**{name: fields[name] for name in models.EvalView.model_fields})
+
+
+def pair_view(row: PairRecord) -> models.PairView:
+    """One preference pair, its responses as text."""
+    return models.PairView(
+        id=row.id,
+        prompt=[message.to_json() for message in row.pair.prompt],
+        chosen=_text(row.pair.chosen),
+        rejected=_text(row.pair.rejected),
+        weight=row.pair.weight,
+        source=row.source,
+        deployment=row.deployment,
+        created_at=row.created_at,
+    )
+
+
+def demonstration_view(row: DemonstrationRecord) -> models.DemonstrationView:
+    """One demonstration, its completion as text."""
+    return models.DemonstrationView(
+        id=row.id,
+        prompt=[message.to_json() for message in row.demonstration.prompt],
+        completion=_text(row.demonstration.completion),
+        source=row.source,
+        deployment=row.deployment,
+        created_at=row.created_at,
+    )
+
+
+def key_view(key: Key, secret: str | None = None) -> models.KeyView:
+    """One key; with `secret` only when it was made just now."""
+    return models.KeyView(
+        id=key.id,
+        name=key.name,
+        prefix=key.hint,
+        roles=list(key.roles),
+        created_at=key.created_at,
+        revoked_at=key.revoked_at,
+        secret=secret,
+    )
+
+
+def _text(response: str | Conversation) -> str:
+    if isinstance(response, str):
+        return response
+    return "\n\n".join(message.content for message in response)

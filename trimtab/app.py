@@ -1,0 +1,217 @@
+"""Builds and connects the platform: one ASGI app, one lifespan that owns every resource. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.requests import Request
+from starlette.responses import Response
+
+import feedback_ui
+from align.evaluate import ChatApi
+from serve.auth import Authenticator, Principal
+from serve.canary import CanaryPolicy, CanaryWatch
+from serve.engine_spec import EngineSpec
+from serve.gateway import Gateway, Limits
+from serve.metrics import Metrics
+from serve.pool import EnginePool
+from serve.reconciler import Reconciler
+from serve.recorder import Recorder
+from serve.router import Router, Target
+from serve.shadow import Shadow
+from store import deployments, pairs, runs
+from store.database import Store
+from trimtab import __version__, login
+from trimtab.api import (
+    comparisons,
+    conversations,
+    evals,
+    exchange,
+    people,
+    privacy,
+    problems,
+    releases,
+    status,
+    training_data,
+)
+from trimtab.api import deployments as deployment_routes
+from trimtab.api import runs as run_routes
+from trimtab.browsers import SameMachineOnly
+from trimtab.loop import Loop
+from trimtab.paths import DataPaths
+from trimtab.platform import Platform
+from trimtab.requests import start_run
+from trimtab.schedule import Scheduler
+from trimtab.serving import Serving, model_of
+from trimtab.settings import Settings
+
+
+def build_platform(settings: Settings, url: str) -> Platform:
+    """Opens the store and constructs every part; nothing runs yet. Raises StoreError and its kinds."""
+    paths = DataPaths(settings.data.absolute())
+    paths.make()
+    db = Store.open(paths.store)
+    for name, deployment in settings.deployments.items():
+        deployments.ensure(
+            db, name, deployment.base, system_prompt=deployment.system_prompt, sampling=deployment.sampling
+        )
+    specs = engine_specs(settings, paths)
+    key = secrets.token_urlsafe(24)
+    operator = Principal(name="operator", roles=frozenset({"chat", "rater", "ops"}), via="local key")
+    authenticator = Authenticator(db, local_keys={key: operator})
+    pool = EnginePool(specs, paths.root)
+    router = Router()
+    reconciler = Reconciler(db, router, pool, paths.adapters)
+    recorder = Recorder(db)
+    metrics = Metrics()
+    canary = settings.canary
+
+    async def alarm(target: Target, why: str) -> None:
+        await loop.withdraw_canary(target, f"alarm: {why}")
+
+    policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
+    limits = Limits(**settings.limits.model_dump())
+    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, CanaryWatch(policy, alarm))
+    if canary.shadow:
+        gateway.shadow = Shadow(gateway, router, db, canary.shadow)
+    serving = Serving(settings, paths, pool, reconciler)
+    loop = Loop(db, serving, paths, settings, lambda: ChatApi(url, key=key))
+
+    async def new_pairs() -> int:
+        return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
+
+    async def active() -> bool:
+        return bool(await asyncio.to_thread(runs.unfinished, db))
+
+    async def start(reason: str) -> None:
+        plan = settings.schedule
+        await start_run(
+            db,
+            loop,
+            method=plan.method,
+            deployment=plan.deployment,
+            qlora=plan.qlora,
+            params=dict(plan.params),
+            rollout=plan.rollout,
+            gate="enforce",
+            requested_by=f"schedule: {reason}",
+        )
+
+    scheduler = Scheduler(settings.schedule, new_pairs=new_pairs, active=active, start=start)
+    return Platform(
+        settings=settings,
+        paths=paths,
+        db=db,
+        serving=serving,
+        authenticator=authenticator,
+        gateway=gateway,
+        recorder=recorder,
+        metrics=metrics,
+        loop=loop,
+        scheduler=scheduler,
+        url=url,
+        key=key,
+        started_at=datetime.now(UTC),
+    )
+
+
+def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
+    """One specification a replica."""
+    specs = []
+    for name, engine in settings.engines.items():
+        fields = engine.model_dump(exclude={"model", "replicas"}, exclude_none=True)
+        model = str(model_of(settings, paths, engine.base))
+        names = [name] if engine.replicas == 1 else [f"{name}-{n}" for n in range(1, engine.replicas + 1)]
+        specs += [EngineSpec(name=replica, model=model, **fields) for replica in names]
+    return specs
+
+
+@asynccontextmanager
+async def running(platform: Platform) -> AsyncIterator[None]:
+    """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
+    await platform.serving.reconciler.refresh()
+    background = [
+        asyncio.create_task(platform.serving.start(), name="engines"),
+        asyncio.create_task(platform.serving.reconciler.run(), name="reconciler"),
+        asyncio.create_task(platform.scheduler.run(), name="scheduler"),
+    ]
+    await platform.loop.start()
+    try:
+        yield
+    finally:
+        await platform.loop.close()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await platform.serving.pool.stop()
+        await platform.gateway.aclose()
+        if platform.gateway.shadow is not None:
+            await platform.gateway.shadow.aclose()
+        await platform.recorder.aclose()
+        with contextlib.suppress(FileNotFoundError):
+            platform.paths.platform.unlink()
+        platform.db.close()
+
+
+def api_router() -> APIRouter:
+    """The operations API, `/api`."""
+    api = APIRouter(prefix="/api")
+    for module in (
+        status,
+        conversations,
+        comparisons,
+        training_data,
+        exchange,
+        privacy,
+        run_routes,
+        releases,
+        deployment_routes,
+        evals,
+        people,
+    ):
+        api.include_router(module.router)
+    return api
+
+
+def _nothing(request: Request) -> Response:
+    """An address of the API that does not exist: without this the UI, which is mounted at `/`, would answer."""
+    return problems.problem(404, f"there is no {request.url.path}; /api/docs lists what there is")
+
+
+def build_app(platform: Platform) -> FastAPI:
+    """The ASGI app: gateway (`/v1`), operations API (`/api`), metrics, sign-in and the UI (`/`)."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(platform):
+            yield
+
+    app = FastAPIOffline(
+        title="Trimtab",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.platform = platform
+    problems.install(app)
+    app.include_router(status.probes)
+    app.include_router(api_router())
+    app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
+    feedback_ui.mount(app, base_url=platform.url)
+    app.add_middleware(login.SignInFirst, platform=platform)
+    app.add_middleware(
+        SameMachineOnly,
+        active=lambda: platform.authenticator.single_user,
+        also=platform.settings.server.allowed_hosts,
+    )
+    return app

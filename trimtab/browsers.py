@@ -1,0 +1,46 @@
+"""Keeps other web pages away from a platform that asks nobody to sign in.
+
+In single-user mode every request is trusted, so a page on the web must not be able to make the browser send one: the
+Host must be a loopback name (against DNS rebinding), and an Origin, where there is one, must be our own (against
+cross-site requests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trimtab.api.problems import problem
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SameMachineOnly:
+    """ASGI middleware; asks `active` at each request, so that the first user who is added ends single-user mode."""
+
+    def __init__(self, app: ASGIApp, active: Callable[[], bool], also: Iterable[str] = ()) -> None:
+        self.app, self.active = app, active
+        self.names = LOOPBACK | {name.lower() for name in also}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 403."""
+        if scope["type"] in ("http", "websocket") and self.active():
+            fault = self._fault(
+                {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
+            )
+            if fault:
+                await problem(403, fault)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _fault(self, headers: dict[bytes, bytes]) -> str | None:
+        address = headers.get(b"host", b"").decode("latin-1")
+        host = urlsplit(f"//{address}").hostname
+        if host not in self.names:
+            return f"Host {host!r} is not accepted in single-user mode; accepted: {', '.join(sorted(self.names))}"
+        origin = headers.get(b"origin")
+        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != address:
+            return "requests of other web pages are not accepted in single-user mode"
+        return None

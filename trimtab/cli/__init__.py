@@ -1,0 +1,30 @@
+"""The command line, `trimtab`: a client of the operations API wherever a platform is running. One module a group."""
+
+from __future__ import annotations
+
+import typer
+
+from trimtab.cli import chat, data, models, people, platform, releases, runs
+
+app = typer.Typer(
+    name="trimtab",
+    help="Serve chat models with hot-swapped LoRA adapters, and retrain them from what people say.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for module in (platform, chat):
+    module.register(app)
+app.add_typer(models.app, name="models")
+app.add_typer(data.pairs_app, name="pairs")
+app.add_typer(data.demos_app, name="demos")
+app.add_typer(runs.train_app, name="train")
+app.add_typer(runs.runs_app, name="runs")
+app.command("eval")(releases.evaluate)
+app.add_typer(releases.releases_app, name="releases")
+app.add_typer(releases.rollout_app, name="rollout")
+app.add_typer(people.keys_app, name="keys")
+app.add_typer(people.users_app, name="users")
+
+__all__ = ["app"]

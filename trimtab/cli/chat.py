@@ -1,0 +1,57 @@
+"""`trimtab chat [MODEL]`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Annotated
+
+import typer
+
+from serve.client import ApiError, PlatformClient
+from trimtab.cli.common import DataOption, ask, console, errors, explain
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the top level."""
+    app.command()(chat)
+
+
+def chat(
+    model: Annotated[
+        str, typer.Argument(help="A deployment, a release (`assistant@3`) or a base model.")
+    ] = "assistant",
+    data: DataOption = None,
+) -> None:
+    """Talk with a model. An empty line or Ctrl-D ends it; /new starts over."""
+    ask(lambda client: _talk(client, model), data)
+
+
+async def _talk(client: PlatformClient, model: str) -> None:
+    messages: list[dict[str, str]] = []
+    conversation = f"cli-{uuid.uuid4().hex[:12]}"
+    while True:
+        try:
+            said = (await asyncio.to_thread(console.input, "[bold]you:[/bold] ")).strip()
+        except EOFError:
+            return
+        if not said:
+            return
+        if said == "/new":
+            messages, conversation = [], f"cli-{uuid.uuid4().hex[:12]}"
+            continue
+        messages.append({"role": "user", "content": said})
+        answer, release = "", ""
+        try:
+            async for delta in client.stream_chat(model, messages, conversation=conversation):
+                if not release:
+                    release = delta.release
+                    console.print(f"[bold]{release}:[/bold] ", end="", highlight=False)
+                console.print(delta.text, end="", highlight=False, markup=False, soft_wrap=True)
+                answer += delta.text
+        except ApiError as error:
+            errors.print(f"[red]{explain(error)}[/red]", highlight=False)
+            messages.pop()
+            continue
+        console.print()
+        messages.append({"role": "assistant", "content": answer})

@@ -1,0 +1,132 @@
+"""What every command shares: finding the platform, asking it, and printing an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serve.client import ApiError, PlatformClient, PlatformUnreachable
+from trimtab.errors import PlatformNotFound, SettingsError, TrimtabError
+from trimtab.paths import DataPaths
+from trimtab.settings import Settings, load
+
+T = TypeVar("T")
+
+console = Console()
+errors = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Data directory.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; default: ./trimtab.toml if it is there.")
+]
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Ends the command with a message on standard error."""
+    errors.print(f"[red]error:[/red] {message}", highlight=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings, or the end of the command with every fault."""
+    try:
+        return load(config, **{name: value for name, value in overrides.items() if value is not None})
+    except SettingsError as error:
+        fail("the settings are wrong:\n  " + "\n  ".join(error.faults), 2)
+
+
+def paths(data: Path | None = None) -> DataPaths:
+    """The data directory that this command is about."""
+    return DataPaths(settings(data=data).data.absolute())
+
+
+def address(data: Path | None = None) -> tuple[str, str | None]:
+    """URL and key of the platform: `TRIMTAB_URL` and `TRIMTAB_KEY`, else what runs on the data directory.
+
+    Raises PlatformNotFound.
+    """
+    url, key = os.environ.get("TRIMTAB_URL"), os.environ.get("TRIMTAB_KEY")
+    if url:
+        return url, key
+    where = paths(data)
+    facts = where.read_platform()
+    if facts is None:
+        raise PlatformNotFound(
+            f"no platform runs on {where.root}. Start one with `trimtab up`, or set TRIMTAB_URL (and TRIMTAB_KEY)."
+        )
+    return str(facts["url"]), key or str(facts["key"])
+
+
+def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path | None = None) -> T:
+    """Runs `question` against the platform; every failure ends the command with its reason."""
+
+    async def run() -> T:
+        url, key = address(data)
+        async with PlatformClient(url, key=key) as client:
+            return await question(client)
+
+    try:
+        return asyncio.run(run())
+    except PlatformUnreachable as error:
+        fail(f"{error}. Is `trimtab up` running?")
+    except ApiError as error:
+        fail(explain(error))
+    except TrimtabError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def explain(error: ApiError) -> str:
+    """One sentence on a refused request."""
+    text = str(error)
+    if error.accepted and str(error.accepted) not in text:
+        text += f" (accepted: {error.accepted})"
+    return text
+
+
+def show(
+    value: Any, as_json: bool, columns: Mapping[str, str] | None = None, empty: str = "nothing yet"
+) -> None:
+    """Prints rows as a table (`columns`: key -> heading), one record as lines, or either as JSON."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, default=str))
+    elif isinstance(value, list):
+        _table(value, columns or {}, empty)
+    else:
+        for key, part in value.items():
+            console.print(f"[bold]{key}[/bold]: {_cell(part)}", highlight=False, soft_wrap=True)
+
+
+def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
+    rows = list(rows)
+    if not rows:
+        console.print(f"[dim]{empty}[/dim]")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in columns))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return json.dumps(value, default=str) if value else "-"
+    if isinstance(value, list):
+        return ", ".join(_cell(part) for part in value) if value else "-"
+    return str(value)

@@ -1,0 +1,128 @@
+"""`trimtab pairs import|export|stats` and `trimtab demos import|export`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serve.client import PlatformClient
+from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+
+pairs_app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
+demos_app = typer.Typer(help="Demonstrations.", no_args_is_help=True)
+
+PIECE = 1 << 20
+"""Bytes sent at a time."""
+
+File = Annotated[Path, typer.Argument(help="JSONL, a JSON array, CSV or Parquet, also gzip or zstd.")]
+Target = Annotated[
+    Path, typer.Argument(help="A new file on the platform's machine; for parquet a directory.")
+]
+Format = Annotated[str | None, typer.Option(help="Format of the rows; default: told from the content.")]
+Deployment = Annotated[str | None, typer.Option(help="Deployment that the rows are for; default: every one.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, keep nothing.")]
+OutFormat = Annotated[str, typer.Option("--format", help="trl, parquet, openai, ultrafeedback or csv.")]
+
+
+@pairs_app.command("import")
+def import_pairs(
+    file: File,
+    format: Format = None,
+    deployment: Deployment = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Import preference pairs; bad rows are reported with number and reason and stop nothing."""
+    _import("pairs", file, format, deployment, dry_run, as_json, data)
+
+
+@demos_app.command("import")
+def import_demos(
+    file: File,
+    format: Format = None,
+    deployment: Deployment = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Import demonstrations; bad rows are reported with number and reason and stop nothing."""
+    _import("demonstrations", file, format, deployment, dry_run, as_json, data)
+
+
+@pairs_app.command("export")
+def export_pairs(
+    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+) -> None:
+    """Export preference pairs to a new file, whole or not at all."""
+    _export("pairs", file, format, deployment, data)
+
+
+@demos_app.command("export")
+def export_demos(
+    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+) -> None:
+    """Export demonstrations to a new file, whole or not at all."""
+    _export("demonstrations", file, format, deployment, data)
+
+
+@pairs_app.command("stats")
+def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
+    """Counts, lengths and length bias."""
+    show(ask(lambda client: client.pairs_stats(), data), as_json)
+
+
+def _import(
+    noun: str, file: Path, format: str | None, deployment: str | None, dry_run: bool, as_json: bool, data: Any
+) -> None:
+    if not file.is_file():
+        fail(f"{file}: no such file")
+
+    size = file.stat().st_size
+
+    async def run(client: PlatformClient) -> Any:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, disable=as_json) as bar:
+            task = bar.add_task(f"sending {file.name}", total=size)
+
+            async def pieces() -> AsyncIterator[bytes]:
+                with file.open("rb") as stream:
+                    while piece := await asyncio.to_thread(stream.read, PIECE):
+                        yield piece
+                        bar.advance(task, len(piece))
+                bar.update(task, description=f"importing {file.name}")
+
+            options = {
+                "name": file.name,
+                "format": format,
+                "deployment": deployment,
+                "dry_run": str(dry_run).lower(),
+            }
+            return await client.upload(f"/api/imports/{noun}", pieces(), options)
+
+    found = ask(run, data)
+    if as_json:
+        show(found, True)
+        return
+    would = "would be " if dry_run else ""
+    console.print(
+        f"{found['accepted']} {would}accepted, {found['duplicates']} known already, {found['rejected_count']} refused "
+        f"({found['format']} rows, {found['container']})"
+    )
+    if found["broke_off"]:
+        console.print(
+            f"[yellow]the file breaks off: {found['broke_off']}; the whole rows before were taken[/yellow]"
+        )
+    for row in found["rejected"][:20]:
+        console.print(f"  row {row['row']}: {row['why']}", highlight=False, soft_wrap=True)
+
+
+def _export(noun: str, file: Path, format: str, deployment: str | None, data: Any) -> None:
+    body = {"file": str(file.absolute()), "format": format, "deployment": deployment}
+    made = ask(lambda client: client.request("POST", f"/api/exports/{noun}", body), data)
+    console.print(f"{made['file']}: {made['rows']} rows")

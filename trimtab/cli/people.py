@@ -1,0 +1,115 @@
+"""`trimtab keys …` and `trimtab users …`; they work without a running platform too, since one may refuse to start."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from store import keys, users
+from store.database import Store
+from store.errors import StoreError
+from trimtab.cli.common import AsJson, DataOption, address, ask, console, fail, paths, show
+from trimtab.errors import PlatformNotFound
+
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
+
+Roles = Annotated[
+    list[str] | None, typer.Option("--role", help="chat, rater or ops; may be given several times.")
+]
+
+
+def _running(data: Any) -> bool:
+    try:
+        address(data)
+    except PlatformNotFound:
+        return False
+    return True
+
+
+def _in_store(data: Any, function: Any, *args: Any) -> Any:
+    where = paths(data)
+    where.make()
+    try:
+        with Store.open(where.store) as store:
+            return function(store, *args)
+    except StoreError as error:
+        fail(str(error))
+
+
+@keys_app.command("create")
+def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
+    """Make an API key. Its secret is shown once, now."""
+    roles = role or ["chat"]
+    if _running(data):
+        made = ask(lambda client: client.keys_create(name, roles), data)
+    else:
+        key, secret = _in_store(data, keys.create, name, roles)
+        made = {"id": key.id, "name": key.name, "roles": list(key.roles), "secret": secret}
+    if as_json:
+        show(made, True)
+        return
+    console.print(f"{made['secret']}", highlight=False, soft_wrap=True)
+    console.print(f"[dim]key {made['id']} ({', '.join(made['roles'])}); the secret is not shown again[/dim]")
+
+
+@keys_app.command("list")
+def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
+    """API keys without their secrets."""
+    rows = (
+        ask(lambda client: client.keys_list(), data)
+        if _running(data)
+        else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
+    )
+    columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
+    show(rows, as_json, columns, "no keys")
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: str, data: DataOption = None) -> None:
+    """Revoke a key at once."""
+    if _running(data):
+        ask(lambda client: client.keys_revoke(key_id), data)
+    else:
+        _in_store(data, keys.revoke, key_id)
+    console.print(f"{key_id} is revoked")
+
+
+@users_app.command("add")
+def add_user(
+    name: str,
+    role: Roles = None,
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, envvar="TRIMTAB_PASSWORD")
+    ] = "",
+    data: DataOption = None,
+) -> None:
+    """Add a person who may sign in."""
+    roles = role or ["chat", "rater"]
+    if _running(data):
+        ask(lambda client: client.users_add(name, roles, password), data)
+    else:
+        _in_store(data, users.create, name, roles, password)
+    console.print(f"{name} may sign in ({', '.join(roles)})")
+
+
+@users_app.command("list")
+def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
+    """Everybody who may sign in."""
+    rows = (
+        ask(lambda client: client.users_list(), data)
+        if _running(data)
+        else [user.to_json() for user in _in_store(data, users.list_all)]
+    )
+    show(rows, as_json, {"name": "name", "roles": "roles", "created_at": "since"}, "nobody: single-user mode")
+
+
+@users_app.command("remove")
+def remove_user(name: str, data: DataOption = None) -> None:
+    """Take a person's access away."""
+    if _running(data):
+        ask(lambda client: client.users_remove(name), data)
+    else:
+        _in_store(data, users.remove, name)
+    console.print(f"{name} may no longer sign in")

@@ -1,0 +1,128 @@
+"""`trimtab up | status | doctor | backup | restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from store.errors import StoreError
+from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
+from trimtab.errors import TrimtabError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the top level."""
+    app.command()(up)
+    app.command()(status)
+    app.command()(doctor)
+    app.command()(backup)
+    app.command()(restore)
+
+
+def up(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+) -> None:
+    """Start the platform: engines, gateway, operations API and UI. Ctrl-C stops every process that it started."""
+    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    chosen = settings(config, data=data, server=server or None)
+    from trimtab.up import up as serve  # the web stack: seconds to import, and no other command needs it
+
+    try:
+        serve(chosen, open_browser)
+    except (TrimtabError, StoreError) as error:
+        fail(str(error))
+
+
+def status(as_json: AsJson = False, data: DataOption = None) -> None:
+    """Engines, deployments, data and runs at a glance."""
+    found = ask(lambda client: client.status(), data)
+    if as_json:
+        show(found, True)
+        return
+    ready = "[green]ready[/green]" if found["ready"] else "[yellow]not ready[/yellow]"
+    console.print(f"Trimtab {found['version']} at {found['url']} ({found['mode']}): {ready}", highlight=False)
+    for line in found["missing"]:
+        console.print(f"  [yellow]{line}[/yellow]", highlight=False)
+    console.print()
+    show(
+        found["engines"],
+        False,
+        {"name": "engine", "base": "base", "state": "state", "pid": "pid", "adapters": "adapters"},
+    )
+    console.print()
+    show(
+        found["deployments"],
+        False,
+        {
+            "name": "deployment",
+            "stable": "stable",
+            "canary": "canary",
+            "weight": "weight",
+            "previous": "rolls back to",
+        },
+    )
+    console.print()
+    pairs, demonstrations = found["pairs"], found["demonstrations"]
+    counts = f"{pairs['total']} pairs ({pairs['new']} new), {demonstrations['total']} demonstrations"
+    runs = ", ".join(found["active_runs"]) or "none"
+    console.print(f"{counts}; active runs: {runs}", highlight=False)
+
+
+def doctor(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:
+    """Check this machine, the settings and the store; exit 1 when something is wrong."""
+    from trimtab.doctor import examine
+
+    found = examine(settings(config, data=data))
+    if as_json:
+        show([check.to_json() for check in found], True)
+    else:
+        for check in found:
+            mark = "[green]ok[/green]  " if check.ok else "[red]bad[/red] "
+            console.print(f"{mark} {check.what}: {check.said}", highlight=False, soft_wrap=True)
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file, on the platform's machine.")],
+    data: DataOption = None,
+) -> None:
+    """Write a whole copy of the store, while the platform runs or without it."""
+    where = paths(data)
+    if where.read_platform() is not None:
+        made: dict[str, Any] = ask(lambda client: client.backup(str(file.absolute())), data)
+        console.print(f"{made['path']}: {made['bytes']:,} bytes")
+        return
+    from store.backup import write
+    from store.database import Store
+
+    try:
+        with Store.open(where.store) as store:
+            done = write(store, file)
+    except StoreError as error:
+        fail(str(error))
+    console.print(f"{done.path}: {done.bytes:,} bytes")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `trimtab backup` wrote.")], data: DataOption = None
+) -> None:
+    """Put a backup in the store's place, checked first; the file that was there is kept beside it."""
+    where = paths(data)
+    if where.read_platform() is not None:
+        fail(f"a platform runs on {where.root}: stop it first")
+    from store.backup import restore as put_back
+
+    try:
+        done = put_back(file, where.store)
+    except StoreError as error:
+        fail(str(error))
+    console.print(
+        f"restored {done.path} from {file}" + (f"; the file before is {done.kept}" if done.kept else "")
+    )

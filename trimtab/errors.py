@@ -1,0 +1,41 @@
+"""Errors of the composition root.
+
+```
+TrimtabError
+├── SettingsError        the settings file or environment is wrong; lists every fault at once
+├── PortInUse            somebody listens on the address already
+├── UnsafeAddress        refuses to listen beyond this machine while nobody has to sign in
+├── PlatformNotFound     the command line found no running platform
+└── ModelNotPrepared     a model directory is missing and could not be made
+```
+"""
+
+from __future__ import annotations
+
+
+class TrimtabError(Exception):
+    """Base of the composition root's errors; its text is meant for the operator."""
+
+
+class SettingsError(TrimtabError):
+    """The settings are wrong. `faults` has a sentence for each one."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
+
+
+class PortInUse(TrimtabError):
+    """The address is taken."""
+
+
+class UnsafeAddress(TrimtabError):
+    """Would be reachable from other machines with no user or key defined."""
+
+
+class PlatformNotFound(TrimtabError):
+    """No platform runs where the command line looked."""
+
+
+class ModelNotPrepared(TrimtabError):
+    """A base model's directory is missing and could not be made."""

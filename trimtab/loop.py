@@ -1,0 +1,356 @@
+"""The closed loop, one function a transition.
+
+```
+queued -> snapshot -> training -> publishing -> evaluating -> published | canary -> stable
+                                                            \\-> rejected (gate)
+canary -> rolled_back        any of them -> failed | cancelled
+```
+
+Each transition is committed to the store before the next step starts, and each step may be run again: a platform that
+is killed at any point continues from the state that it finds. A canary ends by an operator's or the traffic's verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from align.evaluate import ChatApi, run_suite
+from align.gate import decide
+from align.recipe import resolve
+from align.rundir import RunDirectory, RunSpec
+from serve.router import Target
+from store import adapters, deployments, erasure, evaluations, releases, runs, snapshots
+from store.database import Store
+from store.errors import Conflict
+from store.records import Evaluation, Release, Run
+from store.states import RUN_FINAL
+from store.values import Probe
+from trimtab.paths import DataPaths
+from trimtab.serving import Serving
+from trimtab.settings import Settings
+from trimtab.training import TrainingFailed, TrainingStopped, Worker
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Loop:
+    """Takes runs through their states, one at a time, in the platform's event loop.
+
+    A platform that stops leaves each run in its state, and `start` takes it up again.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        serving: Serving,
+        paths: DataPaths,
+        settings: Settings,
+        chat_api: Callable[[], ChatApi],
+    ) -> None:
+        self.db, self.serving, self.paths, self.settings = db, serving, paths, settings
+        self._chat_api = chat_api
+        self._turn = asyncio.Lock()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: set[str] = set()
+        self.steps: dict[str, Callable[[Run], Awaitable[Run]]] = {
+            "queued": self.begin,
+            "snapshot": self.take_snapshot,
+            "training": self.train,
+            "publishing": self.publish,
+            "evaluating": self.evaluate,
+        }
+
+    # ---- the transitions
+
+    async def begin(self, run: Run) -> Run:
+        """queued -> snapshot."""
+        return await self._move(run, "snapshot")
+
+    async def take_snapshot(self, run: Run) -> Run:
+        """snapshot -> training: freezes the data and writes the run directory, `run.toml` last."""
+        snapshot = await self._store(
+            snapshots.build,
+            self.paths.snapshots,
+            run.deployment,
+            run.method,
+            **self.settings.snapshot.model_dump(),
+        )
+        deployment = await self._store(deployments.get, run.deployment)
+        stable = await self._store(releases.get, deployment.stable)
+        recipe = resolve(run.method, run.qlora, run.params)
+        # an adapter that learned from something erased since is left out: its nearest clean ancestor, or the base
+        start = await self._store(erasure.clean_start, stable.adapter) if run.start_from == "stable" else None
+        spec = RunSpec(
+            method=run.method,
+            base_model=str(self.serving.model_path(stable.base)),
+            recipe=recipe.to_dict(),
+            snapshot=snapshot.id,
+            start_adapter=str(self.paths.adapters / start) if start else None,
+            run_id=run.id,
+            base_name=stable.base,
+            max_lora_rank=self.serving.max_lora_rank(stable.base),
+            cache_dir=str(self.paths.cache),
+        )
+        frozen = self.paths.snapshots / snapshot.id
+        await asyncio.to_thread(
+            RunDirectory(self.paths.run(run.id)).write,
+            spec,
+            frozen / "train.parquet",
+            frozen / "heldout.parquet",
+        )
+        return await self._move(run, "training", snapshot=snapshot.id, base=stable.base, start_adapter=start)
+
+    async def train(self, run: Run) -> Run:
+        """training -> publishing: the worker trains from its newest checkpoint, and its progress is stored."""
+        directory = RunDirectory(self.paths.run(run.id))
+        if directory.report() is None:
+            await Worker(self.db, run.id, directory, self.settings.training).run()
+        return await self._move(run, "publishing")
+
+    async def publish(self, run: Run) -> Run:
+        """publishing -> evaluating: the adapter on every engine, checked, and a release without traffic."""
+        directory = self.paths.run(run.id)
+        deployment = await self._store(deployments.get, run.deployment)
+        stable = await self._store(releases.get, deployment.stable)
+        await self.serving.wait_ready(stable.base)
+        probe = Probe.from_json(RunDirectory(directory).probe() or {})
+        published = await self.serving.publish(directory / "adapter", stable.base, probe)
+        await self._store(adapters.record, self.serving.adapter_record(published, stable.base, run.id))
+        release = await self._store(releases.for_run, run.id)
+        if release is None:
+            release = await self._store(
+                releases.create,
+                run.deployment,
+                stable.base,
+                adapter=published.name,
+                system_prompt=stable.system_prompt,
+                sampling=stable.sampling,
+                run=run.id,
+                created_by=run.requested_by,
+            )
+        await self.serving.refresh()
+        return await self._move(run, "evaluating", adapter=published.name, release=release.id)
+
+    async def evaluate(self, run: Run) -> Run:
+        """evaluating -> rejected | published | canary | stable: the suite against stable, the gate, the rollout."""
+        assert run.release is not None
+        if run.gate_decision is None:
+            run = await self._store(runs.update, run.id, gate_decision=await self._judge(run))
+        assert run.gate_decision is not None
+        if not run.gate_decision["passed"] and run.gate == "enforce":
+            return await self._move(run, "rejected")
+        await self._roll_out(run)
+        state = {"none": "published", "canary": "canary", "promote": "stable"}[run.rollout]
+        return await self._move(run, state)
+
+    async def _judge(self, run: Run) -> dict[str, Any]:
+        """Measures the run's release against stable and asks the gate: `{passed, reasons, mode}`."""
+        deployment = await self._store(deployments.get, run.deployment)
+        release = await self._store(releases.get, run.release)
+        stable = await self._store(releases.get, deployment.stable)
+        snapshot = await self._store(snapshots.get, run.snapshot)
+        if snapshot.heldout_rows == 0:
+            reasons = ("nothing is held out of a single prompt, so nothing was measured",)
+            return {"passed": False, "reasons": list(reasons), "mode": run.gate}
+        evaluation = await self._store(
+            evaluations.create, release.id, against=stable.id, requested_by=run.requested_by, run=run.id
+        )
+        await self._store(runs.update, run.id, evaluation=evaluation.id)
+        report = await self._run_suite(
+            evaluation, release, stable, self.paths.run(run.id) / "heldout.parquet"
+        )
+        decision = decide(report, self.settings.gate.model_dump())
+        return {"passed": decision.passed, "reasons": list(decision.reasons), "mode": run.gate}
+
+    async def _roll_out(self, run: Run) -> None:
+        """Gives the release the traffic that was asked for; done already, it changes nothing."""
+        deployment = await self._store(deployments.get, run.deployment)
+        actor = run.requested_by or run.id
+        if run.rollout == "canary" and deployment.canary != run.release:
+            weight = self.settings.canary.weight
+            await self._store(deployments.set_canary, run.deployment, run.release, weight, actor)
+        elif run.rollout == "promote" and deployment.stable != run.release:
+            await self._store(deployments.promote, run.deployment, actor, release=run.release)
+        await self.serving.refresh()
+
+    # ---- verdicts on a release, from an operator or from the traffic
+
+    async def set_canary(self, deployment: str, release: str, weight: float, actor: str) -> None:
+        """Gives a release a share of the traffic; its run, where it has one, is at `canary`."""
+        await self._store(deployments.set_canary, deployment, release, weight, actor)
+        await self.serving.refresh()
+        await self._follow(await self._store(releases.get, release), "canary")
+
+    async def promote(self, deployment: str, release: str | None, actor: str) -> None:
+        """Makes a release (without one: the canary) stable. Raises Conflict when there is no canary to promote."""
+        promoted = await self._store(deployments.promote, deployment, actor, release=release)
+        await self.serving.refresh()
+        await self._follow(await self._store(releases.get, promoted.stable), "stable")
+
+    async def rollback(self, deployment: str, actor: str) -> None:
+        """Ends the canary, or goes back to the stable release before this one. Raises Conflict without either."""
+        before = await self._store(deployments.get, deployment)
+        await self._store(deployments.rollback, deployment, actor)
+        await self.serving.refresh()
+        await self._follow(await self._store(releases.get, before.canary or before.stable), "rolled_back")
+
+    async def withdraw_canary(self, canary: Target, actor: str) -> None:
+        """Ends a canary that the alarm is about, unless it is no longer one."""
+        assert canary.deployment is not None
+        try:
+            await self._store(deployments.rollback, canary.deployment, actor, expect=canary.release_id)
+        except Conflict as error:
+            log.info("the alarm came too late: %s", error)
+            return
+        await self.serving.refresh()
+        await self._follow(await self._store(releases.get, canary.release), "rolled_back")
+
+    async def _follow(self, release: Release, state: str) -> None:
+        """Moves the run that made `release` to `state`, where its history allows."""
+        if release.run is None:
+            return
+        run = await self._store(runs.get, release.run)
+        if run.state != state:
+            try:
+                await self._move(run, state)
+            except Conflict as error:
+                log.info("%s stays %s: %s", run.id, run.state, error)
+
+    # ---- evaluations on demand
+
+    async def submit_evaluation(
+        self, release: Release, against: Release | None, suite: str, requested_by: str
+    ) -> Evaluation:
+        """Queues a suite over the newest held-out data. Raises Conflict when no snapshot holds any."""
+        found = [row for row in await self._store(snapshots.list_all) if row.deployment == release.deployment]
+        if not found:
+            raise Conflict(
+                f"nothing to measure on: {release.deployment} has no snapshot yet; it comes with a run"
+            )
+        newest = max(found, key=lambda row: row.created_at)
+        evaluation: Evaluation = await self._store(
+            evaluations.create,
+            release.id,
+            against=against.id if against else None,
+            suite=suite,
+            requested_by=requested_by,
+        )
+        heldout = self.paths.snapshots / newest.id / "heldout.parquet"
+
+        async def drive() -> None:
+            async with self._turn:
+                with contextlib.suppress(Exception):
+                    await self._run_suite(evaluation, release, against, heldout)
+
+        self._keep(evaluation.id, drive())
+        return evaluation
+
+    async def _run_suite(
+        self, evaluation: Evaluation, release: Release, against: Release | None, heldout: Path
+    ) -> dict[str, Any]:
+        """One suite through the served endpoint; its record ends as `done` or `failed`."""
+        await self._store(evaluations.move, evaluation.id, "running")
+        await self.serving.wait_ready(release.base)
+        try:
+            async with self._chat_api() as api:
+                report = await run_suite(
+                    api, release.ref, against.ref if against else None, heldout, evaluation.suite, _ignore
+                )
+        except Exception as error:
+            log.exception("%s failed", evaluation.id)
+            await self._store(evaluations.move, evaluation.id, "failed", error=_explain(error))
+            raise
+        await self._store(evaluations.move, evaluation.id, "done", report=report)
+        return report
+
+    # ---- driving
+
+    async def start(self) -> None:
+        """Takes up every run that an earlier platform left unfinished, oldest first."""
+        for run in await self._store(runs.unfinished):
+            if run.state in self.steps:
+                log.info("taking up %s in state %s", run.id, run.state)
+                self.submit(run.id)
+
+    def submit(self, run_id: str) -> None:
+        """Drives a run in the background; runs take turns."""
+        if run_id not in self._tasks:
+            self._keep(run_id, self._drive(run_id))
+
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(name, None))
+
+    async def cancel(self, run_id: str) -> Run:
+        """Ends a run within seconds, keeping its checkpoints; it can be resumed."""
+        self._cancelled.add(run_id)
+        task = self._tasks.get(run_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        run: Run = await self._store(runs.get, run_id)
+        if run.state not in RUN_FINAL:
+            run = await self._move(run, "cancelled")
+        self._cancelled.discard(run_id)
+        return run
+
+    async def resume(self, run_id: str) -> Run:
+        """Takes a cancelled or failed run up where its files say it was."""
+        run: Run = await self._store(runs.get, run_id)
+        if run.state in ("failed", "cancelled") and run_id not in self._tasks:
+            directory = RunDirectory(self.paths.run(run_id))
+            directory.withdraw_stop()
+            prepared = (directory.path / "run.toml").exists()
+            run = await self._move(run, "training" if prepared else "queued", error=None)
+            self.submit(run_id)
+        return run
+
+    async def close(self) -> None:
+        """Stops driving; each run keeps its state for the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _drive(self, run_id: str) -> None:
+        async with self._turn:
+            run: Run = await self._store(runs.get, run_id)
+            try:
+                while run.state in self.steps:
+                    run = await self.steps[run.state](run)
+                log.info("%s ended as %s", run.id, run.state)
+            except asyncio.CancelledError:
+                if run_id in self._cancelled:
+                    await self._move(await self._store(runs.get, run_id), "cancelled")
+                raise
+            except TrainingStopped:
+                await self._move(run, "cancelled")
+            except TrainingFailed as error:
+                log.error("%s failed: %s", run_id, error)
+                await self._move(run, "failed", error=error.facts)
+            except Exception as error:
+                log.exception("%s failed in state %s", run_id, run.state)
+                await self._move(run, "failed", error=_explain(error))
+
+    async def _move(self, run: Run, state: str, **fields: Any) -> Run:
+        moved: Run = await self._store(runs.move, run.id, state, **fields)
+        return moved
+
+    async def _store(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await asyncio.to_thread(function, self.db, *args, **kwargs)
+
+
+def _explain(error: BaseException) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "message": str(error) or type(error).__name__}
+
+
+def _ignore(*_: Any) -> None:
+    """Progress of a suite that nobody watches."""

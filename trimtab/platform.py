@@ -1,0 +1,45 @@
+"""Everything that a running platform consists of, as one typed value; `trimtab.app` builds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from serve.auth import Authenticator
+from serve.gateway import Gateway
+from serve.metrics import Metrics
+from serve.recorder import Recorder
+from store.database import Store
+from trimtab.loop import Loop
+from trimtab.paths import DataPaths
+from trimtab.schedule import Scheduler
+from trimtab.serving import Serving
+from trimtab.settings import Settings
+
+
+@dataclass
+class Platform:
+    """The parts, built and connected; open from the start of the app's lifespan to its end.
+
+    `key` is this boot's own key, for the command line on this machine and for evaluations; `url` is where it answers.
+    """
+
+    settings: Settings
+    paths: DataPaths
+    db: Store
+    serving: Serving
+    authenticator: Authenticator
+    gateway: Gateway
+    recorder: Recorder
+    metrics: Metrics
+    loop: Loop
+    scheduler: Scheduler
+    url: str
+    key: str
+    started_at: datetime
+
+    @property
+    def mode(self) -> Literal["single-user", "multi-user"]:
+        """`single-user` (this machine only, no login) or `multi-user`."""
+        return "single-user" if self.authenticator.single_user else "multi-user"

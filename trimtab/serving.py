@@ -1,0 +1,171 @@
+"""The serving side as the loop and the API see it: engines, routing and adapters of one platform, behind one value.
+
+Knows nothing of runs; `trimtab.loop` joins serving and training.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serve.errors import AdapterRefused
+from serve.pool import EnginePool
+from serve.process import GuardedProcess
+from serve.publishing import Published, publish
+from serve.reconciler import Reconciler
+from store.records import AdapterRecord
+from store.values import Probe
+from trimtab.paths import DataPaths
+from trimtab.settings import DEFAULT_BASE, Settings
+
+log = logging.getLogger(__name__)
+
+
+class Serving:
+    """The engines of this platform and what they serve. `preparing` says why engines have not been started yet."""
+
+    def __init__(
+        self, settings: Settings, paths: DataPaths, pool: EnginePool, reconciler: Reconciler
+    ) -> None:
+        self.settings, self.paths, self.pool, self.reconciler = settings, paths, pool, reconciler
+        self.preparing: str | None = None
+
+    @property
+    def bases(self) -> Sequence[str]:
+        """Names of the base models that engines serve."""
+        return sorted(self.pool.bases())
+
+    def model_path(self, base: str) -> Path:
+        """Where the weights of a base lie (a directory, or a hub id for libraries to resolve)."""
+        return model_of(self.settings, self.paths, base)
+
+    def max_lora_rank(self, base: str) -> int:
+        """The largest rank that every engine of the base takes."""
+        return min(engine.spec.max_lora_rank for engine in self.pool.engines(base))
+
+    async def start(self) -> None:
+        """Prepares missing default weights, then starts the engines; failures are shown, not raised."""
+        try:
+            await self._prepare()
+            await self.pool.start()
+            await self.reconciler.reconcile()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("the engines could not be started")
+            self.preparing = f"engines not started: {error}"
+
+    async def _prepare(self) -> None:
+        directory = self.paths.model(DEFAULT_BASE)
+        needed = any(
+            e.base == DEFAULT_BASE and not e.model and not e.url for e in self.settings.engines.values()
+        )
+        if not needed or (directory / "config.json").is_file():
+            return
+        self.preparing = f"preparing {DEFAULT_BASE} (once, about half a minute)"
+        log.info("%s", self.preparing)
+        logfile = self.paths.logs / "prepare.log"
+        process = await GuardedProcess.start(
+            [sys.executable, "-m", "align.prepare", "--out", str(directory)], log=logfile
+        )
+        status = await process.wait()
+        if status != 0:
+            raise RuntimeError(f"preparing {DEFAULT_BASE} ended with status {status}; see {logfile}")
+        self.preparing = None
+
+    async def wait_ready(self, base: str) -> None:
+        """Returns once an engine of the base serves; a run that waits here survives an engine's restart."""
+        while not any(engine.state == "ready" for engine in self.pool.engines(base)):  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+
+    async def refresh(self) -> None:
+        """The store's deployments and releases become the routing table, and their adapters are on the engines."""
+        await self.reconciler.refresh()
+        await self.reconciler.reconcile()
+
+    def missing(self) -> list[str]:
+        """What keeps the platform from being ready, one sentence each."""
+        if self.preparing:
+            return [self.preparing]
+        return [
+            f"engine {engine.spec.name} ({engine.spec.base}) is {engine.state}"
+            + (f": {engine.detail}" if engine.detail else "")
+            for engine in self.pool.engines()
+            if engine.state != "ready"
+        ]
+
+    def engine_rows(self) -> list[dict[str, Any]]:
+        """One row an engine, for the status page."""
+        return [
+            {
+                "name": engine.spec.name,
+                "base": engine.spec.base,
+                "state": "preparing" if self.preparing else engine.state,
+                "detail": self.preparing or engine.detail or None,
+                "pid": engine.pid,
+                "restarts": engine.restarts,
+                "adapters": sorted(engine.loaded),
+                "log_tail": engine.log_tail(12).splitlines(),
+            }
+            for engine in self.pool.engines()
+        ]
+
+    async def publish_directory(self, source: Path, base: str, created_by: str) -> AdapterRecord:
+        """Publishes a PEFT directory: checked, measured against PEFT's own log-probabilities, on every engine.
+
+        Raises AdapterRefused.
+        """
+        await self.wait_ready(base)
+        with tempfile.TemporaryDirectory() as scratch:
+            out, logfile = Path(scratch) / "probe.json", Path(scratch) / "probe.log"
+            process = await GuardedProcess.start(
+                [
+                    *(sys.executable, "-m", "align.probe", "--model", str(self.model_path(base))),
+                    *("--adapter", str(source), "--out", str(out)),
+                ],
+                log=logfile,
+            )
+            if await process.wait() != 0:
+                lines = (await asyncio.to_thread(logfile.read_text)).strip().splitlines()
+                raise AdapterRefused(
+                    f"PEFT cannot load {source} on {base}: {lines[-1] if lines else 'no reason given'}"
+                )
+            probe = Probe.from_json(json.loads(await asyncio.to_thread(out.read_text)))
+            published = await self.publish(source, base, probe)
+        return self.adapter_record(published, base, created_by=created_by)
+
+    async def publish(self, source: Path, base: str, probe: Probe) -> Published:
+        """The adapter on every engine of the base, with parity measured."""
+        return await publish(
+            source, self.paths.adapters, self.pool, base, probe, self.settings.training.parity_tolerance
+        )
+
+    def adapter_record(
+        self, published: Published, base: str, run: str | None = None, created_by: str | None = None
+    ) -> AdapterRecord:
+        """What the store keeps of a published adapter."""
+        return AdapterRecord(
+            hash=published.name,
+            base=base,
+            path=str(published.path),
+            rank=published.facts.rank,
+            bytes=published.facts.bytes,
+            target_modules=tuple(published.facts.target_modules),
+            run=run,
+            parity=published.parity.to_json() if published.parity else None,
+            created_by=created_by,
+        )
+
+
+def model_of(settings: Settings, paths: DataPaths, base: str) -> Path:
+    """Where the weights of `base` lie, by the settings."""
+    for engine in settings.engines.values():
+        if engine.base == base and engine.model:
+            return Path(engine.model)
+    return paths.model(base).absolute()

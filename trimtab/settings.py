@@ -1,0 +1,394 @@
+"""Every setting, its meaning, its default and what it accepts: one TOML file, overridden by `TRIMTAB_…`.
+
+`load` reads and checks; all faults are reported together, each with its key, its meaning and the accepted values.
+No setting is needed. Nested keys in the environment are joined by two underscores: `TRIMTAB_SERVER__PORT=8000`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from trimtab.errors import SettingsError
+
+DEFAULT_BASE = "smollm2-135m-instruct"
+"""The base model that ships as a package and needs no download."""
+
+
+class Section(BaseModel):
+    """Base of every table of the settings file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where the platform listens."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="further Host names that browsers may use in single-user mode"
+    )
+
+
+class LimitsSettings(Section):
+    """What a caller of the gateway may ask for; none is no limit."""
+
+    max_body_bytes: int = Field(4 * 2**20, ge=1_000, description="largest body of a request to /v1, bytes")
+    max_messages: int = Field(1000, ge=1, description="messages in a request")
+    max_tokens: int | None = Field(None, ge=1, description="tokens that a request may ask for")
+    max_n: int = Field(16, ge=1, description="answers that a request may ask for")
+    max_outstanding: int = Field(2048, ge=1, description="requests under way in all")
+    max_concurrent: int | None = Field(None, ge=1, description="requests under way of one key or user")
+    requests_per_minute: float | None = Field(None, gt=0, description="of one key or user")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="prompt and completion tokens of one key or user"
+    )
+    first_byte_timeout_s: float | None = Field(
+        600.0, gt=0, description="longest silence before an answer begins, seconds"
+    )
+
+
+class EngineSettings(Section):
+    """One vLLM engine: a base model, served by a process of ours or at a URL."""
+
+    base: str = Field(description="public name of the base model")
+    model: str | None = Field(
+        None, description="Hugging Face directory or hub id; none means the prepared directory of that base"
+    )
+    url: str | None = Field(
+        None, description="an engine that runs elsewhere; none means that one is started here"
+    )
+    api_key: str | None = Field(None, description="key of the engine at `url`")
+    replicas: int = Field(1, ge=1, le=64, description="processes of this engine")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where it runs; auto takes a GPU if there is one"
+    )
+    kv_cache_memory_bytes: str = Field(
+        "512M", pattern=r"^\d+[KMG]?$", description="key-value cache of an engine on the CPU"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of an engine; none takes all cores")
+    args: dict[str, Any] = Field(default_factory=dict, description="vLLM arguments, by their own names")
+    max_loras: int = Field(4, ge=1, le=64, description="adapters in one batch")
+    max_cpu_loras: int = Field(16, ge=1, le=1024, description="adapters kept loaded")
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(64, description="largest LoRA rank")
+
+
+class DeploymentSettings(Section):
+    """A public model name; its first release is made from this."""
+
+    base: str = Field(DEFAULT_BASE, description="base model of its first release")
+    system_prompt: str | None = Field(None, description="system prompt of its first release")
+    sampling: dict[str, Any] = Field(
+        default_factory=lambda: {"temperature": 0.7, "top_p": 0.95, "max_tokens": 512},
+        description="sampling defaults of its first release",
+    )
+
+
+class ScheduleSettings(Section):
+    """Retraining that starts by itself; off unless `cron` or `every_pairs` is set."""
+
+    cron: str | None = Field(None, description="cron expression, five fields, in UTC")
+    every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
+    deployment: str = Field("assistant", description="deployment to retrain")
+    method: Literal["dpo", "sft"] = Field("dpo", description="training method")
+    qlora: bool = Field(False, description="train over the 4-bit base")
+    rollout: Literal["none", "canary", "promote"] = Field(
+        "canary", description="how far a run goes by itself"
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="training parameters, TRL's and PEFT's names"
+    )
+
+    @field_validator("cron")
+    @classmethod
+    def _parses(cls, value: str | None) -> str | None:
+        if value is not None:
+            from datetime import UTC, datetime
+
+            from cronsim import CronSim, CronSimError
+
+            try:
+                CronSim(value, datetime.now(UTC))
+            except CronSimError as error:
+                raise ValueError(f"not a cron expression ({error}); example: '0 3 * * *'") from error
+        return value
+
+
+class SnapshotSettings(Section):
+    """How pairs and demonstrations become a data set."""
+
+    heldout_fraction: float = Field(0.1, gt=0, le=0.5, description="share of the prompts that is held out")
+    seed: int = Field(0, ge=0, description="decides which prompts are held out")
+    ties: Literal["ignore", "discount"] = Field(
+        "ignore", description="leave ties out, or let them lower a weight"
+    )
+    exclude_raters: tuple[str, ...] = Field((), description="people whose votes and rewrites do not count")
+    min_weight: float = Field(0.0, ge=0, le=1, description="least margin of agreement of a pair")
+    replay: float = Field(
+        1.0, ge=0, le=1, description="share of the rows of earlier snapshots that comes again"
+    )
+    max_per_prompt: int | None = Field(None, ge=1, description="most rows of one prompt")
+    max_per_rater: int | None = Field(None, ge=1, description="most rows of one person")
+    near_duplicates: float | None = Field(
+        0.8, ge=0.5, le=1, description="Jaccard similarity from which prompts count as one"
+    )
+
+
+class TrainingSettings(Section):
+    """How runs are fed and checked."""
+
+    parity_tolerance: float = Field(
+        1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
+    )
+    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
+
+
+class GateSettings(Section):
+    """What a release must reach in its evaluation before it may take traffic."""
+
+    min_preference_accuracy: float = Field(
+        0.0, ge=0, le=1, description="least held-out preference accuracy of the new release"
+    )
+    max_accuracy_drop: float = Field(
+        0.0, ge=0, le=1, description="largest drop against stable that the confidence interval must allow"
+    )
+    max_drift: float | None = Field(
+        None, gt=0, description="largest mean absolute log-probability difference from stable, nats a token"
+    )
+    max_loss_rise: float | None = Field(
+        None, gt=0, description="largest rise of the negative log-likelihood against stable, nats a token"
+    )
+    min_reward_accuracy: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="least share of held-out pairs with the higher implicit reward for the chosen answer",
+    )
+    max_length_ratio: float | None = Field(
+        None, gt=0, description="largest ratio of the mean answer length to that of stable"
+    )
+
+
+class CanarySettings(Section):
+    """How a canary meets traffic."""
+
+    weight: float = Field(0.1, gt=0, le=1, description="share of the traffic of a new canary")
+    shadow: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of conversations that the canary answers too, unseen, for raters to compare",
+    )
+    first_token_s: float | None = Field(
+        None, gt=0, description="longest wait for its first token before stable answers, seconds"
+    )
+    max_failed: float = Field(
+        0.1, ge=0, le=1, description="share of failed requests above which it is rolled back"
+    )
+    min_requests: int = Field(20, ge=1, description="requests that this share is judged on at least")
+    window_s: float = Field(600.0, gt=0, description="how far back it looks, seconds")
+
+
+class Settings(BaseSettings):
+    """The whole settings file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRIMTAB_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data: Path = Field(Path("data"), description="data directory")
+    server: ServerSettings = Field(default_factory=ServerSettings, description="where the platform listens")
+    engines: dict[str, EngineSettings] = Field(
+        default_factory=lambda: {"main": EngineSettings(base=DEFAULT_BASE)}, description="engines by name"
+    )
+    deployments: dict[str, DeploymentSettings] = Field(
+        default_factory=lambda: {"assistant": DeploymentSettings()}, description="deployments by name"
+    )
+    limits: LimitsSettings = Field(default_factory=LimitsSettings, description="limits of the gateway")
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, description="automatic retraining")
+    snapshot: SnapshotSettings = Field(default_factory=SnapshotSettings, description="data sets")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="runs")
+    gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
+    canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        bases = sorted({engine.base for engine in self.engines.values()})
+        for name, deployment in self.deployments.items():
+            if deployment.base not in bases:
+                raise ValueError(
+                    f"deployments.{name}.base {deployment.base!r}: no engine serves it; accepted: {', '.join(bases)}"
+                )
+        if self.schedule.deployment not in self.deployments:
+            raise ValueError(
+                f"schedule.deployment {self.schedule.deployment!r}: no such deployment; "
+                f"accepted: {', '.join(self.deployments)}"
+            )
+        return self
+
+    @field_validator("deployments")
+    @classmethod
+    def _names(cls, value: dict[str, DeploymentSettings]) -> dict[str, DeploymentSettings]:
+        if not value:
+            raise ValueError("at least one deployment is needed")
+        for name in value:
+            if "@" in name or "/" in name or not name:
+                raise ValueError(f"a deployment's name has no '@' or '/': {name!r}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line over environment over file over defaults."""
+        path = settings_cls.model_config.get("toml_file")
+        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        return (init_settings, env_settings, *file)
+
+
+NOT_SETTINGS = {
+    "TRIMTAB_URL",
+    "TRIMTAB_KEY",
+    "TRIMTAB_PASSWORD",
+    "TRIMTAB_PROCESS",
+    "TRIMTAB_ADAPTERS_DIR",
+    "TRIMTAB_TEST_CACHE",
+    "TRIMTAB_CONFIG",
+}
+"""Environment variables of ours that are not settings."""
+
+
+def load(config: Path | None = None, **overrides: Any) -> Settings:
+    """The settings from `config` (or `trimtab.toml` here, when there is one), the environment and `overrides`.
+
+    Raises SettingsError with every fault: unknown keys, wrong types and values out of range, a file that is not TOML.
+    """
+    if config is None and Path("trimtab.toml").is_file():
+        config = Path("trimtab.toml")
+    faults = _unknown_environment()
+    if config is not None:
+        if not config.is_file():
+            raise SettingsError([f"settings file {config}: no such file"])
+        try:
+            tomllib.loads(config.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError([f"settings file {config} is not TOML: {error}"]) from error
+    reader = type(
+        "Settings",
+        (Settings,),
+        {"model_config": SettingsConfigDict(toml_file=config), "__module__": __name__},
+    )
+    try:
+        settings = reader(**overrides)
+    except ValidationError as error:
+        faults += [_explain(fault, config) for fault in error.errors()]
+    if faults:
+        raise SettingsError(faults)
+    return typing.cast(Settings, settings)
+
+
+def _unknown_environment() -> list[str]:
+    known = set(Settings.model_fields)
+    faults = []
+    for name in os.environ:
+        if not name.startswith("TRIMTAB_") or name in NOT_SETTINGS:
+            continue
+        key = name.removeprefix("TRIMTAB_").split("__")[0].lower()
+        if key not in known:
+            faults.append(f"environment variable {name}: no such setting{_nearest(key, known)}")
+    return faults
+
+
+def _explain(fault: Any, config: Path | None) -> str:
+    """One sentence on one fault: the key, its meaning, the value and what is accepted."""
+    path = [str(part) for part in fault["loc"] if part != "[key]"]
+    if not path:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    key = ".".join(path)
+    model, field = _find(path)
+    where = f" (in {config} or the environment)" if config else " (in the environment)"
+    if fault["type"] == "extra_forbidden":
+        accepted = sorted(model.model_fields) if model else []
+        return f"{key}: no such setting{where}{_nearest(path[-1], accepted)}; accepted here: {', '.join(accepted)}"
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    return f"{key}{meaning}: {fault['msg']}; it is {fault.get('input')!r}{_accepted(field)}"
+
+
+def _nearest(word: str, accepted: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(accepted), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _accepted(field: Any) -> str:
+    if field is None:
+        return ""
+    if typing.get_origin(field.annotation) is Literal:
+        return f"; accepted: {', '.join(repr(value) for value in typing.get_args(field.annotation))}"
+    bounds = [
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+        if hasattr(rule, name)
+    ]
+    return f"; accepted: {' and '.join(bounds)}" if bounds else ""
+
+
+def _find(path: list[str]) -> tuple[Any, Any]:
+    """The model that owns the last key of `path`, and that key's field (or None)."""
+    model: Any = Settings
+    field: Any = None
+    for index, part in enumerate(path):
+        if model is None:
+            break
+        field = model.model_fields.get(part)
+        if index == len(path) - 1 or field is None:
+            return model, field
+        model = _section_of(field.annotation)
+        if isinstance(model, tuple):
+            # a table of tables (`engines.main.…`): the next part is a name, not a field
+            model = model[0]
+            if index + 1 == len(path) - 1:
+                return model, None
+            rest = path[index + 2 :]
+            return _find_in(model, rest)
+    return model, field
+
+
+def _find_in(model: Any, path: list[str]) -> tuple[Any, Any]:
+    return model, model.model_fields.get(path[0]) if path else None
+
+
+def _section_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is dict:
+        value = typing.get_args(annotation)[1]
+        return (value,) if isinstance(value, type) and issubclass(value, BaseModel) else None
+    if origin in (types.UnionType, typing.Union):
+        return next((_section_of(arg) for arg in typing.get_args(annotation) if _section_of(arg)), None)
+    return None
