@@ -27,7 +27,7 @@ MOST_REMEMBERED = 10_000
 class Principal:
     """Somebody who is known. `via` says by what: single-user, key, session or local key.
 
-    `user` is the person, where there is one, and `key_id` the key that was shown.
+    `user` is the person, where there is one, `key_id` and `key_name` the key that was shown.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Principal:
     via: str
     user: str | None = None
     key_id: str | None = None
+    key_name: str | None = None
 
     def may(self, role: str) -> bool:
         """Tell whether one of the roles is `role` or above it."""
@@ -123,7 +124,7 @@ class Authenticator:
         if key is None:
             return None
         return self._remember(
-            secret, Principal(key.user or key.name, frozenset(key.roles), "key", key.user, key.id)
+            secret, Principal(key.user or key.name, frozenset(key.roles), "key", key.user, key.id, key.name)
         )
 
     def _by_session(self, token: str) -> Principal | None:

@@ -271,8 +271,12 @@ class PlatformClient:
     # ---- runs
 
     async def create_run(self, method: str, **fields: Any) -> Json:
-        """POST /api/runs (deployment, qlora, params, rollout, gate) -> `{id, state}`."""
+        """POST /api/runs (deployment, qlora, recipe, params, rollout, gate) -> `{id, state}`."""
         return await self._post("/api/runs", {"method": method, **fields})
+
+    async def plan_run(self, method: str, **fields: Any) -> Json:
+        """POST /api/runs/plan (as create_run) -> what such a run would need; starts nothing."""
+        return await self._post("/api/runs/plan", {"method": method, **fields})
 
     async def list_runs(self, limit: int | None = None) -> Json:
         """GET /api/runs, newest first."""
@@ -346,6 +350,17 @@ class PlatformClient:
     async def rollback(self, deployment: str) -> Json:
         """Drop the canary, or return to the stable release before this one."""
         return await self._post(_path("api", "deployments", deployment, "rollback"))
+
+    async def adapters_list(self) -> Json:
+        """GET /api/adapters."""
+        return await self._get("/api/adapters")
+
+    async def adapters_prune(
+        self, keep_last: int | None = None, max_age_days: float | None = None, dry_run: bool = False
+    ) -> Json:
+        """POST /api/adapters/prune -> `{removed, dry_run}`."""
+        body = {"keep_last": keep_last, "max_age_days": max_age_days, "dry_run": dry_run}
+        return await self._post("/api/adapters/prune", body)
 
     # ---- evaluation
 

@@ -33,6 +33,7 @@ __all__ = ["Engine", "EngineSpec", "error_message"]
 log = logging.getLogger(__name__)
 State = Literal["stopped", "starting", "ready", "failed"]
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+SETTLE_S = 0.25  # how long an aborted request may go on in the engine after its client left
 STEADY_S = 300.0  # an engine that served this long starts again at the shortest back-off
 
 
@@ -68,6 +69,7 @@ class Engine:
         self._stopping = False
         self._changed = asyncio.Event()
         self._load_lock = asyncio.Lock()
+        self._closed: dict[str, asyncio.Event | None] = {}
 
     # ---- life
 
@@ -263,10 +265,7 @@ class Engine:
             self.loaded.add(name)
 
     async def unload_adapter(self, name: str) -> None:
-        """Take an adapter off the server's list; one that is not there is no error.
-
-        Requests that run finish. The files must stay until they did: see `drained`.
-        """
+        """Take an adapter off the server's list; one that is not there is no error. Within `closed_to`."""
         async with self._load_lock:
             try:
                 await self.request("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=60)
@@ -274,6 +273,33 @@ class Engine:
                 if error.status != 404:
                     raise
             self.loaded.discard(name)
+
+    @contextlib.asynccontextmanager
+    async def closed_to(self, name: str, patience_s: float, refuse: bool) -> AsyncIterator[None]:
+        """Run the block, which may unload adapter `name`, while none of its requests runs or begins.
+
+        vLLM numbers an adapter anew at each load and compares requests by name: one that runs on under the old number
+        beside one with the new ends the engine. New requests are refused, or wait for the end of the block. Raises
+        `DrainTimeout` when running ones take longer than `patience_s` seconds.
+        """
+        gate = None if refuse else asyncio.Event()
+        self._closed[name] = gate
+        try:
+            await self.drained(name, patience_s)
+            await asyncio.sleep(SETTLE_S)
+            yield
+        finally:
+            del self._closed[name]
+            if gate is not None:
+                gate.set()
+
+    async def admitted(self, name: str | None) -> None:
+        """Wait while the engine is closed to an adapter; raises `AdapterNotLoaded` (404) when that is for good."""
+        while name is not None and name in self._closed:
+            gate = self._closed[name]
+            if gate is None:
+                raise AdapterNotLoaded(self.spec.name, f"{name} is being taken off", 404)
+            await gate.wait()
 
     async def drained(self, name: str, timeout: float) -> None:
         """Wait until no request of this adapter runs; raises `DrainTimeout` after `timeout` seconds."""

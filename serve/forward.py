@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import orjson
 
 from serve.engine import Engine, error_message
-from serve.errors import EngineFailed, EngineUnavailable, RequestError
+from serve.errors import AdapterNotLoaded, EngineFailed, EngineUnavailable, RequestError
 from serve.http_stream import Connection, StreamBroken
 from serve.pool import EnginePool
 from serve.router import Target
@@ -27,28 +27,31 @@ async def upstream(
     `RequestError` with the engine's own status for a request that it refuses.
     """
     tried: list[Engine] = []
+    failure: RequestError | None = None
     while True:
         engine = pool.pick(target.base, target.adapter, avoid=tried)
         if engine in tried:
-            raise EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
+            raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
         tried.append(engine)
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(engine.lease(target.adapter))
             try:
+                await engine.admitted(target.adapter)
+                stack.enter_context(engine.lease(target.adapter))
                 response = await stack.enter_async_context(engine.send(path, body))
-                if response.status == 200:
-                    if target.adapter:
-                        engine.loaded.add(target.adapter)
-                    failure = None
-                else:
+                if response.status != 200:
                     failure = refusal(await whole(response), response.status, target)
+                    if failure.status < 500:
+                        raise failure
+                    continue
+            except AdapterNotLoaded:
+                failure = adapter_unavailable(target)
+                continue
             except (EngineFailed, StreamBroken):
                 continue
-            if failure is None:
-                yield engine, response
-                return
-        if failure.status < 500 or len(pool.engines(target.base)) == len(tried):
-            raise failure
+            if target.adapter:
+                engine.loaded.add(target.adapter)
+            yield engine, response
+            return
 
 
 async def whole(response: Connection) -> bytes:
@@ -67,13 +70,18 @@ def refusal(raw: bytes, status: int, target: Target) -> RequestError:
     param = error.get("param") if isinstance(error, dict) else None
     if status == 404:
         # The public name is known, so this is the adapter: its files are gone or it can not be loaded.
-        return RequestError(
-            f"{target.release} can not be served: its adapter is not on the engine.",
-            "model",
-            status=503,
-            code="adapter_unavailable",
-            headers={"Retry-After": "5"},
-        )
+        return adapter_unavailable(target)
     if status >= 500:
         return RequestError(f"The engine failed: {message}", status=502, code="engine_error")
     return RequestError(message, param, status=status, code="refused_by_engine")
+
+
+def adapter_unavailable(target: Target) -> RequestError:
+    """Return the error of a release whose adapter no engine has or can load."""
+    return RequestError(
+        f"{target.release} can not be served: its adapter is not on the engine.",
+        "model",
+        status=503,
+        code="adapter_unavailable",
+        headers={"Retry-After": "5"},
+    )

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from serve.canary import CanaryWatch
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
 from serve.forward import upstream, whole
 from serve.http_stream import Connection, StreamBroken
-from serve.limits import Limits, Meter
+from serve.limits import Holder, Limits, Meter
 from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.recorder import Exchange, Recorder
@@ -60,7 +60,7 @@ class _Call:
     path: str
     body: dict[str, Any]
     target: Target
-    who: str
+    who: Sequence[Holder]
     conversation: str
     began: float
     exchange: Exchange | None
@@ -114,11 +114,15 @@ class Gateway:
         given = dict(body)
         bodies.check_chat(given, self._limits)
         target = self._router.table.resolve(bodies.model_of(given), sticky)
-        self.meter.enter(principal.name)
+        payers = holders(principal, principal.user)
+        self.meter.enter(payers)
+        tokens = 0
         try:
-            return Completion(await self.ask(target, given), target)
+            done = Completion(await self.ask(target, given), target)
+            tokens = (done.body.get("usage") or {}).get("total_tokens") or 0
+            return done
         finally:
-            self.meter.leave(principal.name)
+            self.meter.leave(payers, tokens)
 
     async def ask(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
         """Have `target` answer a checked chat request whole; raises as `complete` does. Counts nothing."""
@@ -219,7 +223,7 @@ class Gateway:
                 user,
                 principal.key_id,
             )
-        return _Call(path, body, target, user or principal.name, conversation, began, exchange)
+        return _Call(path, body, target, holders(principal, user), conversation, began, exchange)
 
     async def _principal(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
         found = {}
@@ -269,7 +273,7 @@ class Gateway:
         """Forward the call; a canary that fails before its answer begins gives way to the stable release."""
         route = self._router.table.routes.get(call.target.deployment or "")
         if call.target.lane != "canary" or route is None:
-            return await self._forward(call, send)
+            return await self._patiently(call, send)
         canary = call.target
         try:
             async with asyncio.timeout(self.canaries.policy.first_token_s) as call.patience:
@@ -279,12 +283,22 @@ class Gateway:
             self.canaries.note(canary, ok=theirs)
             if theirs or call.begun:
                 raise
-            call.target, call.patience = route.stable, None
+            call.target = route.stable
             if call.exchange:
                 call.exchange.release, call.exchange.lane = route.stable.release_id, route.stable.lane
-            return await self._forward(call, send)
+            return await self._patiently(call, send)
         self.canaries.note(canary, ok=status < 500)
         return status
+
+    async def _patiently(self, call: _Call, send: Send) -> int:
+        """Forward the call; raises `RequestError` (504) when no answer begins within `first_byte_timeout_s`."""
+        limit = self._limits.first_byte_timeout_s
+        try:
+            async with asyncio.timeout(limit) as call.patience:
+                return await self._forward(call, send)
+        except TimeoutError as error:
+            message = f"No answer began within {limit:g} s; the generation was stopped."
+            raise RequestError(message, status=504, code="engine_timeout") from error
 
     async def _forward(self, call: _Call, send: Send) -> int:
         target = call.target
@@ -376,6 +390,14 @@ class Gateway:
             self._recorder.put(call.exchange)
             if self.shadow is not None and status == 200:
                 self.shadow.offer(call.target, call.body, call.exchange)
+
+
+def holders(principal: Principal, user: str | None) -> list[Holder]:
+    """Return who pays for a request: the person, where one is known, and the key that was shown."""
+    found = [Holder(f"user {user}", user)] if user else []
+    if principal.key_id:
+        found.append(Holder(principal.key_id, principal.key_name or principal.name))
+    return found or [Holder(principal.name, principal.name)]
 
 
 class _Endpoint:

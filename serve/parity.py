@@ -5,13 +5,19 @@ Knows the engine's HTTP API and numbers; knows no adapter files.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import orjson
+
 from serve.engine import Engine
 from serve.errors import EngineFailed
+from serve.http_stream import StreamBroken
 from store.values import Probe
 
 
@@ -22,7 +28,8 @@ class Parity:
     `mean_abs` and `max_abs` compare the served adapter with PEFT's on the same base; `ok` says that the mean
     is within `tolerance`. `from_base` is the mean distance of the served adapter from the plain base, so that
     an adapter which changes nothing is seen; `nf4_drift` the mean distance between PEFT's adapter on the
-    served base and on the NF4 base that a QLoRA run trained it on, None for others.
+    served base and on the NF4 base that a QLoRA run trained it on, None for others. `cost` is what the adapter
+    costs in time, see `token_cost`.
     """
 
     mean_abs: float
@@ -31,10 +38,42 @@ class Parity:
     ok: bool
     from_base: float | None = None
     nf4_drift: float | None = None
+    cost: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
         return asdict(self)
+
+
+async def token_cost(engine: Engine, adapter: str, tokens: int = 8) -> dict[str, float]:
+    """Return what a token takes with the adapter and without: `base_ms`, `adapter_ms` and their `ratio`.
+
+    The medians of the time between `tokens` streamed tokens of one request each, in turns, beside whatever else the
+    engine is doing. Raises `EngineFailed`.
+    """
+    names = {"base_ms": engine.spec.base, "adapter_ms": adapter}
+    found = {key: statistics.median(await _intervals(engine, name, tokens)) for key, name in names.items()}
+    return {key: round(1000 * value, 3) for key, value in found.items()} | {
+        "ratio": round(found["adapter_ms"] / max(found["base_ms"], 1e-6), 3)
+    }
+
+
+async def _intervals(engine: Engine, model: str, tokens: int) -> list[float]:
+    body = {
+        "model": model, "prompt": "Hello", "max_tokens": tokens + 1, "temperature": 0, "ignore_eos": True,
+        "stream": True,
+    }  # fmt: skip
+    times = []
+    try:
+        with engine.lease(None if model == engine.spec.base else model):
+            async with engine.send("/v1/completions", orjson.dumps(body)) as answer:
+                async for _ in answer.chunks():
+                    times.append(time.perf_counter())
+    except StreamBroken as error:
+        raise EngineFailed(engine.spec.name, "it ended while an adapter was measured") from error
+    if len(times) < 3:
+        raise EngineFailed(engine.spec.name, f"{model} did not stream {tokens} tokens")
+    return [b - a for a, b in itertools.pairwise(times[: tokens + 1])]
 
 
 async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[float]:
@@ -49,7 +88,8 @@ async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[
         "temperature": 0,
         "prompt_logprobs": 0,
     }
-    answer = await engine.request("POST", "/v1/completions", body, timeout=300)
+    with engine.lease(None if model == engine.spec.base else model):
+        answer = await engine.request("POST", "/v1/completions", body, timeout=300)
     rows = answer["choices"][0]["prompt_logprobs"]
     values = [float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], token_ids[1:], strict=True)]
     if not all(map(math.isfinite, values)):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from serve.engine import Engine
 from serve.engine_spec import EngineSpec
@@ -25,6 +26,11 @@ class EnginePool:
         self._by_base: dict[str, list[Engine]] = {}
         for engine in self._engines:
             self._by_base.setdefault(engine.spec.base, []).append(engine)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def adapter_lock(self, name: str) -> asyncio.Lock:
+        """Return the lock under which an adapter is published or withdrawn; it lives while somebody holds it."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
     async def start(self) -> None:
         """Begin starting every engine; what an earlier platform left running is ended first."""

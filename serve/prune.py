@@ -6,6 +6,7 @@ What is removed here makes its old releases answer 503; their records stay.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -58,20 +59,24 @@ async def prune(
     adapters_dir: Path,
     keep_last: int | None = None,
     max_age: timedelta | None = None,
+    dry_run: bool = False,
 ) -> Sequence[str]:
     """Withdraw and delete what `choose` names; returns the names. Leftovers of broken publishing go too.
 
-    Raises `DrainTimeout` when requests of such an adapter still run.
+    With `dry_run` nothing happens. Raises `DrainTimeout` when requests of such an adapter still run.
     """
-    doomed = [
-        record
-        for record in choose(adapters.list_all(db), needed(db), keep_last, max_age)
-        if (adapters_dir / record.hash).is_dir()
-    ]
+    found = await asyncio.to_thread(lambda: choose(adapters.list_all(db), needed(db), keep_last, max_age))
+    doomed = [record for record in found if (adapters_dir / record.hash).is_dir()]
+    gone = []
     for record in doomed:
-        await withdraw(record.hash, pool, record.base, adapters_dir, patience_s=60)
-    sweep(adapters_dir)
-    return [record.hash for record in doomed]
+        if not dry_run:
+            if record.hash in await asyncio.to_thread(needed, db):
+                continue  # somebody gave it traffic meanwhile
+            await withdraw(record.hash, pool, record.base, adapters_dir, patience_s=60)
+        gone.append(record.hash)
+    if not dry_run:
+        await asyncio.to_thread(sweep, adapters_dir)
+    return gone
 
 
 def sweep(adapters_dir: Path) -> None:

@@ -14,14 +14,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from serve.adapter_check import CONFIG, TEMPLATE, WEIGHTS, AdapterFacts, check
 from serve.engine import Engine
 from serve.errors import AdapterNotLoaded, AdapterRefused, EngineFailed, ParityFailed
-from serve.parity import Parity, compare, measure
+from serve.parity import Parity, compare, measure, token_cost
 from serve.pool import EnginePool
 from store.values import Probe
 
@@ -49,35 +49,38 @@ async def publish(
     base: str,
     probe: Probe | None = None,
     tolerance: float = 1e-2,
+    max_nf4_drift: float | None = None,
 ) -> Published:
     """Make the PEFT LoRA directory `source` servable on every ready engine of `base`.
 
     An engine that starts later finds the adapter by its name. `tolerance` bounds the mean absolute difference
-    of the probe's log-probabilities. Raises `EngineUnavailable` before anything is done when no engine serves,
+    of the probe's log-probabilities, `max_nf4_drift` that between the served base and the NF4 base that a QLoRA
+    adapter was trained on (None: any). Raises `EngineUnavailable` before anything is done when no engine serves,
     `AdapterRefused` for a directory that breaks a rule or that an engine refuses, `ParityFailed` when the
-    served numbers differ; a refused adapter is taken off the engines and leaves no file behind.
+    numbers differ by more; a refused adapter is taken off the engines and leaves no file behind.
     """
     pool.pick(base)
     engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
     clock = _Stopwatch()
     facts = await asyncio.to_thread(_check, source, engines)
     clock.lap("check")
-    path, fresh = await asyncio.to_thread(_place, source, adapters_dir, facts)
-    clock.lap("place")
-    try:
-        await asyncio.gather(*(engine.load_adapter(facts.hash, path) for engine in engines))
-        clock.lap("load")
-        await asyncio.gather(*(_warm(engine, facts.hash) for engine in engines))
-        clock.lap("warm")
-        parity = await _parity(engines, facts.hash, probe, tolerance)
-        clock.lap("parity")
-    except BaseException as error:
-        # A cancelled publishing cleans up too, so it must not be cut short a second time.
-        if fresh:
-            await asyncio.shield(_undo(facts.hash, path, engines))
-        if isinstance(error, AdapterNotLoaded):
-            raise AdapterRefused(f"{error.engine} does not load it: {error.message}") from error
-        raise
+    async with pool.adapter_lock(facts.hash):
+        path, fresh = await asyncio.to_thread(_place, source, adapters_dir, facts)
+        clock.lap("place")
+        try:
+            await asyncio.gather(*(engine.load_adapter(facts.hash, path) for engine in engines))
+            clock.lap("load")
+            await asyncio.gather(*(_warm(engine, facts.hash) for engine in engines))
+            clock.lap("warm")
+            parity = await _parity(engines, facts.hash, probe, tolerance, max_nf4_drift)
+            clock.lap("parity")
+        except BaseException as error:
+            # A cancelled publishing cleans up too, so it must not be cut short a second time.
+            if fresh:
+                await asyncio.shield(_take_off(facts.hash, engines, 60, path))
+            if isinstance(error, AdapterNotLoaded):
+                raise AdapterRefused(f"{error.engine} does not load it: {error.message}") from error
+            raise
     return Published(facts.hash, facts.hash, path, facts, parity, clock.laps)
 
 
@@ -89,11 +92,21 @@ async def withdraw(
     The files go last: an engine that finds a registered adapter's directory gone ends. Raises `DrainTimeout`,
     with everything still in place, when requests run longer than `patience_s` seconds.
     """
-    engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
-    await asyncio.gather(*(engine.drained(name, patience_s) for engine in engines))
-    await asyncio.gather(*(engine.unload_adapter(name) for engine in engines))
-    if adapters_dir is not None:
-        await asyncio.to_thread(_remove, adapters_dir / name)
+    async with pool.adapter_lock(name):
+        engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
+        await _take_off(name, engines, patience_s, adapters_dir / name if adapters_dir else None)
+
+
+async def _take_off(name: str, engines: Sequence[Engine], patience_s: float, path: Path | None) -> None:
+    """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
+    async with contextlib.AsyncExitStack() as stack:
+        for engine in engines:
+            await stack.enter_async_context(engine.closed_to(name, patience_s, refuse=True))
+        for engine in engines:
+            with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
+                await engine.unload_adapter(name)
+        if path is not None:
+            await asyncio.to_thread(_remove, path)
 
 
 def _check(source: Path, engines: Sequence[Engine]) -> AdapterFacts:
@@ -140,13 +153,14 @@ async def _warm(engine: Engine, name: str) -> None:
     """Generate a token, so that the first person does not wait for what happens once."""
     body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
     try:
-        await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=300)
+        with engine.lease(name):
+            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=300)
     except EngineFailed as error:
         raise AdapterNotLoaded(engine.spec.name, error.message, error.status) from error
 
 
 async def _parity(
-    engines: Sequence[Engine], name: str, probe: Probe | None, tolerance: float
+    engines: Sequence[Engine], name: str, probe: Probe | None, tolerance: float, max_nf4_drift: float | None
 ) -> Parity | None:
     if probe is None:
         return None
@@ -157,14 +171,13 @@ async def _parity(
             f"served and trained log-probabilities of the probe differ by {worst.mean_abs:.4g} on average "
             f"(largest {worst.max_abs:.4g}); accepted: up to {tolerance:g}"
         )
-    return worst
-
-
-async def _undo(name: str, path: Path, engines: Sequence[Engine]) -> None:
-    for engine in engines:
-        with contextlib.suppress(EngineFailed):
-            await engine.unload_adapter(name)
-    await asyncio.to_thread(_remove, path)
+    if max_nf4_drift is not None and (worst.nf4_drift or 0.0) > max_nf4_drift:
+        raise ParityFailed(
+            f"on the served base the adapter's log-probabilities of the probe differ by {worst.nf4_drift:.4g} on "
+            f"average from those on the NF4 base that it was trained on; accepted: up to {max_nf4_drift:g} "
+            "(training.max_nf4_drift)"
+        )
+    return replace(worst, cost=await token_cost(engines[0], name))
 
 
 def _remove(path: Path) -> None:

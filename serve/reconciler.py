@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from serve.engine import Engine
-from serve.errors import EngineFailed, ServeError
+from serve.errors import DrainTimeout, EngineFailed, ServeError
 from serve.pool import EnginePool
 from serve.router import Router, build_table
 from store.database import Store
@@ -88,7 +88,10 @@ class Reconciler:
         surplus = len(engine.loaded) - engine.spec.max_cpu_loras
         for name in idle[: max(0, surplus)]:
             try:
-                await engine.unload_adapter(name)
+                async with engine.closed_to(name, 1.0, refuse=False):
+                    await engine.unload_adapter(name)
+            except DrainTimeout:
+                continue  # wanted again: the next turn sees
             except EngineFailed as error:
                 faults.append(str(error))
         return faults

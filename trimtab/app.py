@@ -20,6 +20,7 @@ from serve.auth import Authenticator, Principal
 from serve.canary import CanaryPolicy, CanaryWatch
 from serve.engine_spec import EngineSpec
 from serve.gateway import Gateway, Limits
+from serve.limits import Budget
 from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.reconciler import Reconciler
@@ -30,6 +31,7 @@ from store import deployments, pairs, runs
 from store.database import Store
 from trimtab import __version__, login
 from trimtab.api import (
+    adapters,
     comparisons,
     conversations,
     evals,
@@ -74,10 +76,12 @@ def build_platform(settings: Settings, url: str) -> Platform:
     canary = settings.canary
 
     async def alarm(target: Target, why: str) -> None:
-        await loop.withdraw_canary(target, f"alarm: {why}")
+        assert target.deployment is not None
+        assert target.release_id is not None
+        await loop.withdraw_canary(target.deployment, target.release_id, f"alarm: {why}")
 
     policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
-    limits = Limits(**settings.limits.model_dump())
+    limits = gateway_limits(settings)
     gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, CanaryWatch(policy, alarm))
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow)
@@ -122,6 +126,13 @@ def build_platform(settings: Settings, url: str) -> Platform:
     )
 
 
+def gateway_limits(settings: Settings) -> Limits:
+    """The limits of the gateway."""
+    fields = settings.limits.model_dump(exclude={"budgets"})
+    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
+    return Limits(**fields, budgets=budgets)
+
+
 def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
     """One specification a replica."""
     specs = []
@@ -140,6 +151,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(platform.serving.start(), name="engines"),
         asyncio.create_task(platform.serving.reconciler.run(), name="reconciler"),
+        asyncio.create_task(platform.serving.prune_hourly(platform.db), name="pruning"),
         asyncio.create_task(platform.scheduler.run(), name="scheduler"),
     ]
     await platform.loop.start()
@@ -150,8 +162,8 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await platform.serving.pool.stop()
         await platform.gateway.aclose()
+        await platform.serving.pool.stop()
         if platform.gateway.shadow is not None:
             await platform.gateway.shadow.aclose()
         await platform.recorder.aclose()
@@ -173,6 +185,7 @@ def api_router() -> APIRouter:
         run_routes,
         releases,
         deployment_routes,
+        adapters,
         evals,
         people,
     ):

@@ -184,15 +184,24 @@ class Loop:
 
     async def set_canary(self, deployment: str, release: str, weight: float, actor: str) -> None:
         """Gives a release a share of the traffic; its run, where it has one, is at `canary`."""
+        await self._refuse_pruned(release)
         await self._store(deployments.set_canary, deployment, release, weight, actor)
         await self.serving.refresh()
         await self._follow(await self._store(releases.get, release), "canary")
 
     async def promote(self, deployment: str, release: str | None, actor: str) -> None:
         """Makes a release (without one: the canary) stable. Raises Conflict when there is no canary to promote."""
+        if release is not None:
+            await self._refuse_pruned(release)
         promoted = await self._store(deployments.promote, deployment, actor, release=release)
         await self.serving.refresh()
         await self._follow(await self._store(releases.get, promoted.stable), "stable")
+
+    async def _refuse_pruned(self, release: str) -> None:
+        """Raises Conflict for a release whose adapter was deleted: it could only answer with errors."""
+        adapter = (await self._store(releases.get, release)).adapter
+        if adapter and not await asyncio.to_thread((self.paths.adapters / adapter).is_dir):
+            raise Conflict(f"{release} can take no traffic: its adapter {adapter} was pruned")
 
     async def rollback(self, deployment: str, actor: str) -> None:
         """Ends the canary, or goes back to the stable release before this one. Raises Conflict without either."""

@@ -11,20 +11,24 @@ import logging
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from serve.errors import AdapterRefused
 from serve.pool import EnginePool
 from serve.process import GuardedProcess
+from serve.prune import prune
 from serve.publishing import Published, publish
 from serve.reconciler import Reconciler
+from store.database import Store
 from store.records import AdapterRecord
 from store.values import Probe
 from trimtab.paths import DataPaths
 from trimtab.settings import DEFAULT_BASE, Settings
 
 log = logging.getLogger(__name__)
+PRUNE_EVERY_S = 3600.0
 
 
 class Serving:
@@ -143,8 +147,32 @@ class Serving:
     async def publish(self, source: Path, base: str, probe: Probe) -> Published:
         """The adapter on every engine of the base, with parity measured."""
         return await publish(
-            source, self.paths.adapters, self.pool, base, probe, self.settings.training.parity_tolerance
+            source,
+            self.paths.adapters,
+            self.pool,
+            base,
+            probe,
+            self.settings.training.parity_tolerance,
+            self.settings.training.max_nf4_drift,
         )
+
+    async def prune(
+        self, db: Store, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
+    ) -> Sequence[str]:
+        """Deletes old adapters that nothing needs; returns their names. Raises DrainTimeout."""
+        age = None if max_age_days is None else timedelta(days=max_age_days)
+        return await prune(db, self.pool, self.paths.adapters, keep_last, age, dry_run)
+
+    async def prune_hourly(self, db: Store) -> None:
+        """Deletes what the settings call old, every hour until cancelled; a failure is logged."""
+        chosen = self.settings.adapters
+        while chosen.keep_last is not None or chosen.max_age_days is not None:
+            await asyncio.sleep(PRUNE_EVERY_S)
+            try:
+                gone = await self.prune(db, chosen.keep_last, chosen.max_age_days)
+                log.info("pruned %d adapters %s", len(gone), ", ".join(gone))
+            except Exception:
+                log.exception("old adapters could not be deleted")
 
     def adapter_record(
         self, published: Published, base: str, run: str | None = None, created_by: str | None = None

@@ -39,9 +39,18 @@ class ServerSettings(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    drain_s: int = Field(5, ge=0, description="how long open requests may take to finish at a stop, seconds")
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
     )
+
+
+class BudgetSettings(Section):
+    """What one user or key may use; none is what `limits` says of everybody."""
+
+    max_concurrent: int | None = Field(None, ge=1, description="requests under way")
+    requests_per_minute: float | None = Field(None, gt=0, description="requests a minute")
+    tokens_per_minute: float | None = Field(None, gt=0, description="prompt and completion tokens a minute")
 
 
 class LimitsSettings(Section):
@@ -59,6 +68,9 @@ class LimitsSettings(Section):
     )
     first_byte_timeout_s: float | None = Field(
         600.0, gt=0, description="longest silence before an answer begins, seconds"
+    )
+    budgets: dict[str, BudgetSettings] = Field(
+        default_factory=dict, description="budgets by the name of a user or a key"
     )
 
 
@@ -155,7 +167,17 @@ class TrainingSettings(Section):
         1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
     )
     checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    max_nf4_drift: float | None = Field(
+        None, gt=0, description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token"
+    )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
+
+
+class AdaptersSettings(Section):
+    """Which old adapters are deleted, every hour; none of both keeps all. What a rollback needs always stays."""
+
+    keep_last: int | None = Field(None, ge=0, description="newest adapters to keep")
+    max_age_days: float | None = Field(None, gt=0, description="age from which adapters go, days")
 
 
 class GateSettings(Section):
@@ -194,6 +216,9 @@ class CanarySettings(Section):
         le=1,
         description="share of conversations that the canary answers too, unseen, for raters to compare",
     )
+    pair: float = Field(
+        0.0, ge=0, le=1, description="share of its turns in Chat that are shown as a blind pair with stable"
+    )
     first_token_s: float | None = Field(
         None, gt=0, description="longest wait for its first token before stable answers, seconds"
     )
@@ -227,6 +252,7 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, description="automatic retraining")
     snapshot: SnapshotSettings = Field(default_factory=SnapshotSettings, description="data sets")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="runs")
+    adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")
     gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
     canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
 

@@ -16,9 +16,6 @@ from trimtab.app import build_app, build_platform
 from trimtab.errors import PortInUse, UnsafeAddress
 from trimtab.settings import Settings
 
-STOP_S = 5
-"""How long open requests may take to finish after Ctrl-C, seconds."""
-
 
 def up(settings: Settings, open_browser: bool = False) -> None:
     """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, StoreError and its kinds."""
@@ -46,7 +43,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
         app,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=STOP_S,
+        timeout_graceful_shutdown=settings.server.drain_s,
         lifespan="on",
         loop="uvloop",
         http="httptools",

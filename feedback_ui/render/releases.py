@@ -35,7 +35,9 @@ def _parity(parity: dict[str, Any] | None) -> str:
         return "–"
     word = badge("equal", "good") if parity.get("ok") else badge("differs", "bad")
     mean = parity.get("mean_abs")
-    return f'{word} <small class="tt-subdued">{number(mean, 4)}</small>' if mean is not None else word
+    cost = parity.get("cost") or {}
+    slower = f", a token takes {number(cost['ratio'], 2)} times as long" if cost.get("ratio") else ""
+    return f'{word} <small class="tt-subdued">{number(mean, 4)}{slower}</small>' if mean is not None else word
 
 
 def leaderboard(rows: list[dict[str, Any]]) -> str:

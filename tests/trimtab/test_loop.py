@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from store import deployments, pairs, releases, runs
+from store import audit, comparisons, deployments, duels, pairs, releases, runs
 from store.errors import Conflict, Invalid
-from store.records import Run
+from store.records import Candidate, Run
 from trimtab.app import build_platform
 from trimtab.platform import Platform
 from trimtab.requests import start_run
@@ -123,3 +123,51 @@ def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> Non
     assert "demonstrations" in failed.error["message"]
     assert resumed.state == "queued"
     assert resumed.error is None
+
+
+def vote(platform: Platform, better: str, worse: str, times: int) -> None:
+    for number in range(times):
+        candidates = [Candidate(f"good {number}", better), Candidate(f"poor {number}", worse)]
+        made = comparisons.create(platform.db, f"question {number}", candidates, deployment="assistant")
+        choice = "a" if made.a.release == better else "b"
+        comparisons.vote(platform.db, made.id, choice, f"rater {number % 3}")
+
+
+@pytest.mark.parametrize("canary_wins", [True, False])
+def test_votes_promote_or_roll_back_a_canary(platform: Platform, canary_wins: bool) -> None:
+    run = judged(platform, "canary")
+    asyncio.run(platform.loop.evaluate(run))
+    before = deployments.get(platform.db, "assistant")
+    canary = before.canary
+    assert canary is not None
+    better, worse = (canary, before.stable) if canary_wins else (before.stable, canary)
+    vote(platform, better, worse, platform.settings.canary.min_votes - 1)
+    asyncio.run(platform.loop.weigh_votes("assistant"))
+    assert deployments.get(platform.db, "assistant") == before, "a vote too few"
+    vote(platform, better, worse, 1)
+
+    async def twice() -> None:
+        await asyncio.gather(*(platform.loop.weigh_votes("assistant") for _ in range(2)))
+
+    asyncio.run(twice())
+    after = deployments.get(platform.db, "assistant")
+    assert after.canary is None
+    assert after.stable == (canary if canary_wins else before.stable)
+    assert runs.get(platform.db, run.id).state == ("stable" if canary_wins else "rolled_back")
+    assert audit.list_recent(platform.db)[0].actor.startswith("votes: ")
+
+
+def test_votes_of_an_earlier_canary_do_not_count(platform: Platform) -> None:
+    release = releases.create(platform.db, "assistant", BASE, system_prompt="Be brief.")
+    stable = deployments.get(platform.db, "assistant").stable
+    deployments.set_canary(platform.db, "assistant", release.ref, 0.1)
+    vote(platform, stable, release.id, 3)
+    deployments.set_canary(platform.db, "assistant", release.ref, 0.5)
+    found = duels.of_canary(platform.db, "assistant")
+    assert found is not None
+    assert (found.wins, found.losses) == (0, 3), "another weight is the same canary"
+    deployments.rollback(platform.db, "assistant")
+    deployments.set_canary(platform.db, "assistant", release.ref, 0.1)
+    found = duels.of_canary(platform.db, "assistant")
+    assert found is not None
+    assert (found.wins, found.losses) == (0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from trimtab.cli import chat, data, models, people, platform, releases, runs
+from trimtab.cli import adapters, chat, data, models, people, platform, releases, runs
 
 app = typer.Typer(
     name="trimtab",
@@ -24,6 +24,7 @@ app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(releases.rollout_app, name="rollout")
+app.add_typer(adapters.app, name="adapters")
 app.add_typer(people.keys_app, name="keys")
 app.add_typer(people.users_app, name="users")
 
