@@ -215,6 +215,13 @@ class PlatformClient:
             body["sampling"] = dict(sampling)
         return await self._post("/api/comparisons", body)
 
+    async def offer_pair(
+        self, messages: Messages, deployment: str, conversation: str | None, sampling: Mapping[str, Any]
+    ) -> Json | None:
+        """POST /api/comparisons/offer: `{id, a, b, conversation}` where this turn is to be judged, else None."""
+        body = {"messages": list(messages), "deployment": deployment, "sampling": dict(sampling)}
+        return await self._post("/api/comparisons/offer", {**body, "conversation": conversation})
+
     async def next_comparison(self) -> Json | None:
         """GET /api/comparisons/next: a comparison this caller has not voted on, or None."""
         return await self._get("/api/comparisons/next")

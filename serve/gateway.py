@@ -34,7 +34,7 @@ from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.recorder import Exchange, Recorder
 from serve.relay import Relay, error_event, model_field
-from serve.router import Router, Target
+from serve.router import Router, RoutingTable, Target
 from serve.shadow import Shadow
 from store.ids import new_id
 
@@ -88,6 +88,11 @@ class Gateway:
         self.shadow: Shadow | None = None
         self.meter = Meter(limits)
         metrics.watch(pool, recorder, self.meter)
+
+    @property
+    def table(self) -> RoutingTable:
+        """The routing table of this moment."""
+        return self._router.table
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of `/v1`."""

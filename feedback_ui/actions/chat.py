@@ -168,6 +168,24 @@ async def two_answers(
     return Candidates(made["id"], made["a"], made["b"])
 
 
+async def offered(
+    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+) -> tuple[Talk, Candidates] | None:
+    """Two blind answers where the platform wants this turn judged (pair mode), else None.
+
+    Without the role to vote nothing is offered.
+    """
+    if "@" in model:
+        return None
+    try:
+        made = await client.offer_pair(talk.messages(), model, talk.conversation, options)
+    except ApiError:
+        return None  # the answer itself says what is wrong, or waits for a loading engine
+    if made is None:
+        return None
+    return Talk(made["conversation"], talk.turns), Candidates(made["id"], made["a"], made["b"])
+
+
 async def choose(client: PlatformClient, talk: Talk, pair: Candidates, choice: str) -> Talk:
     """Vote on two answers; the chosen one (A for a tie) joins the conversation, signed by what the vote revealed."""
     vote = await client.vote(pair.comparison, choice)

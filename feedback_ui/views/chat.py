@@ -98,6 +98,11 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
             stop: gr.Button(visible=is_busy),
         }
 
+    def put_up(made: Candidates) -> Update:
+        """Show two blind answers and ask which is better."""
+        texts = panel.show(made.a, made.b, open_to_vote=True)
+        return {**busy(False), pair: made, offer: gr.Column(visible=True), **texts}
+
     async def respond(
         value: Talk, name: str, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
@@ -109,6 +114,10 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
             async with connection.client(request) as client:
                 options = actions.sampling(heat, longest)
                 name = name or await actions.default_model(client)
+                if two := await actions.offered(client, value, name, options):
+                    latest, made = two
+                    yield {**shown(latest), **put_up(made)}
+                    return
                 async for progress in actions.answer(client, value, name, options):
                     latest = progress.talk
                     waiting = progress.waiting
@@ -183,13 +192,7 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
             gr.Warning(explain(error), title=copy.FAILED, duration=8)
             yield {**shown(value), **busy(False), box: text}
             return
-        yield {
-            **shown(asked),
-            **busy(False),
-            pair: made,
-            offer: gr.Column(visible=True),
-            **panel.show(made.a, made.b, open_to_vote=True),
-        }
+        yield {**shown(asked), **put_up(made)}
 
     def chooser(choice: str) -> Callable:
         async def on_choice(value: Talk, made: Candidates | None, request: gr.Request) -> Update:
@@ -257,23 +260,24 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
 
     settings = [model, temperature, max_tokens]
     screen = [chatbot, talk, box, send, stop, compare, past, offer, pair, frame.notice]
+    answered = [*screen, panel.a, panel.b, *panel.verdicts.values()]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     sent = gr.on(
         [box.submit, send.click],
         on_send,
         [box, talk, *settings],
-        screen,
+        answered,
         api_name="send",
         show_progress="hidden",
         trigger_mode="once",
     )
-    retried = chatbot.retry(on_retry, [talk, *settings], screen, **quiet)
-    edited = chatbot.edit(on_edit, [talk, *settings], screen, **quiet)
-    tried = chatbot.example_select(on_example, [talk, *settings], screen, **quiet)
+    retried = chatbot.retry(on_retry, [talk, *settings], answered, **quiet)
+    edited = chatbot.edit(on_edit, [talk, *settings], answered, **quiet)
+    tried = chatbot.example_select(on_example, [talk, *settings], answered, **quiet)
     compared = compare.click(
         on_compare,
         [box, talk, *settings],
-        [*screen, panel.a, panel.b, *panel.verdicts.values()],
+        answered,
         api_name="compare_answers",
         show_progress="hidden",
     )

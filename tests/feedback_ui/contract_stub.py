@@ -51,6 +51,7 @@ class Stub:
         self.fail_chat: tuple[int, str] | None = None
         self.reply = "Tides are the sea answering the pull of the Moon."
         self.delta_s = 0.0
+        self.pairs_offered = False
         self.models_s = 0.0
         self.cancelled = 0
         self.mode = "single-user"
@@ -178,6 +179,14 @@ class Stub:
         await asyncio.sleep(self.delta_s * 8)
         made = self.add_comparison(body["messages"])
         return JSONResponse({key: made[key] for key in ("id", "messages", "a", "b")}, 201)
+
+    async def offer(self, request: Request) -> Response:
+        body = await request.json()
+        if not self.pairs_offered:
+            return Response(status_code=204)
+        made = self.add_comparison(body["messages"])
+        offered = {key: made[key] for key in ("id", "a", "b")}
+        return JSONResponse(offered | {"conversation": body["conversation"] or self.new("conv")}, 201)
 
     def add_comparison(self, messages: list[dict[str, Any]], a: str = "", b: str = "") -> dict[str, Any]:
         made = {
@@ -573,6 +582,7 @@ class Stub:
             Route("/api/prompts/draw", self.draw),
             Route("/api/comparisons", self.compare, methods=post),
             Route("/api/comparisons/next", self.next),
+            Route("/api/comparisons/offer", self.offer, methods=post),
             Route("/api/comparisons/{id}/vote", self.vote, methods=post),
             Route("/api/pairs", self.list_pairs, methods=get),
             Route("/api/pairs", self.import_rows, methods=post),

@@ -329,6 +329,18 @@ class TestImport:
         assert done.rejected == [{"row": 4, "why": "chosen: missing"}]
 
 
+def test_the_platform_may_offer_a_pair_in_the_middle_of_a_talk(screens: Screens) -> None:
+    asked = Talk().said("hi")
+    assert run(screens, chat.offered, asked, "assistant", {}) is None
+    screens.stub.pairs_offered = True
+    assert run(screens, chat.offered, asked, "assistant@1", {}) is None, "one release was asked for"
+    talk, made = run(screens, chat.offered, asked, "assistant", {})
+    assert talk.conversation
+    chosen = run(screens, chat.choose, talk, made, "b")
+    assert chosen.turns[-1].content == made.b
+    assert screens.stub.votes[-1]["choice"] == "b"
+
+
 def test_optional_numbers() -> None:
     assert optional_float(" 5e-5 ", "Rate") == 5e-5
     assert optional_float("0,5", "Rate") == 0.5

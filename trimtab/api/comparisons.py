@@ -34,7 +34,7 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         refs = await release_names(platform)
         names = [refs[found.stable], refs[found.canary or found.stable]]
     messages = [message.model_dump() for message in body.messages]
-    candidates = await _sample(platform, principal, messages, names, body.sampling)
+    candidates = await sample(platform, principal, messages, names, body.sampling)
     made = await stored(
         platform,
         comparisons.create,
@@ -47,7 +47,7 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
     return comparison_view(made)
 
 
-async def _sample(
+async def sample(
     platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
 ) -> list[Candidate]:
     """One response of each named release; two of the same release are sampled apart."""

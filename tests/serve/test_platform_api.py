@@ -1,0 +1,121 @@
+"""The whole platform in front of the shared engine: pair mode, and requests made from the OpenAPI document.
+
+The platform runs in a thread of its own and reaches the engine over HTTP, as one that somebody else runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from starlette.testclient import TestClient
+
+from serve.engine import Engine
+from serve.router import Route, Target, share
+from tests.serve.conftest import BASE
+from trimtab.api.pairing import wants_pair
+from trimtab.app import build_app, build_platform
+from trimtab.platform import Platform
+from trimtab.settings import CanarySettings, DeploymentSettings, EngineSettings, Settings
+
+URL = "http://127.0.0.1:7860"
+HI = [{"role": "user", "content": "Hello there"}]
+SAMPLING = {"temperature": 1.0, "max_tokens": 6, "ignore_eos": True}
+# What writes or reads files that the request names, and what streams until a run has ended.
+NOT_ASKED = ("/api/backup", "/api/exports/{noun}", "/api/runs/{run_id}/events")
+
+
+@pytest.fixture
+def platform(engine: Engine, tmp_path: Path) -> Platform:
+    settings = Settings(
+        data=tmp_path / "data",
+        engines={"main": EngineSettings(base=BASE, url=engine.url, api_key=engine._key)},
+        deployments={"assistant": DeploymentSettings(base=BASE, sampling=SAMPLING)},
+        canary=CanarySettings(pair=1.0),
+    )
+    return build_platform(settings, URL)
+
+
+@pytest.fixture
+def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(platform.loop, "submit", lambda run_id: None)  # runs are queued and not driven
+    app = build_app(platform)
+    with TestClient(app, base_url=URL, client=("127.0.0.1", 5000), raise_server_exceptions=False) as client:
+        for _ in range(200):
+            if client.get("/readyz").status_code == 200:
+                break
+        yield client
+
+
+@pytest.mark.engine
+def test_a_canary_turn_is_shown_as_a_blind_pair(client: TestClient) -> None:
+    ask = {"messages": HI, "deployment": "assistant", "conversation": "conv-1", "sampling": {"max_tokens": 8}}
+    assert client.post("/api/comparisons/offer", json=ask).status_code == 204, "there is no canary"
+    client.post("/api/releases", json={"deployment": "assistant", "system_prompt": "Be brief."})
+    canary = {"release": "assistant@2", "weight": 1.0}
+    assert client.post("/api/deployments/assistant/canary", json=canary).status_code == 200
+    offered = client.post("/api/comparisons/offer", json=ask)
+    assert offered.status_code == 201, offered.text
+    pair = offered.json()
+    assert set(pair) == {"id", "a", "b", "conversation"}, "nothing says which is which"
+    assert pair["conversation"] == "conv-1"
+    assert pair["a"] != pair["b"]
+    vote = client.post(f"/api/comparisons/{pair['id']}/vote", json={"choice": "a"}).json()
+    assert set(vote["revealed"].values()) == {"assistant@1", "assistant@2"}
+    fresh = client.post("/api/comparisons/offer", json=ask | {"conversation": None}).json()
+    assert fresh["conversation"].startswith("conv-")
+    client.post("/api/deployments/assistant/canary", json=canary | {"weight": 0.0})
+    assert client.post("/api/comparisons/offer", json=ask).status_code == 204, "no turn is the canary's"
+
+
+def test_pairs_are_a_share_of_the_canarys_turns() -> None:
+    stable = Target("m", "m", "m@1", "rel-1", "b", lane="stable")
+    route = Route(stable, replace(stable, release="m@2", lane="canary"), 0.5)
+    turns = [(f"c{n}", f"c{n} 1") for n in range(2000)]
+    shown = [sticky for sticky, turn in turns if wants_pair(route, "m", sticky, turn, 0.2)]
+    assert all(share("m", sticky) < 0.5 for sticky in shown)
+    assert 0.15 < len(shown) / sum(share("m", s) < 0.5 for s, _ in turns) < 0.25
+    assert not any(wants_pair(route, "m", sticky, turn, 0.0) for sticky, turn in turns)
+    assert not any(wants_pair(Route(stable), "m", sticky, turn, 1.0) for sticky, turn in turns)
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_no_request_of_the_openapi_document_makes_the_platform_fail(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that fit the document and requests that do not: answers, errors of the caller, and never a 5xx."""
+    monkeypatch.chdir(tmp_path)
+    document = client.get("/api/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(document)
+    modes = list(schemathesis.GenerationMode)
+    asked: set[str] = set()
+    faults: dict[str, str] = {}
+
+    def check(case: Any) -> None:
+        asked.add(f"{case.method} {case.path}")
+        wire = case.as_transport_kwargs(base_url=URL)
+        answer = client.request(**{key: wire[key] for key in wire if key in TAKES and wire[key] is not None})
+        if answer.status_code >= 500:
+            faults[f"{case.method} {case.path}"] = f"{answer.status_code} {answer.text[:300]} for {wire}"
+
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.path in NOT_ASKED:
+            continue
+        for mode in modes:
+            drawn = hypothesis.given(case=operation.as_strategy(generation_mode=mode))(check)
+            hypothesis.settings(
+                max_examples=8, deadline=None, database=None, derandomize=True,
+                suppress_health_check=list(hypothesis.HealthCheck),
+            )(drawn)()  # fmt: skip
+    assert len(asked) > 40
+    assert not faults, "\n".join(f"{where}: {what}" for where, what in faults.items())
+
+
+TAKES = ("method", "url", "params", "headers", "cookies", "json", "data", "content", "files")
