@@ -50,6 +50,22 @@ def insert_new(cursor: Cursor, table: str, columns: dict[str, Any]) -> list[str]
         cursor.unregister("incoming")
 
 
+def insert(cursor: Cursor, table: str, columns: dict[str, Any]) -> int:
+    """Insert rows given as columns and return how many.
+
+    For tables with a unique column that may be null: DuckDB 2.0 takes several nulls in one `on conflict` insert for
+    conflicts and keeps the last row alone.
+    """
+    batch = pa.table(columns)
+    cursor.register("incoming", batch)
+    try:
+        names = ", ".join(columns)
+        cursor.execute(f"insert into {table} ({names}) select {names} from incoming")
+        return batch.num_rows
+    finally:
+        cursor.unregister("incoming")
+
+
 def insert_once(cursor: Cursor, table: str, values: dict[str, Any]) -> str:
     """Insert one row, or find the one of the same content and deployment; return its id.
 

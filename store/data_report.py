@@ -10,9 +10,11 @@ from typing import Any
 
 from store import raters
 from store.database import Cursor
-from store.rows import fetch_all, fetch_one
+from store.rows import fetch_all, fetch_one, scalar
 
 SAMPLE = 500
+# Likes keep no counts of characters beside their text.
+_CHARACTERS = "list_sum(list_transform({0}, lambda m: length(m.content)))"
 
 
 def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
@@ -22,29 +24,30 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     mean, median and p95 in characters), mean_weight, by_source, raters, languages (ISO 639-1 code -> share, of a sample
     of `SAMPLE` prompts, by py3langid); for pairs also agreement
     (Krippendorff's alpha of the deployment's votes) and chosen_longer, the
-    share of the pairs with answers of different length in which the longer one was chosen.
+    share of the pairs with answers of different length in which the longer one was chosen; for likes `liked`, the share
+    of the answers that were.
     """
-    table, parts = (
-        ("pairs", ("prompt", "chosen", "rejected"))
-        if method == "dpo"
-        else ("demonstrations", ("prompt", "completion"))
-    )
+    table, parts = {
+        "dpo": ("pairs", ("prompt", "chosen", "rejected")),
+        "sft": ("demonstrations", ("prompt", "completion")),
+        "kto": ("likes", ("prompt", "completion")),
+    }[method]
     counts = fetch_one(
         cursor,
         """
         select count(*) filter (split = 'train') as train_rows,
             count(*) filter (split = 'heldout') as heldout_rows,
-            count(distinct prompt_hash) filter (split = 'train') as train_prompts,
-            count(distinct prompt_hash) filter (split = 'heldout') as heldout_prompts,
+            count(distinct prompt_key) filter (split = 'train') as train_prompts,
+            count(distinct prompt_key) filter (split = 'heldout') as heldout_prompts,
             avg(weight) as mean_weight,
             count(distinct person) as raters
         from members
         """,
     )
+    sizes = {part: f"{part}_chars" if method != "kto" else _CHARACTERS.format(part) for part in parts}
     measures = ", ".join(
-        f"avg({part}_chars) as {part}_mean, approx_quantile({part}_chars, 0.5) as {part}_median, "
-        f"approx_quantile({part}_chars, 0.95) as {part}_p95"
-        for part in parts
+        f"avg({size}) as {part}_mean, quantile_disc({size}, [0.5, 0.95]) as {part}_quantiles"
+        for part, size in sizes.items()
     )
     longer = (
         "avg((chosen_chars > rejected_chars)::int) filter (chosen_chars <> rejected_chars)"
@@ -72,7 +75,12 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
             row["reason"]: row["rows"] for row in fetch_all(cursor, "select reason, rows from dropped")
         },
         "lengths": {
-            part: {name: lengths[f"{part}_{name}"] for name in ("mean", "median", "p95")} for part in parts
+            part: {
+                "mean": lengths[f"{part}_mean"],
+                "median": lengths[f"{part}_quantiles"][0],
+                "p95": lengths[f"{part}_quantiles"][1],
+            }
+            for part in parts
         },
         "by_source": {row["source"]: row["rows"] for row in sources},
     }
@@ -80,6 +88,10 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     if method == "dpo":
         report["chosen_longer"] = lengths["chosen_longer"]
         report["agreement"] = raters.alpha(cursor, deployment)
+    if method == "kto":
+        report["liked"] = scalar(
+            cursor, "select avg(liked::int) from likes where seq in (select seq from members)"
+        )
     return report
 
 
@@ -114,6 +126,8 @@ def to_markdown(facts: dict[str, Any]) -> str:
     ]
     if report.get("chosen_longer") is not None:
         lines.append(f"The longer answer was chosen in {report['chosen_longer']:.1%} of the pairs.")
+    if report.get("liked") is not None:
+        lines.append(f"{report['liked']:.1%} of the answers were liked.")
     if (agreement := report.get("agreement")) and agreement["alpha"] is not None:
         lines.append(
             f"Krippendorff's alpha is {agreement['alpha']:.2f}, over {agreement['comparisons']:,} comparisons with "

@@ -51,12 +51,17 @@ class Erasure(Record):
 def erase_person(db: Store, name: str, actor: str | None = None) -> Erasure:
     """Forget a person, in one commit. Raises `NotFound` where the store knows nobody of that name."""
     id = new_id("erase")
-    with db.atomic() as cursor:
+    with db.long_work, db.atomic() as cursor:
         removed: dict[str, int] = {}
         _collect(cursor, name)
         learned = lineage.of_person(db, name)
+        judged = fetch_all(
+            cursor,
+            "select id from likes where user_name = $name or completion_id in (select id from their_completions)",
+            {"name": name},
+        )
         _delete_words(cursor, name, removed)
-        items = _delete_rows(cursor, removed)
+        items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
         learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
         for table, column, what in (
             ("users", "name", "user"),

@@ -84,7 +84,7 @@ def ingest(
             duplicates += len(values) - new
             if on_batch:
                 on_batch(seen, accepted, duplicates, refused)
-    if accepted and not dry_run and noun in ("pairs", "demonstrations"):
+    if accepted and not dry_run:
         near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
 

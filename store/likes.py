@@ -82,7 +82,7 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
         "import_id": [import_id] * len(rows),
         "created_at": pa.array([utcnow()] * len(rows), pa.timestamp("us")),
     }
-    return len(bulk.insert_new(cursor, "likes", columns))
+    return bulk.insert(cursor, "likes", columns)
 
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """From a release back to the words that trained it, and from a person or a pair forward to every release.
 
-release -> adapter -> run -> snapshot -> members -> pairs and demonstrations -> evidence -> votes, likes,
+release -> adapter -> run -> snapshot -> members -> pairs, demonstrations and likes -> evidence -> votes, likes,
 raters; and where training began from an earlier adapter, on through that one. The view `adapter_ancestry`
 (one row an adapter and each it stands on, itself included) answers both directions.
 """
@@ -70,7 +70,13 @@ def of_items(db: Store, item_ids: list[str]) -> list[Row]:
 def of_person(db: Store, name: str) -> list[Row]:
     """Return the releases that learned from what a person voted, wrote or liked, oldest first."""
     return _releases_of(
-        db, "select subject_id as item_id from evidence where person = $person", {"person": name}
+        db,
+        """
+        select subject_id as item_id from evidence where person = $person
+        union
+        select id as item_id from likes where user_name = $person
+        """,
+        {"person": name},
     )
 
 
@@ -112,6 +118,8 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
             select 'demonstration' as noun, id, prompt_hash, source, import_id
             from demonstrations
             where id in (from items)
+            union all
+            select 'like' as noun, id, prompt_hash, source, import_id from likes where id in (from items)
         )
         """
     counts = fetch_one(
@@ -120,6 +128,7 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         + """
         select count(*) filter (noun = 'pair') as pairs,
             count(*) filter (noun = 'demonstration') as demonstrations,
+            count(*) filter (noun = 'like') as likes,
             count(distinct prompt_hash) as prompts
         from learned
         """,
@@ -129,8 +138,13 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         cursor,
         rows
         + """
+        , voices as (
+            select person, subject_id from evidence
+            union all
+            select user_name as person, id as subject_id from likes
+        )
         select person as name, count(distinct subject_id) as rows
-        from evidence
+        from voices
         where person is not null and subject_id in (select id from learned)
         group by person
         order by rows desc, name

@@ -20,11 +20,11 @@ BATCH = 4000
 _WINDOW = 200  # rows of one prompt that a new row is compared with
 _MOST_BITS = 16  # of 64 that may differ between candidates
 
-_PARTS = {"pairs": ("chosen", "rejected"), "demonstrations": ("completion",)}
+_PARTS = {"pairs": ("chosen", "rejected"), "demonstrations": ("completion",), "likes": ("completion",)}
 
 
 def refresh(db: Store, noun: str, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Fingerprint the rows of `noun` ("pairs" or "demonstrations") that are new, and find their near duplicates.
+    """Fingerprint the rows of `noun` ("pairs", "demonstrations" or "likes") that are new, and find their near duplicates.
 
     `on_progress(done, total)` counts rows. May be stopped at any point and run again.
     """
@@ -64,7 +64,7 @@ def groups(cursor: Cursor, least: float) -> None:
 
 def forget(cursor: Cursor) -> None:
     """Delete the fingerprints of rows and prompts that are gone, within a transaction."""
-    alive = "(select {0} from pairs union all select {0} from demonstrations)"
+    alive = "(select {0} from pairs union all select {0} from demonstrations union all select {0} from likes)"
     cursor.execute(f"delete from row_sketches where id not in {alive.format('id')}")
     cursor.execute(
         f"delete from near_rows where id not in {alive.format('id')} or other not in {alive.format('id')}"

@@ -47,7 +47,11 @@ class RaterReport(Record):
 
 
 def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
-    """Return Krippendorff's `alpha` (None without overlap or variety), and how many `comparisons` and `votes` it is of."""
+    """Return Krippendorff's `alpha` (None without overlap or variety), and how many `comparisons` and `votes` it is of.
+
+    `judged_twice` counts pairs of votes for a side on the same comparison, `same` the share of them that agree (None
+    without any): what a flip rate is estimated from.
+    """
     rows = fetch_all(
         cursor,
         """
@@ -66,7 +70,16 @@ def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
     value = None
     if len(counts) and np.count_nonzero(counts.sum(0)) > 1:
         value = float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
-    return {"alpha": value, "comparisons": len(counts), "votes": int(counts.sum())}
+    sided = counts[:, :2]
+    twice = int((sided.sum(1) * (sided.sum(1) - 1)).sum()) // 2
+    alike = int((sided * (sided - 1)).sum()) // 2
+    return {
+        "alpha": value,
+        "comparisons": len(counts),
+        "votes": int(counts.sum()),
+        "judged_twice": twice,
+        "same": alike / twice if twice else None,
+    }
 
 
 def report(db: Store, deployment: str | None = None) -> list[RaterReport]:

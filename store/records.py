@@ -261,6 +261,7 @@ class Run(Record):
     deployment: str
     qlora: bool
     params: dict[str, Any]
+    recipe: str | None
     rollout: str
     gate: str
     start_from: str

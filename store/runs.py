@@ -13,7 +13,7 @@ from store.records import Run, RunEvent
 from store.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.states import RUN_FINAL, RUN_WORKING, check_run_move
 
-METHODS = ("dpo", "sft")
+METHODS = ("dpo", "sft", "kto")
 ROLLOUTS = ("none", "canary", "promote")
 GATES = ("enforce", "report")
 STARTS = ("stable", "base")
@@ -22,7 +22,7 @@ _TEXT_FIELDS = ("base", "start_adapter", "snapshot", "adapter", "release", "eval
 _JSON_FIELDS = ("gate_decision", "report", "error")
 _COUNT_FIELDS = ("step", "total_steps")
 _COLUMNS = (
-    "id, method, deployment, qlora, params, rollout, gate, start_from, requested_by, state, step, total_steps, "
+    "id, method, deployment, qlora, params, recipe, rollout, gate, start_from, requested_by, state, step, total_steps, "
     "base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, report, error, "
     "cancel_requested, created_at, updated_at, finished_at"
 )
@@ -38,8 +38,9 @@ def create(
     gate: str = "enforce",
     requested_by: str | None = None,
     start_from: str = "stable",
+    recipe: str | None = None,
 ) -> Run:
-    """Record a run in state `queued`. `params` are kept as given, as JSON; align.recipe judges them."""
+    """Record a run in state `queued`. `params` and `recipe` are kept as given; align.recipe judges them."""
     values = {
         "id": new_id("run"),
         "method": checks.one_of("method", method, METHODS),
@@ -49,6 +50,7 @@ def create(
         "rollout": checks.one_of("rollout", rollout, ROLLOUTS),
         "gate": checks.one_of("gate", gate, GATES),
         "start_from": checks.one_of("start_from", start_from, STARTS),
+        "recipe": recipe,
         "requested_by": requested_by,
         "now": utcnow(),
     }
@@ -56,10 +58,10 @@ def create(
         rows = fetch_all(
             cursor,
             f"""
-            insert into runs (id, method, deployment, qlora, params, rollout, gate, start_from, requested_by,
-                state, created_at, updated_at)
-            values ($id, $method, $deployment, $qlora, $params, $rollout, $gate, $start_from, $requested_by,
-                'queued', $now, $now)
+            insert into runs (id, method, deployment, qlora, params, recipe, rollout, gate, start_from,
+                requested_by, state, created_at, updated_at)
+            values ($id, $method, $deployment, $qlora, $params, $recipe, $rollout, $gate, $start_from,
+                $requested_by, 'queued', $now, $now)
             returning {_COLUMNS}
             """,
             values,

@@ -76,6 +76,24 @@ left join believed on believed.subject_id = scoped.id
 group by content_hash, prompt_hash
 """
 
+# One row an answer and verdict; those who judged the same answer the other way lower its weight.
+_PICK_LIKES = """
+create or replace temp table members as
+with standing as (
+    select min(seq) as seq, arg_min(id, seq) as id, content_hash, prompt_hash, prompt, completion,
+        min(user_name) as person, count(*) as copies,
+        count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
+    from likes
+    where deployment in ('', $deployment) and seq <= $last_seq
+    group by content_hash, prompt_hash, prompt, completion
+)
+select seq, id, content_hash, prompt_hash, person, copies, voices,
+    sum(voices) over (partition by prompt, completion) as all_voices,
+    (2 * voices - sum(voices) over (partition by prompt, completion))
+        / greatest(sum(voices) over (partition by prompt, completion), 1) as weight
+from standing
+"""
+
 
 def pick(
     cursor: Cursor, method: str, deployment: str, last_seq: int, seen_seq: int, settings: SnapshotSettings
@@ -91,14 +109,15 @@ def pick(
     if method == "dpo":
         cursor.execute(_PICK_PAIRS, params | {"ties": settings.ties})
     else:
-        cursor.execute(_PICK_DEMONSTRATIONS, params)
+        cursor.execute(_PICK_DEMONSTRATIONS if method == "sft" else _PICK_LIKES, params)
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
     _note(cursor, "exact duplicate", copies)
     _drop(cursor, "only excluded raters stand behind it", "voices = 0")
     _drop(cursor, "raters were divided", "2 * voices = all_voices")
     _drop(cursor, "outvoted", "2 * voices < all_voices")
     _drop(cursor, "agreement below min_weight", "weight < $min_weight", {"min_weight": settings.min_weight})
-    if settings.near_duplicates is not None:
+    # Answers that are alike may have been liked and disliked: then both say something.
+    if settings.near_duplicates is not None and method != "kto":
         _drop_near(cursor)
     if settings.replay < 1:
         _drop(

@@ -9,7 +9,7 @@ from typing import Any
 from store import checks
 from store.errors import Invalid
 
-METHODS = ("dpo", "sft")
+METHODS = ("dpo", "sft", "kto")
 TIES = ("ignore", "discount")
 
 

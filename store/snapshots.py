@@ -23,10 +23,11 @@ from store.snapshot_settings import METHODS, SnapshotSettings
 _COLUMNS = (
     "id, deployment, method, directory, settings, report, train_rows, heldout_rows, last_seq, created_at"
 )
-_TABLES = {"dpo": "pairs", "sft": "demonstrations"}
+_TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 _FILE_COLUMNS = {
     "dpo": "pairs.id as pair_id, prompt, chosen, rejected, members.weight",
     "sft": "demonstrations.id as demo_id, prompt, completion, members.weight",
+    "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight",
 }
 
 
@@ -40,7 +41,7 @@ def build(
     on_phase: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Snapshot:
-    """Freeze a deployment's rows for `method` ("dpo" or "sft") and return the snapshot.
+    """Freeze a deployment's rows for `method` ("dpo", "sft" or "kto") and return the snapshot.
 
     Writes `directory/<hash>/` with train.parquet, heldout.parquet, report.md and, last, snapshot.json. The
     same rows and settings give the same hash, and then the same directory. Other settings:

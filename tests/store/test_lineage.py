@@ -167,3 +167,25 @@ def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_
     assert erasure.clean_start(db, None) is None
     with pytest.raises(Invalid):
         snapshots.build(db, tmp_path, "assistant", "dpo")
+
+
+def test_a_release_that_learned_from_likes_knows_them_and_forgets_them(db: Store, tmp_path: Path) -> None:
+    for n, who in enumerate(("ada", "bob")):
+        asked = (Message("user", f"Question {n}"),)
+        conversations.record_turns(db, [Turn(f"c{n}", f"v{n}", asked, "Yes.", "assistant", user=who)])
+        conversations.like(db, f"c{n}", n == 0, who)
+    deployments.ensure(db, "assistant", "smol")
+    snapshot = snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.0)
+    run = runs.create(db, "kto", "assistant", recipe="thumbs")
+    runs.move(db, run.id, "snapshot")
+    runs.move(db, run.id, "training", snapshot=snapshot.hash)
+    adapters.record(db, AdapterRecord("a-1", "smol", "/a-1", run=run.id))
+    made = releases.create(db, "assistant", "smol", "a-1", run=run.id)
+    found = releases.lineage(db, made.ref)
+    assert (found["likes"], found["pairs"], found["demonstrations"]) == (2, 0, 0)
+    assert {row["name"] for row in found["raters"]} == {"ada", "bob"}
+    assert refs(lineage.of_person(db, "bob")) == [made.ref]
+    gone = erasure.erase_person(db, "bob")
+    assert refs(gone.releases) == [made.ref]
+    assert [row["ref"] for row in erasure.flagged(db)] == [made.ref]
+    assert erasure.clean_start(db, "a-1") is None

@@ -27,7 +27,8 @@ def ask(
 
 
 def test_alpha_by_hand(db: Store) -> None:
-    assert raters.alpha(db.read()) == {"alpha": None, "comparisons": 0, "votes": 0}
+    nothing = {"alpha": None, "comparisons": 0, "votes": 0, "judged_twice": 0, "same": None}
+    assert raters.alpha(db.read()) == nothing
     # Ten votes in five pairs, four pairs agree. Observed disagreement 2/10; with k of one value and 10 - k of the
     # other expected disagreement is 2 k (10 - k) / 90. Sides are drawn, so only ties give fixed values here.
     for verdicts in ("tie tie", "tie tie", "good good", "good good", "tie good"):
@@ -35,6 +36,7 @@ def test_alpha_by_hand(db: Store) -> None:
         ask(db, {"ada": one, "bob": other})
     found = raters.alpha(db.read(), "assistant")
     assert (found["comparisons"], found["votes"]) == (5, 10)
+    assert (found["judged_twice"], found["same"]) == (2, 1.0)  # ties say nothing of flips
     assert 0.3 < found["alpha"] < 0.75
     assert raters.alpha(db.read(), "poet")["votes"] == 0
 

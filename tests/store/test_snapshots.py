@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from store import comparisons, conversations, demonstrations, pairs, snapshots
+from store import comparisons, conversations, demonstrations, likes, pairs, snapshots
 from store.database import Store
 from store.errors import Invalid, NotFound
 from store.records import Candidate, Snapshot, Turn
@@ -226,3 +226,27 @@ def test_likes_teach_sft(db: Store, tmp_path: Path) -> None:
     assert snapshots.build(db, tmp_path, "assistant", "sft").train_rows == 1
     with pytest.raises(Invalid):
         snapshots.build(db, tmp_path, "assistant", "sft", exclude_raters=["ada"])
+
+
+def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
+    judged = [{"prompt": f"Q {n}", "completion": f"answer {n}", "label": n % 3 > 0} for n in range(12)]
+    likes.import_rows(db, [*judged, {**judged[0], "label": True}], "test")
+    asked = (Message("user", "Q 1"),)
+    for who, liked in (("ada", True), ("bob", False)):
+        conversations.record_turns(
+            db, [Turn(f"c-{who}", f"with {who}", asked, "answer 1", "assistant", user=who)]
+        )
+        conversations.like(db, f"c-{who}", liked, who)
+    made = snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2)
+    train, heldout = read(made, "train"), read(made, "heldout")
+    assert list(train[0]) == ["like_id", "prompt", "completion", "label", "weight"]
+    found = {row["prompt"][0]["content"]: row for row in train + heldout}
+    assert not prompts(train) & prompts(heldout)
+    # answer 0 was judged both ways, once each; answer 1 was liked twice (an import and ada) and disliked by bob
+    assert "Q 0" not in found
+    assert found["Q 1"]["weight"] == pytest.approx(1 / 3)
+    assert found["Q 1"]["label"] is True
+    assert {row["label"] for row in found.values()} == {True, False}
+    assert made.report["dropped"]["raters were divided"] == 2
+    assert made.report["liked"] == pytest.approx(8 / 11)
+    assert snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2) == made
