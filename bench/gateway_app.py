@@ -1,6 +1,6 @@
 """The gateway alone as a server, for load tests: a store in a scratch directory, one external engine.
 
-    python -m bench.gateway_app --engine URL --base MODEL --port P [--engine-key K]
+    python -m bench.gateway_app --engine URL --base MODEL --port P [--engine-key K] [--client ours] [--loop uvloop]
 
 The model's public name is `assistant`. Served as `trimtab up` serves: uvicorn on uvloop with httptools.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+import serve.engine
+from bench.http_clients import CLIENTS
 from serve.auth import Authenticator, Principal
 from serve.engine_spec import EngineSpec
 from serve.gateway import Gateway, Limits
@@ -37,7 +39,11 @@ def main() -> None:
     parser.add_argument("--engine-key")
     parser.add_argument("--base", default="stub")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--client", choices=("ours", *CLIENTS), default="ours")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     args = parser.parse_args()
+    if args.client != "ours":
+        serve.engine.HttpStream = CLIENTS[args.client]  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as scratch, Store.open(Path(scratch) / "bench.duckdb") as db:
         deployments.ensure(db, "assistant", args.base)
 
@@ -57,7 +63,15 @@ def main() -> None:
             await pool.stop()
 
         app = Starlette(lifespan=lifespan)
-        uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", backlog=4096)
+        uvicorn.run(
+            app,
+            host="127.0.0.1",
+            port=args.port,
+            log_level="warning",
+            backlog=4096,
+            loop=args.loop,
+            http="httptools",
+        )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,14 @@ def parse(raw: bytes) -> dict[str, Any]:
     return body
 
 
+def to_bytes(body: Mapping[str, Any]) -> bytes:
+    """Write a request to the engine; raises `RequestError` (400) for a value that JSON has no form for."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # a number above 64 bits, half of a surrogate pair
+        raise RequestError(f"The request holds a value that can not be passed on: {error}.") from error
+
+
 def model_of(body: Mapping[str, Any]) -> str:
     """Return the body's `model`; raises `RequestError` when it is missing or no text."""
     model = body.get("model")

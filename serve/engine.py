@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import secrets
 import socket
 import time
@@ -41,8 +42,9 @@ class Engine:
     """One vLLM server. Belongs to the event loop in which `start` was awaited.
 
     `state` is stopped, starting, ready or failed (waiting for the next start); `detail` says more in words.
-    `outstanding` counts requests under way through `lease`, `in_flight` the same by adapter; `loaded` are the
-    adapters known to be registered; `boots` counts the starts, `restarts` those after the first.
+    `outstanding` counts requests under way through `lease`, `in_flight` the same by adapter; `queue` those that waited
+    for a place in the batch when `read_queue` last asked; `loaded` are the adapters known to be registered; `boots`
+    counts the starts, `restarts` those after the first.
     """
 
     def __init__(self, spec: EngineSpec, data_dir: Path) -> None:
@@ -54,6 +56,7 @@ class Engine:
         self.outstanding = 0
         self.in_flight: Counter[str] = Counter()
         self.loaded: set[str] = set()
+        self.queue: int | None = None
         self.last_sign_of_life = 0.0
         self.starting_since = 0.0
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
@@ -213,10 +216,13 @@ class Engine:
             self._raise_if_ended()
             if time.monotonic() - self.last_sign_of_life < self.spec.probe_interval_s:
                 continue  # answers are streaming: no better proof
+            asked = time.monotonic()
             try:
                 await self.probe(self.spec.probe_timeout_s)
             except EngineFailed as error:
                 self._raise_if_ended()
+                if time.monotonic() - asked > self.spec.probe_timeout_s + 1:
+                    continue  # it was this event loop that stood still
                 raise EngineFailed(self.spec.name, f"it hangs: {error.message}") from error
 
     def _raise_if_ended(self) -> None:
@@ -239,6 +245,15 @@ class Engine:
         if not sound:
             raise EngineFailed(self.spec.name, "a probe did not generate a token")
         self.last_sign_of_life = time.monotonic()
+
+    async def read_queue(self) -> None:
+        """Ask how many requests wait for a place in the batch; `queue` is None when the engine does not say."""
+        self.queue = None
+        if self.state == "ready":
+            with contextlib.suppress(EngineFailed):
+                text = str(await self.request("GET", "/metrics", timeout=2))
+                found = re.findall(r"^vllm:num_requests_waiting\{.*\} (\S+)$", text, re.MULTILINE)
+                self.queue = sum(int(float(value)) for value in found) if found else None
 
     # ---- adapters
 

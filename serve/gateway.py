@@ -65,6 +65,7 @@ class _Call:
     began: float
     exchange: Exchange | None
     tokens: int = 0
+    first_token_s: float | None = None
     begun: bool = False
     patience: asyncio.Timeout | None = None
 
@@ -135,7 +136,7 @@ class Gateway:
         given.pop("stream_options", None)
         out, _ = bodies.for_engine(given, target, self._limits)
         try:
-            async with upstream(self._pool, target, CHAT, orjson.dumps(out)) as (_engine, response):
+            async with upstream(self._pool, target, CHAT, bodies.to_bytes(out)) as (_engine, response):
                 data = orjson.loads(await whole(response))
         except StreamBroken as error:
             raise EngineUnavailable(target.base, "the engine stopped in the middle of an answer") from error
@@ -308,7 +309,7 @@ class Gateway:
     async def _forward(self, call: _Call, send: Send) -> int:
         target = call.target
         out, usage_asked = bodies.for_engine(call.body, target, self._limits)
-        async with upstream(self._pool, target, call.path, orjson.dumps(out)) as (engine, response):
+        async with upstream(self._pool, target, call.path, bodies.to_bytes(out)) as (engine, response):
             if not out.get("stream"):
                 data = await self._whole(call, response)
                 call.begun = True
@@ -361,7 +362,7 @@ class Gateway:
         return data
 
     def _first_token(self, call: _Call) -> None:
-        seconds = time.perf_counter() - call.began
+        seconds = call.first_token_s = time.perf_counter() - call.began
         call.begun = True
         if call.patience is not None:
             call.patience.reschedule(None)
@@ -379,8 +380,8 @@ class Gateway:
         series.completion_tokens.inc(completion)
         if call.exchange:
             call.exchange.usage = usage
-        if completion > 1 and call.exchange and call.exchange.first_token_s is not None:
-            seconds = time.perf_counter() - call.began - call.exchange.first_token_s
+        if completion > 1 and call.first_token_s is not None:
+            seconds = time.perf_counter() - call.began - call.first_token_s
             series.inter_token.observe(seconds / (completion - 1))
 
     def _account(self, call: _Call, status: int) -> None:

@@ -73,6 +73,7 @@ class Metrics:
             registry=self.registry,
         )
         self._children: dict[tuple[str, ...], _Series] = {}
+        self._pool: EnginePool | None = None
 
     def series(self, target: Target) -> _Series:
         """Return the series of one release on one lane; looked up once and kept."""
@@ -84,6 +85,7 @@ class Metrics:
 
     def watch(self, pool: EnginePool, recorder: Recorder, meter: Meter) -> None:
         """Read the state of engines, recorder and gateway whenever the series are asked for."""
+        self._pool = pool
         self.registry.register(_State(pool, recorder, meter))
 
     def render(self) -> bytes:
@@ -94,6 +96,8 @@ class Metrics:
         """Return the route `/metrics`."""
 
         async def show(request: Request) -> Response:
+            if self._pool is not None:
+                await self._pool.read_queues()
             return Response(self.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
         return [Route("/metrics", show, methods=["GET"])]
@@ -134,15 +138,20 @@ class _State(Collector):
         outstanding = GaugeMetricFamily(
             "trimtab_engine_outstanding", "Requests under way in the engine", labels=names
         )
+        queue = GaugeMetricFamily(
+            "trimtab_engine_queue", "Requests that wait in the engine for a place in its batch", labels=names
+        )
         adapters = GaugeMetricFamily("trimtab_engine_adapters", "Adapters registered", labels=names)
         restarts = CounterMetricFamily("trimtab_engine_restarts", "Starts after the first", labels=names)
         for engine in self._pool.engines():
             labels = (engine.spec.name, engine.spec.base)
             ready.add_metric(labels, float(engine.state == "ready"))
             outstanding.add_metric(labels, engine.outstanding)
+            if engine.queue is not None:
+                queue.add_metric(labels, engine.queue)
             adapters.add_metric(labels, len(engine.loaded))
             restarts.add_metric(labels, engine.restarts)
-        yield from (ready, outstanding, adapters, restarts)
+        yield from (ready, outstanding, queue, adapters, restarts)
         yield GaugeMetricFamily("trimtab_outstanding", "Requests under way", value=self._meter.outstanding)
         yield GaugeMetricFamily(
             "trimtab_recorder_backlog", "Turns waiting to be written", value=self._recorder.backlog

@@ -73,6 +73,10 @@ class EnginePool:
         why = "; ".join(f"{engine.spec.name} is {engine.state}: {engine.detail}" for engine in engines)
         return EngineUnavailable(base, why, 5 if any(e.state == "starting" for e in engines) else 10)
 
+    async def read_queues(self) -> None:
+        """Have every ready engine's `queue` say how many requests wait in it now."""
+        await asyncio.gather(*(engine.read_queue() for engine in self._engines))
+
     def on_ready(self, callback: Callable[[Engine], Awaitable[None]]) -> None:
         """Have `callback(engine)` awaited each time an engine can answer, before it gets traffic."""
         for engine in self._engines:

@@ -5,6 +5,8 @@ The engine serves a tiny random Llama (a second to load; the half minute is vLLM
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -49,7 +51,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
         "args": {"max-model-len": 1024, "max-num-seqs": 64},
         "probe_interval_s": 2.0,
         "probe_timeout_s": 10.0,
-        "drain_s": 3.0,
+        "drain_s": 20.0,
         "threads": 1,
     }
     return EngineSpec(name=name, base=BASE, model=str(model), **(settings | changes))
@@ -64,8 +66,26 @@ async def pool(tiny_base: Path, data_dir: Path, anyio_backend: str) -> AsyncIter
     try:
         await pool.engines(BASE)[0].wait_ready(500)
         yield pool
+        await a_stop_lets_answers_finish(pool)
     finally:
         await pool.stop()
+
+
+async def a_stop_lets_answers_finish(pool: EnginePool) -> None:
+    """Tested here, where the engine is stopped anyway."""
+    engine = pool.engines(BASE)[0]
+    await engine.wait_ready(500)
+    body = {"model": BASE, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
+    data, stopping = b"", None
+    with engine.lease(None):
+        async with engine.send("/v1/completions", json.dumps(body).encode()) as answer:
+            async for chunk in answer.chunks():
+                data += chunk
+                stopping = stopping or asyncio.create_task(pool.stop())
+    assert stopping is not None
+    await stopping
+    assert data.count(b"data: ") == 201, "200 tokens and [DONE]"
+    assert engine.pid is None
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve.bodies import check_chat, check_completion, for_engine, model_of, parse
+from serve.bodies import check_chat, check_completion, for_engine, model_of, parse, to_bytes
 from serve.errors import RequestError
 from serve.limits import Limits
 from serve.router import Target
@@ -111,3 +111,10 @@ def test_completions_have_a_prompt_and_no_system_prompt() -> None:
         check_completion({"prompt": 3}, Limits())
     out, _ = for_engine({"prompt": "x"}, TARGET, Limits(max_tokens=9))
     assert out == {"prompt": "x", "model": "a-0123456789abcdef", "temperature": 0.2, "max_tokens": 50}
+
+
+@pytest.mark.parametrize("value", [10**30, "\ud800"])
+def test_what_json_has_no_form_for_is_the_callers_error(value: object) -> None:
+    with pytest.raises(RequestError, match="can not be passed on") as caught:
+        to_bytes({"model": "m", "seed": value})
+    assert caught.value.status == 400

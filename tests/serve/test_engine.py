@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -99,23 +97,6 @@ async def test_wrong_arguments_are_named(tiny_base: Path, tmp_path: Path) -> Non
         await engine.stop()
     assert engine.state == "stopped"
     assert engine.pid is None
-
-
-async def test_a_killed_engine_comes_back(engine: Engine) -> None:
-    pid, boots = engine.pid, engine.boots
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while engine.state == "ready" and time.monotonic() < deadline:
-        with pytest.raises(EngineFailed):
-            await engine.request("GET", "/never")
-    assert engine.state == "failed"
-    # whichever comes first: the exit status, or a probe that finds the connection gone
-    assert "killed" in engine.detail or "no answer" in engine.detail
-    await engine.wait_ready(200)
-    assert engine.boots == boots + 1
-    assert engine.pid != pid
-    await engine.probe(30)
 
 
 def test_settings_are_checked_by_name() -> None:

@@ -107,6 +107,21 @@ async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, en
         await part.reconciler.refresh()
 
 
+async def test_a_clock_that_jumps_changes_nothing(
+    part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting, limits, stickiness and supervision go by the monotonic clock; only records carry the time of day."""
+    real, boots = time.time, engine.boots
+    before = await part.client.chat("assistant", HI)
+    for jump in (+400 * 86_400.0, -400 * 86_400.0):
+        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+        after = await part.client.chat("assistant", HI)
+        assert after["choices"] == before["choices"]
+        await engine.probe(30)
+        await part.reconciler.reconcile()
+    assert (engine.state, engine.boots) == ("ready", boots)
+
+
 async def post(part: Part, stream: bool) -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         body = {"model": "assistant", "messages": HI, "stream": stream}

@@ -6,6 +6,7 @@ An error of `/v1` is `{"error": {"message", "type", "param", "code"}}`, at times
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -107,6 +108,36 @@ async def test_fields_of_the_wire_format(oai: openai.AsyncOpenAI) -> None:
     )
     assert completion.choices[0].text.startswith("Once")
     assert completion.model == BASE
+
+
+async def test_answers_of_a_form_that_was_asked_for(oai: openai.AsyncOpenAI) -> None:
+    colour = {"type": "object", "properties": {"sea": {"enum": ["blue", "grey"]}}, "required": ["sea"],
+              "additionalProperties": False}  # fmt: skip
+    form: Any = {"type": "json_schema", "json_schema": {"name": "colour", "schema": colour, "strict": True}}
+    more: Any = {"model": "assistant", "messages": HI, "max_tokens": 60, "extra_body": {"ignore_eos": False}}
+    answer = await oai.chat.completions.create(response_format=form, **more)
+    assert json.loads(answer.choices[0].message.content or "")["sea"] in ("blue", "grey")
+    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": colour}}
+    named: Any = {"type": "function", "function": {"name": "paint"}}
+    called = await oai.chat.completions.create(tools=[tool], tool_choice=named, **more)
+    assert called.choices[0].message.tool_calls, called
+    function: Any = called.choices[0].message.tool_calls[0]
+    assert function.function.name == "paint"
+    assert json.loads(function.function.arguments)["sea"] in ("blue", "grey")
+    stream = await oai.chat.completions.create(tools=[tool], tool_choice=named, stream=True, **more)
+    pieces = [c.choices[0].delta.tool_calls[0] async for c in stream if c.choices[0].delta.tool_calls]
+    assert json.loads("".join(p.function.arguments or "" for p in pieces if p.function)) is not None
+
+
+async def test_seed_and_stop(oai: openai.AsyncOpenAI) -> None:
+    warm: Any = {"model": "assistant", "messages": HI, "temperature": 1.0, "max_tokens": 12}
+    first, again = [await oai.chat.completions.create(seed=11, **warm) for _ in range(2)]
+    text = first.choices[0].message.content or ""
+    assert text == again.choices[0].message.content
+    mark = next(c for c in text[2:] if c.isascii() and c.isprintable())
+    stopped = await oai.chat.completions.create(seed=11, stop=[mark], **warm)
+    assert stopped.choices[0].finish_reason == "stop"
+    assert stopped.choices[0].message.content == text[: text.index(mark)]
 
 
 async def test_the_engines_own_fields_pass_through(part: Part) -> None:
@@ -332,6 +363,13 @@ async def test_metrics_count_by_release(part: Part, oai: openai.AsyncOpenAI) -> 
     assert re.search(r'trimtab_requests_total\{code="200",' + labels, text)
     assert re.search(r"trimtab_tokens_total\{" + labels.replace("lane", 'kind="completion",lane', 1), text)
     assert 'trimtab_engine_ready{base="tiny",engine="tiny-0"} 1.0' in text
+    stream = await oai.chat.completions.create(model="assistant@1", messages=HI, stream=True, store=False)
+    assert [chunk async for chunk in stream]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        shown = (await http.get(part.url + "/metrics")).text
+    assert 'trimtab_engine_queue{base="tiny",engine="tiny-0"} 0.0' in shown
+    for series in ("time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"):
+        assert f"trimtab_{series}_count{{{labels}}}" in shown
 
 
 def test_a_store_is_all_that_the_gateway_needs() -> None:

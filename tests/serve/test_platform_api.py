@@ -5,6 +5,7 @@ The platform runs in a thread of its own and reaches the engine over HTTP, as on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,10 +111,11 @@ def test_no_request_of_the_openapi_document_makes_the_platform_fail(
             continue
         for mode in modes:
             drawn = hypothesis.given(case=operation.as_strategy(generation_mode=mode))(check)
-            hypothesis.settings(
-                max_examples=8, deadline=None, database=None, derandomize=True,
-                suppress_health_check=list(hypothesis.HealthCheck),
-            )(drawn)()  # fmt: skip
+            with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # nothing to get wrong
+                hypothesis.settings(
+                    max_examples=8, deadline=None, database=None, derandomize=True,
+                    suppress_health_check=list(hypothesis.HealthCheck),
+                )(drawn)()  # fmt: skip
     assert len(asked) > 40
     assert not faults, "\n".join(f"{where}: {what}" for where, what in faults.items())
 

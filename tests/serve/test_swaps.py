@@ -247,7 +247,7 @@ async def test_no_answer_comes_from_the_wrong_adapter(
     pool: EnginePool, engine: Engine, loras: list[Path], tiny_base: Path, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("SWAPS_SEED", random.randrange(2**31)))
-    told, own = answers(tiny_base, loras, PROMPTS, TOKENS)
+    told, own = await asyncio.to_thread(answers, tiny_base, loras, PROMPTS, TOKENS)
     by_prompt = [dict(zip(PROMPTS, row, strict=True)) for row in told]
     base = dict(zip(PROMPTS, own, strict=True))
     async with running(pool, tmp_path, BASE) as part:
