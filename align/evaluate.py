@@ -147,7 +147,8 @@ async def run_suite(
     * `preference_accuracy`, `preference_accuracy_per_token`: share of pairs whose chosen answer is likelier;
     * `reward_accuracy`, `reward_margin`: implicit rewards of `release` with `against` as the reference, in
     nats;
-    * `loss`: negative log-likelihood a token of chosen answers or demonstrations;
+      where rows are likes, the share of answers that became likelier if liked and less likely if not;
+    * `loss`: negative log-likelihood a token of chosen answers, demonstrations or liked answers;
     * `drift`: mean absolute difference a token of the two releases' log-probabilities on those answers;
     * `answer_tokens`, `latency_s`, `tokens_per_second`: of answers generated at temperature 0.
 
@@ -186,7 +187,7 @@ async def run_suite(
         "release": release,
         "against": against,
         "rows": len(rows),
-        "measures": _measures(scores[release], theirs, pairs="chosen" in rows[0]),
+        "measures": _measures(scores[release], theirs, [row.get("label") for row in rows]),
         "seconds": time.monotonic() - began,
     }
 
@@ -250,14 +251,26 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _measures(ours: list[_Scored], theirs: list[_Scored] | None, pairs: bool) -> dict[str, Any]:
+def _measures(
+    ours: list[_Scored], theirs: list[_Scored] | None, labels: Sequence[bool | None]
+) -> dict[str, Any]:
     measures: dict[str, Any] = {}
+    pairs = len(ours[0].logps) == 2
+    if theirs is not None and None not in labels:
+        gains = [a.logps[0] - b.logps[0] for a, b in zip(ours, theirs, strict=True)]
+        right = [_win(gain if liked else -gain) for gain, liked in zip(gains, labels, strict=True)]
+        measures["reward_accuracy"] = {"release": wilson(sum(right), len(right))}
+    # Only what was liked shall become likelier.
+    good = [i for i, liked in enumerate(labels) if liked is not False] or list(range(len(ours)))
 
-    def compare(name: str, value: Callable[[_Scored], float], share: bool = False) -> None:
-        mine = [value(s) for s in ours]
+    def compare(
+        name: str, value: Callable[[_Scored], float], share: bool = False, only: Sequence[int] | None = None
+    ) -> None:
+        places = range(len(ours)) if only is None else only
+        mine = [value(ours[i]) for i in places]
         measures[name] = {"release": wilson(sum(mine), len(mine)) if share else mean_interval(mine)}
         if theirs is not None:
-            other = [value(s) for s in theirs]
+            other = [value(theirs[i]) for i in places]
             measures[name]["against"] = wilson(sum(other), len(other)) if share else mean_interval(other)
             measures[name]["difference"] = paired_bootstrap(mine, other)
 
@@ -268,7 +281,7 @@ def _measures(ours: list[_Scored], theirs: list[_Scored] | None, pairs: bool) ->
             lambda s: _win(s.logps[0] / s.tokens[0] - s.logps[1] / s.tokens[1]),
             share=True,
         )
-    compare("loss", lambda s: -s.logps[0] / s.tokens[0])
+    compare("loss", lambda s: -s.logps[0] / s.tokens[0], only=good)
     if theirs is not None:
         if pairs:
             margins = [

@@ -254,8 +254,8 @@ FIELDS: dict[str, Field] = {
         _field(
             "label_smoothing",
             0.0,
-            _number(0, 0.5, open_high=True),
-            "share of votes taken to be flipped, for loss_type 'robust' and 'exo_pair'",
+            _auto(_number(0, 0.5, open_high=True)),
+            "share of votes taken to be flipped, for loss_type 'robust' and 'exo_pair'; auto: from raters' agreement",
             _PAIRWISE,
         ),
         _field("desirable_weight", 1.0, _number(0, 100), "weight of liked answers", ("kto",)),
@@ -281,6 +281,19 @@ FIELDS: dict[str, Field] = {
         # Quantised base (QLoRA)
         _field("bnb_4bit_quant_type", "nf4", _choice("nf4", "fp4"), "4-bit type of the base"),
         _field("bnb_4bit_use_double_quant", True, _flag(), "quantise the quantisation constants too"),
+        # Several processes
+        _field(
+            "num_processes",
+            1,
+            _integer(1, 64),
+            "processes that train together, one a GPU; multiplies the rows of a step",
+        ),
+        _field(
+            "distributed",
+            "ddp",
+            _choice("ddp", "fsdp"),
+            "with several: a copy of the model each, or shards of it",
+        ),
         # The run
         _field("seed", 42, _integer(0, 2**32 - 1), "order of the rows and start of the adapter"),
         _field("logging_steps", 1, _integer(1, 100_000), "steps between two rows of metrics"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
 EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
 # Rates assumed when none was measured, FLOP/s: two CPU cores, and one recent data-centre GPU in bfloat16.
 RATE = {"cpu": 80e9, "cuda": 500e12}
+# What a chat template adds to a message.
+TEMPLATE_TOKENS = 8
 
 
 class PlanError(AlignError):
@@ -46,7 +49,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Plan:
-    """An estimate. Bytes by part, optimiser steps, seconds; `advice` when it does not fit."""
+    """An estimate. Bytes by part, optimiser steps, seconds; `advice` is the knob to turn if it does not fit."""
 
     trainable_parameters: int
     parts: dict[str, float]
@@ -66,6 +69,10 @@ class Plan:
         """Whether the peak is below what is available (unknown counts as yes)."""
         return self.available is None or self.total <= self.available
 
+    def within(self, available: float) -> Plan:
+        """Return the same estimate against another amount of memory, in bytes."""
+        return replace(self, available=available)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
         return {**vars(self), "total": self.total, "fits": self.fits}
@@ -79,7 +86,7 @@ class Plan:
             f"peak memory           {self.total / GB:8.2f} GB{room}{'' if self.fits else '  DOES NOT FIT'}"
         )
         lines.append(f"time                  {_duration(self.seconds)} for {self.steps} steps")
-        return "\n".join([*lines, *self.notes, *([self.advice] if self.advice else [])])
+        return "\n".join([*lines, *self.notes, *([] if self.fits else [self.advice])])
 
 
 def plan(
@@ -118,12 +125,8 @@ def plan(
         notes.append("on the CPU the 4-bit layers are held dequantised beside, when there is room")
     steps = _steps(recipe, rows)
     seconds = _seconds(shape, recipe, rows, steps, checkpointing, rate or RATE[device], device)
-    result = Plan(trainable, parts, steps, seconds, available, notes=tuple(notes))
-    if result.fits:
-        return result
-    return Plan(
-        trainable, parts, steps, seconds, available, _advice(recipe, parts, checkpointing), tuple(notes)
-    )
+    advice = _advice(recipe, parts, checkpointing)
+    return Plan(trainable, parts, steps, seconds, available, advice, tuple(notes))
 
 
 def require_fit(estimate: Plan) -> None:
@@ -134,13 +137,10 @@ def require_fit(estimate: Plan) -> None:
 
 
 def measure_rows(snapshot: Path, base_model: str | Path, method: str, sample: int = 256) -> Rows:
-    """Return the token counts of a snapshot file, from its first `sample` rows and the base's own tokenizer.
-
-    The chat template is counted as eight tokens a message. Raises `DataError` when the file cannot be read or is
-    empty, `ModelError` without a tokenizer.json.
+    """Return the token counts of a snapshot file, from its first `sample` rows. Raises as `count_rows`, and `DataError`
+    when the file cannot be read.
     """
     import pyarrow.parquet as pq
-    from tokenizers import Tokenizer
 
     try:
         table = pq.read_table(snapshot)
@@ -148,23 +148,36 @@ def measure_rows(snapshot: Path, base_model: str | Path, method: str, sample: in
         raise DataError(f"{snapshot} cannot be read: {error}") from error
     if not table.num_rows:
         raise DataError(f"{snapshot.name} has no rows")
+    return count_rows(table.slice(0, sample).to_pylist(), table.num_rows, base_model, method)
+
+
+def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | Path, method: str) -> Rows:
+    """Return the token counts of `total` rows from some of them, by the base's own tokenizer.
+
+    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` a message. Raises `ModelError` without a
+    tokenizer.json.
+    """
+    from tokenizers import Tokenizer
+
     file = Path(base_model) / "tokenizer.json"
     if not file.is_file():
         raise ModelError(f"{base_model} has no tokenizer.json to count with")
     tokenizer = Tokenizer.from_file(str(file))
 
-    def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids) + 8
+    def count(value: str | Sequence[Mapping[str, str]]) -> int:
+        texts = [value] if isinstance(value, str) else [message["content"] for message in value]
+        return sum(
+            len(tokenizer.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS for text in texts
+        )
 
     names = ("chosen", "rejected") if method == "dpo" else ("completion",)
     prompts, answers, longest = [], [], 0
-    for row in table.slice(0, sample).to_pylist():
-        prompt = row["prompt"]
-        prompts.append(count(prompt) if isinstance(prompt, str) else sum(count(m["content"]) for m in prompt))
+    for row in rows:
+        prompts.append(count(row["prompt"]))
         sizes = [count(row[name]) for name in names]
         answers += sizes
         longest = max(longest, prompts[-1] + max(sizes))
-    return Rows(table.num_rows, sum(prompts) / len(prompts), sum(answers) / len(answers), longest)
+    return Rows(total, sum(prompts) / len(prompts), sum(answers) / len(answers), longest)
 
 
 @dataclass(frozen=True)

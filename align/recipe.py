@@ -7,6 +7,7 @@ chose.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from typing import Any
 
 from align.errors import RecipeError
 from align.fields import FIELDS, HARMLESS, METHODS, REFUSED
+
+# A flip rate from raters' agreement (`with_flip_rate`): pairs of votes needed, the rate without them, its bounds.
+FEW_JUDGED_TWICE = 20
+ASSUMED_FLIPS = 0.1
+LEAST_FLIPS = 0.001
+MOST_FLIPS = 0.45
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,9 @@ def resolve(
     qlora: bool = False,
     params: Mapping[str, Any] | None = None,
     recipe: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Return the complete recipe for `method`: defaults, then the recipe file, then `params`.
+    """Return the complete recipe for `method`: defaults, `settings`, the recipe file, then `params`.
 
     `recipe` is the name of a file in `align/recipes` (see `names`) or a path. Raises `RecipeError` naming
     the field, its value and what is accepted, for an unknown field, a value out of range, or a setting that
@@ -80,6 +88,7 @@ def resolve(
         raise RecipeError("method", method, "one of " + ", ".join(METHODS))
     values = {f.name: f.default_for(method) for f in FIELDS.values() if method in f.methods}
     origin = dict.fromkeys(values, "default")
+    _apply(values, origin, method, settings or {}, "settings")
     name = None
     if recipe is not None:
         name, table = load(recipe)
@@ -91,6 +100,29 @@ def resolve(
     _apply(values, origin, method, params or {}, "params")
     _check_together(method, values)
     return Recipe(method, bool(qlora), values, origin, name)
+
+
+def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple[Recipe, str]:
+    """Return the recipe with `label_smoothing` "auto" replaced by what raters' agreement says, and a note (else "").
+
+    `agreement` is the part of a snapshot's report: `same`, the share of `judged_twice` pairs of votes on the same
+    comparison that agree. Two raters who each err alone with probability e agree with a = (1 - e)^2 + e^2, so
+    e = (1 - sqrt(2 a - 1)) / 2. Below `FEW_JUDGED_TWICE` such pairs it is `ASSUMED_FLIPS`, and never above `MOST_FLIPS`.
+    """
+    if recipe.method != "dpo" or recipe.label_smoothing != "auto":
+        return recipe, ""
+    judged = int((agreement or {}).get("judged_twice") or 0)
+    if agreement is None or judged < FEW_JUDGED_TWICE:
+        rate = ASSUMED_FLIPS
+        note = f"label_smoothing = {rate} assumed: {judged} pairs of votes on the same comparison are too few to tell"
+    else:
+        same = float(agreement["same"])
+        rate = (1 - math.sqrt(max(0.0, 2 * same - 1))) / 2
+        rate = round(min(MOST_FLIPS, max(LEAST_FLIPS, rate)), 4)
+        note = f"label_smoothing = {rate}: {same:.0%} of {judged} pairs of votes on the same comparison agree"
+    values = {**recipe.values, "label_smoothing": rate}
+    origin = {**recipe.origin, "label_smoothing": "raters' agreement"}
+    return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 
 def reference() -> str:

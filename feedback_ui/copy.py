@@ -104,6 +104,9 @@ ENGINES = "Engines"
 ENGINES_EMPTY = "No engine is configured. Add a base model to the settings, then restart the platform."
 LOG_TAIL = "Log"
 DEPLOYMENTS = "Deployments"
+VOTES_OPERATOR = "An operator decides."
+VOTES_MORE = "They decide after {rest} more."
+VOTES_EVIDENCE = "Evidence that it is better {better:.1f}, worse {worse:.1f}; {needed:.0f} decides."
 DEPLOYMENTS_EMPTY = "No deployment yet. One appears as soon as a base model is configured."
 ROLLOUT = "Rollout"
 ROLLOUT_HINT = (
@@ -125,13 +128,17 @@ TRAIN_HINT = (
     "Trains a LoRA adapter on the pairs or demonstrations, measures it, and rolls it out as far as you say."
 )
 TRAIN_METHOD = "Method"
-TRAIN_METHODS = (("DPO, from preference pairs", "dpo"), ("SFT, from demonstrations", "sft"))
+TRAIN_METHODS = (
+    ("DPO, from preference pairs", "dpo"),
+    ("SFT, from demonstrations", "sft"),
+    ("KTO, from likes and dislikes", "kto"),
+)
 TRAIN_PRECISION = "Base weights while training"
 TRAIN_PRECISIONS = (("LoRA, full precision", False), ("QLoRA, 4-bit NF4", True))
 TRAIN_STEPS = "Steps"
 TRAIN_DEFAULT = "the recipe's"
 TRAIN_RATE = "Learning rate"
-TRAIN_BETA = "Beta (DPO)"
+TRAIN_BETA = "Beta (DPO, KTO)"
 TRAIN_RANK = "LoRA rank (r)"
 TRAIN_ROLLOUT = "Then"
 TRAIN_ROLLOUTS = (
@@ -142,7 +149,7 @@ TRAIN_ROLLOUTS = (
 TRAIN_GATE = "Gate"
 TRAIN_GATES = (("Must pass", "enforce"), ("Report only", "report"))
 TRAIN_BEGIN = "Begin from"
-TRAIN_BEGINS = (("The stable release's adapter", "stable"), ("A new adapter", "new"))
+TRAIN_BEGINS = (("The stable release's adapter", "stable"), ("A new adapter", "base"))
 TRAIN_START = "Start training"
 TRAIN_CANCEL = "Cancel run"
 TRAIN_RESUME = "Resume run"

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset  # DuckDB would import it (a second) at the first scan, with the writer lock held
 
 from store.database import Cursor
 from store.rows import fetch_one
@@ -61,7 +60,7 @@ def insert(cursor: Cursor, table: str, columns: dict[str, Any]) -> int:
     try:
         names = ", ".join(columns)
         cursor.execute(f"insert into {table} ({names}) select {names} from incoming")
-        return batch.num_rows
+        return int(batch.num_rows)
     finally:
         cursor.unregister("incoming")
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from align.evaluate import ChatApi, run_suite
 from align.gate import decide
-from align.recipe import resolve
+from align.recipe import Recipe, resolve, with_flip_rate
 from align.rundir import RunDirectory, RunSpec
 from serve.router import Target
 from store import adapters, deployments, erasure, evaluations, releases, runs, snapshots
@@ -84,7 +84,9 @@ class Loop:
         )
         deployment = await self._store(deployments.get, run.deployment)
         stable = await self._store(releases.get, deployment.stable)
-        recipe = resolve(run.method, run.qlora, run.params)
+        recipe, flips = with_flip_rate(self.recipe_of(run), snapshot.report.get("agreement"))
+        if flips:
+            log.info("%s: %s", run.id, flips)
         # an adapter that learned from something erased since is left out: its nearest clean ancestor, or the base
         start = await self._store(erasure.clean_start, stable.adapter) if run.start_from == "stable" else None
         spec = RunSpec(
@@ -106,6 +108,11 @@ class Loop:
             frozen / "heldout.parquet",
         )
         return await self._move(run, "training", snapshot=snapshot.id, base=stable.base, start_adapter=start)
+
+    def recipe_of(self, run: Run) -> Recipe:
+        """The complete recipe that was asked for. Raises RecipeError."""
+        settings = {"save_steps": self.settings.training.checkpoint_steps}
+        return resolve(run.method, run.qlora, run.params, run.recipe, settings)
 
     async def train(self, run: Run) -> Run:
         """training -> publishing: the worker trains from its newest checkpoint, and its progress is stored."""

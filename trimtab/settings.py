@@ -116,7 +116,7 @@ class ScheduleSettings(Section):
     cron: str | None = Field(None, description="cron expression, five fields, in UTC")
     every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
     deployment: str = Field("assistant", description="deployment to retrain")
-    method: Literal["dpo", "sft"] = Field("dpo", description="training method")
+    method: Literal["dpo", "sft", "kto"] = Field("dpo", description="training method")
     qlora: bool = Field(False, description="train over the 4-bit base")
     rollout: Literal["none", "canary", "promote"] = Field(
         "canary", description="how far a run goes by itself"
@@ -166,7 +166,9 @@ class TrainingSettings(Section):
     parity_tolerance: float = Field(
         1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
     )
-    checkpoint_steps: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    checkpoint_steps: int = Field(
+        20, ge=1, description="optimiser steps between checkpoints, unless recipe or run say save_steps"
+    )
     max_nf4_drift: float | None = Field(
         None, gt=0, description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token"
     )

@@ -37,7 +37,7 @@ class Request:
     def params(self) -> dict[str, Any]:
         """The parameters by TRL's and PEFT's own names; raises `ApiError` for an extra line that can't be read."""
         named = {"max_steps": self.max_steps, "learning_rate": self.learning_rate, "r": self.r}
-        if self.method == "dpo":
+        if self.method in ("dpo", "kto"):
             named["beta"] = self.beta
         return {name: value for name, value in named.items() if value is not None} | read_params(self.extra)
 
@@ -134,6 +134,9 @@ def remaining(run: dict[str, Any], now: datetime | None = None) -> float | None:
     step, total = run.get("step") or 0, run.get("total_steps") or 0
     if run.get("state") != "training" or step < 1 or total < step:
         return None
+    left = (run.get("metrics") or {}).get("seconds_left")
+    if isinstance(left, int | float):
+        return float(left)
     began = [parse_time(t["at"]) for t in run.get("transitions", ()) if t.get("state") == "training"]
     if not began or began[-1] is None:
         return None

@@ -120,16 +120,22 @@ def _failure(run: dict[str, Any]) -> str:
 
 _NAMES = (
     ("loss", "Loss"),
+    ("rewards/chosen", "Reward of chosen"),
+    ("rewards/rejected", "Reward of rejected"),
     ("rewards/margins", "Reward margin"),
     ("rewards/accuracies", "Accuracy"),
+    ("logps/token", "Log-probability a token"),
     ("mean_token_accuracy", "Token accuracy"),
     ("learning_rate", "Learning rate"),
+    ("tokens_per_second", "Tokens a second"),
 )
 
 
 def _numbers(run: dict[str, Any]) -> str:
     metrics = run.get("metrics") or {}
     rows = [(label, number(metrics[key])) for key, label in _NAMES if metrics.get(key) is not None]
+    if metrics.get("memory_bytes"):
+        rows.append(("Peak memory", f"{metrics['memory_bytes'] / 1e9:.2f} GB"))
     rows += [
         (label, f"<code>{esc(run[key])}</code>")
         for key, label in (("release", "Release"), ("snapshot", "Snapshot"), ("adapter", "Adapter"))

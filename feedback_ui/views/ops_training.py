@@ -213,5 +213,5 @@ def build_training(connection: Connection) -> Part:
     table.click(on_pick, [deployment], screen, **quiet)
     cancel.click(on_cancel, [deployment, watched], screen, **quiet)
     resume.click(on_resume, [deployment, watched], screen, **quiet)
-    method.change(lambda kind: gr.Textbox(visible=kind == "dpo"), [method], [beta], queue=False, **quiet)
+    method.change(lambda kind: gr.Textbox(visible=kind != "sft"), [method], [beta], queue=False, **quiet)
     return Part(refresh, screen, [deployment, watched, drawn])

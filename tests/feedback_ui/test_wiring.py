@@ -31,7 +31,7 @@ def test_send_streams_an_answer_that_names_its_release(client: Client, screens: 
 def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
     screens.stub.pairs.append({"id": "pair-1"})
     client.predict(
-        "dpo", True, "assistant", "promote", "report", "new", "4", "5e-5", "0.2", "8", "lora_alpha = 16",
+        "dpo", True, "assistant", "promote", "report", "base", "4", "5e-5", "0.2", "8", "lora_alpha = 16",
         api_name="/retrain",
     )  # fmt: skip
     assert screens.stub.requests[-1][2] == {
@@ -41,7 +41,7 @@ def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
         "params": {"max_steps": 4, "learning_rate": 5e-5, "r": 8, "beta": 0.2, "lora_alpha": 16},
         "rollout": "promote",
         "gate": "report",
-        "start": "new",
+        "start": "base",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from starlette.testclient import TestClient
 
 from store import adapters, releases
 from store.records import AdapterRecord
+from tests.support.platform import wait_for
+from trimtab import planning
 from trimtab.app import build_app, build_platform
 from trimtab.platform import Platform
 from trimtab.settings import EngineSettings, Settings
@@ -49,9 +52,17 @@ def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> N
     status = client.get("/api/status").json()
     assert (status["mode"], status["ready"]) == ("single-user", False)
     assert status["deployments"][0]["stable"] == "assistant@1"
-    page = client.get("/", headers={"accept": "text/html"})
+
+
+def test_the_screens_come_a_little_later_and_say_so(client: TestClient) -> None:
+    first = client.get("/", headers={"accept": "text/html"})
+    assert first.status_code == 503
+    assert first.headers["Retry-After"] == "1"
+    assert 'http-equiv="refresh"' in first.text
+    wait_for(lambda: client.get("/", headers={"accept": "text/html"}).status_code == 200, 60)
+    page = client.get("/ops", headers={"accept": "text/html"})
     assert page.status_code == 200
-    assert "Trimtab" in page.text
+    assert "gradio" in page.text
 
 
 def test_chat_without_an_engine_says_when_to_come_back(client: TestClient) -> None:
@@ -208,3 +219,75 @@ def test_pages_of_pairs_are_linked(client: TestClient) -> None:
         seen += [row["id"] for row in answer.json()]
         path = answer.links.get("next", {}).get("url", "")
     assert len(seen) == len(set(seen)) == 5
+
+
+def config(platform: Platform) -> None:
+    """A base of which nothing is there but what a plan reads: its shape and a tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    directory = platform.paths.model(BASE)
+    directory.mkdir(parents=True)
+    shape = {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    }
+    (directory / "config.json").write_text(json.dumps(shape))
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
+def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
+    client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"method": "dpo", "recipe": "one-small-gpu", "params": {"r": 8}}
+    assert "nothing to plan for" in problem(client.post("/api/runs/plan", json=body), 409)["detail"]
+    client.post(
+        "/api/pairs", json=[{"prompt": f"Q {n}?", "chosen": "yes it is", "rejected": "no"} for n in range(40)]
+    )
+    assert "tokenizer.json" in problem(client.post("/api/runs/plan", json=body), 409)["detail"]
+    config(platform)
+    found = client.post("/api/runs/plan", json=body).json()
+    assert (found["rows"], found["device"]) == (40, "cpu")
+    assert found["trainable_parameters"] == 20971520
+    assert {"weights", "adapter", "optimiser", "activations"} <= set(found["parts"])
+    assert found["total"] == pytest.approx(sum(found["parts"].values()))
+    assert found["values"]["r"] == 8
+    assert (found["origin"]["r"], found["origin"]["max_length"]) == ("params", "one-small-gpu")
+    assert found["origin"]["save_steps"] == "settings"
+    assert f"{found['trainable_parameters']:,}" in found["text"]
+    assert client.get("/api/runs").json() == []
+
+    monkeypatch.setattr(planning, "this_machine", lambda: planning.Machine("cpu", 4e9, 6e9))
+    assert client.post("/api/runs/plan", json=body).json()["fits"] is False
+    refused = problem(client.post("/api/runs", json=body), 422)
+    assert "6.0 GB are there" in refused["detail"]
+    assert client.get("/api/runs").json() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"recipe": "nothing-like-it"}, "params.recipe"),
+        ({"recipe": "../../etc/passwd.toml"}, "params.recipe"),
+        ({"recipe": "thumbs"}, "params.recipe"),
+        ({"params": {"r": 512}}, "params.r"),
+        ({"params": {"label_smoothing": "some"}}, "params.label_smoothing"),
+        ({"method": "ppo"}, "method"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_once(
+    client: TestClient, change: dict[str, Any], field: str
+) -> None:
+    refused = problem(client.post("/api/runs", json={"method": "dpo"} | change), 422)
+    assert refused["field"] == field
+    assert refused["accepted"]
+
+
+def test_a_kto_run_needs_likes(client: TestClient) -> None:
+    refused = problem(client.post("/api/runs", json={"method": "kto", "recipe": "thumbs"}), 409)
+    assert "like and dislike" in refused["detail"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["system", "user", "assistant", "tool"]
-Method = Literal["dpo", "sft"]
+Method = Literal["dpo", "sft", "kto"]
 Rollout = Literal["none", "canary", "promote"]
 GateMode = Literal["enforce", "report"]
 Start = Literal["stable", "base"]
@@ -139,10 +139,32 @@ class RunRequest(Request):
     method: Method
     deployment: str = "assistant"
     qlora: bool = False
+    recipe: str | None = Field(
+        default=None, description="name of a recipe to begin with; `params` win over it"
+    )
     params: dict[str, Any] = Field(default_factory=dict)
     rollout: Rollout = "canary"
     gate: GateMode = "enforce"
     start: Start = Field(default="stable", description="adapter to go on from: that of stable, or a new one")
+
+
+class PlanView(View):
+    """What a run would need: bytes by part at its peak, steps, seconds, and whether that fits this machine now."""
+
+    device: Literal["cpu", "cuda"]
+    rows: int
+    trainable_parameters: int
+    parts: dict[str, float]
+    total: float
+    available: float | None
+    fits: bool
+    steps: int
+    seconds: float
+    advice: str
+    notes: list[str]
+    text: str = Field(description="all of it as lines for a terminal")
+    values: dict[str, Any] = Field(description="the complete recipe")
+    origin: dict[str, str] = Field(description="where each value came from")
 
 
 class TransitionView(View):
@@ -160,6 +182,7 @@ class RunView(View):
     method: Method
     deployment: str
     qlora: bool
+    recipe: str | None = None
     params: dict[str, Any]
     rollout: Rollout
     gate: GateMode

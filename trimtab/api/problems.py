@@ -14,7 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from align.errors import RecipeError
+from align.errors import AlignError, RecipeError
+from align.plan import PlanError
 from serve.errors import AdapterRefused, EngineUnavailable, RequestError
 from store.errors import Conflict, Invalid, NotFound, StoreError
 
@@ -58,6 +59,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RecipeError)
     def _recipe(request: Request, error: RecipeError) -> JSONResponse:
         return problem(422, str(error), field=f"params.{error.field}", accepted=str(error.accepted))
+
+    @app.exception_handler(PlanError)
+    def _plan(request: Request, error: PlanError) -> JSONResponse:
+        return problem(
+            422, f"{error.message}: {error.hint}", field="params", accepted="a run that fits this machine"
+        )
+
+    @app.exception_handler(AlignError)
+    def _align(request: Request, error: AlignError) -> JSONResponse:
+        return problem(409, ". ".join(part for part in (error.message, error.hint) if part))
 
     @app.exception_handler(StoreError)
     def _store(request: Request, error: StoreError) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,15 +11,19 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from align.recipe import resolve
+from align.errors import ModelError, RecipeError
+from align.plan import Plan, Rows
+from align.recipe import Recipe, names, resolve
 from store import deployments, runs
+from store.errors import Conflict
 from store.records import Run
 from store.states import RUN_FINAL
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import RunRequest, RunView
+from trimtab.api.models import PlanView, RunRequest, RunView
 from trimtab.api.problems import Problem
-from trimtab.api.views import run_view
+from trimtab.api.views import event_view, run_view
+from trimtab.planning import Machine, make_plan, refuse_what_cannot_fit
 from trimtab.platform import Platform
 from trimtab.requests import start_run
 
@@ -37,22 +42,62 @@ async def _view(platform: Platform, run: Run) -> RunView:
 
 @router.post("", status_code=202)
 async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
-    """Queues a run. 409 when there is nothing to train on, 422 for a parameter that is wrong."""
-    await stored(platform, deployments.get, body.deployment)
-    resolve(body.method, body.qlora, body.params)
+    """Queues a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
+    recipe = await _recipe(platform, body)
+    with contextlib.suppress(
+        Conflict, ModelError
+    ):  # without rows or a local base there is nothing to plan with
+        estimate, _, machine = await _plan(platform, body, recipe)
+        refuse_what_cannot_fit(estimate, machine)
     run = await start_run(
         platform.db,
         platform.loop,
         method=body.method,
         deployment=body.deployment,
-        qlora=body.qlora,
+        qlora=recipe.qlora,
         params=body.params,
+        recipe=body.recipe,
         rollout=body.rollout,
         gate=body.gate,
         start_from=body.start,
         requested_by=principal.name,
     )
     return await _view(platform, run)
+
+
+@router.post("/plan")
+async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> PlanView:
+    """What such a run would need: trainable parameters, memory by part, time, and whether it fits now. Starts nothing."""
+    recipe = await _recipe(platform, body)
+    estimate, rows, machine = await _plan(platform, body, recipe)
+    return PlanView(
+        device=machine.device,
+        rows=rows.count,
+        text=estimate.explain(),
+        values=recipe.to_dict()["params"],
+        origin=dict(recipe.origin),
+        **{**estimate.to_dict(), "advice": "" if estimate.fits else estimate.advice},
+    )
+
+
+async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
+    """The complete recipe of a request. Raises NotFound, RecipeError."""
+    deployment = await stored(platform, deployments.get, body.deployment)
+    if body.recipe is not None and body.recipe not in names():
+        raise RecipeError("recipe", body.recipe, "one of " + ", ".join(names()))
+    defaults = {"save_steps": platform.settings.training.checkpoint_steps}
+    recipe = resolve(body.method, body.qlora, body.params, body.recipe, defaults)
+    most = platform.serving.max_lora_rank(deployment.base)
+    ranks = [recipe.r, *recipe.rank_pattern.values()]
+    if max(ranks) > most:
+        raise RecipeError("r", max(ranks), f"at most {most}, the engine's max_lora_rank")
+    return recipe
+
+
+async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine]:
+    deployment = await stored(platform, deployments.get, body.deployment)
+    base = platform.serving.model_path(deployment.base)
+    return await stored(platform, make_plan, recipe, body.deployment, base)
 
 
 @router.get("")
@@ -94,7 +139,7 @@ async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[
         run = await stored(platform, runs.get, run_id)
         for event in await stored(platform, runs.events, run_id, after=after):
             after = event.seq
-            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event.to_json(), default=str)}\n\n"
+            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_view(event))}\n\n"
         if run.state in SETTLED:
             yield f"event: end\ndata: {json.dumps({'state': run.state})}\n\n"
             return

@@ -1,4 +1,4 @@
-"""`trimtab train dpo|sft` and `trimtab runs …`."""
+"""`trimtab train dpo|sft|kto` and `trimtab runs …`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from align.errors import RecipeError
+from align.recipe import load
 from serve.client import PlatformClient
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
 
@@ -25,6 +27,14 @@ Qlora = Annotated[bool, typer.Option("--qlora", help="Train over the 4-bit base 
 Rollout = Annotated[str, typer.Option(help="How far it goes by itself: none, canary or promote.")]
 Gate = Annotated[str, typer.Option(help="enforce or report.")]
 Start = Annotated[str, typer.Option(help="Go on from the adapter of stable, or from the base.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A recipe's name, or a TOML file of your own; --param wins over it."),
+]
+PlanOnly = Annotated[
+    bool,
+    typer.Option("--plan", help="Say what it would need and start nothing; exit 1 when it does not fit."),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 
 ENDED_BADLY = {"failed", "cancelled", "rejected"}
@@ -34,54 +44,96 @@ ENDED_BADLY = {"failed", "cancelled", "rejected"}
 def dpo(
     deployment: Deployment = "assistant",
     qlora: Qlora = False,
+    recipe: RecipeOption = None,
     param: Params = None,
     rollout: Rollout = "canary",
     gate: Gate = "enforce",
     start: Start = "stable",
+    plan: PlanOnly = False,
     watch: Watch = False,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Direct preference optimisation on the preference pairs."""
-    _train("dpo", deployment, qlora, param, rollout, gate, start, watch, as_json, data)
+    wanted = _wanted("dpo", deployment, qlora, recipe, param, rollout, gate, start)
+    _train("dpo", wanted, plan, watch, as_json, data)
 
 
 @train_app.command("sft")
 def sft(
     deployment: Deployment = "assistant",
     qlora: Qlora = False,
+    recipe: RecipeOption = None,
     param: Params = None,
     rollout: Rollout = "canary",
     gate: Gate = "enforce",
     start: Start = "stable",
+    plan: PlanOnly = False,
     watch: Watch = False,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Supervised fine-tuning on the demonstrations."""
-    _train("sft", deployment, qlora, param, rollout, gate, start, watch, as_json, data)
+    wanted = _wanted("sft", deployment, qlora, recipe, param, rollout, gate, start)
+    _train("sft", wanted, plan, watch, as_json, data)
 
 
-def _train(
+@train_app.command("kto")
+def kto(
+    deployment: Deployment = "assistant",
+    qlora: Qlora = False,
+    recipe: RecipeOption = None,
+    param: Params = None,
+    rollout: Rollout = "canary",
+    gate: Gate = "enforce",
+    start: Start = "stable",
+    plan: PlanOnly = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """KTO on likes and dislikes of single answers."""
+    wanted = _wanted("kto", deployment, qlora, recipe, param, rollout, gate, start)
+    _train("kto", wanted, plan, watch, as_json, data)
+
+
+def _wanted(
     method: str,
     deployment: str,
     qlora: bool,
+    recipe: str | None,
     param: list[str] | None,
     rollout: str,
     gate: str,
     start: str,
-    watch: bool,
-    as_json: bool,
-    data: Any,
-) -> None:
+) -> dict[str, Any]:
+    """The request's fields; a recipe file is read here, where it lies, and sent as parameters."""
+    params = dict(_parameter(text) for text in param or [])
+    if recipe and recipe.endswith(".toml"):
+        try:
+            _, table = load(recipe)
+        except RecipeError as error:
+            fail(str(error), 2)
+        wanted = table.pop("method", method)
+        if wanted != method:
+            fail(f"--recipe {recipe} is for `trimtab train {wanted}`", 2)
+        qlora = bool(table.pop("qlora", False)) or qlora
+        params, recipe = {**table, **params}, None
     fields = {
         "deployment": deployment,
         "qlora": qlora,
-        "params": dict(_parameter(text) for text in param or []),
+        "params": params,
         "rollout": rollout,
         "gate": gate,
         "start": start,
     }
+    return fields | ({"recipe": recipe} if recipe else {})
+
+
+def _train(method: str, fields: dict[str, Any], plan: bool, watch: bool, as_json: bool, data: Any) -> None:
+    if plan:
+        _show_plan(ask(lambda client: client.plan_run(method, **fields), data), as_json)
+        return
     run = ask(lambda client: client.create_run(method, **fields), data)
     if watch:
         run = _follow(run["id"], data, quiet=as_json)
@@ -89,6 +141,19 @@ def _train(
         show(run, True)
     elif not watch:
         console.print(f"{run['id']} is {run['state']}: follow it with `trimtab runs watch {run['id']}`")
+
+
+def _show_plan(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show(found, True)
+    else:
+        changed = {name: where for name, where in found["origin"].items() if where != "default"}
+        for name, where in changed.items():
+            console.print(f"{name} = {found['values'].get(name)} ({where})", highlight=False, soft_wrap=True)
+        console.print(f"{found['rows']} rows, on {found['device']}", highlight=False)
+        console.print(found["text"], highlight=False, soft_wrap=True)
+    if not found["fits"]:
+        raise typer.Exit(1)
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -163,7 +228,6 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
             TextColumn("{task.fields[said]}"),
             console=console,
             disable=quiet,
@@ -174,13 +238,8 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
                 if event["event"] == "state":
                     bar.update(task, description=f"{run_id} {event['to']}")
                 elif event["event"] == "metrics":
-                    parts = [
-                        f"{key} {event[key]:.4g}"
-                        for key in ("loss", "rewards/margins")
-                        if event.get(key) is not None
-                    ]
                     bar.update(
-                        task, completed=event["step"], total=event.get("total_steps"), said=", ".join(parts)
+                        task, completed=event["step"], total=event.get("total_steps"), said=_said_of(event)
                     )
         found: dict[str, Any] = await client.get_run(run_id)
         return found
@@ -193,6 +252,25 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
             show(run, True)
         raise typer.Exit(1)
     return run
+
+
+def _said_of(event: dict[str, Any]) -> str:
+    """A step's figures in one line; what was not measured is left out."""
+    names = {
+        "loss": "loss",
+        "rewards/chosen": "chosen",
+        "rewards/rejected": "rejected",
+        "rewards/margins": "margin",
+        "rewards/accuracies": "accuracy",
+    }
+    parts = [f"{word} {event[key]:.4g}" for key, word in names.items() if event.get(key) is not None]
+    if event.get("tokens_per_second"):
+        parts.append(f"{event['tokens_per_second']:.0f} tokens/s")
+    if event.get("memory_bytes"):
+        parts.append(f"{event['memory_bytes'] / 1e9:.1f} GB")
+    if event.get("seconds_left") is not None:
+        parts.append(f"{event['seconds_left']:.0f} s left")
+    return ", ".join(parts)
 
 
 def _outcome(run: dict[str, Any]) -> str:
