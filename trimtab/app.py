@@ -14,7 +14,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
 from starlette.responses import Response
 
-import feedback_ui
 from align.evaluate import ChatApi
 from serve.auth import Authenticator, Principal
 from serve.canary import CanaryPolicy, CanaryWatch
@@ -52,6 +51,7 @@ from trimtab.paths import DataPaths
 from trimtab.platform import Platform
 from trimtab.requests import start_run
 from trimtab.schedule import Scheduler
+from trimtab.screens import Screens
 from trimtab.serving import Serving, model_of
 from trimtab.settings import Settings
 
@@ -121,6 +121,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         metrics=metrics,
         loop=loop,
         scheduler=scheduler,
+        screens=Screens(url),
         url=url,
         key=key,
         started_at=datetime.now(UTC),
@@ -154,6 +155,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         asyncio.create_task(platform.serving.reconciler.run(), name="reconciler"),
         asyncio.create_task(platform.serving.prune_hourly(platform.db), name="pruning"),
         asyncio.create_task(platform.scheduler.run(), name="scheduler"),
+        asyncio.create_task(platform.screens.run(), name="screens"),
     ]
     await platform.loop.start()
     try:
@@ -222,7 +224,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.include_router(api_router())
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
-    feedback_ui.mount(app, base_url=platform.url)
+    app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
     app.add_middleware(
         SameMachineOnly,

@@ -23,9 +23,9 @@ from align.evaluate import ChatApi, run_suite
 from align.gate import decide
 from align.recipe import Recipe, resolve, with_flip_rate
 from align.rundir import RunDirectory, RunSpec
-from serve.router import Target
-from store import adapters, deployments, erasure, evaluations, releases, runs, snapshots
+from store import adapters, deployments, duels, erasure, evaluations, releases, runs, snapshots
 from store.database import Store
+from store.duels import Duel
 from store.errors import Conflict
 from store.records import Evaluation, Release, Run
 from store.states import RUN_FINAL
@@ -34,6 +34,7 @@ from trimtab.paths import DataPaths
 from trimtab.serving import Serving
 from trimtab.settings import Settings
 from trimtab.training import TrainingFailed, TrainingStopped, Worker
+from trimtab.verdict import decide as decide_canary
 
 log = logging.getLogger(__name__)
 
@@ -217,16 +218,31 @@ class Loop:
         await self.serving.refresh()
         await self._follow(await self._store(releases.get, before.canary or before.stable), "rolled_back")
 
-    async def withdraw_canary(self, canary: Target, actor: str) -> None:
-        """Ends a canary that the alarm is about, unless it is no longer one."""
-        assert canary.deployment is not None
+    async def withdraw_canary(self, deployment: str, canary: str, actor: str) -> None:
+        """Ends the canary with this record id, which the alarm or the votes are about, unless it is no longer one."""
         try:
-            await self._store(deployments.rollback, canary.deployment, actor, expect=canary.release_id)
+            await self._store(deployments.rollback, deployment, actor, expect=canary)
         except Conflict as error:
-            log.info("the alarm came too late: %s", error)
+            log.info("%s comes too late: %s", actor, error)
             return
         await self.serving.refresh()
-        await self._follow(await self._store(releases.get, canary.release), "rolled_back")
+        await self._follow(await self._store(releases.get, canary), "rolled_back")
+
+    async def weigh_votes(self, deployment: str) -> None:
+        """Promotes or rolls back a canary once people's votes say enough; called after each vote."""
+        policy = self.settings.canary
+        duel: Duel | None = await self._store(duels.of_canary, deployment)
+        if duel is None or policy.votes_alpha is None:
+            return
+        verdict = decide_canary(duel.wins, duel.losses, policy.votes_alpha, policy.min_votes)
+        if verdict is None:
+            return
+        actor = f"votes: {duel.wins} for the canary, {duel.losses} against"
+        log.info("%s: %s by %s", deployment, verdict, actor)
+        if verdict == "promote":
+            await self.promote(deployment, duel.canary, actor)
+        else:
+            await self.withdraw_canary(deployment, duel.canary, actor)
 
     async def _follow(self, release: Release, state: str) -> None:
         """Moves the run that made `release` to `state`, where its history allows."""

@@ -14,6 +14,7 @@ from store.database import Store
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.schedule import Scheduler
+from trimtab.screens import Screens
 from trimtab.serving import Serving
 from trimtab.settings import Settings
 
@@ -35,6 +36,7 @@ class Platform:
     metrics: Metrics
     loop: Loop
     scheduler: Scheduler
+    screens: Screens
     url: str
     key: str
     started_at: datetime

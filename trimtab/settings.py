@@ -170,7 +170,9 @@ class TrainingSettings(Section):
         20, ge=1, description="optimiser steps between checkpoints, unless recipe or run say save_steps"
     )
     max_nf4_drift: float | None = Field(
-        None, gt=0, description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token"
+        None,
+        gt=0,
+        description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token",
     )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
 
@@ -229,6 +231,14 @@ class CanarySettings(Section):
     )
     min_requests: int = Field(20, ge=1, description="requests that this share is judged on at least")
     window_s: float = Field(600.0, gt=0, description="how far back it looks, seconds")
+    votes_alpha: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="chance that votes promote (or roll back) a canary that is just as good as stable; "
+        "none leaves it to an operator",
+    )
+    min_votes: int = Field(30, ge=1, description="votes that prefer one of the two before they decide")
 
 
 class Settings(BaseSettings):

@@ -89,8 +89,26 @@ def _deployment(row: dict[str, Any]) -> str:
         f'<article class="tt-deployment"><header><b>{esc(row.get("name"))}</b>'
         f'<small class="tt-subdued">{esc(row.get("base"))} · changed {ago(row.get("updated_at"))}</small></header>'
         f'<div class="tt-share" role="img" aria-label="stable {percent(1 - weight)}, canary {percent(weight)}">{parts}</div>'
-        f'<div class="tt-legend">{names}</div><small class="tt-subdued">{back}</small></article>'
+        f'<div class="tt-legend">{names}</div>{_votes(row.get("votes"))}<small class="tt-subdued">{back}</small></article>'
     )
+
+
+def _votes(votes: dict[str, Any] | None) -> str:
+    """What raters say of a canary beside stable, and how far that is from deciding it."""
+    if not votes:
+        return ""
+    wins, losses = int(votes.get("wins", 0)), int(votes.get("losses", 0))
+    said = f"Votes: {number(wins)} for the canary, {number(losses)} for stable, {number(votes.get('ties', 0))} for neither."
+    needed = votes.get("needed")
+    if not needed:
+        return f'<small class="tt-subdued">{esc(said)} {esc(copy.VOTES_OPERATOR)}</small>'
+    rest = int(votes.get("min_votes", 0)) - wins - losses
+    better, worse = float(votes.get("evidence_for", 0)), float(votes.get("evidence_against", 0))
+    if rest > 0:
+        more = copy.VOTES_MORE.format(rest=rest)
+    else:
+        more = copy.VOTES_EVIDENCE.format(better=better, worse=worse, needed=needed)
+    return f'<small class="tt-subdued">{esc(said)} {esc(more)}</small>'
 
 
 def schedule(plan: dict[str, Any] | None) -> str:

@@ -33,7 +33,7 @@ def platform(data_with_model: Path) -> Iterator[PlatformProcess]:
         running.stop()
 
 
-ORDER = ("test_loop", "test_bad_input", "test_browser", "test_kill")
+ORDER = ("test_loop", "test_bad_input", "test_cli", "test_browser", "test_kill")
 """The story of the loop begins with an empty store, so it comes first; the longest stand-alone test comes last."""
 
 

@@ -177,7 +177,7 @@ def test_people_sign_in_and_out(client: TestClient) -> None:
     assert right.status_code == 303
     assert "HttpOnly" in right.headers["set-cookie"]
     assert client.get("/api/whoami").json() == {"name": "ada", "roles": ["ops"], "mode": "multi-user"}
-    assert client.get("/", headers={"accept": "text/html"}).status_code == 200
+    wait_for(lambda: client.get("/", headers={"accept": "text/html"}).status_code == 200, 60)
     client.post("/logout")
     problem(client.get("/api/whoami"), 401)
 

@@ -96,6 +96,8 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         tags=tuple(body.tags),
     )
     comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
+    if comparison.deployment is not None:
+        await platform.loop.weigh_votes(comparison.deployment)
     names = await release_names(platform)
     return VoteView(
         id=recorded.id,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from store import deployments, leaderboard, releases
+from store import deployments, duels, leaderboard, releases
+from store.records import Deployment
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
-from trimtab.api.views import deployment_view
+from trimtab.api.views import canary_votes, deployment_view
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["deployments"])
@@ -18,16 +19,23 @@ async def release_names(platform: Platform) -> dict[str, str]:
     return {release.id: release.ref for release in await stored(platform, releases.list_all)}
 
 
+async def describe(platform: Platform, found: Deployment, names: dict[str, str]) -> DeploymentView:
+    """One deployment and, where it has a canary, what the votes say of it."""
+    duel = await stored(platform, duels.of_canary, found.name) if found.canary else None
+    return deployment_view(found, names, canary_votes(duel, platform.settings.canary) if duel else None)
+
+
 async def _view(platform: Platform, name: str) -> DeploymentView:
-    found = await stored(platform, deployments.get, name)
-    return deployment_view(found, await release_names(platform))
+    return await describe(
+        platform, await stored(platform, deployments.get, name), await release_names(platform)
+    )
 
 
 @router.get("/deployments")
 async def list_deployments(platform: ThePlatform, principal: Rater) -> list[DeploymentView]:
     """Every deployment."""
     names = await release_names(platform)
-    return [deployment_view(found, names) for found in await stored(platform, deployments.list_all)]
+    return [await describe(platform, found, names) for found in await stored(platform, deployments.list_all)]
 
 
 @router.get("/deployments/{name}")

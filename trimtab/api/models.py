@@ -247,6 +247,21 @@ class PromoteRequest(Request):
     release: str | None = None
 
 
+class CanaryVotes(View):
+    """What raters say of a canary beside the stable release, since it began.
+
+    `evidence_for` and `evidence_against` are e-values: 20 decides at `votes_alpha = 0.05`.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    evidence_for: float
+    evidence_against: float
+    needed: float | None = Field(description="evidence that decides; none where an operator decides")
+    min_votes: int
+
+
 class DeploymentView(View):
     """One deployment and where its traffic goes."""
 
@@ -257,6 +272,9 @@ class DeploymentView(View):
     weight: float
     previous: str | None = Field(default=None, description="where a rollback goes")
     updated_at: datetime | None = None
+    votes: CanaryVotes | None = Field(
+        default=None, description="canary against stable; none without a canary"
+    )
 
 
 # ---- evaluations

@@ -16,10 +16,9 @@ from store import audit, comparisons, demonstrations, deployments, pairs, runs
 from store.backup import write
 from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.deployments import release_names
+from trimtab.api.deployments import describe, release_names
 from trimtab.api.models import EngineView, Request, ScheduleView, StatusView
 from trimtab.api.problems import Problem
-from trimtab.api.views import deployment_view
 from trimtab.platform import Platform
 from trimtab.schedule import next_time
 
@@ -57,7 +56,7 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         pid=os.getpid(),
         started_at=platform.started_at,
         engines=[EngineView(**row) for row in platform.serving.engine_rows()],
-        deployments=[deployment_view(row, names) for row in found],
+        deployments=[await describe(platform, row, names) for row in found],
         pairs={"total": await stored(platform, pairs.count), "new": sum(new_pairs.values())},
         demonstrations={"total": await stored(platform, demonstrations.count)},
         comparisons=await stored(platform, comparisons.count_by_state),

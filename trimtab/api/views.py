@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
+from store.duels import Duel
 from store.records import (
     Comparison,
     DemonstrationRecord,
@@ -19,9 +20,14 @@ from store.records import (
 )
 from store.values import Conversation
 from trimtab.api import models
+from trimtab.settings import CanarySettings
+from trimtab.verdict import evidence
 
 Names = Mapping[str, str]
 """Release id -> public name."""
+
+MOST = 1e12
+"""Evidence is shown up to here: JSON has no infinity."""
 
 
 def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEvent]) -> models.RunView:
@@ -44,6 +50,12 @@ def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEv
     return models.RunView(**{name: fields[name] for name in models.RunView.model_fields if name in fields})
 
 
+def event_view(event: RunEvent) -> dict[str, Any]:
+    """One event of a run: a change of `state` (`from`, `to`, and what came with it) or a `step` with its metrics."""
+    state = {"state": event.data["to"]} if event.kind == "state" else {}
+    return {"seq": event.seq, "run": event.run, "at": event.created_at.isoformat(), **state, **event.data}
+
+
 def release_view(
     release: Release, deployments: Mapping[str, Deployment], parity: dict[str, Any] | None = None
 ) -> models.ReleaseView:
@@ -56,7 +68,9 @@ def release_view(
     return models.ReleaseView(**{name: fields[name] for name in models.ReleaseView.model_fields})
 
 
-def deployment_view(deployment: Deployment, names: Names) -> models.DeploymentView:
+def deployment_view(
+    deployment: Deployment, names: Names, votes: models.CanaryVotes | None = None
+) -> models.DeploymentView:
     """One deployment."""
     return models.DeploymentView(
         name=deployment.name,
@@ -66,6 +80,20 @@ def deployment_view(deployment: Deployment, names: Names) -> models.DeploymentVi
         weight=deployment.canary_weight or 0.0,
         previous=names[deployment.earlier[-1]] if deployment.earlier else None,
         updated_at=deployment.updated_at,
+        votes=votes,
+    )
+
+
+def canary_votes(duel: Duel, policy: CanarySettings) -> models.CanaryVotes:
+    """How far the votes on a canary are from deciding it."""
+    return models.CanaryVotes(
+        wins=duel.wins,
+        losses=duel.losses,
+        ties=duel.ties,
+        evidence_for=min(evidence(duel.wins, duel.losses), MOST),
+        evidence_against=min(evidence(duel.losses, duel.wins), MOST),
+        needed=1 / policy.votes_alpha if policy.votes_alpha else None,
+        min_votes=policy.min_votes,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -20,7 +22,10 @@ from trimtab.settings import Settings, load
 
 T = TypeVar("T")
 
-console = Console()
+PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or another program."""
+
+console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -113,11 +118,22 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty:
         console.print(f"[dim]{empty}[/dim]")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(columns.values()):
+        # the first column is the name to copy into the next command: whole, on one line
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(_cell(row.get(key)) for key in columns))
+        table.add_row(
+            *(
+                _moment(row[key]) if key.endswith("_at") and row.get(key) else _cell(row.get(key))
+                for key in columns
+            )
+        )
     console.print(table)
+
+
+def _moment(value: str) -> str:
+    """A time of the API, as this machine's clock shows it, to the minute."""
+    return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _cell(value: Any) -> str:
