@@ -297,6 +297,8 @@ class Engine:
         beside one with the new ends the engine. New requests are refused, or wait for the end of the block. Raises
         `DrainTimeout` when running ones take longer than `patience_s` seconds.
         """
+        while name in self._closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         gate = None if refuse else asyncio.Event()
         self._closed[name] = gate
         try:

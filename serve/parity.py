@@ -5,19 +5,14 @@ Knows the engine's HTTP API and numbers; knows no adapter files.
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import orjson
-
 from serve.engine import Engine
 from serve.errors import EngineFailed
-from serve.http_stream import StreamBroken
 from store.values import Probe
 
 
@@ -48,32 +43,23 @@ class Parity:
 async def token_cost(engine: Engine, adapter: str, tokens: int = 8) -> dict[str, float]:
     """Return what a token takes with the adapter and without: `base_ms`, `adapter_ms` and their `ratio`.
 
-    The medians of the time between `tokens` streamed tokens of one request each, in turns, beside whatever else the
-    engine is doing. Raises `EngineFailed`.
+    An answer of `tokens` + 1 tokens less one of a single token, beside whatever else the engine is doing. Raises
+    `EngineFailed`.
     """
-    names = {"base_ms": engine.spec.base, "adapter_ms": adapter}
-    found = {key: statistics.median(await _intervals(engine, name, tokens)) for key, name in names.items()}
-    return {key: round(1000 * value, 3) for key, value in found.items()} | {
-        "ratio": round(found["adapter_ms"] / max(found["base_ms"], 1e-6), 3)
-    }
+    seconds = {}
+    for key, model in (("base_ms", engine.spec.base), ("adapter_ms", adapter)):
+        one, many = [await _answer_seconds(engine, model, count) for count in (1, tokens + 1)]
+        seconds[key] = max(many - one, 1e-6) / tokens
+    cost = {key: round(1000 * value, 3) for key, value in seconds.items()}
+    return {**cost, "ratio": round(seconds["adapter_ms"] / seconds["base_ms"], 3)}
 
 
-async def _intervals(engine: Engine, model: str, tokens: int) -> list[float]:
-    body = {
-        "model": model, "prompt": "Hello", "max_tokens": tokens + 1, "temperature": 0, "ignore_eos": True,
-        "stream": True,
-    }  # fmt: skip
-    times = []
-    try:
-        with engine.lease(None if model == engine.spec.base else model):
-            async with engine.send("/v1/completions", orjson.dumps(body)) as answer:
-                async for _ in answer.chunks():
-                    times.append(time.perf_counter())
-    except StreamBroken as error:
-        raise EngineFailed(engine.spec.name, "it ended while an adapter was measured") from error
-    if len(times) < 3:
-        raise EngineFailed(engine.spec.name, f"{model} did not stream {tokens} tokens")
-    return [b - a for a, b in itertools.pairwise(times[: tokens + 1])]
+async def _answer_seconds(engine: Engine, model: str, tokens: int) -> float:
+    body = {"model": model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    began = time.perf_counter()
+    with engine.lease(None if model == engine.spec.base else model):
+        await engine.request("POST", "/v1/completions", body, timeout=300)
+    return time.perf_counter() - began
 
 
 async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[float]:

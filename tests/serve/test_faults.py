@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ import pytest
 from serve.adapter_check import check
 from serve.client import ApiError
 from serve.engine import Engine
+from serve.gateway import Limits
 from serve.pool import EnginePool
 from store import adapters, deployments, releases
 from store.records import AdapterRecord
@@ -85,6 +87,16 @@ async def test_a_client_that_closes_half_and_goes_stops_its_generation(part: Par
     await asyncio.sleep(0.3)
     half.close()
     assert await idle(part, engine)
+
+
+async def test_an_answer_that_does_not_begin_in_time_is_stopped(
+    pool: EnginePool, engine: Engine, tmp_path: Path
+) -> None:
+    async with running(pool, tmp_path, BASE, Limits(first_byte_timeout_s=0.1)) as hasty:
+        with pytest.raises(ApiError) as caught:
+            await hasty.client.chat("assistant", HI, max_tokens=900, min_tokens=900)
+        assert (caught.value.status, caught.value.title) == (504, "engine_timeout")
+        assert await idle(hasty, engine)
 
 
 async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, engine: Engine) -> None:
@@ -176,7 +188,10 @@ async def stop_in_the_middle(part: Part, pid: int) -> None:
 
 
 @pytest.mark.slow
-async def test_a_hung_engine_is_restarted_and_streams_end_with_an_error(part: Part, engine: Engine) -> None:
+async def test_a_hung_engine_is_restarted_and_streams_end_with_an_error(
+    part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "spec", replace(engine.spec, probe_interval_s=1.0, probe_timeout_s=3.0))
     boots, pid = engine.boots, engine.pid
     assert pid is not None
     with pytest.raises(ApiError):

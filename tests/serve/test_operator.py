@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from align import merge
 from store import adapters, deployments, releases
 from store.records import AdapterRecord
 from tests.support.models import make_lora
@@ -81,24 +80,16 @@ def test_budgets_come_from_the_settings(platform: Platform) -> None:
     platform.db.close()
 
 
-def test_a_merged_adapter_says_what_base_and_adapter_say(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_merged_adapter_says_what_base_and_adapter_say(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`align.merge` compares what it wrote with PEFT's own numbers before the directory gets its name."""
     adapter = make_lora(tmp_path / "one", tiny_base, seed=3, rank=4)
-    argv = [
-        sys.executable,
-        "-m",
-        "align.merge",
-        "--model",
-        str(tiny_base),
-        "--adapter",
-        str(adapter),
-        "--out",
-    ]
-    done = subprocess.run([*argv, str(tmp_path / "merged")], capture_output=True, text=True, check=True)
-    facts = json.loads(done.stdout.strip().splitlines()[-1])
+    argv = ["--model", str(tiny_base), "--adapter", str(adapter), "--out", str(tmp_path / "merged")]
+    assert merge.main(argv) == 0
+    facts = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert facts["mean_abs"] < 1e-4
     assert (tmp_path / "merged" / "config.json").is_file()
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
-    again = subprocess.run([*argv, str(tmp_path / "merged")], capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert "exists already" in again.stderr
+    assert merge.main(argv) == 1
+    assert "exists already" in capsys.readouterr().err

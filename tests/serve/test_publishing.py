@@ -118,6 +118,28 @@ async def test_other_numbers_are_refused_and_nothing_stays(
     assert before_loaded == set(await engine.adapters())
 
 
+async def test_the_drift_of_a_qlora_adapter_is_bounded_by_a_setting(
+    part: Part, adapter: Path, probe: Probe
+) -> None:
+    """`nf4_adapter` are PEFT's numbers over the 4-bit base that the adapter was trained on; here 0.2 nats away."""
+    over_nf4 = [x - 0.2 for x in probe.logprobs["adapter"]]
+    qlora = Probe(probe.token_ids, {**probe.logprobs, "nf4_adapter": over_nf4})
+    before = sorted(part.adapters_dir.iterdir())
+    with pytest.raises(
+        ParityFailed, match=r"differ by 0\.2 .* accepted: up to 0\.1 \(training\.max_nf4_drift\)"
+    ):
+        await publish(adapter, part.adapters_dir, part.pool, BASE, qlora, 1e-3, 0.1)
+    assert sorted(part.adapters_dir.iterdir()) == before
+    done = await publish(adapter, part.adapters_dir, part.pool, BASE, qlora, 1e-3, 0.3)
+    assert done.parity is not None
+    assert done.parity.nf4_drift == pytest.approx(0.2)
+    cost = done.parity.cost
+    assert cost is not None
+    assert 0 < cost["base_ms"] < 1000
+    assert cost["ratio"] == pytest.approx(cost["adapter_ms"] / cost["base_ms"], rel=0.01)
+    await withdraw(done.name, part.pool, BASE, part.adapters_dir, 5)
+
+
 async def test_a_bad_adapter_never_reaches_the_engine(
     part: Part, engine: Engine, adapter: Path, tmp_path: Path
 ) -> None:
