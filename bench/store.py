@@ -229,7 +229,7 @@ def main() -> None:
         and last["vote_ms"] <= BUDGET_VOTE_MS
     )
     versions = {
-        name: importlib.metadata.version(name) for name in ("duckdb", "pyarrow", "datasketch", "datasets")
+        name: importlib.metadata.version(name) for name in ("duckdb", "pyarrow", "rensa", "datasets")
     }
     print(
         json.dumps(

@@ -64,6 +64,8 @@ class Store:
         self._local = threading.local()
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
+        # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
+        self.long_work = threading.RLock()
         # Applied to every text that people or models wrote before it is stored; see store.redaction.
         self.redact: Callable[[str], str] | None = None
 

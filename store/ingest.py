@@ -75,10 +75,10 @@ def ingest(
                     if on_rejected:
                         on_rejected(rejected, row)
                     continue
-                if value.content_hash in values:
+                if (key := value.content_hash) in values:
                     duplicates += 1
                 else:
-                    values[value.content_hash] = value
+                    values[key] = value
             new = sink.take(list(values.values()), insert, refused)
             accepted += new
             duplicates += len(values) - new

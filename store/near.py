@@ -2,23 +2,32 @@
 
 `refresh` fingerprints what arrived since the last time, finds candidates by shared keys, verifies each on the text
 and keeps the likeness. It works in batches beside the writer, at the end of an import and before a snapshot, so that
-a snapshot itself only reads. Buckets are compared with their first member, not all against all, so that a thousand
-copies cost a thousand comparisons.
+a snapshot itself only reads. Only rows that share a prompt with others, exactly or nearly, get a sketch. Buckets are
+compared with their first member, not all against all, so that a thousand copies cost a thousand comparisons. Prompts
+go by the first 64 bits of their hash: should two ever share them, they count as one prompt, which harms no split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from store.database import Cursor, Store
 from store.rows import scalar
 
 LEAST = 0.5  # similarities below are not kept
 BATCH = 4000
+_VERIFIED = 50_000  # candidates whose texts are held at a time
 _WINDOW = 200  # rows of one prompt that a new row is compared with
-_MOST_BITS = 16  # of 64 that may differ between candidates
+_CLOSEST = 4  # of these that are verified: copies of one row are tied to each other, not each to all
+_MOST_BITS = 32  # of 128 that may differ between candidates
+
+# A prompt by number: the first 64 bits of its hash, the same in every store and version.
+PROMPT_KEY = "('0x' || left(prompt_hash, 16))::ubigint"
 
 _PARTS = {"pairs": ("chosen", "rejected"), "demonstrations": ("completion",), "likes": ("completion",)}
 
@@ -28,52 +37,71 @@ def refresh(db: Store, noun: str, on_progress: Callable[[int, int], None] | None
 
     `on_progress(done, total)` counts rows. May be stopped at any point and run again.
     """
+    with db.long_work:
+        _refresh(db, noun, on_progress)
+
+
+def _refresh(db: Store, noun: str, on_progress: Callable[[int, int], None] | None) -> None:
     cursor = db.cursor()
     try:
         start = _progress(cursor, noun)
         newest = int(scalar(cursor, f"select coalesce(max(seq), 0) from {noun}"))
         if newest <= start:
             return
-        done = max(start, _progress(cursor, f"{noun} printed"))
-        while done < newest:
-            last = min(done + BATCH, newest)
-            _fingerprint(db, cursor, noun, done, last)
-            done = last
-            if on_progress:
-                on_progress(done - start, newest - start)
-        _match(db, cursor, noun, start)
+        bounds = {"start": start, "newest": newest}
+        cursor.execute(
+            f"""
+            create or replace temp table fresh as
+            select {PROMPT_KEY} as prompt_key, min(seq) as seq
+            from {noun}
+            where seq > $start and seq <= $newest
+            group by prompt_key
+            """,
+            bounds,
+        )
+        tell = on_progress or (lambda done, total: None)
+        _print(db, noun, cursor, lambda done: tell(min(done, newest - start), newest - start))
+        _keep(db, cursor, noun, "near_prompts", _alike_prompts(cursor))
+        _sketch(db, noun, cursor)
+        _keep(db, cursor, noun, "near_rows", _alike_rows(cursor, noun, bounds))
+        tell(newest - start, newest - start)
         with db.atomic() as writer:
-            _set_progress(writer, noun, newest)
+            writer.execute(
+                "insert into near_progress values ($noun, $newest) "
+                "on conflict (noun) do update set seq = excluded.seq",
+                {"noun": noun, "newest": newest},
+            )
     finally:
         cursor.close()
 
 
-def groups(cursor: Cursor, least: float) -> None:
+def groups(cursor: Cursor, noun: str, least: float) -> None:
     """Fill the temporary tables prompt_groups and row_groups with what is alike at similarity `least` or above."""
-    for table, key in (("prompt", "prompt_hash"), ("row", "id")):
-        edges = cursor.execute(
-            f"select {key}, other from near_{table}s where similarity >= $least", {"least": least}
-        ).fetchall()
-        roots = _components(edges)
-        batch = pa.table({key: list(roots), "group_id": list(roots.values())})
-        if roots:
-            cursor.register("found_groups", batch)
-            cursor.execute(f"insert into {table}_groups select * from found_groups")
+    for table, key, edges in (
+        ("prompt_groups", "prompt_key", "select prompt_key as one, other from near_prompts where true"),
+        ("row_groups", "seq", f"select seq as one, other from near_rows where noun = '{noun}'"),
+    ):
+        found = cursor.execute(f"{edges} and similarity >= $least", {"least": least}).fetchnumpy()
+        if len(found["one"]):
+            members, smallest = _components(found["one"], found["other"])
+            cursor.register("found_groups", pa.table({key: members, "group_id": smallest}))
+            cursor.execute(f"insert into {table} select * from found_groups")
             cursor.unregister("found_groups")
 
 
 def forget(cursor: Cursor) -> None:
     """Delete the fingerprints of rows and prompts that are gone, within a transaction."""
-    alive = "(select {0} from pairs union all select {0} from demonstrations union all select {0} from likes)"
-    cursor.execute(f"delete from row_sketches where id not in {alive.format('id')}")
-    cursor.execute(
-        f"delete from near_rows where id not in {alive.format('id')} or other not in {alive.format('id')}"
-    )
-    cursor.execute(f"delete from prompt_prints where prompt_hash not in {alive.format('prompt_hash')}")
-    cursor.execute(
-        f"delete from near_prompts where prompt_hash not in {alive.format('prompt_hash')} "
-        f"or other not in {alive.format('prompt_hash')}"
-    )
+    for noun in _PARTS:
+        cursor.execute(
+            f"delete from row_sketches where noun = '{noun}' and seq not in (select seq from {noun})"
+        )
+        cursor.execute(
+            f"delete from near_rows where noun = '{noun}' "
+            f"and (seq not in (select seq from {noun}) or other not in (select seq from {noun}))"
+        )
+    alive = "(" + " union all ".join(f"select {PROMPT_KEY} from {noun}" for noun in _PARTS) + ")"
+    cursor.execute(f"delete from prompt_prints where prompt_key not in {alive}")
+    cursor.execute(f"delete from near_prompts where prompt_key not in {alive} or other not in {alive}")
 
 
 def _progress(cursor: Cursor, noun: str) -> int:
@@ -81,172 +109,208 @@ def _progress(cursor: Cursor, noun: str) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _set_progress(cursor: Cursor, what: str, seq: int) -> None:
-    cursor.execute(
-        "insert into near_progress values ($what, $seq) on conflict (noun) do update set seq = excluded.seq",
-        {"what": what, "seq": seq},
-    )
+def _print(db: Store, noun: str, cursor: Cursor, tell: Callable[[int], None]) -> None:
+    """Store the keys of the fresh prompts that have none."""
+    from store import fingerprint
 
-
-def _fingerprint(db: Store, cursor: Cursor, noun: str, after: int, last: int) -> None:
-    """Store the prints of the rows above number `after` up to `last`, and that it is done."""
-    from store import fingerprint  # datasketch brings scipy: two seconds that only this work should pay for
-
-    parts = ", ".join(_text(part) for part in _PARTS[noun])
-    # Bounds, not a limit: the blocks' minima and maxima then keep the rest of the table unread.
-    batch = cursor.execute(
+    done = 0
+    for batch in _stream(
+        cursor,
         f"""
-        select id, prompt_hash, {_text("prompt")}, {parts}
+        select prompt_key, {_text("prompt")} as text
         from {noun}
-        where seq > $after and seq <= $last
+        join (from fresh where prompt_key not in (select prompt_key from prompt_prints)) using (seq)
         """,
-        {"after": after, "last": last},
-    ).fetchall()
-    texts = {row[1]: row[2] for row in batch}
-    known = {
-        row[0]
-        for row in cursor.execute(
-            "select prompt_hash from prompt_prints where prompt_hash in (select unnest($hashes))",
-            {"hashes": list(texts)},
-        ).fetchall()
-    }
-    fresh = [hash for hash in texts if hash not in known]
-    prints = pa.table(
-        {
-            "prompt_hash": pa.array(fresh, pa.string()),
-            "bands": pa.array([fingerprint.bands(texts[hash]) for hash in fresh], pa.list_(pa.uint64())),
-        }
-    )
-    sketches = pa.table(
-        {
-            "id": pa.array([row[0] for row in batch], pa.string()),
-            "prompt_hash": pa.array([row[1] for row in batch], pa.string()),
-            "sketch": pa.array([fingerprint.sketch(row[3:]) for row in batch], pa.uint64()),
-        }
-    )
-    with db.atomic() as writer:
-        if _progress(writer, f"{noun} printed") > after:
-            return  # a refresh in another thread was here
-        for table, rows in (("prompt_prints", prints), ("row_sketches", sketches)):
-            writer.register("new_prints", rows)
-            writer.execute(f"insert into {table} select * from new_prints")
-            writer.unregister("new_prints")
-        _set_progress(writer, f"{noun} printed", last)
+    ):
+        keys = fingerprint.bands(batch["text"])
+        bands = pa.ListArray.from_arrays(
+            pa.array(np.arange(0, keys.size + 1, keys.shape[1]), pa.int32()), pa.array(keys.ravel())
+        )
+        _append(db, "prompt_prints", {"prompt_key": batch["prompt_key"], "bands": bands})
+        tell(done := done + len(bands))
 
 
-def _match(db: Store, cursor: Cursor, noun: str, start: int) -> None:
-    """Compare what is above `start` with everything before it and with itself."""
-    candidates = cursor.execute(
-        f"""
-        with fresh as (select distinct prompt_hash from {noun} where seq > $start),
-        keys as (select prompt_hash, unnest(bands) as key from prompt_prints),
-        shared as (select key, min(prompt_hash) as first from keys group by key having count(*) > 1)
-        select distinct keys.prompt_hash, shared.first
+def _alike_prompts(cursor: Cursor) -> pa.Table:
+    """Return the prompts that share a key with the first of its bucket, where either is fresh."""
+    return cursor.sql(
+        """
+        with fresh_keys as (
+            select distinct unnest(bands) as key from prompt_prints where prompt_key in (select prompt_key from fresh)
+        ),
+        keys as (
+            select * from (select prompt_key, unnest(bands) as key from prompt_prints) semi join fresh_keys using (key)
+        ),
+        shared as (select key, min(prompt_key) as first from keys group by key having count(*) > 1)
+        select distinct keys.prompt_key as one, shared.first as other
         from keys
         join shared using (key)
-        where keys.prompt_hash <> shared.first
-            and (keys.prompt_hash in (from fresh) or shared.first in (from fresh))
-        """,
-        {"start": start},
-    ).fetchall()
-    _keep(db, cursor, "near_prompts", candidates, [noun], prompts=True)
-    candidates = cursor.execute(
+        where keys.prompt_key <> shared.first
+            and (keys.prompt_key in (select prompt_key from fresh) or shared.first in (select prompt_key from fresh))
+            and (keys.prompt_key, shared.first) not in (select (prompt_key, other) from near_prompts)
+        """
+    ).to_arrow_table()
+
+
+def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
+    """Store the sketches of the rows that share a prompt, exactly or nearly, with a fresh row, and have none."""
+    from store import fingerprint
+
+    cursor.execute(
         f"""
+        create or replace temp table crowded as
         with centres as (
-            select prompt_hash, min(other) as centre from near_prompts where similarity >= {LEAST} group by prompt_hash
+            select prompt_key, min(other) as centre from near_prompts where similarity >= {LEAST} group by prompt_key
         ),
         placed as (
-            select id, sketch, coalesce(centre, prompt_hash) as centre,
-                row_number() over (partition by coalesce(centre, prompt_hash) order by id) as place,
-                count(*) over (partition by coalesce(centre, prompt_hash)) as n
-            from row_sketches
-            left join centres using (prompt_hash)
-        ),
-        shared as (select * from placed where n > 1)
-        select later.id, earlier.id
-        from shared later
-        join shared earlier using (centre)
-        where earlier.place between later.place - {_WINDOW} and later.place - 1
-            and bit_count(xor(earlier.sketch, later.sketch)) <= {_MOST_BITS}
-            and (later.id in (select id from {noun} where seq > $start)
-                or earlier.id in (select id from {noun} where seq > $start))
+            select seq, coalesce(centre, prompt_key) as centre, prompt_key
+            from (select seq, {PROMPT_KEY} as prompt_key from {noun})
+            left join centres using (prompt_key)
+        )
+        select seq, centre
+        from placed
+        where centre in (select centre from placed where prompt_key in (select prompt_key from fresh))
+        qualify count(*) over (partition by centre) > 1
+        """
+    )
+    parts = ", ".join(_text(part) for part in _PARTS[noun])
+    for batch in _stream(
+        cursor,
+        f"""
+        select seq, [{parts}] as texts
+        from {noun}
+        semi join (
+            select seq from crowded where seq not in (select seq from row_sketches where noun = '{noun}')
+        ) as missing using (seq)
         """,
-        {"start": start},
-    ).fetchall()
-    _keep(db, cursor, "near_rows", candidates, [noun], prompts=False)
+    ):
+        halves = fingerprint.sketches(batch["texts"].flatten(), len(_PARTS[noun]))
+        columns = {
+            "noun": pa.array([noun] * len(halves)),
+            "seq": batch["seq"],
+            "high": pa.array(halves[:, 0]),
+            "low": pa.array(halves[:, 1]),
+        }
+        _append(db, "row_sketches", columns)
 
 
-def _keep(
-    db: Store,
-    cursor: Cursor,
-    table: str,
-    candidates: list[tuple[str, str]],
-    nouns: list[str],
-    *,
-    prompts: bool,
-) -> None:
+def _alike_rows(cursor: Cursor, noun: str, bounds: dict[str, int]) -> pa.Table:
+    """Return the rows of one prompt (or of alike prompts) whose sketches are close, where either is fresh."""
+    return cursor.sql(
+        f"""
+        with placed as (
+            select seq, high, low, centre, row_number() over (partition by centre order by seq) as place
+            from crowded
+            join (from row_sketches where noun = '{noun}') using (seq)
+        ),
+        close as (
+            select later.seq as one, earlier.seq as other,
+                bit_count(xor(earlier.high, later.high)) + bit_count(xor(earlier.low, later.low)) as bits
+            from placed later
+            join placed earlier using (centre)
+            where later.seq > $start
+                and earlier.place between later.place - {_WINDOW} and later.place - 1
+                and bits <= {_MOST_BITS}
+        ),
+        closest as (
+            select one, unnest(arg_min(other, bits::hugeint * 1000000000000000 + other, {_CLOSEST})) as other
+            from close
+            group by one
+        )
+        select one, other
+        from closest
+        where (one, other) not in (select (seq, other) from near_rows where noun = '{noun}')
+        """,
+        params={"start": bounds["start"]},
+    ).to_arrow_table()
+
+
+def _keep(db: Store, cursor: Cursor, noun: str, table: str, candidates: pa.Table) -> None:
     """Verify candidates on their texts and keep those that are alike: rows in prompt and in answers, each by itself."""
     from store import fingerprint
 
-    for start in range(0, len(candidates), BATCH):
-        some = candidates[start : start + BATCH]
-        texts = _texts(cursor, {item for pair in some for item in pair}, nouns, prompts=prompts)
-        sets = {
-            item: [fingerprint.features(parts[0])]
-            + ([fingerprint.row_features(parts[1:])] if parts[1:] else [])
-            for item, parts in texts.items()
-        }
-        found = [
-            (one, other, min(map(fingerprint.jaccard, sets[one], sets[other])))
-            for one, other in some
-            if one in sets and other in sets
-        ]
-        alike = [edge for edge in found if edge[2] >= LEAST]
-        if not alike:
-            continue
-        key = "prompt_hash" if prompts else "id"
-        batch = pa.table(
-            {key: [e[0] for e in alike], "other": [e[1] for e in alike], "similarity": [e[2] for e in alike]}
+    prompts = table == "near_prompts"
+    for start in range(0, len(candidates), _VERIFIED):
+        some = candidates.slice(start, _VERIFIED)
+        one, other = (some[name].to_numpy() for name in ("one", "other"))
+        items, places = np.unique(np.concatenate((one, other)), return_inverse=True)
+        read = _prompts(cursor, items) if prompts else _rows(cursor, noun, items)
+        position = {item: place for place, item in enumerate(read["item"].to_pylist())}
+        first, second = np.array([position.get(item, -1) for item in items.tolist()])[places.reshape(2, -1)]
+        there = (first >= 0) & (second >= 0)  # a row may have been withdrawn meanwhile
+        one, other, first, second = (values[there] for values in (one, other, first, second))
+        sides = [fingerprint.features(read["prompt"].combine_chunks())]
+        if not prompts:
+            sides.append(fingerprint.features(read["texts"].combine_chunks().flatten(), len(_PARTS[noun])))
+        likeness = np.array(
+            [
+                min(fingerprint.jaccard(side[a], side[b]) for side in sides)
+                for a, b in zip(first.tolist(), second.tolist(), strict=True)
+            ]
         )
-        with db.atomic() as writer:
-            writer.register("new_edges", batch)
-            writer.execute(
-                f"insert into {table} select * from new_edges where ({key}, other) not in "
-                f"(select ({key}, other) from {table})"
-            )
-            writer.unregister("new_edges")
+        alike = likeness >= LEAST
+        columns: dict[str, Any] = {} if prompts else {"noun": pa.array([noun] * int(alike.sum()))}
+        columns |= {"prompt_key" if prompts else "seq": pa.array(one[alike]), "other": pa.array(other[alike])}
+        _append(db, table, columns | {"similarity": pa.array(likeness[alike])})
 
 
-def _texts(cursor: Cursor, items: set[str], nouns: list[str], *, prompts: bool) -> dict[str, tuple[str, ...]]:
-    nouns = list(_PARTS) if prompts else nouns
-    read: dict[str, tuple[str, ...]] = {}
-    for noun in nouns:
-        key = "prompt_hash" if prompts else "id"
-        columns = ", ".join(_text(part) for part in (("prompt",) if prompts else ("prompt", *_PARTS[noun])))
-        for row in cursor.execute(
-            f"select {key}, {columns} from {noun} where {key} in (select unnest($items))",
-            {"items": sorted(items)},
-        ).fetchall():
-            read[row[0]] = row[1:]
-    return read
+def _prompts(cursor: Cursor, keys: NDArray[Any]) -> pa.Table:
+    """Return the texts of prompts (item, prompt), each from whichever noun has it."""
+    cursor.register("wanted", pa.table({"item": keys}))
+    try:
+        parts = " union all ".join(
+            f"select item, {_text('prompt')} as prompt from (select *, {PROMPT_KEY} as item from {noun}) "
+            "semi join wanted using (item)"
+            for noun in _PARTS
+        )
+        return cursor.sql(
+            f"select item, any_value(prompt) as prompt from ({parts}) group by item"
+        ).to_arrow_table()
+    finally:
+        cursor.unregister("wanted")
+
+
+def _rows(cursor: Cursor, noun: str, seqs: NDArray[Any]) -> pa.Table:
+    """Return the texts of rows (item, prompt, texts)."""
+    cursor.register("wanted", pa.table({"item": seqs}))
+    parts = ", ".join(_text(part) for part in _PARTS[noun])
+    try:
+        return cursor.sql(
+            f"select seq as item, {_text('prompt')} as prompt, [{parts}] as texts "
+            f"from {noun} semi join wanted on wanted.item = {noun}.seq"
+        ).to_arrow_table()
+    finally:
+        cursor.unregister("wanted")
+
+
+def _stream(cursor: Cursor, query: str) -> Iterator[pa.RecordBatch]:
+    """Yield a query's rows in batches, so that memory stays constant."""
+    for batch in cursor.sql(query).to_arrow_reader(BATCH):
+        if batch.num_rows:
+            yield batch
+
+
+def _append(db: Store, table: str, columns: dict[str, Any]) -> None:
+    with db.atomic() as writer:
+        writer.register("new_rows", pa.table(columns))
+        try:
+            writer.execute(f"insert into {table} select * from new_rows")
+        finally:
+            writer.unregister("new_rows")
 
 
 def _text(column: str) -> str:
     return f"array_to_string(list_transform({column}, lambda m: m.content), chr(10))"
 
 
-def _components(edges: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the smallest member of each connected component, by member."""
-    parent: dict[str, str] = {}
+def _components(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return each member of a connected component, and the smallest member of its component."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(item: str) -> str:
-        parent.setdefault(item, item)
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for one, other in edges:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {item: root(item) for item in parent}
+    members, places = np.unique(np.concatenate((one, other)), return_inverse=True)
+    rows, columns = places.reshape(2, -1)
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(members), len(members)))
+    count, labels = connected_components(graph, directed=False)
+    first = np.full(count, len(members))
+    np.minimum.at(first, labels, np.arange(len(members)))
+    return members, members[first[labels]]

@@ -1,48 +1,63 @@
 """From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
 
-Each step leaves a table `members (seq, id, content_hash, prompt_hash, person, weight, split)` and notes in
-`dropped (reason, rows)` what it took away. Chance is MD5 of seed and hash, so a choice depends on content and
-seed alone, not on the order of arrival, the DuckDB version or the number of threads.
+Each step leaves a table `members (seq, content_hash, prompt_key, person, weight, split)` and notes in `dropped (reason,
+rows)` what it took away. Chance is MD5 of seed and hash, so a choice depends on content and seed alone, not on the order
+of arrival, the DuckDB version or the number of threads. A million rows are grouped by 64-bit keys; whole hashes are
+compared only among the rows whose keys agree, which are few.
 """
 
 from __future__ import annotations
 
 from store.database import Cursor
+from store.near import PROMPT_KEY
 from store.rows import scalar
 from store.snapshot_settings import SnapshotSettings
 
 # A number from 0 to 1 that seed and hash decide.
 _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 
-_PICK_PAIRS = """
-create or replace temp table members as
-with scoped as (
-    select seq, id, content_hash, versus_hash, prompt_hash, weight, import_id
-    from pairs
-    where deployment in ('', $deployment) and seq <= $last_seq
-),
-believed as (
+# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
+_SCOPED_PAIRS = f"""
+create or replace temp table scoped as
+with believed as (
     select subject_id, count(*) as voices, min(person) as person
     from evidence
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
+)
+select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, person, weight,
+    coalesce(voices, 0) + (import_id is not null)::int as voices
+from pairs
+left join believed on believed.subject_id = pairs.id
+where deployment in ('', $deployment) and seq <= $last_seq
+"""
+
+# Votes for neither side, by question.
+_TIED = """
+create or replace temp table tied as
+select versus_hash, count(*) as voices
+from votes
+join comparisons on comparisons.id = votes.comparison_id
+where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
+    and rater not in (select unnest($excluded::varchar[]))
+group by versus_hash
+"""
+
+# Questions that several rows or a tie vote answer are weighed on whole hashes; every other row speaks for itself.
+_PICK_PAIRS = """
+create or replace temp table members as
+with contested as (
+    select question from scoped group by question having count(*) > 1
+    union
+    select hash(versus_hash) from tied
 ),
 standing as (
-    select content_hash, versus_hash, prompt_hash, min(seq) as seq, arg_min(id, seq) as id, max(weight) as
-    weight,
-        min(person) as person, sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
-        count(*) as copies
+    select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
+        min(person) as person, sum(voices) as voices, count(*) as copies
     from scoped
-    left join believed on believed.subject_id = scoped.id
-    group by content_hash, versus_hash, prompt_hash
-),
-tied as (
-    select versus_hash, count(*) as voices
-    from votes
-    join comparisons on comparisons.id = votes.comparison_id
-    where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
-        and rater not in (select unnest($excluded::varchar[]))
-    group by versus_hash
+    join (select seq, versus_hash from pairs) using (seq)
+    where question in (from contested)
+    group by scoped.content_hash, versus_hash, prompt_key
 ),
 weighed as (
     select standing.*, sum(standing.voices) over (partition by versus_hash) as all_voices,
@@ -50,15 +65,19 @@ weighed as (
     from standing
     left join tied using (versus_hash)
 )
-select seq, id, content_hash, prompt_hash, person, copies, voices, all_voices,
+select seq, content_hash, prompt_key, person, 1 as copies, voices, voices as all_voices, weight
+from scoped
+where question not in (from contested)
+union all
+select seq, content_hash, prompt_key, person, copies, voices, all_voices,
     weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
 from weighed
 """
 
-_PICK_DEMONSTRATIONS = """
+_PICK_DEMONSTRATIONS = f"""
 create or replace temp table members as
 with scoped as (
-    select seq, id, content_hash, prompt_hash, import_id
+    select seq, id, content_hash, {PROMPT_KEY} as prompt_key, import_id
     from demonstrations
     where deployment in ('', $deployment) and seq <= $last_seq
 ),
@@ -68,26 +87,26 @@ believed as (
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select min(seq) as seq, arg_min(id, seq) as id, content_hash, prompt_hash, min(person) as person,
+select min(seq) as seq, content_hash, prompt_key, min(person) as person,
     count(*) as copies, sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
 from scoped
 left join believed on believed.subject_id = scoped.id
-group by content_hash, prompt_hash
+group by content_hash, prompt_key
 """
 
 # One row an answer and verdict; those who judged the same answer the other way lower its weight.
-_PICK_LIKES = """
+_PICK_LIKES = f"""
 create or replace temp table members as
 with standing as (
-    select min(seq) as seq, arg_min(id, seq) as id, content_hash, prompt_hash, prompt, completion,
+    select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion,
         min(user_name) as person, count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion
 )
-select seq, id, content_hash, prompt_hash, person, copies, voices,
+select seq, content_hash, prompt_key, person, copies, voices,
     sum(voices) over (partition by prompt, completion) as all_voices,
     (2 * voices - sum(voices) over (partition by prompt, completion))
         / greatest(sum(voices) over (partition by prompt, completion), 1) as weight
@@ -107,7 +126,9 @@ def pick(
         "excluded": list(settings.exclude_raters),
     }
     if method == "dpo":
-        cursor.execute(_PICK_PAIRS, params | {"ties": settings.ties})
+        cursor.execute(_SCOPED_PAIRS, params)
+        cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
+        cursor.execute(_PICK_PAIRS)
     else:
         cursor.execute(_PICK_DEMONSTRATIONS if method == "sft" else _PICK_LIKES, params)
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
@@ -127,7 +148,7 @@ def pick(
             {"seen": seen_seq, "replay": settings.replay, "seed": seed},
         )
     for limit, column, reason in (
-        (settings.max_per_prompt, "prompt_hash", "above max_per_prompt"),
+        (settings.max_per_prompt, "prompt_key", "above max_per_prompt"),
         (settings.max_per_rater, "person", "above max_per_rater"),
     ):
         if limit is not None:
@@ -150,7 +171,7 @@ def _drop_near(cursor: Cursor) -> None:
         seq in (
             select seq
             from members
-            join row_groups using (id)
+            join row_groups using (seq)
             qualify row_number() over (partition by group_id order by content_hash) > 1
         )
         """,
@@ -158,38 +179,26 @@ def _drop_near(cursor: Cursor) -> None:
 
 
 def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
-    """Hold out prompts by chance; at least one, and never all, where there are two or more."""
+    """Hold out prompts by chance; at least one, and never all, where there are two or more.
+
+    A prompt and those near it have one chance between them.
+    """
     cursor.execute(
         f"""
-        create or replace temp table sides as
-        with prompts as (
-            select distinct prompt_hash, coalesce(prompt_groups.group_id, prompt_hash) as side_key
+        create or replace temp table members as
+        with chances as (
+            select seq, content_hash, prompt_key, person, weight,
+                {_CHANCE.format("coalesce(group_id, prompt_key)")} as chance
             from members
-            left join prompt_groups using (prompt_hash)
+            left join prompt_groups using (prompt_key)
         ),
-        keys as (
-            select distinct side_key, {_CHANCE.format("side_key")} as chance from prompts
-        ),
-        placed as (
-            select side_key, chance < $fraction as held,
-                row_number() over (order by chance, side_key) as place, count(*) over () as n
-            from keys
-        )
-        select prompt_hash,
-            case when $fraction > 0 and n > 1 and place < n and (held or place = 1) then 'heldout'
+        bounds as (select min(chance) as least, max(chance) as most from chances)
+        select seq, content_hash, prompt_key, person, weight,
+            case when $fraction > 0 and chance < most and (chance < $fraction or chance = least) then 'heldout'
             else 'train' end as split
-        from prompts
-        join placed using (side_key)
+        from chances, bounds
         """,
         {"fraction": settings.heldout_fraction, "seed": str(settings.seed)},
-    )
-    cursor.execute(
-        """
-        create or replace temp table members as
-        select seq, id, content_hash, prompt_hash, person, weight, split
-        from members
-        join sides using (prompt_hash)
-        """
     )
 
 

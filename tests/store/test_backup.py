@@ -97,32 +97,56 @@ def test_what_exists_or_is_missing_is_left_alone(db: Store, tmp_path: Path) -> N
     assert not (tmp_path / "home.duckdb").exists()
 
 
-@pytest.mark.parametrize("at", [0.0, 0.6, 0.9])
-def test_a_damaged_backup_changes_nothing(db: Store, tmp_path: Path, at: float) -> None:
+PLACES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+
+
+def test_a_damaged_backup_is_refused_and_changes_nothing(db: Store, tmp_path: Path) -> None:
     fill(db)
-    made = backup.write(db, tmp_path / "copy.duckdb")
-    flip(Path(made.path), at)
+    made = Path(backup.write(db, tmp_path / "copy.duckdb").path)
+    whole, everything = made.read_bytes(), pairs.list_page(db, 1000)
     target = tmp_path / "home" / "trimtab.duckdb"
     with Store.open(target) as old:
         audit.record(old, "ada", "old", "x")
-    with pytest.raises(StoreDamaged):
-        backup.restore(made.path, target)
+    refused = 0
+    for at in PLACES:
+        made.write_bytes(whole)
+        flip(made, at)
+        try:
+            done = backup.restore(made, tmp_path / f"free-{at}" / "trimtab.duckdb")
+        except StoreDamaged:
+            refused += 1
+            with pytest.raises(StoreDamaged):
+                backup.restore(made, target)
+        else:  # what was hit is a block that holds nothing
+            with Store.open(done.path) as other:
+                assert pairs.list_page(other, 1000) == everything
+    assert refused >= 3
     with Store.open(target) as old:
         assert audit.list_recent(old)[0].action == "old"
     assert sorted(p.name for p in target.parent.iterdir()) == ["trimtab.duckdb", "trimtab.duckdb.lock"]
 
 
-@pytest.mark.parametrize("at", [0.0, 0.6, 0.9])
-def test_a_damaged_store_is_found_at_the_start_and_can_be_replaced(tmp_path: Path, at: float) -> None:
+def test_a_damaged_store_is_found_at_the_start_and_can_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "trimtab.duckdb"
     with Store.open(path) as db:
         fill(db)
+        everything = pairs.list_page(db, 1000)
         made = backup.write(db, tmp_path / "copy.duckdb")
-    flip(path, at)
-    damaged = path.read_bytes()
+    whole, found, damaged = path.read_bytes(), 0, b""
+    for at in PLACES:
+        path.write_bytes(whole)
+        flip(path, at)
+        hit = path.read_bytes()
+        try:
+            with Store.open(path) as opened:  # what was hit is a block that holds nothing
+                assert pairs.list_page(opened, 1000) == everything
+        except StoreDamaged:
+            assert path.read_bytes() == hit
+            found, damaged = found + 1, hit
+    assert found >= 3
+    path.write_bytes(damaged)
     with pytest.raises(StoreDamaged, match="trimtab restore"):
         Store.open(path)
-    assert path.read_bytes() == damaged
     done = backup.restore(made.path, path)
     assert done.kept is not None
     assert Path(done.kept).read_bytes() == damaged
