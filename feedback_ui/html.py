@@ -18,6 +18,13 @@ def badge(text: object, tone: str = "quiet") -> str:
     return f'<span class="tt-badge tt-{esc(tone)}">{esc(text)}</span>'
 
 
+def code(name: object, longest: int = 18) -> str:
+    """An id or a hash; of a long one the beginning, the whole being its tooltip."""
+    text = str(name)
+    shown = text if len(text) <= longest else f"{text[:longest]}…"
+    return f'<code title="{esc(text)}">{esc(shown)}</code>'
+
+
 def card(title: str, body: str, aside: str = "", css_class: str = "") -> str:
     """A titled panel around `body`, which is HTML already."""
     head = f'<header><h3>{esc(title)}</h3><div class="tt-aside">{aside}</div></header>' if title else ""

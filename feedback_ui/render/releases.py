@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from feedback_ui import copy
-from feedback_ui.html import ago, badge, card, empty, esc, facts, first_line, fold, number, table
+from feedback_ui.html import ago, badge, card, code, empty, esc, facts, first_line, fold, number, table
 
 _LANES = {"stable": "good", "canary": "accent"}
 
@@ -19,7 +19,7 @@ def releases(rows: list[dict[str, Any]]) -> str:
         (
             f"<b>{esc(row.get('name'))}</b>",
             badge(row["lane"], _LANES.get(row["lane"], "quiet")) if row.get("lane") else "–",
-            f"<code>{esc(row['adapter'])}</code>" if row.get("adapter") else "base model",
+            code(row["adapter"]) if row.get("adapter") else "base model",
             first_line(row["system_prompt"], 60) if row.get("system_prompt") else "–",
             _parity(row.get("parity")),
             esc(row.get("run") or row.get("created_by") or "–"),
@@ -159,9 +159,9 @@ def lineage(tree: dict[str, Any] | None) -> str:
     run, snapshot = tree.get("run") or {}, tree.get("snapshot") or {}
     rows = [
         ("Release", f"<b>{esc(release.get('ref'))}</b>"),
-        ("Adapter", f"<code>{esc(adapter.get('id'))}</code>" if adapter.get("id") else "base model"),
+        ("Adapter", code(adapter["id"]) if adapter.get("id") else "base model"),
         ("Run", esc(run.get("id") or "–")),
-        ("Snapshot", f"<code>{esc(snapshot.get('id'))}</code>" if snapshot.get("id") else "–"),
+        ("Snapshot", code(snapshot["id"]) if snapshot.get("id") else "–"),
         (
             "Rows",
             f"{number(snapshot.get('train_rows'))} train, {number(snapshot.get('heldout_rows'))} held out",

@@ -12,6 +12,7 @@ from feedback_ui.html import (
     ago,
     badge,
     card,
+    code,
     duration,
     empty,
     esc,
@@ -137,7 +138,7 @@ def _numbers(run: dict[str, Any]) -> str:
     if metrics.get("memory_bytes"):
         rows.append(("Peak memory", f"{metrics['memory_bytes'] / 1e9:.2f} GB"))
     rows += [
-        (label, f"<code>{esc(run[key])}</code>")
+        (label, code(run[key]))
         for key, label in (("release", "Release"), ("snapshot", "Snapshot"), ("adapter", "Adapter"))
         if run.get(key)
     ]
