@@ -23,7 +23,7 @@ OnAlarm = Callable[[Target, str], Awaitable[None]]
 class CanaryPolicy:
     """When a canary is given up.
 
-    A request falls back to stable when the canary fails before its first token, or gives none within
+    A request falls back to stable when the canary fails before its first token, or in a stream gives none within
     `first_token_s` seconds (None: it may take any time). The alarm rings when, of the canary's last requests
     within `window_s` seconds, at least `min_requests` in number, more than the share `max_failed` (0 to 1)
     failed.

@@ -281,8 +281,14 @@ class Gateway:
         if call.target.lane != "canary" or route is None:
             return await self._patiently(call, send)
         canary = call.target
+        # an answer that is not streamed shows no first token
+        limit = (
+            self.canaries.policy.first_token_s
+            if call.body.get("stream")
+            else self._limits.first_byte_timeout_s
+        )
         try:
-            async with asyncio.timeout(self.canaries.policy.first_token_s) as call.patience:
+            async with asyncio.timeout(limit) as call.patience:
                 status = await self._forward(call, send)
         except (RequestError, EngineUnavailable, TimeoutError) as error:
             theirs = isinstance(error, RequestError) and error.status < 500

@@ -28,6 +28,17 @@ def test_send_streams_an_answer_that_names_its_release(client: Client, screens: 
     assert "max_tokens" not in sent
 
 
+def test_a_pair_that_the_platform_offers_is_shown_instead_of_an_answer(
+    client: Client, screens: Screens
+) -> None:
+    screens.stub.pairs_offered = True
+    shown = str(client.predict("Explain tides", "assistant", "", "", api_name="/send"))
+    made = next(reversed(screens.stub.comparisons.values()))
+    assert made["a"].splitlines()[0] in shown
+    assert made["b"].splitlines()[0] in shown
+    assert not [r for r in screens.stub.requests if r[1] == "/v1/chat/completions"], "no third answer"
+
+
 def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
     screens.stub.pairs.append({"id": "pair-1"})
     client.predict(

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from serve.adapter_check import check
+from serve.canary import CanaryPolicy
 from serve.client import ApiError
 from serve.engine import Engine
 from serve.gateway import Limits
@@ -114,6 +115,25 @@ async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, en
         with pytest.raises(ApiError) as caught:
             await part.client.chat(release.ref, HI)
         assert (caught.value.status, caught.value.title) == (503, "adapter_unavailable")
+    finally:
+        deployments.rollback(part.db, "assistant", "test")
+        await part.reconciler.refresh()
+
+
+async def test_a_canary_that_is_too_slow_gives_way_to_stable(
+    part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = releases.create(part.db, "assistant", BASE)
+    deployments.set_canary(part.db, "assistant", release.ref, 1.0)
+    await part.reconciler.refresh()
+    try:
+        monkeypatch.setattr(part.gateway.canaries, "policy", CanaryPolicy(first_token_s=0.001))
+        slow = await post(part, stream=True)
+        assert (slow.status_code, slow.headers["x-trimtab-lane"]) == (200, "stable")
+        assert slow.text.rstrip().endswith("[DONE]")
+        whole = await post(part, stream=False)
+        assert whole.headers["x-trimtab-lane"] == "canary", "an answer in one piece shows no first token"
+        assert await idle(part, engine), "what the canary was saying is stopped"
     finally:
         deployments.rollback(part.db, "assistant", "test")
         await part.reconciler.refresh()
