@@ -66,7 +66,7 @@ class PairTrainer(CheckpointMixin, DPOTrainer):
     def _record(self, scores: PairScores, logps: Tensor, inputs: dict[str, Any]) -> None:
         beta = self.args.beta
         chosen, rejected = beta * scores.chosen.detach(), beta * scores.rejected.detach()
-        values = torch.stack(
+        means = torch.stack(
             [
                 chosen.mean(),
                 rejected.mean(),
@@ -75,12 +75,12 @@ class PairTrainer(CheckpointMixin, DPOTrainer):
                 logps[0::2].detach().mean(),
                 logps[1::2].detach().mean(),
             ]
-        ).tolist()
+        )
+        values = self.watch.session.crew.mean(means.cpu()).tolist()
         names = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
         for name, value in zip((*names, "logps/chosen", "logps/rejected"), values, strict=True):
             self._metrics["train"][name].append(value)
-        self.watch.rows_seen += chosen.numel()
-        self.watch.tokens_seen += inputs["tokens"]
+        self.watch.count(chosen.numel(), inputs["tokens"])
 
 
 class PairCollator:

@@ -62,7 +62,7 @@ class LikeTrainer(CheckpointMixin, Trainer):
                 moved = other.sum_by_answer(model(pack=other)) - inputs["mismatched_reference"]
             logps = batch.sum_by_answer(model(pack=batch))
         ratios = logps - inputs["reference"]
-        point = moved.mean().clamp(min=0)
+        point = self.watch.session.crew.mean(moved.mean()).to(moved.device).clamp(min=0)
         desirable = inputs["desirable"]
         sides = torch.where(desirable, recipe.desirable_weight, recipe.undesirable_weight)
         loss = (kto_losses(ratios, point, desirable, recipe.beta) * sides * inputs["weight"]).mean()
@@ -70,11 +70,16 @@ class LikeTrainer(CheckpointMixin, Trainer):
             raise diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         rewards = recipe.beta * ratios.detach()
         self.metrics["kl"].append(point.item())
+        means = {}
         for name, chosen in (("rewards/chosen", desirable), ("rewards/rejected", ~desirable)):
             if bool(chosen.any()):
-                self.metrics[name].append(rewards[chosen].mean().item())
-        self.watch.rows_seen += ratios.numel()
-        self.watch.tokens_seen += inputs["tokens"]
+                means[name] = rewards[chosen].mean().item()
+        if len(means) == 2:
+            means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
+        means["rewards/accuracies"] = ((rewards > 0) == desirable).float().mean().item()
+        for name, value in means.items():
+            self.metrics[name].append(value)
+        self.watch.count(ratios.numel(), inputs["tokens"])
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -20,8 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from align.errors import ModelError, RecipeError
 from align.recipe import Recipe
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
 
 @dataclass(frozen=True)
 class Hardware:
@@ -89,7 +87,14 @@ def quantization(recipe: Recipe, hardware: Hardware) -> BitsAndBytesConfig:
         bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=recipe.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=hardware.dtype,
+        # FSDP shards floats only; the bytes are the same.
+        bnb_4bit_quant_storage=hardware.dtype if sharded(recipe) else torch.uint8,
     )
+
+
+def sharded(recipe: Recipe) -> bool:
+    """Say whether the recipe spreads the model over several processes (FSDP)."""
+    return bool(recipe.num_processes > 1 and recipe.distributed == "fsdp")
 
 
 def lora_config(recipe: Recipe) -> LoraConfig:
@@ -196,12 +201,3 @@ def base_identity(path: str, recipe: Recipe) -> str:
                 stream.seek(max(0, (size - 65536) * sample // 63))
                 digest.update(stream.read(65536))
     return digest.hexdigest()
-
-
-def adapter_identity(directory: str | Path) -> str:
-    """Return the sha256 of an adapter's weights. Raises `ModelError` when there are none."""
-    try:
-        with (Path(directory) / ADAPTER_WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{directory} holds no {ADAPTER_WEIGHTS}") from error

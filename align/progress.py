@@ -52,6 +52,19 @@ class ProgressLog:
         self._file.close()
 
 
+class NoLog(ProgressLog):
+    """What a process that is not the first one of several says: nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

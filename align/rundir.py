@@ -16,6 +16,7 @@ Nothing here knows torch or the store, so the platform imports it freely.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -26,16 +27,19 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from align.errors import RunDirectoryError
+from align.errors import ModelError, RunDirectoryError
 from align.fields import METHODS
 from align.recipe import Recipe
 
 QUANTIZATIONS = ("none", "nf4", "fp4")
 COMPLETE = "COMPLETE"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 3
+# Of one process among several: memory ran out, all shall begin again with half the micro-batch.
+EXIT_SMALLER = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class RunSpec:
 
     `base_model` is a Hugging Face directory; `recipe` is `Recipe.to_dict()`; `snapshot` the content hash of
     the two Parquet files' snapshot; `start_adapter` a PEFT directory to go on from (then the reference of
-    DPO and KTO is that adapter), or None to start from the base. `base_name` is the name that the adapter's
+    DPO and KTO is that adapter), or None to start from the base. `start_sha256` is what `adapter_identity` said of it when
+    the run was asked for; the worker fails when it says something else. `base_name` is the name that the adapter's
     card gives its base, `cache_dir` a folder where log-probabilities of the reference are kept between runs
     (None: only in this run).
     """
@@ -54,6 +59,7 @@ class RunSpec:
     recipe: Mapping[str, Any]
     snapshot: str
     start_adapter: str | None = None
+    start_sha256: str | None = None
     run_id: str | None = None
     base_name: str | None = None
     max_lora_rank: int | None = None
@@ -226,6 +232,15 @@ class RunDirectory:
             except BlockingIOError:
                 raise RunDirectoryError(f"another worker is training in {self.path}") from None
             yield
+
+
+def adapter_identity(directory: str | Path) -> str:
+    """Return the sha256 of an adapter's weights. Raises `ModelError` when there are none."""
+    try:
+        with (Path(directory) / ADAPTER_WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{directory} holds no {ADAPTER_WEIGHTS}") from error
 
 
 def write_atomic(path: Path, text: str) -> None:

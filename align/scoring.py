@@ -72,12 +72,14 @@ def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
 class ReferenceCache:
     """Log-probabilities by (model identity, prompt, answer), in one file a model identity.
 
-    Safe to delete at any time. Writers replace the file whole; two runs that write at once lose at most work.
+    `writes` is false in all but one of several processes that share a run. Safe to
+    delete at any time. Writers replace the file whole; two runs that write at once lose at most work.
     """
 
-    def __init__(self, directory: Path, identity: str) -> None:
+    def __init__(self, directory: Path, identity: str, writes: bool = True) -> None:
         self.path = directory / f"{identity[:32]}.npz"
         self.hits = 0
+        self.writes = writes
         self.known: dict[bytes, float] = {}
         if self.path.exists():
             try:
@@ -88,7 +90,9 @@ class ReferenceCache:
                 self.known = {}  # damaged: it is only a cache
 
     def save(self) -> None:
-        """Replace the file by what is known now."""
+        """Replace the file by what is known now; a process that is not to write leaves it to the one that is."""
+        if not self.writes:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         keys = np.frombuffer(b"".join(self.known), dtype=np.uint8).reshape(-1, 16)

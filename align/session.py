@@ -17,19 +17,27 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import set_seed
 
+from align import shards
+from align.crew import Crew
 from align.data import Row
 from align.errors import DiskFull, Diverged, OutOfMemory, Stopped
 from align.model import Hardware
 from align.progress import ProgressLog, StopSwitch
 from align.recipe import Recipe
 from align.rundir import COMPLETE, RunDirectory, RunSpec
+
+# A loss so many times the median of the first few (at least 1) has exploded: it will not come back.
+EXPLODED = 100.0
+EXPLODE_AFTER = 5
+HINT_MEMORY = "lower max_length, set gradient_checkpointing = true, or use QLoRA"
 
 
 @dataclass
@@ -46,6 +54,7 @@ class Session:
     micro_batch: int = 0
     accumulation: int = 0
     notes: list[str] = field(default_factory=list)
+    crew: Crew = field(default_factory=Crew)
 
     def __post_init__(self) -> None:
         self.micro_batch = self.micro_batch or self.recipe.per_device_train_batch_size
@@ -55,6 +64,16 @@ class Session:
         """Record something for the report and the reader of the progress."""
         self.notes.append(message)
         self.log.note(message)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the model (FSDP)."""
+        return self.crew.together and bool(self.recipe.distributed == "fsdp")
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` if any of the processes was asked to stop: all of them raise it at the same point."""
+        if self.crew.any(self.stop.requested):
+            raise Stopped("asked to stop")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Compute in the recipe's type; in float32 nothing is cast.
@@ -71,7 +90,7 @@ class Session:
         if self.micro_batch == 1:
             raise OutOfMemory(
                 f"one row does not fit ({why})",
-                "lower max_length, set gradient_checkpointing = true, or use QLoRA",
+                HINT_MEMORY,
             )
         self.accumulation *= 2 if self.micro_batch % 2 == 0 else self.micro_batch
         self.micro_batch = self.micro_batch // 2 if self.micro_batch % 2 == 0 else 1
@@ -119,7 +138,23 @@ def arguments(session: Session) -> dict[str, Any]:
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "disable_dropout": False,
+        **(_FULLY_SHARDED if session.sharded else {}),
     }
+
+
+# FSDP 1, because bitsandbytes loses the state of its 4-bit weights in the second step under FSDP 2.
+_FULLY_SHARDED: dict[str, Any] = {
+    "fsdp": True,
+    "fsdp_config": {
+        "version": 1,
+        "reshard_after_forward": "FULL_SHARD",
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "use_orig_params": False,
+        "sync_module_states": False,
+        "cpu_ram_efficient_loading": False,
+        "state_dict_type": "FULL_STATE_DICT",
+    },
+}
 
 
 class Watch(TrainerCallback):
@@ -132,6 +167,7 @@ class Watch(TrainerCallback):
         self.tokens_seen = 0
         self.history: list[dict[str, Any]] = []
         self.rng: Any = None
+        self._first_losses: list[float] = []
         self._began = 0.0
         self._first = 0
 
@@ -144,8 +180,14 @@ class Watch(TrainerCallback):
         """Remember the random state, so that a step that is broken off can be run again as it would have
         been."""
         self.rng = random_state()
-        self.session.stop.busy = False
-        self.session.stop.check()
+        # One of several must not leave the others waiting in the middle of a step.
+        self.session.stop.busy = self.session.crew.together
+        self.session.check_stop()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let a request to stop through between two micro-batches."""
+        if self.session.crew.together:
+            self.session.check_stop()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """From here to the next step's begin, weights, optimiser and checkpoint change together."""
@@ -153,14 +195,21 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave a checkpoint at the end and when asked to stop."""
-        if state.global_step >= state.max_steps or self.session.stop.requested:
+        requested = self.session.crew.any(self.session.stop.requested)
+        if state.global_step >= state.max_steps or requested:
             control.should_save = True
-        if self.session.stop.requested:
+        if requested:
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint whole."""
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        mark_whole(self.session.crew, Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def count(self, rows: float, tokens: float) -> None:
+        """Add what a micro-batch held, in all processes."""
+        both = self.session.crew.sum(torch.tensor([rows, tokens], dtype=torch.float64))
+        self.rows_seen += int(both[0])
+        self.tokens_seen += int(both[1])
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write a row of metrics; raise `Diverged` when the loss or the gradient is not finite."""
@@ -170,6 +219,12 @@ class Watch(TrainerCallback):
         for name in ("loss", "grad_norm"):
             if not math.isfinite(float(logs.get(name, 0.0))):
                 raise diverged(f"{name} is {logs[name]} at step {state.global_step}")
+        self._first_losses = [*self._first_losses, float(logs["loss"])][:EXPLODE_AFTER]
+        usual = max(1.0, sorted(self._first_losses)[len(self._first_losses) // 2])
+        if len(self._first_losses) == EXPLODE_AFTER and logs["loss"] > EXPLODED * usual:
+            raise diverged(
+                f"the loss is {logs['loss']:.4g} at step {state.global_step}; it began at {usual:.4g}"
+            )
         seconds = time.monotonic() - self._began
         steps = max(1, state.global_step - self._first)
         row = {
@@ -224,7 +279,10 @@ def train(
     initial = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
     while True:
         watch = Watch(session)
-        clean_checkpoints(session.run)
+        session.crew.wait()
+        if session.crew.first:
+            clean_checkpoints(session.run)
+        session.crew.wait()
         checkpoints = session.run.checkpoints()
         set_seed(session.recipe.seed)
         trainer = build(watch)
@@ -252,10 +310,12 @@ def train(
             raise
         else:
             session.stop.busy = False
-            session.stop.check()
+            session.check_stop()
             return trainer, watch
         # Out of the except block, so that the failed step's tensors are no longer held by its traceback.
         del trainer
+        if session.crew.together:
+            raise OutOfMemory(f"{session.micro_batch} rows a process do not fit ({why})", HINT_MEMORY)
         session.halve_micro_batch(why)
         for name, parameter in model.named_parameters():
             if name in initial:
@@ -274,12 +334,72 @@ def clean_checkpoints(run: RunDirectory) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def mark_whole(crew: Crew, checkpoint: Path) -> None:
+    """Say that a checkpoint is whole, once every process has written its part."""
+    crew.wait()
+    if crew.first:
+        (checkpoint / COMPLETE).touch()
+    crew.wait()
+
+
 class CheckpointMixin:
     """For TRL's trainers: checkpoints without a model card (ours is written once, at the end), and one on
-    demand."""
+    demand; FSDP on the CPU too, which accelerate leaves to GPUs."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Let the accelerator shard the model on the CPU, over gloo."""
+        args = cast(Any, self).args
+        if args.fsdp and args.use_cpu:
+            plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args)
+            PartialState()._shared_state.update(
+                distributed_type=DistributedType.FSDP, device=torch.device("cpu")
+            )
+            state = Accelerator(cpu=True, mixed_precision="no", fsdp_plugin=plugin).state
+            state._shared_state["fsdp_plugin"] = plugin
+        Trainer.create_accelerator_and_postprocess(self)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         Trainer._save_checkpoint(self, model, trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapter of a checkpoint, whole even when the model is in shards."""
+        trainer: Any = self
+        if not trainer.is_fsdp_enabled:
+            Trainer.save_model(trainer, output_dir, _internal_call)
+            return
+        adapter = shards.whole_adapter(trainer.model_wrapped)
+        if trainer.args.should_save:
+            trainer.model.save_pretrained(
+                output_dir, state_dict=adapter, selected_adapters=["default"], save_embedding_layers=False
+            )
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        trainer: Any = self
+        if not trainer.is_fsdp_enabled:
+            Trainer._save_optimizer_and_scheduler(trainer, output_dir)
+            return
+        shards.save_shard(
+            Path(output_dir),
+            trainer.args.process_index,
+            trainer.model_wrapped,
+            trainer.optimizer,
+            trainer.lr_scheduler,
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        trainer: Any = self
+        if not trainer.is_fsdp_enabled:
+            Trainer._load_from_checkpoint(trainer, resume_from_checkpoint, model)
+        elif model is not None:  # called once before the model is in shards and once after
+            shards.load_parameters(Path(resume_from_checkpoint), trainer.args.process_index, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        trainer: Any = self
+        if not trainer.is_fsdp_enabled or checkpoint is None:
+            Trainer._load_optimizer_and_scheduler(trainer, checkpoint)
+            return
+        rank = trainer.args.process_index
+        shards.load_optimizer(Path(checkpoint), rank, trainer.optimizer, trainer.lr_scheduler)
 
     def save_state_now(self) -> None:
         """Write a whole checkpoint of the last finished step."""
@@ -287,7 +407,7 @@ class CheckpointMixin:
         target = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}"
         if not (target / COMPLETE).exists():
             Trainer._save_checkpoint(trainer, trainer.model, None)
-            (target / COMPLETE).touch()
+            mark_whole(trainer.watch.session.crew, target)
 
 
 def normalized_weights(rows: list[Row]) -> torch.Tensor:

@@ -34,7 +34,8 @@ class DemonstrationTrainer(CheckpointMixin, SFTTrainer):
         return dataset  # rows are token ids already
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> int:
-        return sum(sample["pack"].targets.numel() for sample in batch_samples)
+        mine = sum(sample["pack"].targets.numel() for sample in batch_samples)
+        return int(self.watch.session.crew.sum(torch.tensor([mine]))[0])
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -44,12 +45,13 @@ class DemonstrationTrainer(CheckpointMixin, SFTTrainer):
         with self.watch.session.autocast():
             logps = model(pack=batch)
         total = -(logps * inputs["weight"][batch.answer]).sum()
-        loss = total / (num_items_in_batch or batch.targets.numel())
+        # Processes average their gradients; the step's mean a token is over the tokens of all of them.
+        size = self.watch.session.crew.size if num_items_in_batch else 1
+        loss = total * size / (num_items_in_batch or batch.targets.numel())
         if not bool(torch.isfinite(loss)):
             raise diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
         self._metrics["train"]["logps/token"].append(logps.detach().mean().item())
-        self.watch.rows_seen += batch.lengths.numel()
-        self.watch.tokens_seen += inputs["tokens"]
+        self.watch.count(batch.lengths.numel(), inputs["tokens"])
         return loss
 
 

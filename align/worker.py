@@ -9,7 +9,8 @@ store and no server.
 from __future__ import annotations
 
 import argparse
-import importlib
+import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -23,17 +24,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align.errors import AlignError, ModelError, Stopped
+from align.crew import Crew, crew
+from align.errors import AlignError, DataError, DiskFull, ModelError, OutOfMemory, RecipeError, Stopped
 from align.fields import FIELDS
-from align.progress import ProgressLog, StopSwitch
-from align.recipe import Recipe, resolve
-from align.rundir import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, RunDirectory, RunSpec, write_atomic
+from align.launch import HALVED, LAUNCHED, end_with_parent, run_together
+from align.progress import NoLog, ProgressLog, StopSwitch
+from align.recipe import Recipe, resolve, with_flip_rate
+from align.rundir import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_SMALLER,
+    EXIT_STOPPED,
+    RunDirectory,
+    RunSpec,
+    adapter_identity,
+    write_atomic,
+)
 
 if TYPE_CHECKING:  # these import torch, which takes seconds; a request to stop is heard before
     from align.data import Row
     from align.scoring import Scores
     from align.session import Session
 
+# With less than this free a checkpoint could not be written.
+FULL_BYTES = 4 << 20
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
@@ -49,60 +63,78 @@ def main(argv: list[str] | None = None) -> int:
     ):
         os.environ.setdefault(name, value)
     os.environ.setdefault("HF_DATASETS_CACHE", str(run.path / ".datasets"))
+    end_with_parent()
+    ours = crew()
     try:
         spec = run.spec()
+        if not ours.first or os.environ.get(LAUNCHED):
+            return _guarded(run, spec, ours)
         with run.held():
             if run.report() is not None and run.adapter.is_dir():
                 return EXIT_DONE
             (run.path / "error.json").unlink(missing_ok=True)
-            return _guarded(run, spec)
+            processes = int(spec.recipe["params"].get("num_processes", 1))
+            if processes > 1 and not ours.together:
+                return run_together(run, processes)
+            return _guarded(run, spec, ours)
     except Stopped:
         return EXIT_STOPPED
     except AlignError as error:
         return _give_up(run, error.to_dict(), str(error))
 
 
-def _guarded(run: RunDirectory, spec: RunSpec) -> int:
-    log = ProgressLog(run, lambda line: print(line, flush=True))
+def _guarded(run: RunDirectory, spec: RunSpec, ours: Crew) -> int:
+    log = ProgressLog(run, lambda line: print(line, flush=True)) if ours.first else NoLog()
     stop = StopSwitch(run)
     try:
         with stop.listening():
             log.phase("loading")
-            _train(run, spec, log, stop)
+            ours.join()
+            _train(run, spec, log, stop, ours)
     except Stopped:
         log.phase("stopped", checkpoints=len(run.checkpoints()))
         return EXIT_STOPPED
+    except OutOfMemory as error:
+        if ours.together and os.environ.get(LAUNCHED) and _can_halve(spec):
+            return EXIT_SMALLER
+        return _give_up(run, error.to_dict(), str(error))
     except AlignError as error:
         log.phase("failed", error=error.message)
         return _give_up(run, error.to_dict(), str(error))
-    except OSError as error:
-        kind, hint = (
-            ("disk_full", "free some space and resume") if error.errno == 28 else ("error", "see worker.log")
-        )
-        traceback.print_exc()
-        return _give_up(run, {"kind": kind, "message": str(error), "hint": hint}, str(error))
     except Exception as error:
         traceback.print_exc()
         facts = {"kind": "error", "message": f"{type(error).__name__}: {error}", "hint": "see worker.log"}
+        # torch and safetensors say in words of their own that they could not write.
+        if getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(run):
+            facts |= {"kind": DiskFull.kind, "hint": "free some space and resume"}
         return _give_up(run, facts, facts["message"])
     finally:
         log.close()
     return EXIT_DONE
 
 
+def _disk_is_full(run: RunDirectory) -> bool:
+    return shutil.disk_usage(run.path).free < FULL_BYTES
+
+
 def _give_up(run: RunDirectory, facts: dict[str, Any], message: str) -> int:
     print(f"worker: {message}", file=sys.stderr)
-    if run.path.is_dir():
+    if run.path.is_dir() and (crew().first or run.error() is None):
         write_atomic(run.path / "error.json", json.dumps(facts, indent=2) + "\n")
     return EXIT_FAILED
 
 
-def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch) -> None:
+def _can_halve(spec: RunSpec) -> bool:
+    return int(spec.recipe["params"]["per_device_train_batch_size"]) >> int(os.environ.get(HALVED, 0)) > 1
+
+
+def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch, ours: Crew) -> None:
     started = time.monotonic()
-    recipe = Recipe.from_dict(spec.recipe)
+    recipe, flips = with_flip_rate(Recipe.from_dict(spec.recipe), None)
     _require_files(spec)
+    _require_trackers(recipe)
     if spec.method == "dpo" and recipe.sft_epochs:
-        spec = _sft_first(run, spec, recipe, log, stop)
+        spec = _sft_first(run, spec, recipe, log, stop, ours)
 
     from align import model as models
     from align.allocator import keep_pages
@@ -113,11 +145,20 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch)
     keep_pages()
     fit = _trainer(spec.method)
     hardware = models.choose(recipe)
-    session = Session(run, spec, recipe, hardware, log, stop)
+    session = Session(run, spec, recipe, hardware, log, stop, crew=ours)
+    if flips:
+        session.note(flips)
+    for _ in range(int(os.environ.get(HALVED, 0))):
+        session.halve_micro_batch("another process ran out of memory")
     tokenizer = models.load_tokenizer(spec.base_model)
     rows, dropped = read_rows(run.train, spec.method, tokenizer, recipe.max_length)
     if not rows:
         raise _nothing_to_train_on(dropped.to_dict())
+    if spec.method == "kto" and len({row.desirable for row in rows}) == 1:
+        raise DataError(
+            f"all {len(rows)} answers were {'liked' if rows[0].desirable else 'disliked'}: KTO learns from both",
+            "collect the other verdict too, or train on the liked answers with SFT",
+        )
     held: list[Row] = []
     if run.heldout.is_file() and recipe.heldout_limit:
         held, _ = read_rows(run.heldout, spec.method, tokenizer, recipe.max_length, recipe.heldout_limit)
@@ -127,9 +168,11 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch)
     base = models.load_base(spec.base_model, recipe, hardware)
     _make_scorable(session, base)
     model = models.add_adapter(base, recipe, spec.start_adapter, spec.max_lora_rank)
-    if hardware.device == "cpu" and (count := fuse(model)):
+    if ours.together:
+        session.note(f"{ours.size} processes train together ({recipe.distributed})")
+    if hardware.device == "cpu" and not session.sharded and (count := fuse(model)):
         session.note(f"{count} LoRA layers computed in one step each")
-    reference_facts = _remember_reference(run, spec, recipe)
+    reference_facts = _remember_reference(run, spec, recipe, ours)
     log.write("recipe", **recipe.to_dict(), hardware=hardware.to_dict())
 
     log.phase("reference" if spec.method != "sft" else "before", rows=len(rows), heldout=len(held))
@@ -141,11 +184,18 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch)
     clock = time.monotonic()
     watch, facts = fit(session, model, tokenizer, rows, reference)
     training_seconds = time.monotonic() - clock
+    if session.sharded:
+        del model, base
+        base = models.load_base(spec.base_model, recipe, hardware)
+        _make_scorable(session, base)
+        model = models.add_adapter(base, recipe, str(run.checkpoints()[-1]), spec.max_lora_rank)
 
     log.phase("after")
     models.without_dropout(model)
     after = _measure(session, held, _score(session, model, held, "after"), held_reference)
 
+    if not ours.first:
+        return
     log.phase("saving")
     unfinished = run.path / ".adapter.partial"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -202,9 +252,15 @@ def _require_files(spec: RunSpec) -> None:
         raise ModelError(f"the start adapter {spec.start_adapter} is missing")
 
 
-def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
-    from align.errors import DataError
+def _require_trackers(recipe: Recipe) -> None:
+    missing = [name for name in recipe.report_to if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RecipeError(
+            "report_to", list(recipe.report_to), f"trackers that are installed; {missing[0]} is not"
+        )
 
+
+def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
     reasons = ", ".join(f"{k}: {v}" for k, v in dropped.items() if v and k != "examples")
     return DataError(
         f"no row is left to train on ({reasons or 'the file is empty'})", "raise max_length or add data"
@@ -227,7 +283,7 @@ def _make_scorable(session: Session, base: Any) -> None:
         make_plain(base)
 
 
-def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe) -> dict[str, Any]:
+def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe, ours: Crew) -> dict[str, Any]:
     """Record what the reference is, and fail if this run began with another one."""
     from align import model as models
 
@@ -236,8 +292,14 @@ def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe) -> dic
         facts |= {
             "kind": "adapter",
             "adapter": spec.start_adapter,
-            "sha256": models.adapter_identity(spec.start_adapter),
+            "sha256": adapter_identity(spec.start_adapter),
         }
+        if spec.start_sha256 and facts["sha256"] != spec.start_sha256:
+            raise ModelError(
+                f"the reference {spec.start_adapter} is not the adapter that the run was asked for: its weights' hash is "
+                f"{facts['sha256'][:16]}, not {spec.start_sha256[:16]}",
+                "restore its files, or start a new run",
+            )
     path = run.path / "reference.json"
     if path.exists():
         earlier = json.loads(path.read_text())
@@ -246,8 +308,9 @@ def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe) -> dic
                 f"the reference is not the one that this run began with: {earlier} then, {facts} now",
                 "restore the model files, or start a new run",
             )
-    else:
+    elif ours.first:
         write_atomic(path, json.dumps(facts, indent=2) + "\n")
+    ours.wait()
     return facts
 
 
@@ -265,7 +328,8 @@ def _reference(
         wanted += mismatched(rows)
     directory = Path(session.spec.cache_dir) if session.spec.cache_dir else session.run.path
     identity = facts["base"] if facts["kind"] == "base" else facts["sha256"][:16] + facts["base"]
-    cache = ReferenceCache(directory / "reference", identity)
+    cache = ReferenceCache(directory / "reference", identity, writes=session.crew.first)
+    session.crew.wait()  # all know the same before the first adds to it
     # A new adapter changes nothing, so it need not be computed.
     with model.disable_adapter() if facts["kind"] == "base" else nullcontext():
         scores = cache.fill([*wanted, *held], lambda missing: _scored(session, model, missing, "reference"))
@@ -285,6 +349,10 @@ def _scored(session: Session, model: Any, rows: Any, phase: str) -> Any:
             session.log.write("scored", phase=phase, rows=done, of=len(rows))
             last[0] = time.monotonic()
 
+    if session.crew.together:
+        mine = range(session.crew.rank, len(rows), session.crew.size)
+        part = score_rows(model, [rows[i] for i in mine], tick=tick, autocast=session.autocast)
+        return iter(session.crew.gather([(mine[place], sums) for place, sums in part]))
     return score_rows(model, rows, tick=tick, autocast=session.autocast)
 
 
@@ -321,13 +389,13 @@ def _write_probe(session: Session, tokenizer: Any, rows: list[Row], adapter: Pat
 
 
 def _sft_first(
-    run: RunDirectory, spec: RunSpec, recipe: Recipe, log: ProgressLog, stop: StopSwitch
+    run: RunDirectory, spec: RunSpec, recipe: Recipe, log: ProgressLog, stop: StopSwitch, ours: Crew
 ) -> RunSpec:
     """Train on the chosen answers in a run of its own inside this one; its adapter is where DPO starts."""
     import pyarrow.parquet as pq
 
     first = RunDirectory(run.path / "sft")
-    if first.report() is None:
+    if ours.first and not (first.path / "run.toml").exists():
         first.path.mkdir(exist_ok=True)
         for source, target in ((run.train, first.train), (run.heldout, first.heldout)):
             if source.is_file():
@@ -336,13 +404,16 @@ def _sft_first(
         shared = {name: v for name, v in recipe.to_dict()["params"].items() if "sft" in FIELDS[name].methods}
         sft = resolve("sft", recipe.qlora, {**shared, "max_steps": -1, "num_train_epochs": recipe.sft_epochs})
         first.write(replace(spec, method="sft", recipe=sft.to_dict()))
+    ours.wait()
+    if first.report() is None:
         log.note("first training on the chosen answers (sft_epochs); its progress is in sft/progress.jsonl")
-        own = ProgressLog(first, lambda line: print(f"sft: {line}", flush=True))
+        own = ProgressLog(first, lambda line: print(f"sft: {line}", flush=True)) if ours.first else NoLog()
         try:
-            _train(first, first.spec(), own, stop)
+            _train(first, first.spec(), own, stop, ours)
         finally:
             own.close()
-    return replace(spec, start_adapter=str(first.adapter))
+    ours.wait()
+    return replace(spec, start_adapter=str(first.adapter), start_sha256=None)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,15 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "vocab_size": 49152,
         "tie_word_embeddings": True,
     },
+    "360m": {
+        "hidden_size": 960,
+        "intermediate_size": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 128,

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from align.evaluate import ChatApi, run_suite
 from align.gate import decide
 from align.recipe import Recipe, resolve, with_flip_rate
-from align.rundir import RunDirectory, RunSpec
+from align.rundir import RunDirectory, RunSpec, adapter_identity
 from store import adapters, deployments, duels, erasure, evaluations, releases, runs, snapshots
 from store.database import Store
 from store.duels import Duel
@@ -96,6 +96,9 @@ class Loop:
             recipe=recipe.to_dict(),
             snapshot=snapshot.id,
             start_adapter=str(self.paths.adapters / start) if start else None,
+            start_sha256=await asyncio.to_thread(adapter_identity, self.paths.adapters / start)
+            if start
+            else None,
             run_id=run.id,
             base_name=stable.base,
             max_lora_rank=self.serving.max_lora_rank(stable.base),

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,25 @@ def in_process(run: RunDirectory) -> int:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+def wait_for(run: RunDirectory, worker: Any, condition: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until a row of the progress meets `condition`."""
+    seen = 0
+    while worker.is_alive():
+        for row in run.progress(seen):
+            seen = row["line"]
+            if condition(row):
+                return
+        time.sleep(0.02)
+    raise AssertionError((run.path / "worker.log").read_text())
+
+
+def losses(run: RunDirectory) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in run.progress() if row["kind"] == "step"}
+
+
+def weights(run: RunDirectory) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(run.adapter / "adapter_model.safetensors")

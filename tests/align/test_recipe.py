@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from align.fields import METHODS
-from align.recipe import Recipe, RecipeError, load, names, reference, resolve
+from align.recipe import Recipe, RecipeError, load, names, reference, resolve, with_flip_rate
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,6 +69,39 @@ def test_a_bad_value_names_field_value_and_what_is_accepted(params: dict[str, An
     assert caught.value.field == field
     assert field in str(caught.value)
     assert caught.value.accepted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "rate", "said"),
+    [
+        ({"judged_twice": 100, "same": 0.82}, 0.1, "82%"),  # (1 - sqrt(0.64)) / 2
+        ({"judged_twice": 100, "same": 0.68}, 0.2, "68%"),
+        ({"judged_twice": 100, "same": 1.0}, 0.001, "100%"),
+        ({"judged_twice": 100, "same": 0.4}, 0.45, "40%"),
+        ({"judged_twice": 19, "same": 0.68}, 0.1, "assumed"),
+        ({"judged_twice": 0, "same": None}, 0.1, "assumed"),
+        (None, 0.1, "assumed"),
+    ],
+)
+def test_the_flip_rate_comes_from_raters_agreement(
+    agreement: dict[str, Any] | None, rate: float, said: str
+) -> None:
+    asked = resolve("dpo", recipe="thousands-of-pairs")
+    assert asked.label_smoothing == "auto"
+    found, note = with_flip_rate(asked, agreement)
+    assert found.label_smoothing == pytest.approx(rate, abs=1e-4)
+    assert found.origin["label_smoothing"] == "raters' agreement"
+    assert said in note
+    assert Recipe.from_dict(found.to_dict()) == found
+    assert with_flip_rate(found, agreement) == (found, "")
+    assert with_flip_rate(resolve("sft"), agreement)[1] == ""
+
+
+def test_settings_lie_between_the_default_and_the_recipe() -> None:
+    settings = {"save_steps": 7}
+    plain, small = resolve("dpo", settings=settings), resolve("dpo", recipe="65b-on-48gb", settings=settings)
+    assert (plain.save_steps, plain.origin["save_steps"]) == (7, "settings")
+    assert (small.save_steps, small.origin["save_steps"]) == (20, "65b-on-48gb")
 
 
 def test_what_changes_nothing_is_accepted() -> None:

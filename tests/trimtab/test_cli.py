@@ -17,6 +17,7 @@ GROUPS = {
     "models": "list add prepare compare",
     "pairs": "import export stats",
     "demos": "import export",
+    "likes": "import export",
     "train": "dpo sft kto",
     "runs": "list show watch cancel resume",
     "releases": "list show create lineage",

@@ -19,6 +19,7 @@ for module in (platform, chat):
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")
 app.add_typer(data.demos_app, name="demos")
+app.add_typer(data.likes_app, name="likes")
 app.add_typer(runs.train_app, name="train")
 app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)

@@ -1,4 +1,4 @@
-"""`trimtab pairs import|export|stats` and `trimtab demos import|export`."""
+"""`trimtab pairs import|export|stats`, `trimtab demos import|export` and `trimtab likes import|export`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
 
 pairs_app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
 demos_app = typer.Typer(help="Demonstrations.", no_args_is_help=True)
+likes_app = typer.Typer(help="Likes and dislikes of single answers.", no_args_is_help=True)
 
 PIECE = 1 << 20
 """Bytes sent at a time."""
@@ -69,6 +70,27 @@ def export_demos(
 ) -> None:
     """Export demonstrations to a new file, whole or not at all."""
     _export("demonstrations", file, format, deployment, data)
+
+
+@likes_app.command("import")
+def import_likes(
+    file: File,
+    format: Format = None,
+    deployment: Deployment = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Import KTO rows (prompt, completion, label); bad rows are reported with number and reason and stop nothing."""
+    _import("likes", file, format, deployment, dry_run, as_json, data)
+
+
+@likes_app.command("export")
+def export_likes(
+    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+) -> None:
+    """Export likes and dislikes to a new file, whole or not at all."""
+    _export("likes", file, format, deployment, data)
 
 
 @pairs_app.command("stats")

@@ -1,0 +1,153 @@
+"""Plans against what runs really take on the CPU: peak memory of the worker, for several models and recipes.
+
+    python bench/plan.py            six (model, recipe) pairs
+    python bench/plan.py --quick    two of them
+
+Each case is a run directory with random words as data, planned with `align.plan` and trained for two steps by
+`python -m align.worker`; the measured peak is that of the whole process (ru_maxrss), from its report. The models are
+SmolLM2-135M-Instruct and shapes with random weights and its tokenizer. The figure is the largest relative error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+WORDS = [
+    "the",
+    "river",
+    "ship",
+    "wind",
+    "turns",
+    "slowly",
+    "under",
+    "bright",
+    "sails",
+    "calm",
+    "deep",
+    "water",
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model under one recipe."""
+
+    shape: str
+    method: str = "dpo"
+    qlora: bool = False
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "135m dpo": Case("135m", params={"max_length": 128}),
+    "135m dpo, recomputed": Case(
+        "135m", params={"max_length": 256, "per_device_train_batch_size": 8, "gradient_checkpointing": True}
+    ),
+    "135m dpo qlora": Case("135m", qlora=True, params={"max_length": 128}),
+    "135m sft": Case("135m", "sft", params={"max_length": 256, "r": 64, "lora_alpha": 64}),
+    "360m dpo": Case("360m", params={"max_length": 128, "per_device_train_batch_size": 2}),
+    "360m sft": Case("360m", "sft", params={"max_length": 128}),
+}
+QUICK = ("135m dpo", "135m sft")
+
+
+def model_directory(shape: str, scratch: Path) -> Path:
+    """Return a Hugging Face directory of that shape."""
+    from bench_models import embedded, random_directory
+
+    return embedded() if shape == "135m" else random_directory(shape, scratch / shape, embedded())
+
+
+def rows(case: Case, n: int) -> list[dict[str, Any]]:
+    """Random sentences that fill about 0.8 of max_length, half of it prompt."""
+    rng = random.Random(1)
+    half = int(case.params["max_length"] * 0.4) - 8
+
+    def text() -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(half))
+
+    names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
+    return [{"prompt": text(), **{name: text() for name in names}, "weight": 1.0} for _ in range(n)]
+
+
+def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
+    """Plan and train one case."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from align.plan import measure_rows, plan
+    from align.recipe import resolve
+    from align.rundir import RunDirectory, RunSpec
+
+    model = model_directory(case.shape, scratch)
+    recipe = resolve(
+        case.method, case.qlora, {**case.params, "max_steps": 2, "gradient_accumulation_steps": 1}
+    )
+    run = RunDirectory(scratch / name.replace(" ", "-"))
+    run.path.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows(case, 2 * recipe.per_device_train_batch_size)), run.train)
+    run.write(RunSpec(case.method, str(model), recipe.to_dict(), "s-bench"))
+    found = plan(model, recipe, measure_rows(run.train, model, case.method), "cpu")
+    with (run.path / "worker.log").open("w") as log:
+        command = [sys.executable, "-m", "align.worker", str(run.path)]
+        status = subprocess.run(command, stdout=log, stderr=log, cwd=ROOT, check=False).returncode
+    report = run.report()
+    if status or report is None:
+        raise SystemExit(f"{name}: status {status}\n{(run.path / 'worker.log').read_text()[-2000:]}")
+    measured = report["peak_memory_bytes"]
+    return {
+        "case": name,
+        "planned_gb": round(found.total / 1e9, 3),
+        "measured_gb": round(measured / 1e9, 3),
+        "error": round(found.total / measured - 1, 3),
+        "parts_gb": {part: round(size / 1e9, 3) for part, size in found.parts.items()},
+        "planned_seconds": round(found.seconds, 1),
+        "training_seconds": round(report["training_seconds"], 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help=" and ".join(QUICK))
+    parser.add_argument("--cases", help="some of: " + "; ".join(CASES))
+    args = parser.parse_args()
+    names = args.cases.split(";") if args.cases else QUICK if args.quick else tuple(CASES)
+    scratch = Path(tempfile.mkdtemp(prefix="plan-"))
+    errors = []
+    try:
+        for name in names:
+            found = measure(name, CASES[name], scratch)
+            errors.append(abs(found["error"]))
+            print(json.dumps(found), flush=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    line = {
+        "name": "plan",
+        "figure": max(errors),
+        "unit": "largest relative error of the planned peak",
+        "budget": 0.15,
+        "ok": max(errors) <= 0.15,
+        "versions": {
+            name: version(name) for name in ("torch", "transformers", "trl", "peft", "bitsandbytes")
+        },
+    }
+    print(json.dumps(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

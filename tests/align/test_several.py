@@ -1,0 +1,105 @@
+"""Several processes train one run: two on the CPU over gloo give what one gives, stop together and go on together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from align_helpers import in_process, losses, start_worker, wait_for, weights, work
+
+from align.crew import Crew, crew
+from align.rundir import RunDirectory
+
+MakeRun = Callable[..., RunDirectory]
+TWO = {"num_processes": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1}
+ONE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+
+
+def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    alone = crew()
+    assert (alone, alone.first, alone.together) == (Crew(), True, False)
+    alone.join()
+    alone.wait()
+    assert (alone.any(False), alone.gather([1])) == (False, [1])
+    assert alone.mean(torch.tensor([3.0])).tolist() == [3.0]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert (crew().rank, crew().first, crew().together) == (1, False, True)
+
+
+def test_two_processes_take_the_steps_of_one(make_run: MakeRun) -> None:
+    """Same rows a step, so the same losses and weights; only the first process writes."""
+    params = {"max_steps": 3, "lr_scheduler_type": "constant"}
+    alone = make_run("dpo", {**params, **ONE}, name="alone")
+    assert in_process(alone) == 0, alone.error()
+    run = make_run("dpo", {**params, **TWO}, name="two")
+    assert work(run) == 0, (run.path / "worker.log").read_text()
+    assert list(losses(run)) == [1, 2, 3]  # each step once: the second process says nothing
+    assert list(losses(run).values()) == pytest.approx(list(losses(alone).values()), abs=1e-4)
+    for name, tensor in weights(alone).items():
+        # Adam's first steps have the rate's size wherever there is a gradient at all: rounding decides a few signs
+        assert float((weights(run)[name] - tensor).abs().mean()) < 1e-3
+    report, other = run.report(), alone.report()
+    assert report is not None
+    assert other is not None
+    assert "2 processes train together (ddp)" in report["notes"]
+    for when in ("before", "after"):
+        ours, theirs = report["heldout"][when]["loss"], other["heldout"][when]["loss"]
+        assert ours["value"] == pytest.approx(theirs["value"], abs=1e-3)
+
+
+def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
+    """FSDP over a 4-bit base: stopped in its middle within seconds, and the end is that of one process."""
+    params = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
+    alone = make_run("dpo", {**params, **ONE}, qlora=True, name="alone")
+    assert in_process(alone) == 0, alone.error()
+    run = make_run("dpo", {**params, **TWO, "distributed": "fsdp"}, qlora=True, name="sharded")
+    worker = start_worker(run)
+    wait_for(run, worker, lambda row: row.get("step", 0) >= 1)
+    asked = time.monotonic()
+    run.request_stop()
+    worker.join(timeout=60)
+    assert worker.exitcode == 3, (run.path / "worker.log").read_text()
+    assert time.monotonic() - asked < 20  # two processes on a busy machine; alone they take about two seconds
+    assert run.checkpoints()
+    assert run.report() is None
+    run.withdraw_stop()
+    assert work(run) == 0, (run.path / "worker.log").read_text()
+    assert list(losses(run)) == [1, 2, 3, 4]
+    assert losses(run)[4] == pytest.approx(losses(alone)[4], abs=1e-3)
+
+
+def test_when_one_process_is_killed_the_run_ends_and_says_so(make_run: MakeRun) -> None:
+    run = make_run("sft", {**TWO, "num_train_epochs": 200})
+    worker = start_worker(run)
+    wait_for(run, worker, lambda row: row.get("step", 0) >= 1)
+    listed = subprocess.run(
+        ["pgrep", "-P", str(worker.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(listed) == 2
+    os.kill(int(listed[1]), 9)
+    worker.join(timeout=60)
+    assert worker.exitcode == 1
+    error = run.error()
+    assert error is not None
+    assert error["kind"] in ("worker_ended", "error")
+    assert not [pid for pid in listed if Path(f"/proc/{pid}").exists()]
+    assert run.report() is None
+
+
+def test_accelerates_own_launcher_works_too(make_run: MakeRun) -> None:
+    run = make_run("dpo", {**TWO, "max_steps": 1})
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with (run.path / "worker.log").open("w") as log:
+        command = [*launcher, "-m", "align.worker", str(run.path)]
+        assert subprocess.run(command, stdout=log, stderr=log, timeout=300, check=False).returncode == 0
+    assert list(losses(run)) == [1]
+    assert run.report() is not None
