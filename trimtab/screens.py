@@ -1,39 +1,33 @@
-"""The UI at `/`, which arrives a few seconds after the rest.
+"""The UI at `/`, which is ready a few seconds after the rest.
 
 Importing Gradio takes most of the platform's start. So it is imported on a thread of its own while the gateway and the
-operations API answer already and the engines load; until then `/` says so with status 503, and a browser that shows the
-page comes back by itself.
+operations API answer already and the engines load. Who asks for a page meanwhile waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Trimtab</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="1"><style>
-:root{{color-scheme:light dark}}
-body{{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:95vh;margin:0}}
-h1{{font-size:1.3rem;margin:0}}p{{margin:.25rem 0}}</style></head><body>
-<main role="status"><h1>Trimtab</h1><p>{said}</p></main></body></html>"""
-
-OPENING = "Opening the screens: a few seconds. This page comes by itself."
+PATIENCE_S = 30.0
+"""How long a request waits for the UI before it is told to come back, seconds."""
 
 
 class Screens:
-    """ASGI app: the UI once `run` has built it, a page that waits for it before."""
+    """ASGI app: the UI once `run` has opened it; requests before that wait."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._app: ASGIApp | None = None
-        self._said = OPENING
+        self._settled = asyncio.Event()
+        self._said = "The screens are still opening: try again in a few seconds."
 
     async def run(self) -> None:
         """Imports and opens the UI, and keeps it open until it is cancelled."""
@@ -41,25 +35,21 @@ class Screens:
             app = await asyncio.to_thread(_build, self._url)
             async with app.router.lifespan_context(app):
                 self._app = app
+                self._settled.set()
                 await asyncio.Event().wait()
         except Exception as error:
             log.exception("the screens cannot be opened")
             self._said = (
-                f"The screens cannot be opened ({type(error).__name__}); the platform's log says why."
+                f"The screens cannot be opened ({type(error).__name__}): the platform's log says why."
             )
+            self._settled.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers with the UI, or with 503 while there is none."""
-        if self._app is not None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._wait(Request(scope))(scope, receive, send)
-
-    def _wait(self, request: Request) -> Response:
-        headers = {"Retry-After": "1", "Cache-Control": "no-store"}
-        if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(PAGE.format(said=self._said), 503, headers)
-        return PlainTextResponse(self._said, 503, headers)
+        """Answers with the UI, or with 503 where there is none in `PATIENCE_S`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), PATIENCE_S)
+        app = self._app or PlainTextResponse(self._said, 503, {"Retry-After": "5"})
+        await app(scope, receive, send)
 
 
 def _build(url: str) -> FastAPI:

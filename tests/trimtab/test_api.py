@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from store import adapters, releases
 from store.records import AdapterRecord
-from tests.support.platform import wait_for
-from trimtab import planning
+from trimtab import planning, screens
 from trimtab.app import build_app, build_platform
 from trimtab.platform import Platform
 from trimtab.settings import EngineSettings, Settings
@@ -54,15 +54,25 @@ def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> N
     assert status["deployments"][0]["stable"] == "assistant@1"
 
 
-def test_the_screens_come_a_little_later_and_say_so(client: TestClient) -> None:
-    first = client.get("/", headers={"accept": "text/html"})
-    assert first.status_code == 503
-    assert first.headers["Retry-After"] == "1"
-    assert 'http-equiv="refresh"' in first.text
-    wait_for(lambda: client.get("/", headers={"accept": "text/html"}).status_code == 200, 60)
-    page = client.get("/ops", headers={"accept": "text/html"})
-    assert page.status_code == 200
-    assert "gradio" in page.text
+def test_pages_wait_for_the_screens(client: TestClient) -> None:
+    for path in ("/", "/rank", "/ops"):
+        page = client.get(path, headers={"accept": "text/html"})
+        assert page.status_code == 200
+        assert "Trimtab" in page.text
+
+
+def test_screens_that_cannot_open_say_so_and_the_rest_answers(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str) -> FastAPI:
+        raise ImportError("no Gradio here")
+
+    monkeypatch.setattr(screens, "_build", broken)
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        page = client.get("/")
+        assert page.status_code == 503
+        assert "ImportError" in page.text
+        assert client.get("/healthz").status_code == 200
 
 
 def test_chat_without_an_engine_says_when_to_come_back(client: TestClient) -> None:
@@ -177,7 +187,7 @@ def test_people_sign_in_and_out(client: TestClient) -> None:
     assert right.status_code == 303
     assert "HttpOnly" in right.headers["set-cookie"]
     assert client.get("/api/whoami").json() == {"name": "ada", "roles": ["ops"], "mode": "multi-user"}
-    wait_for(lambda: client.get("/", headers={"accept": "text/html"}).status_code == 200, 60)
+    assert client.get("/", headers={"accept": "text/html"}).status_code == 200
     client.post("/logout")
     problem(client.get("/api/whoami"), 401)
 
