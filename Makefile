@@ -3,6 +3,7 @@ SHELL := bash
 BIN := .venv/bin
 CONFIG ?=
 DATA ?= data
+BENCHES := start_up gateway gateway_vllm publish store plan dpo dpo_gpu
 
 .PHONY: help setup up test lint bench docs clean
 
@@ -28,7 +29,8 @@ test: ## Lint, then every test: unit, integration, browser, end to end (about ha
 	@$(BIN)/python -m pytest tests/store tests/trimtab tests/feedback_ui tests/serve tests/align tests/e2e --durations=15
 
 bench: setup ## Every benchmark in its quick form; each ends with a line of JSON
-	@for script in bench/*.py; do echo "==> $$script"; $(BIN)/python $$script --quick || exit 1; done
+	@$(BIN)/trimtab models prepare --data $(DATA)
+	@for name in $(BENCHES); do echo "==> bench/$$name.py --quick"; PYTHONPATH=bench $(BIN)/python -m bench.$$name --quick || exit 1; done
 
 docs: setup ## Write the generated parts of docs/
 	@$(BIN)/python scripts/write_docs.py

