@@ -101,8 +101,7 @@ def get(db: Store, id: str) -> Comparison:
     row = fetch_one(cursor, f"select {_COLUMNS} from comparisons where id = $id", {"id": id})
     if row is None:
         raise NotFound("comparison", id)
-    sides = fetch_all(cursor, f"select {_SIDES} from candidates where comparison_id = $id", {"id": id})
-    return _comparison(row, {side["side"]: side for side in sides})
+    return _comparison(row, _sides(cursor, id))
 
 
 def list_all(
@@ -199,21 +198,13 @@ def vote(
         "seconds": seconds,
         "now": utcnow(),
     }
-    with db.atomic() as cursor:
-        _take_slot(db, cursor, id, row)
-        try:
-            cursor.execute(
-                """
-                insert into votes (id, comparison_id, rater, choice, better, tags, seconds, created_at)
-                values ($id, $comparison, $rater, $choice, $better, $tags, $seconds, $now)
-                """,
-                row,
-            )
-        except duckdb.ConstraintException as error:
-            raise Conflict(f"{rater} has voted on comparison {id} already") from error
-        made, demonstration = _derive(
-            cursor, get(db, id), str(row["id"]), choice, rater, better, tuple(row["tags"])
-        )
+    try:
+        made, demonstration = _cast(db, row, fresh=not db.in_transaction)
+    except duckdb.ConstraintException:
+        if db.in_transaction:
+            raise
+        # Someone has preferred the same text to the same text before: all again, finding that pair.
+        made, demonstration = _cast(db, row, fresh=False)
     return Vote(
         id=str(row["id"]),
         comparison=id,
@@ -258,34 +249,56 @@ def votes(db: Store, id: str) -> list[Vote]:
     ]
 
 
-def _take_slot(db: Store, cursor: Cursor, id: str, row: Row) -> None:
-    """Count the vote in.
+def _cast(db: Store, row: Row, *, fresh: bool) -> tuple[tuple[str, ...], str | None]:
+    """Write a vote and what follows from it; return the ids of its pairs and of its demonstration."""
+    with db.atomic() as cursor:
+        comparison = _take_slot(db, cursor, row)
+        try:
+            cursor.execute(
+                """
+                insert into votes (id, comparison_id, rater, choice, better, tags, seconds, created_at)
+                values ($id, $comparison, $rater, $choice, $better, $tags, $seconds, $now)
+                """,
+                row,
+            )
+        except duckdb.ConstraintException as error:
+            raise Conflict(f"{row['rater']} has voted on comparison {row['comparison']} already") from error
+        return _derive(cursor, comparison, row, fresh=fresh)
+
+
+def _take_slot(db: Store, cursor: Cursor, row: Row) -> Comparison:
+    """Count the vote in and return the comparison.
 
     The update's own condition, not an earlier look, says whether there is a place left.
     """
-    cursor.execute(
-        """
+    id = row["comparison"]
+    taken = fetch_one(
+        cursor,
+        f"""
         update comparisons
         set votes_given = votes_given + 1,
             state = case when votes_given + 1 = votes_wanted then 'decided' else 'open' end,
             decided_at = case when votes_given + 1 = votes_wanted then $now end
         where id = $id and state = 'open'
+        returning {_COLUMNS}
         """,
         {"id": id, "now": row["now"]},
     )
-    if cursor.fetchone() != (1,):
+    if taken is None:
         raise Conflict(f"comparison {id} is {get(db, id).state} already")
+    return _comparison(taken, _sides(cursor, id))
+
+
+def _sides(cursor: Cursor, id: str) -> dict[str, Row]:
+    sides = fetch_all(cursor, f"select {_SIDES} from candidates where comparison_id = $id", {"id": id})
+    return {side["side"]: side for side in sides}
 
 
 def _derive(
-    cursor: Cursor,
-    comparison: Comparison,
-    vote_id: str,
-    choice: str,
-    rater: str,
-    better: str | None,
-    tags: tuple[str, ...],
+    cursor: Cursor, comparison: Comparison, row: Row, *, fresh: bool
 ) -> tuple[tuple[str, ...], str | None]:
+    vote_id, choice, rater = str(row["id"]), row["choice"], row["rater"]
+    better, tags = row["better"], tuple(row["tags"])
     if comparison.gold is not None:
         return (), None
     a, b = comparison.a.content, comparison.b.content
@@ -311,7 +324,7 @@ def _derive(
         pair = PreferencePair(
             comparison.messages, (Message("assistant", chosen),), (Message("assistant", rejected),), 1.0, tags
         )
-        ids.append(pairs.derive(cursor, pair, comparison.deployment, kind, vote_id, rater))
+        ids.append(pairs.derive(cursor, pair, comparison.deployment, kind, vote_id, rater, fresh=fresh))
     return tuple(ids), demonstration
 
 

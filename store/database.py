@@ -141,6 +141,11 @@ class Store:
                 self._local.depth = 0
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside `atomic`."""
+        return bool(getattr(self._local, "depth", 0))
+
+    @property
     def version(self) -> int:
         """The file's schema version."""
         row = self.read().execute("select coalesce(max(version), 0) from schema_migrations").fetchone()

@@ -19,7 +19,7 @@ from rensa import RMinHash
 Words: TypeAlias = NDArray[np.uint64]
 Places: TypeAlias = NDArray[np.int64]
 
-BANDS, ROWS = 8, 5  # 40 permutations: finds 96 % of the pairs at similarity 0.8, 22 % at 0.5
+BANDS, ROWS = 8, 5  # 40 permutations: finds 96 % of the pairs at similarity 0.8, 77 % at 0.7
 SKETCH_BITS = 128
 PRINTED = 2_000  # characters of a text that its fingerprint sees
 LONGEST = 20_000  # characters that its verification sees

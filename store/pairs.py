@@ -71,11 +71,18 @@ def insert(
 
 
 def derive(
-    cursor: Cursor, pair: PreferencePair, deployment: str | None, kind: str, ref: str, person: str | None
+    cursor: Cursor,
+    pair: PreferencePair,
+    deployment: str | None,
+    kind: str,
+    ref: str,
+    person: str | None,
+    *,
+    fresh: bool = False,
 ) -> str:
     """Add a pair that a vote or rewrite gives rise to, with its evidence, within a transaction.
 
-    Return its id.
+    Return its id. `fresh` as in `store.bulk.insert_once`.
     """
     id = bulk.insert_once(
         cursor,
@@ -97,6 +104,7 @@ def derive(
             "source": kind,
             "created_at": utcnow(),
         },
+        fresh=fresh,
     )
     evidence.add(cursor, id, kind, ref, person)
     return id

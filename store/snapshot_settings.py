@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from store import checks
+from store import checks, near
 from store.errors import Invalid
 
 METHODS = ("dpo", "sft", "kto")
@@ -24,7 +24,7 @@ class SnapshotSettings:
     min_weight: drops pairs whose margin of agreement is below it, 0 to 1.
     replay: share of the rows that earlier snapshots of the deployment saw, 0 to 1.
     max_per_prompt, max_per_rater: most rows of one prompt and of one person, None for no limit.
-    near_duplicates: Jaccard similarity (0.5 to 1) from which prompts count as one prompt for the split, and
+    near_duplicates: Jaccard similarity (0.7 to 1) from which prompts count as one prompt for the split, and
     rows
         of one prompt as one row; None compares exactly.
     """
@@ -65,7 +65,7 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
         max_per_rater=_limit("max_per_rater", values["max_per_rater"]),
         near_duplicates=None
         if values["near_duplicates"] is None
-        else checks.fraction("near_duplicates", values["near_duplicates"], 0.5, 1.0),
+        else checks.fraction("near_duplicates", values["near_duplicates"], near.LEAST, 1.0),
     )
 
 

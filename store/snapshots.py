@@ -171,7 +171,7 @@ def _content_id(cursor: Cursor, method: str, settings: SnapshotSettings) -> str:
     )
     for batch in members.to_arrow_reader(100_000):
         hashes, train, weight = batch.columns
-        columns[0].update("".join(hashes.to_pylist()).encode())
+        columns[0].update(hashes.buffers()[2][: 64 * len(hashes)])
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
     frame = json.dumps([method, settings.to_json()], sort_keys=True)

@@ -156,7 +156,7 @@ class SnapshotSettings(Section):
     max_per_prompt: int | None = Field(None, ge=1, description="most rows of one prompt")
     max_per_rater: int | None = Field(None, ge=1, description="most rows of one person")
     near_duplicates: float | None = Field(
-        0.8, ge=0.5, le=1, description="Jaccard similarity from which prompts count as one"
+        0.8, ge=0.7, le=1, description="Jaccard similarity from which prompts count as one"
     )
 
 

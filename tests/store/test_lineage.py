@@ -37,7 +37,7 @@ def vote(db: Store, question: str, rater: str, asked_by: str | None = None) -> s
         "assistant",
         asked_by=asked_by,
     )
-    return comparisons.vote(db, made.id, "a", rater).pairs[0]
+    return comparisons.vote(db, made.id, "a" if made.a.content == "good" else "b", rater).pairs[0]
 
 
 def trained(
