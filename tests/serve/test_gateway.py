@@ -117,8 +117,9 @@ async def test_answers_of_a_form_that_was_asked_for(oai: openai.AsyncOpenAI) -> 
     more: Any = {"model": "assistant", "messages": HI, "max_tokens": 60, "extra_body": {"ignore_eos": False}}
     answer = await oai.chat.completions.create(response_format=form, **more)
     assert json.loads(answer.choices[0].message.content or "")["sea"] in ("blue", "grey")
-    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": colour}}
+    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": colour, "strict": True}}
     named: Any = {"type": "function", "function": {"name": "paint"}}
+    more["max_tokens"] = 160
     called = await oai.chat.completions.create(tools=[tool], tool_choice=named, **more)
     assert called.choices[0].message.tool_calls, called
     function: Any = called.choices[0].message.tool_calls[0]
