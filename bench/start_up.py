@@ -1,7 +1,7 @@
 """Start-up of the platform and its speed: `python bench/start_up.py [--quick] [--data DIR]`.
 
-Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the API and the UI answer
-(budget 10 s) and until the first served token, then tokens a second through the gateway and from the engine directly, at 1
+Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the API and the
+UI answer (budget of the UI 10 s) and until the first served token, then tokens a second through the gateway and from the engine directly, at 1
 and 8 streams, interleaved, medians of three rounds (`--quick`: one).
 """
 
@@ -99,7 +99,8 @@ def main() -> None:
             tokens_per_second(url, "none", BASE, 1, 1)
             first = time.monotonic() - began
             print(
-                f"API answers after {api:.1f} s, UI after {ui:.1f} s, engine serves after {ready:.1f} s, first token after {first:.1f} s"
+                f"API answers after {api:.1f} s, UI after {ui:.1f} s, "
+                f"engine serves after {ready:.1f} s, first token after {first:.1f} s"
             )
             direct, key = engine_of(platform.pid)
             found: dict[str, float] = {}
