@@ -1,8 +1,8 @@
 """Start-up of the platform and its speed: `python bench/start_up.py [--quick] [--data DIR]`.
 
 Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the API and the
-UI answer (budget of the UI 10 s) and until the first served token, then tokens a second through the gateway and from the engine directly, at 1
-and 8 streams, interleaved, medians of three rounds (`--quick`: one).
+UI answer (budget of the UI 10 s) and until the first served token, then tokens a second through the gateway and from the
+engine directly, at 1 and 8 streams, interleaved, medians of three rounds (`--quick`: one).
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def watched(platform: PlatformProcess, tmp_path_factory: pytest.TempPathFactory)
     """What `train sft --watch` says, on demonstrations that the command line imported."""
     file = tmp_path_factory.mktemp("cli") / "demos.jsonl"
     rows = [
-        {"prompt": question, "completion": answer[:80]}
-        for question, answer in itertools.islice(exchanges(200), 100, 112)
+        {"prompt": f"{number}. {question}", "completion": answer[:80]}
+        for number, (question, answer) in enumerate(itertools.islice(exchanges(200), 12))
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "12 accepted" in trimtab(platform, "demos", "import", str(file))
