@@ -56,7 +56,7 @@ def end_with_parent() -> None:
     """Have the kernel kill this process when the one that launched it dies in any way."""
     if os.environ.get(LAUNCHED):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != int(os.environ[LAUNCHED]):
             os._exit(EXIT_FAILED)
 
 
@@ -92,7 +92,7 @@ def _start(run: RunDirectory, size: int, halved: int) -> list[subprocess.Popen[b
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         HALVED: str(halved),
-        LAUNCHED: "1",
+        LAUNCHED: str(os.getpid()),
     }
     command = [sys.executable, "-m", "align.worker", str(run.path)]
     return [
@@ -108,8 +108,8 @@ def _watch(children: list[subprocess.Popen[bytes]]) -> None:
         ended = [child.returncode for child in children if child.returncode is not None]
         if any(status not in (EXIT_DONE, EXIT_STOPPED) for status in ended):
             return  # the others wait for it in vain
-        if ended and deadline is None:
-            deadline = time.monotonic() + (GRACE_S if EXIT_STOPPED in ended else 600)
+        if EXIT_STOPPED in ended and deadline is None:
+            deadline = time.monotonic() + GRACE_S
         if deadline is not None and time.monotonic() > deadline:
             return
         time.sleep(0.1)

@@ -123,6 +123,12 @@ def plan(
     if recipe.qlora and device == "cpu":
         parts["dequantised weights"] = 4.0 * shape.linear
         notes.append("on the CPU the 4-bit layers are held dequantised beside, when there is room")
+    if recipe.num_processes > 1:
+        if device == "cpu":
+            parts = {name: size * recipe.num_processes for name, size in parts.items()}
+        notes.append(
+            f"{recipe.num_processes} processes" + ("" if device == "cpu" else ": memory is that of each GPU")
+        )
     steps = _steps(recipe, rows)
     seconds = _seconds(shape, recipe, rows, steps, checkpointing, rate or RATE[device], device)
     advice = _advice(recipe, parts, checkpointing)
@@ -286,9 +292,8 @@ def _optimiser_bytes(recipe: Recipe, device: str) -> float:
 def _steps(recipe: Recipe, rows: Rows) -> int:
     if recipe.max_steps > 0:
         return int(recipe.max_steps)
-    per_epoch = math.ceil(
-        math.ceil(rows.count / recipe.per_device_train_batch_size) / recipe.gradient_accumulation_steps
-    )
+    batch = recipe.per_device_train_batch_size * recipe.num_processes
+    per_epoch = math.ceil(math.ceil(rows.count / batch) / recipe.gradient_accumulation_steps)
     return max(1, math.ceil(per_epoch * recipe.num_train_epochs))
 
 

@@ -67,11 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     ours = crew()
     try:
         spec = run.spec()
+        if run.report() is not None and run.adapter.is_dir():
+            return EXIT_DONE
         if not ours.first or os.environ.get(LAUNCHED):
             return _guarded(run, spec, ours)
         with run.held():
-            if run.report() is not None and run.adapter.is_dir():
-                return EXIT_DONE
             (run.path / "error.json").unlink(missing_ok=True)
             processes = int(spec.recipe["params"].get("num_processes", 1))
             if processes > 1 and not ours.together:
@@ -97,6 +97,7 @@ def _guarded(run: RunDirectory, spec: RunSpec, ours: Crew) -> int:
     except OutOfMemory as error:
         if ours.together and os.environ.get(LAUNCHED) and _can_halve(spec):
             return EXIT_SMALLER
+        log.phase("failed", error=error.message)
         return _give_up(run, error.to_dict(), str(error))
     except AlignError as error:
         log.phase("failed", error=error.message)

@@ -36,12 +36,16 @@ def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_two_processes_take_the_steps_of_one(make_run: MakeRun) -> None:
-    """Same rows a step, so the same losses and weights; only the first process writes."""
+    """Same rows a step, so the same losses and weights; only the first process writes. Started by torch's launcher."""
     params = {"max_steps": 3, "lr_scheduler_type": "constant"}
     alone = make_run("dpo", {**params, **ONE}, name="alone")
     assert in_process(alone) == 0, alone.error()
     run = make_run("dpo", {**params, **TWO}, name="two")
-    assert work(run) == 0, (run.path / "worker.log").read_text()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with (run.path / "worker.log").open("w") as log:
+        command = [*launcher, "-m", "align.worker", str(run.path)]
+        ended = subprocess.run(command, stdout=log, stderr=log, timeout=500, check=False)
+    assert ended.returncode == 0, (run.path / "worker.log").read_text()
     assert list(losses(run)) == [1, 2, 3]  # each step once: the second process says nothing
     assert list(losses(run).values()) == pytest.approx(list(losses(alone).values()), abs=1e-4)
     for name, tensor in weights(alone).items():
@@ -58,7 +62,7 @@ def test_two_processes_take_the_steps_of_one(make_run: MakeRun) -> None:
 
 def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
     """FSDP over a 4-bit base: stopped in its middle within seconds, and the end is that of one process."""
-    params = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant"}
+    params = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant", "optim": "adamw_torch"}
     alone = make_run("dpo", {**params, **ONE}, qlora=True, name="alone")
     assert in_process(alone) == 0, alone.error()
     run = make_run("dpo", {**params, **TWO, "distributed": "fsdp"}, qlora=True, name="sharded")
@@ -93,13 +97,3 @@ def test_when_one_process_is_killed_the_run_ends_and_says_so(make_run: MakeRun) 
     assert error["kind"] in ("worker_ended", "error")
     assert not [pid for pid in listed if Path(f"/proc/{pid}").exists()]
     assert run.report() is None
-
-
-def test_accelerates_own_launcher_works_too(make_run: MakeRun) -> None:
-    run = make_run("dpo", {**TWO, "max_steps": 1})
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with (run.path / "worker.log").open("w") as log:
-        command = [*launcher, "-m", "align.worker", str(run.path)]
-        assert subprocess.run(command, stdout=log, stderr=log, timeout=300, check=False).returncode == 0
-    assert list(losses(run)) == [1]
-    assert run.report() is not None
