@@ -227,14 +227,24 @@ class PlatformClient:
         return await self._get("/api/comparisons/next")
 
     async def vote(
-        self, comparison: str, choice: str, better: str | None = None, tags: Iterable[str] = ()
+        self,
+        comparison: str,
+        choice: str,
+        better: str | None = None,
+        tags: Iterable[str] = (),
+        seconds: float | None = None,
     ) -> Json:
-        """POST /api/comparisons/{id}/vote with `a`, `b`, `tie` or `both_bad`, at times a better response."""
+        """POST /api/comparisons/{id}/vote with `a`, `b`, `tie` or `both_bad`, at times a better response.
+
+        `seconds` is how long the rater took.
+        """
         body: dict[str, Any] = {"choice": choice}
         if better:
             body["better"] = better
         if tags := list(tags):
             body["tags"] = tags
+        if seconds is not None:
+            body["seconds"] = seconds
         return await self._post(_path("api", "comparisons", comparison, "vote"), body)
 
     async def leaderboard(self, deployment: str | None = None) -> Json:

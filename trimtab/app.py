@@ -28,6 +28,7 @@ from serve.router import Router, Target
 from serve.shadow import Shadow
 from store import deployments, pairs, runs
 from store.database import Store
+from store.redaction import redactor
 from trimtab import __version__, login
 from trimtab.api import (
     adapters,
@@ -61,6 +62,8 @@ def build_platform(settings: Settings, url: str) -> Platform:
     paths = DataPaths(settings.data.absolute())
     paths.make()
     db = Store.open(paths.store)
+    if settings.privacy.redact:
+        db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
         deployments.ensure(
             db, name, deployment.base, system_prompt=deployment.system_prompt, sampling=deployment.sampling

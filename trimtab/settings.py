@@ -241,6 +241,19 @@ class CanarySettings(Section):
     min_votes: int = Field(30, ge=1, description="votes that prefer one of the two before they decide")
 
 
+class PrivacySettings(Section):
+    """What is taken out of people's words before they are stored."""
+
+    redact: tuple[Literal["email", "phone", "secret"], ...] = Field(
+        (), description="kinds that become [email], [phone], [secret] when storing: email, phone, secret"
+    )
+    region: str = Field(
+        "US",
+        pattern="^[A-Z]{2}$",
+        description="where phone numbers without a country code are from (ISO 3166)",
+    )
+
+
 class Settings(BaseSettings):
     """The whole settings file."""
 
@@ -267,6 +280,7 @@ class Settings(BaseSettings):
     adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")
     gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
     canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="redaction")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

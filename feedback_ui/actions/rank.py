@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback_ui.actions.chat import Candidates
@@ -25,7 +26,7 @@ class Prompt:
 class Table:
     """What lies before a rater: a comparison, and once it is decided what the vote revealed.
 
-    `votes` counts the votes cast since the page was opened.
+    `votes` counts the votes cast since the page was opened; `laid` is when it came before the rater (monotonic, seconds).
     """
 
     pair: Candidates | None = None
@@ -33,6 +34,7 @@ class Table:
     pairs_made: int = 0
     demonstration: bool = False
     votes: int = 0
+    laid: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def open(self) -> bool:
@@ -86,7 +88,9 @@ async def vote(
         return table
     text = better.strip()
     written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
-    cast = await client.vote(table.pair.comparison, choice, better=written, tags=tags)
+    cast = await client.vote(
+        table.pair.comparison, choice, better=written, tags=tags, seconds=time.monotonic() - table.laid
+    )
     return replace(
         table,
         revealed=dict((cast or {}).get("revealed") or {}),

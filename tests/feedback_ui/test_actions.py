@@ -163,6 +163,7 @@ class TestRank:
         assert decided.revealed == {"a": "assistant@1", "b": "assistant@1"}
         assert (decided.votes, decided.pairs_made, decided.open) == (1, 1, False)
         assert screens.stub.votes[0]["tags"] == ["clear"]
+        assert screens.stub.votes[0]["seconds"] >= 0
 
     def test_an_unchanged_prefill_is_no_better_response(self, screens: Screens) -> None:
         table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Response
 from serve.auth import Principal
 from store import comparisons, deployments
 from store.records import Candidate, Comparison
-from trimtab.api.access import Rater, ThePlatform, stored
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import ComparisonRequest, ComparisonView, VoteRequest, VoteView
+from trimtab.api.exchange import known_deployment
+from trimtab.api.models import ComparisonRequest, ComparisonView, GoldRequest, VoteRequest, VoteView
 from trimtab.api.views import comparison_view
 from trimtab.platform import Platform
 
@@ -43,6 +44,23 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         deployment=deployment,
         source="rank",
         asked_by=principal.name,
+    )
+    return comparison_view(made)
+
+
+@router.post("/gold", status_code=201)
+async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Operator) -> ComparisonView:
+    """Puts a question whose answer is known into the raters' queue; its votes measure raters and teach nothing."""
+    known_deployment(platform, body.deployment)
+    made = await stored(
+        platform,
+        comparisons.create,
+        [message.model_dump() for message in body.messages],
+        [Candidate(content=body.good), Candidate(content=body.bad)],
+        deployment=body.deployment,
+        source="rank",
+        votes_wanted=body.votes_wanted,
+        gold="first",
     )
     return comparison_view(made)
 
@@ -94,6 +112,7 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         principal.name,
         better=body.better,
         tags=tuple(body.tags),
+        seconds=body.seconds,
     )
     comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
     if comparison.deployment is not None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from store import releases
 from store.exporting import Filter, export
 from store.importing import import_file
 from store.records import RejectedRow
@@ -46,6 +47,9 @@ class FileImportView(View):
     compression: str | None
     broke_off: str | None
     dry_run: bool
+    rejects: str | None = Field(
+        None, description="the file of refused rows, where it was asked for and there are any"
+    )
 
 
 @router.post("/imports/{noun}", openapi_extra=FILE)
@@ -58,9 +62,14 @@ async def import_upload(
     format: str | None = None,
     deployment: str | None = None,
     dry_run: bool = False,
+    rejects: str | None = None,
 ) -> FileImportView:
-    """Imports a file that is the request's body; its format is told from its content unless it is named."""
+    """Imports a file that is the request's body; its format is told from its content unless it is named.
+
+    `rejects` names a new file on the platform's machine for the refused rows, with number and reason.
+    """
     known_deployment(platform, deployment)
+    refused_rows = await asyncio.to_thread(_new_path, rejects, "rejects") if rejects else None
     with tempfile.TemporaryDirectory(dir=platform.paths.root) as scratch:
         path = Path(scratch) / "upload"
         with path.open("wb") as file:
@@ -75,6 +84,7 @@ async def import_upload(
             imported_by=principal.name,
             deployment=deployment,
             dry_run=dry_run,
+            rejects=refused_rows,
             source=name,
         )
     refused: tuple[RejectedRow, ...] = done.result.rejected[:MOST_SHOWN]
@@ -88,6 +98,7 @@ async def import_upload(
         compression=done.compression,
         broke_off=done.broke_off,
         dry_run=dry_run,
+        rejects=done.rejects,
     )
 
 
@@ -97,7 +108,7 @@ class ExportRequest(Body):
     file: str = Field(min_length=1)
     format: str = Field("trl", description="trl, parquet, openai, ultrafeedback or csv")
     deployment: str | None = None
-    release: str | None = None
+    release: str | None = Field(None, description="`assistant@3` or its id: it gave the chosen answer")
     rater: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -111,7 +122,10 @@ async def export_file(
 ) -> dict[str, Any]:
     """Writes rows to a new file (for `parquet`, a directory) on the platform's machine, whole or not at all."""
     path = await asyncio.to_thread(_new_path, body.file)
-    where = Filter(**body.model_dump(exclude={"file", "format"}))
+    given = body.model_dump(exclude={"file", "format"})
+    if body.release is not None:
+        given["release"] = (await stored(platform, releases.get, body.release)).id
+    where = Filter(**given)
     rows = await stored(platform, export, path, noun, body.format, where)
     return {"file": str(path), "rows": rows, "format": body.format}
 
@@ -123,10 +137,10 @@ def known_deployment(platform: Platform, name: str | None) -> None:
         raise Problem(404, f"no deployment {name!r}", field="deployment", accepted=accepted)
 
 
-def _new_path(file: str) -> Path:
+def _new_path(file: str, field: str = "file") -> Path:
     path = Path(file).expanduser().absolute()
     if path.exists():
-        raise Problem(409, f"{path} exists already", field="file")
+        raise Problem(409, f"{path} exists already", field=field)
     if not path.parent.is_dir():
-        raise Problem(422, f"{path.parent} is not a directory", field="file", accepted="a new file's path")
+        raise Problem(422, f"{path.parent} is not a directory", field=field, accepted="a new file's path")
     return path

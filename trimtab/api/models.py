@@ -56,6 +56,16 @@ class ComparisonRequest(Request):
     sampling: dict[str, Any] = Field(default_factory=dict)
 
 
+class GoldRequest(Request):
+    """A question whose answer is known, to measure raters by; it looks like any other comparison."""
+
+    messages: list[MessageBody] = Field(min_length=1, max_length=200)
+    good: str = Field(min_length=1, max_length=200_000)
+    bad: str = Field(min_length=1, max_length=200_000)
+    deployment: str | None = None
+    votes_wanted: int = Field(default=10, ge=1, le=1000, description="raters that it is shown to")
+
+
 class ComparisonView(View):
     """A comparison as a rater sees it: never says which release wrote which response."""
 
@@ -74,6 +84,7 @@ class VoteRequest(Request):
     choice: Choice
     better: str | None = Field(default=None, max_length=200_000)
     tags: list[str] = Field(default_factory=list, max_length=20)
+    seconds: float | None = Field(default=None, ge=0, description="how long the rater took")
 
 
 class VoteView(View):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -37,6 +38,14 @@ async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[s
 async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
     return [row.to_json() for row in await stored(platform, raters.report)]
+
+
+@router.get("/raters/agreement")
+async def agreement(
+    platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> dict[str, Any]:
+    """Krippendorff's alpha over the comparisons with two votes or more: 1 is agreement, 0 what chance gives."""
+    return await asyncio.to_thread(lambda: raters.alpha(platform.db.read(), deployment))
 
 
 @router.get("/erasures")

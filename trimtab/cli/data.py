@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,18 @@ Target = Annotated[
 Format = Annotated[str | None, typer.Option(help="Format of the rows; default: told from the content.")]
 Deployment = Annotated[str | None, typer.Option(help="Deployment that the rows are for; default: every one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, keep nothing.")]
+Rejects = Annotated[
+    Path | None,
+    typer.Option(help="A new file on the platform's machine for the refused rows, with number and reason."),
+]
+Release = Annotated[str | None, typer.Option(help="Rows whose chosen answer this release gave.")]
+Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person stands behind.")]
+Since = Annotated[datetime | None, typer.Option(help="Rows that arrived then or later (UTC).")]
+Until = Annotated[datetime | None, typer.Option(help="Rows that arrived before (UTC).")]
+Tag = Annotated[str | None, typer.Option(help="Rows with this tag.")]
+Agreement = Annotated[
+    float | None, typer.Option("--min-agreement", help="Least margin among the voices, 0 to 1.")
+]
 OutFormat = Annotated[str, typer.Option("--format", help="trl, parquet, openai, ultrafeedback or csv.")]
 
 
@@ -36,11 +49,12 @@ def import_pairs(
     format: Format = None,
     deployment: Deployment = None,
     dry_run: DryRun = False,
+    rejects: Rejects = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Import preference pairs; bad rows are reported with number and reason and stop nothing."""
-    _import("pairs", file, format, deployment, dry_run, as_json, data)
+    _import("pairs", file, format, deployment, dry_run, rejects, as_json, data)
 
 
 @demos_app.command("import")
@@ -49,27 +63,47 @@ def import_demos(
     format: Format = None,
     deployment: Deployment = None,
     dry_run: DryRun = False,
+    rejects: Rejects = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Import demonstrations; bad rows are reported with number and reason and stop nothing."""
-    _import("demonstrations", file, format, deployment, dry_run, as_json, data)
+    _import("demonstrations", file, format, deployment, dry_run, rejects, as_json, data)
 
 
 @pairs_app.command("export")
 def export_pairs(
-    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+    file: Target,
+    format: OutFormat = "trl",
+    deployment: Deployment = None,
+    release: Release = None,
+    rater: Person = None,
+    since: Since = None,
+    until: Until = None,
+    tag: Tag = None,
+    min_agreement: Agreement = None,
+    data: DataOption = None,
 ) -> None:
     """Export preference pairs to a new file, whole or not at all."""
-    _export("pairs", file, format, deployment, data)
+    where = {"release": release, "rater": rater, "since": since, "until": until, "tag": tag}
+    _export("pairs", file, format, data, deployment=deployment, min_agreement=min_agreement, **where)
 
 
 @demos_app.command("export")
 def export_demos(
-    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+    file: Target,
+    format: OutFormat = "trl",
+    deployment: Deployment = None,
+    release: Release = None,
+    rater: Person = None,
+    since: Since = None,
+    until: Until = None,
+    tag: Tag = None,
+    data: DataOption = None,
 ) -> None:
     """Export demonstrations to a new file, whole or not at all."""
-    _export("demonstrations", file, format, deployment, data)
+    where = {"release": release, "rater": rater, "since": since, "until": until, "tag": tag}
+    _export("demonstrations", file, format, data, deployment=deployment, **where)
 
 
 @likes_app.command("import")
@@ -78,19 +112,26 @@ def import_likes(
     format: Format = None,
     deployment: Deployment = None,
     dry_run: DryRun = False,
+    rejects: Rejects = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Import KTO rows (prompt, completion, label); bad rows are reported with number and reason and stop nothing."""
-    _import("likes", file, format, deployment, dry_run, as_json, data)
+    _import("likes", file, format, deployment, dry_run, rejects, as_json, data)
 
 
 @likes_app.command("export")
 def export_likes(
-    file: Target, format: OutFormat = "trl", deployment: Deployment = None, data: DataOption = None
+    file: Target,
+    format: OutFormat = "trl",
+    deployment: Deployment = None,
+    rater: Person = None,
+    since: Since = None,
+    until: Until = None,
+    data: DataOption = None,
 ) -> None:
     """Export likes and dislikes to a new file, whole or not at all."""
-    _export("likes", file, format, deployment, data)
+    _export("likes", file, format, data, deployment=deployment, rater=rater, since=since, until=until)
 
 
 @pairs_app.command("stats")
@@ -100,12 +141,20 @@ def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
 
 
 def _import(
-    noun: str, file: Path, format: str | None, deployment: str | None, dry_run: bool, as_json: bool, data: Any
+    noun: str,
+    file: Path,
+    format: str | None,
+    deployment: str | None,
+    dry_run: bool,
+    rejects: Path | None,
+    as_json: bool,
+    data: Any,
 ) -> None:
     if not file.is_file():
         fail(f"{file}: no such file")
 
     size = file.stat().st_size
+    refused = str(rejects.absolute()) if rejects else None
 
     async def run(client: PlatformClient) -> Any:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -124,6 +173,7 @@ def _import(
                 "format": format,
                 "deployment": deployment,
                 "dry_run": str(dry_run).lower(),
+                "rejects": refused,
             }
             return await client.upload(f"/api/imports/{noun}", pieces(), options)
 
@@ -140,11 +190,17 @@ def _import(
         console.print(
             f"[yellow]the file breaks off: {found['broke_off']}; the whole rows before were taken[/yellow]"
         )
+    if found["rejects"]:
+        console.print(f"the refused rows are in {found['rejects']}")
     for row in found["rejected"][:20]:
         console.print(f"  row {row['row']}: {row['why']}", highlight=False, soft_wrap=True)
 
 
-def _export(noun: str, file: Path, format: str, deployment: str | None, data: Any) -> None:
-    body = {"file": str(file.absolute()), "format": format, "deployment": deployment}
+def _export(noun: str, file: Path, format: str, data: Any, **where: Any) -> None:
+    filters = {
+        name: value.replace(tzinfo=UTC).isoformat() if isinstance(value, datetime) else value
+        for name, value in where.items()
+    }
+    body = {"file": str(file.absolute()), "format": format, **filters}
     made = ask(lambda client: client.request("POST", f"/api/exports/{noun}", body), data)
     console.print(f"{made['file']}: {made['rows']} rows")

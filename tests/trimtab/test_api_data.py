@@ -1,0 +1,83 @@
+"""Training data and raters by the API: refused rows, filters, gold questions, times of votes, redaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from store import comparisons, raters
+from store.records import Candidate
+from store.rows import scalar
+from trimtab.app import build_app, build_platform
+from trimtab.platform import Platform
+from trimtab.settings import EngineSettings, PrivacySettings, Settings
+
+URL = "http://127.0.0.1:7860"
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
+    privacy = PrivacySettings(redact=("email",))
+    return build_platform(Settings(data=tmp_path / "data", engines=engines, privacy=privacy), URL)
+
+
+@pytest.fixture
+def client(platform: Platform) -> Iterator[TestClient]:
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        yield client
+
+
+def test_refused_rows_go_to_a_file(client: TestClient, tmp_path: Path) -> None:
+    lines = b'{"prompt": "One?", "chosen": "yes", "rejected": "no"}\n{"prompt": "Two?"}\nbroken\n'
+    file = tmp_path / "refused.jsonl"
+    done = client.post(f"/api/imports/pairs?rejects={file}", content=lines).json()
+    assert done["rejects"] == str(file)
+    assert [json.loads(line)["row"] for line in file.read_text().splitlines()] == [2, 3]
+    taken = client.post(f"/api/imports/pairs?rejects={file}", content=lines)
+    assert (taken.status_code, taken.json()["field"]) == (409, "rejects")
+
+
+def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:
+    release = client.get("/api/releases/assistant@1").json()["id"]
+    made = comparisons.create(
+        platform.db, "Q", [Candidate("good", release=release), Candidate("bad")], "assistant"
+    )
+    comparisons.vote(platform.db, made.id, "a" if made.a.content == "good" else "b", "ada")
+    client.post("/api/pairs", json={"prompt": "Other?", "chosen": "yes", "rejected": "no"})
+    wanted = {"file": str(tmp_path / "out.jsonl"), "release": "assistant@1"}
+    assert client.post("/api/exports/pairs", json=wanted).json()["rows"] == 1
+    assert (
+        client.post(
+            "/api/exports/pairs", json={**wanted, "file": str(tmp_path / "no"), "release": "assistant@9"}
+        ).status_code
+        == 404
+    )
+
+
+def test_a_gold_question_looks_like_any_other_and_measures_raters(
+    client: TestClient, platform: Platform
+) -> None:
+    body = {"messages": [{"role": "user", "content": "2 + 2?"}], "good": "4", "bad": "5", "votes_wanted": 1}
+    made = client.post("/api/comparisons/gold", json=body)
+    assert made.status_code == 201
+    shown = client.get("/api/comparisons/next").json()
+    assert shown == made.json()
+    assert "gold" not in json.dumps(shown)
+    choice = "a" if shown["a"] == "4" else "b"
+    voted = client.post(
+        f"/api/comparisons/{shown['id']}/vote", json={"choice": choice, "seconds": 3.5}
+    ).json()
+    assert voted["pairs"] == []
+    (row,) = client.get("/api/raters").json()
+    assert (row["gold_right"], row["gold_total"], row["median_seconds"]) == (1, 1, 3.5)
+    assert client.get("/api/raters/agreement").json() == raters.alpha(platform.db.read())
+
+
+def test_what_the_settings_redact_is_never_stored(client: TestClient, platform: Platform) -> None:
+    client.post("/api/pairs", json={"prompt": "Mail ada@example.org?", "chosen": "yes", "rejected": "no"})
+    assert scalar(platform.db.read(), "select prompt[1].content from pairs") == "Mail [email]?"
