@@ -228,6 +228,11 @@ SNAPSHOTS_EMPTY = (
     "No snapshot yet. Each run freezes one, with a report of what went in and what was left out."
 )
 RATERS = "Raters"
+RATERS_ALPHA = (
+    "Krippendorff's alpha is {alpha} over {comparisons} comparisons with {votes} votes: "
+    "1 is full agreement, 0 what chance gives."
+)
+RATERS_NO_ALPHA = "No comparison has two votes yet, so agreement can't be told."
 RATERS_HINT = (
     "Agreement is with the majority of the others on the same comparison; flags ask a person to look."
 )

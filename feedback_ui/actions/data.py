@@ -34,6 +34,7 @@ class Holdings:
     demonstration_stats: dict[str, Any]
     snapshots: list[dict[str, Any]]
     raters: list[dict[str, Any]]
+    agreement: dict[str, Any]
 
 
 async def holdings(client: PlatformClient, limit: int = 25) -> Holdings:
@@ -45,6 +46,7 @@ async def holdings(client: PlatformClient, limit: int = 25) -> Holdings:
         dict(await _offered(client, "/api/demonstrations/stats") or {}),
         list(await _offered(client, "/api/snapshots") or ()),
         list(await _offered(client, "/api/raters") or ()),
+        dict(await _offered(client, "/api/raters/agreement") or {}),
     )
 
 

@@ -100,7 +100,18 @@ def _snapshot(row: dict[str, Any]) -> str:
 
 
 def _report(report: dict[str, Any]) -> str:
-    rows = _stats(report)
+    told = {"languages", "agreement", "mean_weight"}
+    rows = _stats({name: value for name, value in report.items() if name not in told})
+    more = (
+        [("Mean weight", number(report["mean_weight"], 2))] if report.get("mean_weight") is not None else []
+    )
+    if languages := report.get("languages"):
+        more.append(
+            ("Languages", ", ".join(f"{esc(name)} {percent(share)}" for name, share in languages.items()))
+        )
+    if agreement := report.get("agreement"):
+        more.append(("Agreement", _agreement(agreement)))
+    rows += facts(more) if more else ""
     lengths = report.get("lengths")
     if isinstance(lengths, dict) and lengths:
         cells = [
@@ -109,6 +120,13 @@ def _report(report: dict[str, Any]) -> str:
         ]
         rows += table(("Characters", "Mean", "Median", "95%"), cells, "Lengths", numeric=(1, 2, 3))
     return rows
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    if found.get("alpha") is None:
+        return esc(copy.RATERS_NO_ALPHA)
+    values = {name: number(found.get(name), 2) for name in ("alpha", "comparisons", "votes")}
+    return esc(copy.RATERS_ALPHA.format(**values))
 
 
 def raters(held: Holdings) -> str:
@@ -128,7 +146,7 @@ def raters(held: Holdings) -> str:
         for row in held.raters
     ]
     heads = ("Rater", "Votes", "Agreement", "Gold questions", "Median time", "Chose A", "Look at")
-    hint = f'<p class="tt-hint">{esc(copy.RATERS_HINT)}</p>'
+    hint = f'<p class="tt-hint">{_agreement(held.agreement)} {esc(copy.RATERS_HINT)}</p>'
     return card(copy.RATERS, table(heads, cells, copy.RATERS, numeric=(1, 2, 3, 4, 5)) + hint)
 
 

@@ -548,7 +548,7 @@ class Stub:
             "dropped": {"duplicate": 2},
             "lengths": {"prompt": {"mean": 61.2, "median": 58.0, "p95": 120.0}},
             "languages": {"en": 0.97},
-            "agreement": {"alpha": 0.61},
+            "agreement": {"alpha": 0.61, "comparisons": 12, "votes": 26},
             "chosen_longer": 0.81,
         }
         row = {"hash": "s-71c0f2aa91b3d4e5", "deployment": "assistant", "method": "dpo", "report": report}
@@ -564,6 +564,9 @@ class Stub:
             "share_a": 0.9,
         }
         return JSONResponse([row | {"median_seconds": 12.0, "flags": ["position bias"]}])
+
+    async def agreement(self, request: Request) -> Response:
+        return JSONResponse({"alpha": 0.58, "comparisons": 12, "votes": 26})
 
     async def list_audit(self, request: Request) -> Response:
         return JSONResponse(self.audit)
@@ -615,6 +618,7 @@ class Stub:
             Route("/api/erasures", self.erasures),
             Route("/api/snapshots", self.snapshots),
             Route("/api/raters", self.raters),
+            Route("/api/raters/agreement", self.agreement),
             Route("/api/audit", self.list_audit),
         ]
 

@@ -236,7 +236,9 @@ class TestOps:
         page.goto(screens.url + "/ops")
         page.get_by_role("tab", name="Data").click()
         expect(page.locator("#ops-raters")).to_contain_text("position bias")
+        expect(page.locator("#ops-raters")).to_contain_text("alpha is 0.58")
         page.locator("#ops-snapshots summary").click()
+        expect(page.locator("#ops-snapshots")).to_contain_text("en 97%")
         expect(page.locator("#ops-snapshots")).to_contain_text("Chosen one was longer")
 
     def test_a_role_without_ops_sees_why(self, page: Page, screens: Screens) -> None:
