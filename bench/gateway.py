@@ -215,26 +215,37 @@ async def against_engine(streams: list[int], seconds: float, rounds: int) -> lis
                 "bench-engine",
             ]
             argv += ["--base", "smollm2", "--port", str(port)]
-            with running(argv, f"{here}/v1/models", "bench"):
+            with running(argv, f"{here}/v1/models", "bench") as process:
                 for count in streams:
-                    parts += await _turns(engine.url, here, count, seconds, rounds)
+                    parts += await _turns(engine, process, here, count, seconds, rounds)
         finally:
             await engine.stop()
     return parts
 
 
-async def _turns(direct: str, here: str, count: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
+async def _turns(
+    engine: Engine, process: psutil.Process, here: str, count: int, seconds: float, rounds: int
+) -> list[dict[str, Any]]:
+    family = psutil.Process(engine.pid)
+    ours = theirs = 0.0
     rows: dict[str, list[Any]] = {"direct": [], "gateway": []}
     for _ in range(rounds):
         for name, url, model, key in (
-            ("direct", direct, "smollm2", "bench-engine"),
+            ("direct", engine.url, "smollm2", "bench-engine"),
             ("gateway", here, "assistant", "bench"),
         ):
+            before = cpu(process), cpu(family)
             seen = await asyncio.to_thread(load, url, model, count, seconds, stream=True, key=key, tokens=32)
             rows[name].append(seen)
+            if name == "gateway":
+                ours, theirs = ours + cpu(process) - before[0], theirs + cpu(family) - before[1]
     speed = {n: statistics.median(r["tokens_per_s"] for r in found) for n, found in rows.items()}
     first = {n: statistics.median(r["p50_ms"] for r in found) for n, found in rows.items()}
-    print(f"vLLM x{count}: tokens/s {speed}   first token ms {first}", flush=True)
+    share = ours / max(ours + theirs, 1e-9)
+    print(
+        f"vLLM x{count}: tokens/s {speed}   first token ms {first}   the gateway took {share:.2%} of the CPU time",
+        flush=True,
+    )
     ratio = speed["gateway"] / max(speed["direct"], 0.1)
     added = first["gateway"] - first["direct"]
     return [

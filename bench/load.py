@@ -32,9 +32,8 @@ class Client(asyncio.Protocol):
     def send(self) -> None:
         """Send the request and start its clock."""
         self.parser = httptools.HttpResponseParser(self)
-        self.first: float | None = None
+        self.begun = False
         self.sent = time.perf_counter()
-        self.pieces = 0
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
@@ -43,14 +42,16 @@ class Client(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Note the first piece, and count the pieces of a stream."""
-        if self.first is None:
-            self.first = time.perf_counter()
-        self.pieces += body.count(b'"delta":{"content":"') or body.count(b'"content":')
+        if self.parser.get_status_code() != 200:
+            return
+        if not self.begun:
+            self.begun = True
+            self.results.first(self.sent)
+        self.results.pieces(body.count(b'"delta":{"content":"') or body.count(b'"content":'))
 
     def on_message_complete(self) -> None:
         """Note the answer and go on."""
-        status = self.parser.get_status_code()
-        self.results.add(status, self.sent, self.first or time.perf_counter(), self.pieces)
+        self.results.add(self.parser.get_status_code())
         if not self.results.over and self.parser.should_keep_alive():
             asyncio.get_running_loop().call_soon(self.send)
         else:
@@ -76,15 +77,27 @@ class Results:
         """Whether the time is up."""
         return time.perf_counter() > self.end
 
-    def add(self, status: int, sent: float, first: float, pieces: int) -> None:
-        """Note one answer."""
+    @property
+    def counting(self) -> bool:
+        """Whether what happens now is counted, whenever its request was sent."""
+        return self.begin < time.perf_counter() < self.end
+
+    def first(self, sent: float) -> None:
+        """Note the first piece of an answer to a request sent at `sent`."""
+        if self.counting and sent > self.begin:
+            self.first_ms.append((time.perf_counter() - sent) * 1000)
+
+    def pieces(self, count: int) -> None:
+        """Note pieces of a stream."""
+        if self.counting:
+            self.tokens += count
+
+    def add(self, status: int) -> None:
+        """Note an answer."""
         if status != 200:
             self.failed += 1
-        elif time.perf_counter() > self.begin and not self.over:
-            self.done += 1  # whenever it was sent, so that answers longer than the window are counted fairly
-            self.tokens += pieces
-            if sent > self.begin:
-                self.first_ms.append((first - sent) * 1000)
+        elif self.counting:
+            self.done += 1
 
     def lost(self, client: Client) -> None:
         """Note a lost connection."""
