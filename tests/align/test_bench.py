@@ -1,0 +1,53 @@
+"""The path that the GPU figures are measured on stays alive: the same code, a tiny model over 4 bits, on the CPU."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+def load(name: str) -> Any:
+    sys.path.insert(0, str(BENCH))
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gpu_benchmark_runs_on_the_cpu() -> None:
+    bench = load("dpo_gpu")
+    args = argparse.Namespace(
+        device="cpu", steps=2, no_share=False, optim="adamw_8bit", reference_tokens=None
+    )
+    found = bench.run_align(bench.CASES["tiny-nf4"], args, bench.Meter("cpu"), torch.float32)
+    assert found["losses"][0] == pytest.approx(0.6931, abs=1e-3)
+    assert found["tokens_per_second"] > 0
+    assert found["packed_against_plain"] < 0.01
+
+
+def test_parts_of_the_cpu_benchmark_are_joined(tmp_path: Path) -> None:
+    """The seconds of several calls are those of one: the first step of a later process warms up and does not count."""
+    bench = load("dpo")
+    first = {"seconds": [9.0, 2.0, 2.0], "reference_seconds": 4.0, "losses": [1.0]}
+    second = {"seconds": [9.0, 2.5, 2.5], "reference_seconds": 5.0, "losses": [0.5]}
+    assert bench.joined(tmp_path, "align", first) == first
+    whole = bench.joined(tmp_path, "align", second)
+    assert (whole["seconds"], whole["reference_seconds"], whole["losses"]) == (
+        [9.0, 2.0, 2.0, 2.5, 2.5],
+        4.0,
+        [0.5],
+    )
+    assert bench.step_seconds(whole) == 2.25
+    # 8 pairs, 2 epochs, 4 a step: 4 steps of 2.25 s and the reference once
+    assert bench.pairs_per_second(whole, 8, 2) == pytest.approx(16 / (4 * 2.25 + 4))
