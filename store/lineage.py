@@ -11,7 +11,7 @@ from typing import Any
 
 from store.database import Store
 from store.records import Release
-from store.rows import Row, fetch_all, fetch_one
+from store.rows import Row, fetch_all, fetch_one, scalar
 
 _RELEASE = "id, deployment || '@' || number as ref, adapter, run"
 
@@ -51,6 +51,7 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
         "snapshot": snapshot,
         "ancestors": ancestors,
         **_material(db, release.adapter),
+        "comparisons": _comparisons(db, release.adapter),
     }
 
 
@@ -164,3 +165,21 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         params,
     )
     return {**(counts or {}), "raters": raters, "imports": imports}
+
+
+def _comparisons(db: Store, adapter: str | None) -> int:
+    return int(
+        scalar(
+            db.read(),
+            """
+            select count(distinct comparison_id)
+            from adapter_ancestry
+            join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
+            join snapshot_members on snapshot_members.snapshot_id = adapter_snapshots.snapshot_id and split = 'train'
+            join evidence on evidence.subject_id = item_id
+            join votes on votes.id = evidence.ref
+            where adapter_ancestry.adapter = $adapter
+            """,
+            {"adapter": adapter},
+        )
+    )

@@ -12,10 +12,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from store import audit, users
+from store import audit, comparisons, conversations, pairs, snapshots, users, verify
 from store.database import Store, migrations
 from store.errors import Invalid, StoreDamaged, StoreLocked, StoreTooNew
+from store.records import Candidate, Turn
 from store.rows import scalar
+from store.values import Message, PreferencePair
 
 
 def test_a_second_owner_is_told_who_holds_the_file(db: Store) -> None:
@@ -126,6 +128,14 @@ def test_a_newer_file_is_refused_untouched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def asked(text: str) -> tuple[Message, ...]:
+    return (Message("user", text),)
+
+
+def said(text: str) -> tuple[Message, ...]:
+    return (Message("assistant", text),)
+
+
 @pytest.mark.parametrize("version", [m.version for m in migrations()])
 def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, version: int) -> None:
     path = tmp_path / "t.duckdb"
@@ -133,9 +143,22 @@ def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, vers
         assert old.version == version
         with old.atomic() as cursor:
             cursor.execute("insert into users values ('ada', 'user-1', ['ops'], null, now())")
+            pair = PreferencePair(asked("Old?"), said("yes"), said("no"), 0.5, ("t",))
+            pairs.insert(cursor, [pair], "", "file.jsonl", "imp-1")
+        made = comparisons.create(old, "Which?", [Candidate("x"), Candidate("y")], "assistant")
+        comparisons.vote(old, made.id, "a", "ada", better="z")
+        turn = Turn("c1", "conv", asked("Hi"), "Hello.", "assistant", user="ada")
+        conversations.record_turns(old, [turn])
+        conversations.like(old, "c1", True, "ada")
     with Store.open(path) as new:
         assert new.version == migrations()[-1].version
         assert [user.name for user in users.list_all(new)] == ["ada"]
+        assert verify.verify(new) == []
+        assert pair in [record.pair for record in pairs.list_page(new)]
+        rows = {"dpo": 4, "sft": 2, "kto": 1}
+        for method, count in rows.items():
+            snapshot = snapshots.build(new, tmp_path / "s", "assistant", method, 0.0)
+            assert snapshot.train_rows == count
 
 
 def test_a_failing_migration_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

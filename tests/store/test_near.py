@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,10 @@ texts = st.lists(st.sampled_from(["tide", "wind", "sail", "rope", "?", "Wind"]),
     seed=st.integers(0, 1000),
 )
 def test_no_prompt_is_ever_on_both_sides(
-    tmp_path_factory: Any, data: Any, fraction: float, seed: int
+    empty: Path, tmp_path_factory: Any, data: Any, fraction: float, seed: int
 ) -> None:
     home = tmp_path_factory.mktemp("split")
-    with Store.open(home / "t.duckdb") as db:
+    with Store.open(shutil.copy(empty, home / "t.duckdb")) as db:
         pairs.import_rows(db, [{"prompt": p, "chosen": c, "rejected": r + " no"} for p, c, r in data], "test")
         if not pairs.count(db):
             return

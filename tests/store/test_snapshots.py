@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,19 @@ def test_what_arrives_meanwhile_is_not_in_it(db: Store, tmp_path: Path) -> None:
     made = snapshots.build(db, tmp_path, "assistant", "dpo", on_phase=late)
     assert made.train_rows + made.heldout_rows == 10
     assert pairs.count_new(db, "assistant") == 5
+
+
+def test_no_phase_of_a_snapshot_stops_a_vote(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(10), "test")
+    cast: list[str] = []
+
+    def meanwhile(phase: str) -> None:
+        voter = threading.Thread(target=lambda: (vote(db, phase, {"ada": "good"}), cast.append(phase)))
+        voter.start()
+        voter.join(30)
+
+    snapshots.build(db, tmp_path, "assistant", "dpo", on_phase=meanwhile)
+    assert cast == ["looking for near duplicates", "selecting", "writing", "recording"]
 
 
 def test_a_directory_without_its_last_file_is_written_again(db: Store, tmp_path: Path) -> None:
