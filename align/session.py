@@ -138,6 +138,7 @@ def arguments(session: Session) -> dict[str, Any]:
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
         "disable_dropout": False,
+        "ddp_find_unused_parameters": False,  # every part of the adapter takes part in every step
         **(_FULLY_SHARDED if session.sharded else {}),
     }
 
