@@ -23,7 +23,7 @@ GROUPS = {
     "releases": "list show create lineage",
     "rollout": "canary promote rollback",
     "keys": "create list revoke",
-    "users": "add list remove",
+    "users": "add list remove erase",
 }
 CONTRACT = [f"{group} {name}".strip() for group, names in GROUPS.items() for name in names.split()]
 
@@ -70,6 +70,9 @@ def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -
     run("keys", "revoke", listed[0]["id"], "--data", "d")
     run("users", "remove", "ada", "--data", "d")
     assert json.loads(run("users", "list", "--data", "d", "--json")) == []
+    run("users", "add", "bob", "--password", "correct horse", "--data", "d")
+    assert "bob is forgotten: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
+    assert "bob" in run("users", "erase", "bob", "--yes", "--data", "d", status=1)
 
 
 def test_a_wrong_role_names_the_accepted_ones() -> None:

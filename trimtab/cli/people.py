@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from store import keys, users
+from store import erasure, keys, users
 from store.database import Store
 from store.errors import StoreError
 from trimtab.cli.common import AsJson, DataOption, address, ask, console, fail, paths, show
@@ -113,3 +114,23 @@ def remove_user(name: str, data: DataOption = None) -> None:
     else:
         _in_store(data, users.remove, name)
     console.print(f"{name} may no longer sign in")
+
+
+@users_app.command("erase")
+def erase_user(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Forget a person: their words and votes go, for good; says which releases learned from them."""
+    if not yes:
+        typer.confirm(f"Forget {name}? What is erased can not be brought back", abort=True)
+    done = (
+        ask(lambda client: client.request("POST", f"/api/users/{quote(name, safe='')}/erase"), data)
+        if _running(data)
+        else _in_store(data, erasure.erase_person, name, "operator").to_json()
+    )
+    removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
+    console.print(f"{name} is forgotten: {removed or 'nothing'} gone", highlight=False)
+    for release in done["releases"]:
+        console.print(f"[yellow]{release['ref']} learned from them; the next run starts without it[/yellow]")
