@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,15 @@ def rows(material: list[tuple[str, str]], count: int) -> Iterator[dict[str, Any]
         yield {"prompt": prompt, "chosen": chosen, "rejected": rejected + f" ({n})"}
 
 
-def timed(work: Callable[[], Any], repeat: int = 1) -> float:
-    """Return the median time of `work` in milliseconds."""
-    took = []
+def timed(work: Callable[[], Any], repeat: int = 1) -> tuple[float, float]:
+    """Return the medians of wall and processor time of `work` in milliseconds."""
+    took, used = [], []
     for _ in range(repeat):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         work()
         took.append((time.perf_counter() - start) * 1000)
-    return statistics.median(took)
+        used.append((time.process_time() - before) * 1000)
+    return round(statistics.median(took), 1), round(statistics.median(used), 1)
 
 
 def measured(name: str, work: Callable[[], Any]) -> dict[str, float]:
@@ -116,23 +118,33 @@ def _status(key: str) -> int:
     return int(line.split()[1])
 
 
-def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]) -> dict[str, Any]:
+class Figures(dict[str, Any]):
+    """Figures by name, printed as they come: the last take minutes."""
+
+    def add(self, **figures: Any) -> None:
+        """Keep figures and print them."""
+        self.update(figures)
+        print("  " + ", ".join(f"{name}: {value}" for name, value in figures.items()), flush=True)
+
+
+def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]) -> Figures:
     """Return every figure at one size."""
-    figures: dict[str, Any] = {"pairs": size, "source_mb": round(source.stat().st_size / 1e6)}
+    figures = Figures({"pairs": size, "source_mb": round(source.stat().st_size / 1e6)})
     path = home / "trimtab.duckdb"
     with Store.open(path) as db:
-        figures |= measured("import", lambda: import_file(db, source))
-        figures["import_rows_per_s"] = round(size / figures["import_s"])
+        figures.add(**measured("import", lambda: import_file(db, source)))
+        figures.add(import_rows_per_s=round(size / figures["import_s"]))
         demonstrations.import_rows(
             db, ({"prompt": a, "completion": b} for a, b in material[:2000]), "sharegpt"
         )
-        figures["vote_ms"], figures["vote_p95_ms"] = votes(db, 100)
-        figures |= measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
-        figures["snapshot_mb"] = round(
-            sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet")) / 1e6
+        figures.add(**votes(db, 100))
+        figures.add(
+            **measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
         )
+        parquet = sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet"))
+        figures.add(snapshot_mb=round(parquet / 1e6))
         shutil.rmtree(home / "snapshots")
-        figures |= votes_meanwhile(db, home)
+        figures.add(**votes_meanwhile(db, home))
         conversations.record_turns(
             db,
             [
@@ -140,13 +152,22 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
                 for n, (a, b) in enumerate(material[:2000])
             ],
         )
-        figures["queries_ms"] = {name: round(timed(work, 7), 1) for name, work in queries(db).items()}
-        figures["slowest_query_ms"] = max(figures["queries_ms"].values())
+        both = {name: timed(work, 7) for name, work in queries(db).items()}
+        for place, name in enumerate(("queries_ms", "queries_cpu_ms")):
+            figures.add(**{name: {query: took[place] for query, took in both.items()}})
+            figures.add(
+                **{name.replace("queries", "slowest_query"): max(took[place] for took in both.values())}
+            )
         for format in ("trl", "parquet"):
             took = measured("export", lambda format=format: export(db, home / f"out-{format}", format=format))
-            figures[f"export_{format}_rows_per_s"] = round(size / took["export_s"])
-            figures[f"export_{format}_memory_mb"] = took["export_memory_mb"]
-    figures["file_mb"] = round(path.stat().st_size / 1e6)
+            figures.add(
+                **{
+                    f"export_{format}_rows_per_s": round(size / took["export_s"]),
+                    f"export_{format}_cpu_s": took["export_cpu_s"],
+                    f"export_{format}_memory_mb": took["export_memory_mb"],
+                }
+            )
+    figures.add(file_mb=round(path.stat().st_size / 1e6))
     return figures
 
 
@@ -157,9 +178,9 @@ def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
         target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
     )
     other.start()
-    during = [votes(db, 1)[0]]
+    during = [votes(db, 1)["vote_ms"]]
     while not stop.is_set():
-        during.append(votes(db, 1)[0])
+        during.append(votes(db, 1)["vote_ms"])
     other.join()
     return {
         "votes_during_snapshot": len(during),
@@ -194,8 +215,8 @@ def queries(db: Store) -> dict[str, Callable[[], Any]]:
     }
 
 
-def votes(db: Store, count: int) -> tuple[float, float]:
-    """Return the median and 95th percentile of a vote's time to its durable commit, in milliseconds."""
+def votes(db: Store, count: int) -> dict[str, float]:
+    """Return a vote's time to its durable commit in milliseconds: medians of wall and processor, 95th percentile."""
     took = []
     for _ in range(count):
         made = comparisons.create(
@@ -205,15 +226,19 @@ def votes(db: Store, count: int) -> tuple[float, float]:
             "assistant",
         )
         took.append(timed(lambda made=made: comparisons.vote(db, made.id, "a", "ada")))
-    return round(statistics.median(took), 1), round(sorted(took)[int(0.95 * (len(took) - 1))], 1)
+    walls = sorted(wall for wall, _ in took)
+    return {
+        "vote_ms": statistics.median(walls),
+        "vote_p95_ms": walls[int(0.95 * (count - 1))],
+        "vote_cpu_ms": statistics.median(used for _, used in took),
+    }
 
 
-def with_datasets(home: Path, source: Path) -> float:
-    """Return the seconds that `datasets` takes to load, deduplicate exactly, split by prompt and write."""
+def with_datasets(home: Path, source: Path) -> None:
+    """Load, deduplicate exactly, split by prompt and write with `datasets` alone."""
     import datasets
 
     datasets.disable_progress_bars()
-    start = time.perf_counter()
     data = datasets.load_dataset("json", data_files=str(source), split="train", cache_dir=str(home / "cache"))
     seen: set[int] = set()
 
@@ -228,7 +253,6 @@ def with_datasets(home: Path, source: Path) -> float:
     train = data.filter(lambda row: hash(row["prompt"]) % 10 != 0)
     held.to_parquet(str(home / "heldout.parquet"))
     train.to_parquet(str(home / "train.parquet"))
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -250,16 +274,29 @@ def main() -> None:
             source = home / "rows.jsonl"
             with source.open("w") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows(material, size))
+            print(f"{size:,} pairs, load {os.getloadavg()[0]:.1f}")
             figures = measure(size, home, source, material)
-            figures["import_and_snapshot_s"] = round(figures["import_s"] + figures["snapshot_s"], 1)
-            figures["datasets_s"] = round(with_datasets(home, source), 1)
-            figures["times_of_datasets"] = round(figures["import_and_snapshot_s"] / figures["datasets_s"], 2)
+            figures.add(
+                import_and_snapshot_cpu_s=round(figures["import_cpu_s"] + figures["snapshot_cpu_s"], 1)
+            )
+            figures.add(**measured("datasets", partial(with_datasets, home, source)))
+            figures.add(
+                times_of_datasets_cpu=round(
+                    figures["import_and_snapshot_cpu_s"] / figures["datasets_cpu_s"], 2
+                )
+            )
             results.append(figures)
-            print(json.dumps(figures, indent=1), flush=True)
             if not args.keep:
                 shutil.rmtree(home)
     for one, other in pairwise(results):
-        keys = ("import_s", "snapshot_s", "snapshot_memory_mb", "file_mb", "slowest_query_ms", "vote_ms")
+        keys = (
+            "import_cpu_s",
+            "snapshot_cpu_s",
+            "snapshot_memory_mb",
+            "file_mb",
+            "slowest_query_cpu_ms",
+            "vote_cpu_ms",
+        )
         growth = {key: round(other[key] / one[key], 1) for key in keys if one[key]}
         print(f"{one['pairs']:,} -> {other['pairs']:,} pairs, times as much: {json.dumps(growth)}")
     last = results[-1]
