@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -17,28 +16,13 @@ from urllib.parse import quote
 import httpx
 
 from serve.api_error import ApiError, PlatformUnreachable, api_error
+from serve.chat_stream import ChatDelta, deltas
 from serve.sse import events
 
 __all__ = ["ApiError", "ChatDelta", "PlatformClient", "PlatformUnreachable"]
 
 Json = Any
 Messages = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatDelta:
-    """A piece of a streamed answer: new `text` (may be empty) and who gave it.
-
-    `release` is `assistant@3`, `lane` stable, canary, pinned or base, `completion_id` what `like` takes, and
-    `conversation` the id under which the turn is recorded.
-    """
-
-    text: str
-    release: str
-    lane: str
-    completion_id: str
-    conversation: str | None
-    finish_reason: str | None = None
 
 
 def _path(*parts: str) -> str:
@@ -175,7 +159,7 @@ class PlatformClient:
                 if response.is_error:
                     await response.aread()
                     raise api_error(response)
-                async for delta in _deltas(response):
+                async for delta in deltas(response):
                     yield delta
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
@@ -434,22 +418,3 @@ def _conversation(ident: str | None) -> dict[str, str]:
 def _rows(rows: Iterable[Json], source: str, deployment: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {"rows": list(rows), "source": source}
     return body if deployment is None else {**body, "deployment": deployment}
-
-
-async def _deltas(response: httpx.Response) -> AsyncIterator[ChatDelta]:
-    release = response.headers.get("x-trimtab-release", "")
-    lane = response.headers.get("x-trimtab-lane", "")
-    conversation = response.headers.get("x-trimtab-conversation")
-    async for event in events(response.aiter_lines()):
-        if event.data == "[DONE]":
-            return
-        chunk = json.loads(event.data)
-        if error := chunk.get("error"):
-            message = error.get("message", "") if isinstance(error, dict) else str(error)
-            code = error.get("code") if isinstance(error, dict) else None
-            raise ApiError(code if isinstance(code, int) else 502, "stream_failed", message)
-        for choice in chunk.get("choices", []):
-            text = (choice.get("delta") or {}).get("content") or ""
-            yield ChatDelta(
-                text, release, lane, chunk.get("id", ""), conversation, choice.get("finish_reason")
-            )
