@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib.util
 import json
 import os
@@ -232,6 +233,7 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
 
     log.phase("probe")
     del model, base
+    gc.collect()  # trainer and model refer to each other; the probe loads the base again
     _write_probe(session, tokenizer, held or rows, unfinished)
     report["peak_memory_bytes"] = peak_memory()
     report["seconds"] = time.monotonic() - started

@@ -220,6 +220,11 @@ def wait_for(run: RunDirectory, worker: Any, condition: Callable[[dict[str, Any]
     raise AssertionError((run.path / "worker.log").read_text())
 
 
+def seconds_to_stop(run: RunDirectory, asked: float) -> float:
+    """Seconds from `asked` (since 1970) until the checkpoint was whole; the interpreter's own end is not counted."""
+    return float(next(row["time"] for row in run.progress() if row.get("phase") == "stopped")) - asked
+
+
 def losses(run: RunDirectory) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in run.progress() if row["kind"] == "step"}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from aiohttp import web
-from align_helpers import demonstrations, pairs, write_rows
+from align_helpers import demonstrations, likes, pairs, write_rows
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -101,7 +101,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 async def server(handler: Handler) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", handler)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # a handler that still waits is not waited for
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -145,6 +145,28 @@ async def test_sums_by_hand_and_an_overloaded_platform_is_asked_again(tmp_path: 
     assert measures["answer_tokens"]["release"]["value"] == 7
     assert all(body["store"] is False and body["temperature"] == 0 for body in bodies)
     assert {body["max_tokens"] for body in bodies} == {1, SUITES["quick"].max_tokens}
+
+
+async def test_of_likes_only_what_was_liked_shall_be_likely(tmp_path: Path) -> None:
+    """The reward's sign is compared with the label; `loss` is over what was liked."""
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.json()
+        found = answer(body)
+        if body["model"] == "x@2":  # the newer release finds every answer half as likely again
+            for entry in found["prompt_logprobs"][1:]:
+                for place in entry.values():
+                    place["logprob"] -= 0.5
+        return web.json_response(found)
+
+    rows = [{**row, "completion": "good" if row["label"] else "bad"} for row in likes(4)]
+    file = write_rows(tmp_path / "heldout.parquet", rows)
+    async with server(handler) as url, ChatApi(url) as api:
+        report = await run_suite(api, "x@2", "x@1", file, "quick")
+    measures = report["measures"]
+    assert measures["loss"]["release"] == {"value": 1.5, "low": 1.5, "high": 1.5, "n": 2}
+    assert measures["loss"]["against"]["value"] == 1.0
+    assert measures["reward_accuracy"]["release"]["value"] == 0.5  # right where it was disliked
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from align_helpers import in_process, losses, start_worker, wait_for, weights, work
+from align_helpers import in_process, losses, seconds_to_stop, start_worker, wait_for, weights, work
 
 from align.crew import Crew, crew
 from align.rundir import RunDirectory
@@ -67,11 +67,11 @@ def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
     run = make_run("dpo", {**params, **TWO, "distributed": "fsdp"}, qlora=True, name="sharded")
     worker = start_worker(run)
     wait_for(run, worker, lambda row: row.get("step", 0) >= 1)
-    asked = time.monotonic()
+    asked = time.time()
     run.request_stop()
-    worker.join(timeout=60)
+    worker.join(timeout=120)
     assert worker.exitcode == 3, (run.path / "worker.log").read_text()
-    assert time.monotonic() - asked < 20  # two processes on a busy machine; alone they take about two seconds
+    assert seconds_to_stop(run, asked) < 5
     assert run.checkpoints()
     assert run.report() is None
     run.withdraw_stop()
