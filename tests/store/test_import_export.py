@@ -301,7 +301,7 @@ def test_bad_requests_are_named(db: Store, tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_file(db: Store, tmp_path: Path) -> None:
     peaks = []
-    for count in (4_000, 20_000):
+    for count in (4_000, 10_000):
         rows = (
             {"prompt": f"Q {count} {n}", "chosen": f"good {n} " * 20, "rejected": "bad"} for n in range(count)
         )
