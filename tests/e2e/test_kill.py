@@ -14,7 +14,7 @@ from tests.support.prompts import exchanges
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-STEPS = 6
+STEPS = 4
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -30,7 +30,7 @@ def test_a_killed_platform_takes_its_run_up_again(smollm2: Path, tmp_path: Path)
             for question, answer in itertools.islice(exchanges(200), 16)
         ]
         assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
-        params = {"max_steps": STEPS, "max_length": 64}
+        params = {"max_steps": STEPS, "max_length": 64, "gradient_accumulation_steps": 1}
         run = platform.post(
             "/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params}
         )

@@ -43,7 +43,7 @@ class Chatter:
                 )
                 assert answer.parse().choices[0].message.content
                 self.answers.append(answer.headers["X-Trimtab-Release"])
-                self._stop.wait(0.2)
+                self._stop.wait(1.0)
             except Exception as error:
                 self.failures.append(repr(error))
 
@@ -85,7 +85,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
         body = {
             "messages": [{"role": "user", "content": question}],
             "deployment": "assistant",
-            "sampling": {"max_tokens": 32},
+            "sampling": {"max_tokens": 24},
         }
         comparison = platform.post("/api/comparisons", body)
         a, b = comparison["a"], comparison["b"]
@@ -106,6 +106,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
                 "learning_rate": 1e-3,
                 "max_length": 96,
                 "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 1,
             },
         }
         asked = platform.post("/api/runs", body)
