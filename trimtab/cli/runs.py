@@ -40,61 +40,37 @@ Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 ENDED_BADLY = {"failed", "cancelled", "rejected"}
 
 
-@train_app.command("dpo")
-def dpo(
-    deployment: Deployment = "assistant",
-    qlora: Qlora = False,
-    recipe: RecipeOption = None,
-    param: Params = None,
-    rollout: Rollout = "canary",
-    gate: Gate = "enforce",
-    start: Start = "stable",
-    plan: PlanOnly = False,
-    watch: Watch = False,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """Direct preference optimisation on the preference pairs."""
-    wanted = _wanted("dpo", deployment, qlora, recipe, param, rollout, gate, start)
-    _train("dpo", wanted, plan, watch, as_json, data)
+METHODS = {
+    "dpo": "Direct preference optimisation on the preference pairs.",
+    "sft": "Supervised fine-tuning on the demonstrations.",
+    "kto": "KTO on likes and dislikes of single answers.",
+}
 
 
-@train_app.command("sft")
-def sft(
-    deployment: Deployment = "assistant",
-    qlora: Qlora = False,
-    recipe: RecipeOption = None,
-    param: Params = None,
-    rollout: Rollout = "canary",
-    gate: Gate = "enforce",
-    start: Start = "stable",
-    plan: PlanOnly = False,
-    watch: Watch = False,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """Supervised fine-tuning on the demonstrations."""
-    wanted = _wanted("sft", deployment, qlora, recipe, param, rollout, gate, start)
-    _train("sft", wanted, plan, watch, as_json, data)
+def _register(method: str, summary: str) -> None:
+    """Add `trimtab train METHOD`; every method takes the same options."""
+
+    def train(
+        deployment: Deployment = "assistant",
+        qlora: Qlora = False,
+        recipe: RecipeOption = None,
+        param: Params = None,
+        rollout: Rollout = "canary",
+        gate: Gate = "enforce",
+        start: Start = "stable",
+        plan: PlanOnly = False,
+        watch: Watch = False,
+        as_json: AsJson = False,
+        data: DataOption = None,
+    ) -> None:
+        wanted = _wanted(method, deployment, qlora, recipe, param, rollout, gate, start)
+        _train(method, wanted, plan, watch, as_json, data)
+
+    train_app.command(method, help=summary)(train)
 
 
-@train_app.command("kto")
-def kto(
-    deployment: Deployment = "assistant",
-    qlora: Qlora = False,
-    recipe: RecipeOption = None,
-    param: Params = None,
-    rollout: Rollout = "canary",
-    gate: Gate = "enforce",
-    start: Start = "stable",
-    plan: PlanOnly = False,
-    watch: Watch = False,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """KTO on likes and dislikes of single answers."""
-    wanted = _wanted("kto", deployment, qlora, recipe, param, rollout, gate, start)
-    _train("kto", wanted, plan, watch, as_json, data)
+for _method, _summary in METHODS.items():
+    _register(_method, _summary)
 
 
 def _wanted(
