@@ -55,7 +55,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
         with gr.Column(visible=False, elem_id="rank-table") as stage:
             asked = static("", elem_id="rank-asked")
             panel = build_pair()
-            with gr.Accordion(copy.RANK_BETTER, open=False, elem_id="rank-better-fold") as fold:
+            with gr.Accordion(copy.RANK_BETTER, open=False, elem_id="rank-better-fold"):
                 better = gr.Textbox(
                     label=copy.RANK_BETTER_LABEL,
                     info=copy.RANK_BETTER_INFO,
@@ -110,9 +110,13 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             update |= {asked: dialogue.messages(pair.messages)}
         return update
 
-    def fresh(table: Table, queue: int | None) -> Update:
-        """Put a new comparison on the screen, the rater's own fields empty."""
-        return {**laid(table, queue), better: "", tags: [], fold: gr.Accordion(open=False)}
+    def emptied(text: str, why: list[str]) -> Update:
+        """Empty the rater's own fields where something is in them.
+
+        Gradio applies an update of a component inside a closed fold only once the fold opens, a moment after it is
+        drawn: an update that says nothing new would wipe out the first words that a rater writes.
+        """
+        return ({better: ""} if text else {}) | ({tags: []} if why else {})
 
     def sampling() -> Update:
         return {
@@ -120,7 +124,8 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
                 notice(copy.RANK_SAMPLING, "accent tt-busy", f"<p>{copy.RANK_SAMPLING_HINT}</p>"),
                 visible=True,
             ),
-            stage: gr.Column(visible=False),
+            # Hidden rather than taken away, so that the fields in it are emptied at once.
+            stage: gr.Column(visible="hidden"),
             ballot: gr.Column(visible=False),
             outcome: "",
             sample: gr.Button(interactive=False),
@@ -137,7 +142,15 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
                 return prompted(await actions.draw(client))
 
     async def on_sample(
-        text: str, drawn: Prompt, name: str, table: Table, heat: str, longest: str, request: gr.Request
+        text: str,
+        drawn: Prompt,
+        own: str,
+        why: list[str],
+        name: str,
+        table: Table,
+        heat: str,
+        longest: str,
+        request: gr.Request,
     ) -> AsyncIterator[Update]:
         """Sample two responses to what the box says."""
         if not text.strip():
@@ -146,26 +159,25 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             return
         # Earlier messages belong to the prompt that was drawn, not to one typed afterwards.
         asked_for = Prompt(drawn.earlier if text.strip() == drawn.text.strip() else (), text)
-        async for update in laid_out(asked_for, name, table, heat, longest, request):
+        async for update in laid_out(asked_for, emptied(own, why), name, table, (heat, longest), request):
             yield update
 
     async def laid_out(
-        wanted: Prompt, name: str, table: Table, heat: str, longest: str, request: gr.Request
+        wanted: Prompt, clear: Update, name: str, table: Table, fields: tuple[str, str], request: gr.Request
     ) -> AsyncIterator[Update]:
         yield {**sampling(), **prompted(wanted)}
         try:
             async with connection.client(request) as client:
-                options = sampling_fields(heat, longest)
-                made = await actions.sample(client, wanted, name, table, options)
+                made = await actions.sample(client, wanted, name, table, sampling_fields(*fields))
                 queue = await actions.waiting(client)
         except ApiError as error:
             gr.Warning(explain(error), title=copy.FAILED, duration=8)
             yield laid(table)
             return
-        yield {**fresh(made, queue), **prompted(Prompt())}
+        yield {**laid(made, queue), **clear, **prompted(Prompt())}
 
     async def on_next(
-        name: str, table: Table, heat: str, longest: str, request: gr.Request
+        own: str, why: list[str], name: str, table: Table, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
         """Take the next waiting comparison; with none waiting, draw a prompt and sample it."""
         try:
@@ -178,9 +190,9 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             yield {}
             return
         if taken.pair:
-            yield fresh(taken, queue)
+            yield {**laid(taken, queue), **emptied(own, why)}
             return
-        async for update in laid_out(drawn, name, table, heat, longest, request):
+        async for update in laid_out(drawn, emptied(own, why), name, table, (heat, longest), request):
             yield update
 
     def voter(choice: str) -> Callable:
@@ -207,19 +219,19 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     screen = [
         prompt_state, table_state, prompt, earlier, tally, idle, stage, ballot, asked, panel.a, panel.b, outcome,
-        better, tags, fold, sample, following, *panel.verdicts.values(),
+        better, tags, sample, following, *panel.verdicts.values(),
     ]  # fmt: skip
     draw.click(on_draw, None, [prompt_state, prompt, earlier], api_name="draw", show_progress="hidden")
     sample.click(
         on_sample,
-        [prompt, prompt_state, deployment, table_state, temperature, max_tokens],
+        [prompt, prompt_state, better, tags, deployment, table_state, temperature, max_tokens],
         screen,
         api_name="sample",
         show_progress="hidden",
     )
     following.click(
         on_next,
-        [deployment, table_state, temperature, max_tokens],
+        [better, tags, deployment, table_state, temperature, max_tokens],
         screen,
         api_name="next",
         show_progress="hidden",

@@ -14,6 +14,15 @@ from tests.feedback_ui.conftest import Screens
 
 pytestmark = pytest.mark.browser
 
+WRITE_AT_ONCE = """() => new MutationObserver((_, observer) => {
+    const box = document.querySelector("#rank-better textarea");
+    if (!box) return;
+    observer.disconnect();
+    box.value = "By the Moon.";
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+    window.written = true;
+}).observe(document.body, {childList: true, subtree: true})"""
+
 
 def until(condition: Callable[[], object], why: str, within_s: float = 20) -> None:
     deadline = time.monotonic() + within_s
@@ -159,6 +168,26 @@ class TestRank:
         expect(page.locator("#rank-outcome")).to_contain_text("demonstration")
         assert screens.stub.votes[0]["choice"] == "both_bad"
         assert screens.stub.votes[0]["better"].endswith("abtxn")
+
+    def test_words_written_as_the_fold_opens_stay(self, page: Page, screens: Screens) -> None:
+        """An update that reaches a field only when its fold opens must not take what is written there already."""
+        page.goto(screens.url + "/rank")
+        page.locator("#rank-draw").click()
+        expect(page.locator("#rank-prompt textarea")).to_have_value("How do tides work?")
+        page.locator("#rank-compare").click()
+        expect(page.locator("#vote-a")).to_be_visible()
+        page.evaluate(WRITE_AT_ONCE)
+        page.locator("#rank-better-fold > button, #rank-better-fold .label-wrap").first.click()
+        page.wait_for_function("window.written")
+        page.wait_for_timeout(500)
+        page.locator("#vote-both-bad").click()
+        expect(page.locator("#rank-outcome")).to_contain_text("demonstration")
+        assert screens.stub.votes[0]["better"] == "By the Moon."
+        page.locator("#rank-draw").click()
+        expect(page.locator("#rank-prompt textarea")).to_have_value("How do tides work?")
+        page.locator("#rank-compare").click()
+        expect(page.locator("#vote-a")).to_be_visible()
+        expect(page.locator("#rank-better textarea")).to_have_value("")
 
     def test_next_goes_on_when_the_queue_is_empty(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/rank")
