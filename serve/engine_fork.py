@@ -1,0 +1,112 @@
+"""One import of vLLM for all processes of an engine, instead of one import each, one after the other.
+
+vLLM starts its engine core and each of its workers as fresh interpreters ("spawn"), each of which imports
+torch and vLLM again: on a small machine two thirds of an engine's start. Here they are forked instead from a
+process that has done all the imports and nothing else: it runs no thread, holds no lock and has started no
+OpenMP team, so a fork of it is safe at any time, which a fork of the API server would not be.
+
+That process is a fork server of `multiprocessing`, except that it is itself forked after the imports and not
+started afresh, which would cost the time again. Linux and CPython 3.11 to 3.13, whose `forkserver` module this
+knows from within.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from socket import AF_UNIX, socket
+from typing import Any
+
+PRELOAD = (
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.llama",
+)
+"""What the API server, the engine core and a worker on the CPU import between them."""
+
+
+def possible() -> bool:
+    """Whether this process may share its imports with its children.
+
+    Only where OpenMP's threads are not bound: a binding is read when the library is loaded, and must be another
+    one in each worker. Never for CUDA, whose workers vLLM starts in its own way.
+    """
+    return (
+        sys.platform == "linux"
+        and (3, 11) <= sys.version_info < (3, 14)
+        and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
+    )
+
+
+class Process(ForkServerProcess):
+    """A child that gets the environment of its parent at its start, as a fresh interpreter would."""
+
+    def start(self) -> None:
+        """Start the child; see `multiprocessing.Process.start`."""
+        self._environ = dict(os.environ)
+        super().start()
+
+    def run(self) -> None:
+        """Run the target, in the child."""
+        os.environ.clear()
+        os.environ.update(self._environ)
+        super().run()
+
+
+class Context(ForkServerContext):
+    """The start method, as `multiprocessing.get_context` returns one."""
+
+    Process = Process
+
+
+def share_imports() -> None:
+    """Import vLLM, start the process that forks, and have vLLM start its children there.
+
+    Call it first thing in the engine's process, while it has one thread.
+    """
+    from vllm.utils import system_utils
+
+    # Before the modules below, which import it by name.
+    system_utils.get_mp_context = Context
+    for name in PRELOAD:
+        importlib.import_module(name)
+    # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
+    gc.freeze()
+    start_server()
+
+
+def start_server() -> None:
+    """Fork the process that forks; `Context` starts processes by it, also from below."""
+    resource_tracker.ensure_running()
+    server: Any = forkserver._forkserver
+    # It runs for as long as anyone needs it. Unasked, a process that was forked by it would start another.
+    server.ensure_running = resource_tracker.ensure_running
+    with socket(AF_UNIX) as listener:
+        address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+        listener.bind(address)
+        listener.listen()
+        # All its clients hold the writing end; when the last is gone the server ends.
+        alive_r, alive_w = os.pipe()
+        if not (pid := os.fork()):
+            _serve(listener.detach(), alive_r, alive_w)
+        os.close(alive_r)
+    server._forkserver_address = address
+    server._forkserver_alive_fd = alive_w
+    server._forkserver_pid = pid
+
+
+def _serve(listener: int, alive_r: int, alive_w: int) -> None:
+    status = 1
+    try:
+        os.close(alive_w)
+        forkserver.main(listener, alive_r, preload=[])
+    except SystemExit:
+        status = 0
+    finally:
+        os._exit(status)
