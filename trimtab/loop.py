@@ -171,13 +171,18 @@ class Loop:
             reasons = ("nothing is held out of a single prompt, so nothing was measured",)
             return {"passed": False, "reasons": list(reasons), "mode": run.gate}
         evaluation = await self._store(
-            evaluations.create, release.id, against=stable.id, requested_by=run.requested_by, run=run.id
+            evaluations.create,
+            release.id,
+            against=stable.id,
+            suite=self.settings.gate.suite,
+            requested_by=run.requested_by,
+            run=run.id,
         )
         await self._store(runs.update, run.id, evaluation=evaluation.id)
         report = await self._run_suite(
             evaluation, release, stable, self.paths.run(run.id) / "heldout.parquet"
         )
-        decision = decide(report, self.settings.gate.model_dump())
+        decision = decide(report, self.settings.gate.model_dump(exclude={"suite"}))
         return {"passed": decision.passed, "reasons": list(decision.reasons), "mode": run.gate}
 
     async def _roll_out(self, run: Run) -> None:

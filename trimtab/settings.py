@@ -187,6 +187,10 @@ class AdaptersSettings(Section):
 class GateSettings(Section):
     """What a release must reach in its evaluation before it may take traffic."""
 
+    suite: Literal["quick", "default", "full"] = Field(
+        "default",
+        description="how much a run's release is measured on: 2, 8 or 64 answers, 16 to 1,024 held-out rows",
+    )
     min_preference_accuracy: float = Field(
         0.0, ge=0, le=1, description="least held-out preference accuracy of the new release"
     )

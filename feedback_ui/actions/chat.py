@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from feedback_ui import copy
@@ -29,12 +29,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Two blind responses to one conversation."""
+    """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds)."""
 
     comparison: str
     a: str
     b: str
     messages: tuple[dict[str, Any], ...] = ()
+    laid: float = field(default_factory=time.monotonic, compare=False)
+
+    def seconds(self) -> float:
+        """How long they have been there."""
+        return time.monotonic() - self.laid
 
 
 async def model_choices(client: PlatformClient) -> list[tuple[str, str]]:
@@ -188,7 +193,7 @@ async def offered(
 
 async def choose(client: PlatformClient, talk: Talk, pair: Candidates, choice: str) -> Talk:
     """Vote on two answers; the chosen one (A for a tie) joins the conversation, signed by what the vote revealed."""
-    vote = await client.vote(pair.comparison, choice)
+    vote = await client.vote(pair.comparison, choice, seconds=pair.seconds())
     if choice == "both_bad":
         return talk
     kept = "b" if choice == "b" else "a"

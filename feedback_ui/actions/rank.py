@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from feedback_ui.actions.chat import Candidates
@@ -26,7 +25,7 @@ class Prompt:
 class Table:
     """What lies before a rater: a comparison, and once it is decided what the vote revealed.
 
-    `votes` counts the votes cast since the page was opened; `laid` is when it came before the rater (monotonic, seconds).
+    `votes` counts the votes cast since the page was opened.
     """
 
     pair: Candidates | None = None
@@ -34,7 +33,6 @@ class Table:
     pairs_made: int = 0
     demonstration: bool = False
     votes: int = 0
-    laid: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def open(self) -> bool:
@@ -89,7 +87,7 @@ async def vote(
     text = better.strip()
     written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
     cast = await client.vote(
-        table.pair.comparison, choice, better=written, tags=tags, seconds=time.monotonic() - table.laid
+        table.pair.comparison, choice, better=written, tags=tags, seconds=table.pair.seconds()
     )
     return replace(
         table,

@@ -1,4 +1,4 @@
-"""One platform for the whole folder: starting an engine takes most of a minute."""
+"""One platform for the whole folder: starting an engine takes half a minute."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ import pytest
 
 from tests.support.platform import PlatformProcess
 
+SETTINGS = """
+[gate]
+suite = "quick"  # on two cores the default suite takes longer than the training
+
+[training]
+checkpoint_steps = 1
+"""
+
 
 @pytest.fixture(scope="session")
-def data_with_model(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty data directory but for the prepared base model."""
-    return make_data(tmp_path_factory.mktemp("platform") / "data", smollm2)
-
-
-def make_data(data: Path, model: Path) -> Path:
-    """A data directory whose base model is prepared already."""
+def platform(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
+    """`trimtab up` on a directory that is empty but for the prepared base model; its engine serves."""
+    data = tmp_path_factory.mktemp("platform") / "data"
     (data / "models").mkdir(parents=True)
-    (data / "models" / "smollm2-135m-instruct").symlink_to(model, target_is_directory=True)
-    return data
-
-
-@pytest.fixture(scope="session")
-def platform(data_with_model: Path) -> Iterator[PlatformProcess]:
-    """`trimtab up`, its engine serving."""
-    running = PlatformProcess(data_with_model)
+    (data / "models" / "smollm2-135m-instruct").symlink_to(smollm2, target_is_directory=True)
+    running = PlatformProcess(data, SETTINGS)
     try:
         yield running.start()
     finally:
@@ -34,7 +32,7 @@ def platform(data_with_model: Path) -> Iterator[PlatformProcess]:
 
 
 ORDER = ("test_loop", "test_bad_input", "test_cli", "test_browser", "test_kill")
-"""The story of the loop begins with an empty store, so it comes first; the longest stand-alone test comes last."""
+"""The story of the loop begins with an empty store, so it comes first; the test that kills the platform comes last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,7 +93,7 @@ def test_rollout_and_chat(platform: PlatformProcess, watched: str) -> None:
     (run,) = [row for row in as_json(platform, "runs", "list") if row["method"] == "sft"]
     stable = platform.get("/api/deployments/assistant")["stable"]
     trimtab(platform, "rollout", "promote", "assistant", run["release"])
-    said = trimtab(platform, "chat", said="Say hello.\n\n")
+    said = trimtab(platform, "chat", "--max-tokens", "16", said="Say hello.\n\n")
     assert f"{run['release']}:" in said
     trimtab(platform, "rollout", "rollback", "assistant")
     assert platform.get("/api/deployments/assistant")["stable"] == stable

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.e2e.conftest import make_data
 from tests.support.platform import PlatformProcess, wait_for
 from tests.support.prompts import exchanges
 
@@ -21,36 +19,30 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not [process for process in processes if process.is_running() and process.status() != "zombie"]
 
 
-def test_a_killed_platform_takes_its_run_up_again(smollm2: Path, tmp_path: Path) -> None:
-    platform = PlatformProcess(make_data(tmp_path / "data", smollm2), "[training]\ncheckpoint_steps = 1\n")
-    try:
-        platform.start(ready=False)
-        rows = [
-            {"prompt": question, "chosen": answer[:80], "rejected": answer[80:200] or "No."}
-            for question, answer in itertools.islice(exchanges(200), 16)
-        ]
-        assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
-        params = {"max_steps": STEPS, "max_length": 64, "gradient_accumulation_steps": 1}
-        run = platform.post(
-            "/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params}
-        )
-        wait_for(lambda: platform.get(f"/api/runs/{run['id']}")["step"] >= 2, 300, platform.say)
+def test_a_killed_platform_takes_its_run_up_again(platform: PlatformProcess) -> None:
+    rows = [
+        {"prompt": f"At last: {question}", "chosen": answer[:80], "rejected": answer[80:200] or "No."}
+        for question, answer in itertools.islice(exchanges(200), 16)
+    ]
+    assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
+    stored = platform.get("/api/status")["pairs"]["total"]
+    params = {"max_steps": STEPS, "max_length": 64, "gradient_accumulation_steps": 1, "heldout_limit": 4}
+    run = platform.post("/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params})
+    wait_for(lambda: platform.get(f"/api/runs/{run['id']}")["step"] >= 2, 300, platform.say)
 
-        orphans = platform.kill()
-        assert len(orphans) >= 4, "an engine and a worker, each under its guard"
-        wait_for(lambda: gone(orphans), 30)
+    orphans = platform.kill()
+    assert len(orphans) >= 4, "an engine and a worker, each under its guard"
+    wait_for(lambda: gone(orphans), 30)
 
-        platform.start(ready=False)
-        assert platform.get("/api/status")["pairs"]["total"] == len(rows)
-        found = platform.run_to_end(run["id"], 600)
-        assert found["state"] == "published", found["error"]
-        assert found["step"] == STEPS
-        states = [row["state"] for row in found["transitions"]]
-        assert states.count("training") == 1, "it went on; it did not start over"
-        progress = (platform.data / "runs" / run["id"] / "progress.jsonl").read_text()
-        assert '"resum' in progress, "the worker says that it resumed from its checkpoint"
+    platform.start(ready=False)
+    assert platform.get("/api/status")["pairs"]["total"] == stored
+    found = platform.run_to_end(run["id"], 600)
+    assert found["state"] == "published", found["error"]
+    assert found["step"] == STEPS
+    states = [row["state"] for row in found["transitions"]]
+    assert states.count("training") == 1, "it went on; it did not start over"
+    progress = (platform.data / "runs" / run["id"] / "progress.jsonl").read_text()
+    assert '"resum' in progress, "the worker says that it resumed from its checkpoint"
 
-        below = platform.stop()
-        wait_for(lambda: gone(below), 30)
-    finally:
-        platform.stop()
+    below = platform.stop()
+    wait_for(lambda: gone(below), 30)

@@ -128,6 +128,30 @@ class TestChat:
         expect(page.locator(".tt-by")).to_have_text("assistant@1")
         expect(page.locator("#chat-pair")).to_be_hidden()
         assert [vote["choice"] for vote in screens.stub.votes] == ["b"]
+        assert 0 < screens.stub.votes[0]["seconds"] < 60
+
+    def test_a_turn_of_pair_mode_is_blind_and_the_chosen_answer_stays(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.pairs_offered = True
+        open_chat(page, screens)
+        say(page, "How do tides work?")
+        expect(page.locator("#response-a")).to_contain_text("The Moon pulls")
+        expect(page.locator("#response-b")).to_contain_text("gravity")
+        expect(page.locator("#chat-log")).to_contain_text("How do tides work?")
+        assert "assistant@" not in page.locator("#chat-pair").inner_text()
+        page.locator("#vote-a").click()
+        expect(page.locator("#chat-pair")).to_be_hidden()
+        expect(page.locator("#chat-log")).to_contain_text("The Moon pulls")
+        expect(page.locator(".tt-by")).to_have_text("assistant@1")
+        assert [(vote["choice"], vote["seconds"] > 0) for vote in screens.stub.votes] == [("a", True)]
+        screens.stub.pairs_offered = False
+        say(page, "And waves?")
+        expect(page.locator(".tt-by")).to_have_count(2)
+        sent = screens.stub.requests[-1][2]["messages"]
+        assert [m["role"] for m in sent] == ["user", "assistant", "user"], (
+            "the chosen answer is part of the talk"
+        )
 
     def test_past_conversations_and_a_new_one(self, page: Page, screens: Screens) -> None:
         open_chat(page, screens)

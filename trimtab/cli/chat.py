@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,13 +21,21 @@ def chat(
     model: Annotated[
         str, typer.Argument(help="A deployment, a release (`assistant@3`) or a base model.")
     ] = "assistant",
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=2, help="0 to 2; without it the release's own.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens; without it the release's own.")
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Talk with a model. An empty line or Ctrl-D ends it; /new starts over."""
-    ask(lambda client: _talk(client, model), data)
+    sampling = {"temperature": temperature, "max_tokens": max_tokens}
+    given = {name: value for name, value in sampling.items() if value is not None}
+    ask(lambda client: _talk(client, model, given), data)
 
 
-async def _talk(client: PlatformClient, model: str) -> None:
+async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) -> None:
     messages: list[dict[str, str]] = []
     conversation = f"cli-{uuid.uuid4().hex[:12]}"
     while True:
@@ -43,7 +51,7 @@ async def _talk(client: PlatformClient, model: str) -> None:
         messages.append({"role": "user", "content": said})
         answer, release = "", ""
         try:
-            async for delta in client.stream_chat(model, messages, conversation=conversation):
+            async for delta in client.stream_chat(model, messages, conversation=conversation, **sampling):
                 if not release:
                     release = delta.release
                     console.print(f"[bold]{release}:[/bold] ", end="", highlight=False)
