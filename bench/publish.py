@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
         )
         release = releases.create(part.db, "assistant", part.pool.bases()[0], adapter=done.name)
         expected[release.ref] = told[n]
-        deployments.promote(part.db, "assistant", "bench", release.ref)
-        await part.reconciler.refresh()
+        await part.reconciler.change(partial(deployments.promote, part.db, "assistant", "bench", release.ref))
         flipped = time.perf_counter()
         name, _, took = await ask(http, "assistant", PROMPTS[0])
         assert name == release.ref, f"{name} answered after {release.ref} was promoted"
@@ -123,8 +123,7 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
         spans.append((began, time.perf_counter()))
         await asyncio.sleep(0.5)
         began = time.perf_counter()
-        deployments.rollback(part.db, "assistant", "bench")
-        await part.reconciler.refresh()
+        await part.reconciler.change(partial(deployments.rollback, part.db, "assistant", "bench"))
         back.append(time.perf_counter() - began)
         name, _, _ = await ask(http, "assistant", PROMPTS[0])
         assert name == "assistant@1", f"{name} answered after the rollback"

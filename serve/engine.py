@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 State = Literal["stopped", "starting", "ready", "failed"]
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 SETTLE_S = 0.25  # how long an aborted request may go on in the engine after its client left
+BEHIND_GATEWAY = 10  # niceness of an engine that computes on the cores which the gateway answers from
 STEADY_S = 300.0  # an engine that served this long starts again at the shortest back-off
 
 
@@ -180,6 +181,7 @@ class Engine:
             log=self.log_path,
             state_dir=self._state_dir,
             orphan_grace_s=3.0,
+            nice=BEHIND_GATEWAY if self.spec.on_cpu else 0,
         )
 
     async def _until_serving(self) -> None:

@@ -74,6 +74,11 @@ class EngineSpec:
         path = Path(self.model)
         return path if path.is_dir() else None
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the processor."""
+        return self.device == "cpu" or (self.device == "auto" and not has_cuda())
+
 
 def has_cuda() -> bool:
     """Tell whether an NVIDIA driver with a card is present, without importing torch."""
@@ -86,7 +91,7 @@ def has_cuda() -> bool:
 def command(spec: EngineSpec, port: int) -> list[str]:
     """Return the command line that serves `spec` on loopback at `port`."""
     defaults: dict[str, Any] = {"generation-config": "vllm", "disable-uvicorn-access-log": True}
-    if spec.device == "cpu" or (spec.device == "auto" and not has_cuda()):
+    if spec.on_cpu:
         defaults |= {"dtype": "float32", "kv-cache-memory-bytes": spec.kv_cache_memory_bytes}
     if spec.model_dir is not None and (modules := linear_modules(spec.model_dir)):
         defaults["lora-target-modules"] = modules
@@ -137,7 +142,7 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path) -> dict[str,
     }
     if spec.model_dir is not None:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    if spec.device == "cpu" or (spec.device == "auto" and not has_cuda()):
+    if spec.on_cpu:
         cores = len(os.sched_getaffinity(0))
         # vLLM's own choice leaves one core free, which halves a two-core machine, and binds every engine of
         # the machine to the same cores.

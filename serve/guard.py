@@ -15,7 +15,8 @@ marker, by which `reap_marked` finds it. Standard library only, and run without 
 about 20 ms and holds about 10 MB. Linux; elsewhere it falls back on process groups.
 
 OPTIONS: `log` path, `max_bytes` and `keep` of the rotation, `orphan_grace_s` (seconds between SIGTERM and
-SIGKILL when the platform is gone), `state` path of the record that `reap_leftovers` reads, `marker`.
+SIGKILL when the platform is gone), `state` path of the record that `reap_leftovers` reads, `marker`, `nice` the
+child's niceness.
 """
 
 from __future__ import annotations
@@ -38,6 +39,24 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 def _prctl(option: int, value: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def be_nice(niceness: int) -> None:
+    """Lower this process's priority, and that of its session.
+
+    Where Linux groups the processes of a session for scheduling (autogroup, the default on most distributions), each
+    session gets an equal share of the cores, and niceness counts only among the processes of one.
+    """
+    os.nice(niceness)
+    for _ in range(5):
+        try:
+            with open("/proc/self/autogroup", "w", encoding="ascii") as file:
+                file.write(str(niceness))
+            return
+        except BlockingIOError:  # the kernel takes ten changes a second
+            time.sleep(0.12)
+        except OSError:  # no such kernel, or not allowed: the process's own niceness stays
+            return
 
 
 class RotatingLog:
@@ -136,6 +155,8 @@ class Guard:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != me:
                 os._exit(1)
+            if niceness := int(options.get("nice", 0)):
+                be_nice(niceness)
 
         self.child = subprocess.Popen(
             argv,

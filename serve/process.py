@@ -42,13 +42,15 @@ class GuardedProcess:
         cwd: Path | None = None,
         state_dir: Path | None = None,
         orphan_grace_s: float = 5.0,
+        nice: int = 0,
         log_max_bytes: int = 16 * 2**20,
         log_keep: int = 3,
     ) -> GuardedProcess:
         """Start `argv` with `env` (this process's environment when None), its output going to `log`.
 
         The child gets a session of its own, so a terminal's Ctrl-C reaches the platform alone. `state_dir`,
-        where given, keeps a record for `reap_leftovers` while the child lives. Raises `ProcessFailed` when
+        where given, keeps a record for `reap_leftovers` while the child lives. `nice` (0 to 19) is how far the child
+        stands back behind the platform where both want the same cores. Raises `ProcessFailed` when
         the program cannot be run.
         """
         marker = uuid.uuid4().hex
@@ -59,6 +61,7 @@ class GuardedProcess:
             "max_bytes": log_max_bytes,
             "keep": log_keep,
             "orphan_grace_s": orphan_grace_s,
+            "nice": nice,
         }
         if state_dir is not None:
             options["state"] = str(state_dir / f"{marker}.json")

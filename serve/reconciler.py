@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from serve.engine import Engine
 from serve.errors import DrainTimeout, EngineFailed, ServeError
 from serve.pool import EnginePool
-from serve.router import Router, build_table
+from serve.router import Router, RoutingTable, build_table
 from store.database import Store
 
 log = logging.getLogger(__name__)
 INTERVAL_S = 15.0
+
+T = TypeVar("T")
 
 
 class Reconciler:
@@ -32,8 +35,26 @@ class Reconciler:
     async def refresh(self) -> None:
         """Read the store and route by it from the next request on. Raises `StoreError`, the old table staying."""
         async with self._refreshing:  # so that an older reading never replaces a newer one
-            table = await asyncio.to_thread(build_table, self._db, self._pool.bases(), self._dir)
+            self._router.replace(await asyncio.to_thread(self._read))
+
+    async def change(self, write: Callable[[], T]) -> T:
+        """Write to the store and route by what it then says, in one go; returns what `write` does.
+
+        One turn of a thread and one transaction for both: under load, every further one waits for the event loop, for
+        a core, and for what others are flushing to the disk. What `write` raises leaves the old table standing.
+        """
+
+        def work() -> tuple[T, RoutingTable]:
+            with self._db.atomic():
+                return write(), self._read()
+
+        async with self._refreshing:
+            done, table = await asyncio.to_thread(work)
             self._router.replace(table)
+        return done
+
+    def _read(self) -> RoutingTable:
+        return build_table(self._db, self._pool.bases(), self._dir)
 
     async def reconcile(self) -> list[str]:
         """Load what deployments route to on every ready engine; returns what could not be done, in words."""

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,26 +192,25 @@ class Loop:
         actor = run.requested_by or run.id
         if run.rollout == "canary" and deployment.canary != run.release:
             weight = self.settings.canary.weight
-            await self._store(deployments.set_canary, run.deployment, run.release, weight, actor)
+            await self._route(deployments.set_canary, run.deployment, run.release, weight, actor)
         elif run.rollout == "promote" and deployment.stable != run.release:
-            await self._store(deployments.promote, run.deployment, actor, release=run.release)
-        await self.serving.refresh()
+            await self._route(deployments.promote, run.deployment, actor, release=run.release)
+        else:
+            await self.serving.refresh()
 
     # ---- verdicts on a release, from an operator or from the traffic
 
     async def set_canary(self, deployment: str, release: str, weight: float, actor: str) -> None:
         """Gives a release a share of the traffic; its run, where it has one, is at `canary`."""
         await self._refuse_pruned(release)
-        await self._store(deployments.set_canary, deployment, release, weight, actor)
-        await self.serving.refresh()
+        await self._route(deployments.set_canary, deployment, release, weight, actor)
         await self._follow(await self._store(releases.get, release), "canary")
 
     async def promote(self, deployment: str, release: str | None, actor: str) -> None:
         """Makes a release (without one: the canary) stable. Raises Conflict when there is no canary to promote."""
         if release is not None:
             await self._refuse_pruned(release)
-        promoted = await self._store(deployments.promote, deployment, actor, release=release)
-        await self.serving.refresh()
+        promoted = await self._route(deployments.promote, deployment, actor, release=release)
         await self._follow(await self._store(releases.get, promoted.stable), "stable")
 
     async def _refuse_pruned(self, release: str) -> None:
@@ -222,18 +222,16 @@ class Loop:
     async def rollback(self, deployment: str, actor: str) -> None:
         """Ends the canary, or goes back to the stable release before this one. Raises Conflict without either."""
         before = await self._store(deployments.get, deployment)
-        await self._store(deployments.rollback, deployment, actor)
-        await self.serving.refresh()
+        await self._route(deployments.rollback, deployment, actor)
         await self._follow(await self._store(releases.get, before.canary or before.stable), "rolled_back")
 
     async def withdraw_canary(self, deployment: str, canary: str, actor: str) -> None:
         """Ends the canary with this record id, which the alarm or the votes are about, unless it is no longer one."""
         try:
-            await self._store(deployments.rollback, deployment, actor, expect=canary)
+            await self._route(deployments.rollback, deployment, actor, expect=canary)
         except Conflict as error:
             log.info("%s comes too late: %s", actor, error)
             return
-        await self.serving.refresh()
         await self._follow(await self._store(releases.get, canary), "rolled_back")
 
     async def weigh_votes(self, deployment: str) -> None:
@@ -383,6 +381,10 @@ class Loop:
     async def _move(self, run: Run, state: str, **fields: Any) -> Run:
         moved: Run = await self._store(runs.move, run.id, state, **fields)
         return moved
+
+    async def _route(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """A change of what deployments mean, and the traffic follows it."""
+        return await self.serving.change(partial(function, self.db, *args, **kwargs))
 
     async def _store(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return await asyncio.to_thread(function, self.db, *args, **kwargs)

@@ -10,10 +10,10 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serve.errors import AdapterRefused
 from serve.pool import EnginePool
@@ -29,6 +29,8 @@ from trimtab.settings import DEFAULT_BASE, Settings
 
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0
+
+T = TypeVar("T")
 
 
 class Serving:
@@ -92,6 +94,12 @@ class Serving:
         """The store's deployments and releases become the routing table, and their adapters are on the engines."""
         await self.reconciler.refresh()
         await self.reconciler.reconcile()
+
+    async def change(self, write: Callable[[], T]) -> T:
+        """As `refresh`, after a change to the store that takes effect with it; returns what `write` does."""
+        done = await self.reconciler.change(write)
+        await self.reconciler.reconcile()
+        return done
 
     def missing(self) -> list[str]:
         """What keeps the platform from being ready, one sentence each."""

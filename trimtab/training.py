@@ -14,8 +14,8 @@ from store import runs
 from store.database import Store
 from trimtab.settings import TrainingSettings
 
-BEHIND_CHAT = ("nice", "-n", "10")
-"""A run takes the processor time that the engines of the same machine leave: people wait for those."""
+BEHIND_CHAT = 15
+"""Niceness: a run takes the processor time that gateway and engines leave, since people wait for those."""
 
 STOPPED = 3
 """The worker's exit status after it was asked to stop and wrote a checkpoint."""
@@ -47,9 +47,10 @@ class Worker:
     async def run(self) -> None:
         """Trains to the end. Raises TrainingFailed or TrainingStopped; a cancelled call stops the worker first."""
         process = await GuardedProcess.start(
-            [*BEHIND_CHAT, sys.executable, "-m", "align.worker", str(self.directory.path)],
+            [sys.executable, "-m", "align.worker", str(self.directory.path)],
             env=self._environment(),
             log=self.directory.path / "worker.log",
+            nice=BEHIND_CHAT,
         )
         waiting = asyncio.ensure_future(process.wait())
         try:

@@ -62,6 +62,18 @@ async def test_exit_status_and_output(tmp_path: Path) -> None:
     assert log.read_text() == "hello\n"
 
 
+async def test_a_nice_child_stands_back_with_its_whole_session(tmp_path: Path) -> None:
+    """Niceness counts within a session's autogroup, so that of the group counts too, where the kernel has them."""
+    log = tmp_path / "child.log"
+    told = "import os; print(os.nice(0)); print(open('/proc/self/autogroup').read())"
+    child = await GuardedProcess.start([sys.executable, "-c", told], log=log, nice=7)
+    await child.wait()
+    own, *group = log.read_text().splitlines()
+    assert int(own) == os.nice(0) + 7
+    if Path("/proc/self/autogroup").exists():
+        assert group[0].endswith("nice 7")
+
+
 async def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log, state_dir=tmp_path / "s")
