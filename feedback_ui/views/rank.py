@@ -52,7 +52,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
         earlier = static("", elem_id="rank-earlier")
         temperature, max_tokens = build_sampling("rank")
         idle = static(empty(copy.RANK_EMPTY, copy.RANK_EMPTY_TITLE), elem_id="rank-idle")
-        with gr.Column(visible=False, elem_id="rank-table") as stage:
+        with gr.Column(elem_classes="tt-away", elem_id="rank-table") as stage:
             asked = static("", elem_id="rank-asked")
             panel = build_pair()
             with gr.Accordion(copy.RANK_BETTER, open=False, elem_id="rank-better-fold"):
@@ -95,7 +95,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             table_state: table,
             tally: dialogue.tally(table.votes, queue),
             idle: gr.HTML(empty(copy.RANK_EMPTY, copy.RANK_EMPTY_TITLE), visible=pair is None),
-            stage: gr.Column(visible=pair is not None),
+            stage: gr.Column(elem_classes="" if pair else "tt-away"),
             ballot: gr.Column(visible=table.open),
             outcome: dialogue.revealed(table),
             sample: gr.Button(interactive=True),
@@ -124,8 +124,8 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
                 notice(copy.RANK_SAMPLING, "accent tt-busy", f"<p>{copy.RANK_SAMPLING_HINT}</p>"),
                 visible=True,
             ),
-            # Hidden rather than taken away, so that the fields in it are emptied at once.
-            stage: gr.Column(visible="hidden"),
+            # Out of sight and still there (`visible` takes it away), so that the fields in it are emptied at once.
+            stage: gr.Column(elem_classes="tt-away"),
             ballot: gr.Column(visible=False),
             outcome: "",
             sample: gr.Button(interactive=False),
