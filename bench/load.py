@@ -138,7 +138,9 @@ async def run(
                 await connect()
             except OSError:
                 results.failed += 1
-    times = sorted(results.first_ms) or [float("nan")]
+    if not results.first_ms:
+        raise SystemExit(f"no answer of {url} began within {seconds:g} s; give it more")
+    times = sorted(results.first_ms)
     return {
         "requests_per_s": round(results.done / seconds, 1),
         "tokens_per_s": round(results.tokens / seconds, 1),

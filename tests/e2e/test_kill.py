@@ -1,9 +1,11 @@
-"""`kill -9` of the platform while a run trains: nothing is lost, nothing is left behind, the run goes on."""
+"""The platform's two ends: `kill -9` while a run trains, which loses nothing and leaves nothing behind, and Ctrl-C."""
 
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psutil
 import pytest
 
@@ -44,5 +46,26 @@ def test_a_killed_platform_takes_its_run_up_again(platform: PlatformProcess) -> 
     progress = (platform.data / "runs" / run["id"] / "progress.jsonl").read_text()
     assert '"resum' in progress, "the worker says that it resumed from its checkpoint"
 
-    below = platform.stop()
+
+def test_a_stop_lets_an_answer_under_way_finish(platform: PlatformProcess) -> None:
+    body = {
+        "model": "assistant",
+        "messages": [{"role": "user", "content": "Tell me about the sea."}],
+        "stream": True,
+        "max_tokens": 32,
+        "min_tokens": 32,
+    }
+    data = ""
+    with (
+        ThreadPoolExecutor(1) as stopping,
+        httpx.stream("POST", platform.url + "/v1/chat/completions", json=body, timeout=60) as answer,
+    ):
+        for text in answer.iter_text():
+            if not data:
+                stopped = stopping.submit(platform.stop)
+            data += text
+        below = stopped.result()
+    assert '"finish_reason":"length"' in data
+    assert data.endswith("data: [DONE]\n\n")
+    assert len(below) >= 2, "an engine under its guard"
     wait_for(lambda: gone(below), 30)
