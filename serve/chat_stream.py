@@ -35,7 +35,7 @@ async def deltas(response: httpx.Response) -> AsyncIterator[ChatDelta]:
     conversation = response.headers.get("x-trimtab-conversation")
     async for event in events(response.aiter_lines()):
         if event.data == "[DONE]":
-            return
+            continue  # to the end of the body: the platform records the turn before it closes that
         chunk = json.loads(event.data)
         if error := chunk.get("error"):
             message = error.get("message", "") if isinstance(error, dict) else str(error)

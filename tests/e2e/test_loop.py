@@ -43,7 +43,7 @@ class Chatter:
                 )
                 assert answer.parse().choices[0].message.content
                 self.answers.append(answer.headers["X-Trimtab-Release"])
-                self._stop.wait(1.0)
+                self._stop.wait(2.0)
             except Exception as error:
                 self.failures.append(repr(error))
 
@@ -104,7 +104,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
             "params": {
                 "max_steps": 4,
                 "learning_rate": 1e-3,
-                "max_length": 96,
+                "max_length": 64,
                 "per_device_train_batch_size": 2,
                 "gradient_accumulation_steps": 1,
             },
