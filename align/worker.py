@@ -1,4 +1,5 @@
-"""One training run, alone: `python -m align.worker RUN_DIR`.
+"""One training run, alone: `python -m align.worker RUN_DIR`, or `--warm` to do the imports now and read the
+directory from standard input once there is one.
 
 Reads `run.toml` and the snapshot, writes progress, checkpoints, the adapter, the probe and at the very end
 the report. Started again after any death it goes on from the newest whole checkpoint. Exit status 0:
@@ -41,6 +42,7 @@ from align.rundir import (
     adapter_identity,
     write_atomic,
 )
+from align.warm import wait_for_run
 
 if TYPE_CHECKING:  # these import torch, which takes seconds; a request to stop is heard before
     from align.data import Row
@@ -55,16 +57,23 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate
 def main(argv: list[str] | None = None) -> int:
     """Train the run in the given directory and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m align.worker", description="Train one run.")
-    parser.add_argument("run_dir", type=Path)
-    run = RunDirectory(parser.parse_args(argv).run_dir)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("run_dir", type=Path, nargs="?")
+    which.add_argument(
+        "--warm", action="store_true", help="import first, then read RUN_DIR from standard input"
+    )
+    given = parser.parse_args(argv)
     for name, value in (
         ("HF_HUB_OFFLINE", "1"),
         ("TOKENIZERS_PARALLELISM", "false"),
         ("TRL_EXPERIMENTAL_SILENCE", "1"),
     ):
         os.environ.setdefault(name, value)
-    os.environ.setdefault("HF_DATASETS_CACHE", str(run.path / ".datasets"))
     end_with_parent()
+    path = wait_for_run() if given.warm else given.run_dir
+    if path is None:
+        return EXIT_DONE
+    run = RunDirectory(path)
     ours = crew()
     try:
         spec = run.spec()

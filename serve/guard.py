@@ -16,7 +16,7 @@ about 20 ms and holds about 10 MB. Linux; elsewhere it falls back on process gro
 
 OPTIONS: `log` path, `max_bytes` and `keep` of the rotation, `orphan_grace_s` (seconds between SIGTERM and
 SIGKILL when the platform is gone), `state` path of the record that `reap_leftovers` reads, `marker`, `nice` the
-child's niceness.
+child's niceness, `input` whether the child reads its standard input.
 """
 
 from __future__ import annotations
@@ -69,6 +69,13 @@ class RotatingLog:
     def _open(self) -> None:
         self._file: IO[bytes] = open(self.path, "ab", buffering=0)  # noqa: SIM115
         self._size = self._file.tell()
+
+    def move_to(self, path: str) -> None:
+        """Continue in another file; what was written stays where it is."""
+        with contextlib.suppress(OSError):
+            file = open(path, "ab", buffering=0)  # noqa: SIM115
+            self._file.close()
+            self.path, self._file, self._size = path, file, file.tell()
 
     def write(self, data: bytes) -> None:
         """Append; a full disk loses log lines rather than stopping the child."""
@@ -160,7 +167,7 @@ class Guard:
 
         self.child = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if options.get("input") else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, MARKER: self.marker},
@@ -233,6 +240,12 @@ class Guard:
             self.stop(float(value))
         elif word == "signal" and self.child.poll() is None:
             os.kill(self.child.pid, int(value))
+        elif word == "tell" and self.child.stdin is not None:
+            with contextlib.suppress(OSError):  # it has ended; its exit status says so
+                self.child.stdin.write(value.encode() + b"\n")
+                self.child.stdin.flush()
+        elif word == "log":
+            self.log.move_to(value)
 
     def _copy_output(self, fd: int) -> int:
         data = self._read(fd)

@@ -43,6 +43,7 @@ class GuardedProcess:
         state_dir: Path | None = None,
         orphan_grace_s: float = 5.0,
         nice: int = 0,
+        listens: bool = False,
         log_max_bytes: int = 16 * 2**20,
         log_keep: int = 3,
     ) -> GuardedProcess:
@@ -50,7 +51,8 @@ class GuardedProcess:
 
         The child gets a session of its own, so a terminal's Ctrl-C reaches the platform alone. `state_dir`,
         where given, keeps a record for `reap_leftovers` while the child lives. `nice` (0 to 19) is how far the child
-        stands back behind the platform where both want the same cores. Raises `ProcessFailed` when
+        stands back behind the platform where both want the same cores; `listens` gives it a
+        standard input for `tell`. Raises `ProcessFailed` when
         the program cannot be run.
         """
         marker = uuid.uuid4().hex
@@ -62,6 +64,7 @@ class GuardedProcess:
             "keep": log_keep,
             "orphan_grace_s": orphan_grace_s,
             "nice": nice,
+            "input": listens,
         }
         if state_dir is not None:
             options["state"] = str(state_dir / f"{marker}.json")
@@ -110,6 +113,13 @@ class GuardedProcess:
     def signal(self, number: int) -> None:
         """Send one signal to the child alone; nothing happens when it has ended."""
         self._send(f"signal {int(number)}")
+
+    def tell(self, line: str, log: Path | None = None) -> None:
+        """Write a line to the standard input of a child that `listens`; with `log`, its output goes there from now on."""
+        if log is not None:
+            self.log = log
+            self._send(f"log {log}")
+        self._send(f"tell {line}")
 
     def _send(self, line: str) -> None:
         stdin = self._guard.stdin

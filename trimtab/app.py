@@ -159,15 +159,16 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         asyncio.create_task(platform.serving.prune_hourly(platform.db), name="pruning"),
         asyncio.create_task(platform.scheduler.run(), name="scheduler"),
         asyncio.create_task(platform.screens.run(), name="screens"),
+        asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
     ]
     await platform.loop.start()
     try:
         yield
     finally:
-        await platform.loop.close()
-        for task in background:
+        for task in background:  # first, so that nothing starts another run or worker
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await platform.loop.close()
         await platform.gateway.aclose()
         await platform.serving.pool.stop()
         if platform.gateway.shadow is not None:

@@ -34,10 +34,13 @@ from store.values import Probe
 from trimtab.paths import DataPaths
 from trimtab.serving import Serving
 from trimtab.settings import Settings
-from trimtab.training import TrainingFailed, TrainingStopped, Worker
+from trimtab.training import TrainingFailed, TrainingStopped, Worker, Workers
 from trimtab.verdict import decide as decide_canary
 
 log = logging.getLogger(__name__)
+
+WARM_EVERY_S = 2.0
+"""How often a worker that waits for a run is looked after, seconds."""
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Loop:
         chat_api: Callable[[], ChatApi],
     ) -> None:
         self.db, self.serving, self.paths, self.settings = db, serving, paths, settings
+        self.workers = Workers(settings.training, paths.logs / "waiting-worker.log")
         self._chat_api = chat_api
         self._turn = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -123,7 +127,7 @@ class Loop:
         """training -> publishing: the worker trains from its newest checkpoint, and its progress is stored."""
         directory = RunDirectory(self.paths.run(run.id))
         if directory.report() is None:
-            await Worker(self.db, run.id, directory, self.settings.training).run()
+            await Worker(self.db, run.id, directory, self.workers).run()
         return await self._move(run, "publishing")
 
     async def publish(self, run: Run) -> Run:
@@ -357,6 +361,16 @@ class Loop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.workers.close()
+
+    async def keep_warm(self) -> None:
+        """Has a worker ready for the next run whenever engines serve and no run is under way."""
+        for base in self.serving.bases:
+            await self.serving.wait_ready(base)
+        while True:
+            if not self._turn.locked():
+                await self.workers.warm()
+            await asyncio.sleep(WARM_EVERY_S)
 
     async def _drive(self, run_id: str) -> None:
         async with self._turn:

@@ -175,6 +175,10 @@ class TrainingSettings(Section):
         description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token",
     )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
+    keep_warm: bool = Field(
+        True,
+        description="keep a worker waiting that has done its imports: a run begins at once; about 550 MB of memory",
+    )
 
 
 class AdaptersSettings(Section):

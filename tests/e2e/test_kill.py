@@ -21,6 +21,12 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not [process for process in processes if process.is_running() and process.status() != "zombie"]
 
 
+def workers(platform: PlatformProcess) -> list[psutil.Process]:
+    """The platform's worker processes; their guards have the same words on their command lines."""
+    found = [row for row in platform.children() if "align.worker" in row.cmdline()]
+    return [row for row in found if not any("guard.py" in word for word in row.cmdline())]
+
+
 def test_a_killed_platform_takes_its_run_up_again(platform: PlatformProcess) -> None:
     rows = [
         {"prompt": f"At last: {question}", "chosen": answer[:80], "rejected": answer[80:200] or "No."}
@@ -29,8 +35,11 @@ def test_a_killed_platform_takes_its_run_up_again(platform: PlatformProcess) -> 
     assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
     stored = platform.get("/api/status")["pairs"]["total"]
     params = {"max_steps": STEPS, "max_length": 64, "gradient_accumulation_steps": 1, "heldout_limit": 4}
+    wait_for(lambda: len(workers(platform)) == 1, 30, platform.say)
+    waiting = workers(platform)
     run = platform.post("/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params})
     wait_for(lambda: platform.get(f"/api/runs/{run['id']}")["step"] >= 2, 300, platform.say)
+    assert workers(platform) == waiting, "the worker that had done its imports took the run"
 
     orphans = platform.kill()
     assert len(orphans) >= 4, "an engine and a worker, each under its guard"

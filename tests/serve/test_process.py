@@ -110,6 +110,18 @@ async def test_a_stopped_child_can_be_stopped(tmp_path: Path) -> None:
     assert await child.stop(grace_s=5) == -signal.SIGTERM
 
 
+async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere(tmp_path: Path) -> None:
+    echo = "import sys; print('waiting', flush=True); print(sys.stdin.readline() + 'heard')"
+    first, then = tmp_path / "waiting.log", tmp_path / "told.log"
+    child = await GuardedProcess.start([sys.executable, "-c", echo], log=first, listens=True)
+    while not first.read_text():
+        await asyncio.sleep(0.01)
+    child.tell("/a path/with: spaces", then)
+    assert await child.wait() == 0
+    assert (first.read_text(), then.read_text()) == ("waiting\n", "/a path/with: spaces\nheard\n")
+    assert child.log == then
+
+
 async def test_helpers_end_when_the_child_ends_by_itself(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log)
