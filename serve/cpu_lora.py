@@ -26,6 +26,13 @@ def mask_rows_without_adapter() -> None:
         module.bgmv_shrink = masked
 
 
+def group_rows_by_adapter() -> None:
+    """Have vLLM take `serve.cpu_punica` for its linear layers."""
+    from vllm.platforms.cpu import CpuPlatform
+
+    CpuPlatform.get_punica_wrapper = classmethod(lambda cls: "serve.cpu_punica.GroupedPunica")
+
+
 def _masked(shrink: Callable[..., None]) -> Callable[..., None]:
     def bgmv_shrink(
         inputs: Any, lora_b_weights: Any, output_tensor: Any, lora_indices_tensor: Any, scaling: float = 1.0

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve.cpu_lora import mask_rows_without_adapter
+from serve.cpu_lora import group_rows_by_adapter, mask_rows_without_adapter
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -48,5 +48,6 @@ def register() -> None:
 
     if os.environ.get(VARIABLE) and current_platform.is_cpu():
         mask_rows_without_adapter()
+        group_rows_by_adapter()
     if "trimtab" not in LoRAResolverRegistry.get_supported_resolvers():
         LoRAResolverRegistry.register_resolver("trimtab", AdapterDirectory())

@@ -1,4 +1,4 @@
-"""What vLLM does with rows without an adapter, and with two numbers of one adapter; and what our mask makes of it."""
+"""What vLLM does with rows without an adapter and with two numbers of one adapter; our mask, and our kernel, on the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,28 @@ mask_rows_without_adapter()
 mask_rows_without_adapter()
 from vllm.lora.request import LoRARequest
 numbers = {LoRARequest("a-1", 5, "/a"), LoRARequest("a-1", 6, "/a")}
-print(json.dumps([before, rows(), len(numbers)]))
+
+# A batch in which the rows of two adapters are mixed with each other's and the base's, and then a prompt of each.
+from serve.cpu_lora import group_rows_by_adapter
+from vllm.lora.layers import LoRAMapping
+from vllm.lora.punica_wrapper.punica_selector import get_punica_wrapper
+group_rows_by_adapter()
+torch.manual_seed(0)
+wrapper = get_punica_wrapper(64, max_batches=8, device="cpu")
+a = tuple(torch.randn(3, 1, 4, 6) for _ in range(2))
+b = torch.randn(3, 1, 5, 4), torch.randn(3, 1, 2, 4)
+worst = []
+for prefill, ids in ((False, (7, 0, 9, 7)), (True, (9, 9, 9, 0, 0, 7, 7)), (False, (0, 0))):
+    wrapper.update_metadata(LoRAMapping(ids, ids, is_prefill=prefill), [9, None, 7], 3, 100)
+    x, y = torch.randn(len(ids), 6), torch.randn(len(ids), 7)
+    wanted = y.clone()
+    for row, number in enumerate(ids):
+        if number:
+            slot = {9: 0, 7: 2}[number]
+            wanted[row] += 0.5 * torch.cat([b[n][slot, 0] @ (a[n][slot, 0] @ x[row]) for n in range(2)])
+    assert wrapper.add_lora_linear(y, x, a, b, 0.5, (5, 2)) is None
+    worst.append(float((y - wanted).abs().max()))
+print(json.dumps([before, rows(), len(numbers), type(wrapper).__name__, worst]))
 """
 
 
@@ -43,6 +64,12 @@ def seen() -> list[Any]:
 def test_a_row_without_an_adapter_takes_none(seen: list[Any]) -> None:
     assert seen[0] == [[4.0, 4.0], [28.0, 28.0], [8.0, 8.0]], "upstream gives the last slot to slot -1"
     assert seen[1] == [[4.0, 4.0], [0.0, 0.0], [8.0, 8.0]]
+
+
+def test_each_row_takes_its_own_adapter(seen: list[Any]) -> None:
+    assert seen[3] == "GroupedPunica", "vLLM asks its platform for the kernels' class"
+    assert max(seen[4]) < 1e-5
+    assert seen[4][2] == 0, "a batch without adapters stays as it is, bit by bit"
 
 
 def test_one_adapter_under_two_numbers_counts_as_one(seen: list[Any]) -> None:
