@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def load_base(path: str, recipe: Recipe, hardware: Hardware) -> PreTrainedModel:
     kwargs: dict[str, Any] = {"dtype": hardware.dtype}
     if recipe.qlora:
         kwargs["quantization_config"] = quantization(recipe, hardware)
-        kwargs["device_map"] = {"": 0 if hardware.device == "cuda" else "cpu"}
+        # of several processes each has a card of its own
+        kwargs["device_map"] = {"": torch.cuda.current_device() if hardware.device == "cuda" else "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **kwargs)
     except (OSError, ValueError) as error:
@@ -133,7 +135,11 @@ def add_adapter(
             ) from error
     else:
         try:
-            model = PeftModel.from_pretrained(base, start, is_trainable=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Found missing adapter keys")
+                model = PeftModel.from_pretrained(base, start, is_trainable=True)
+        except UserWarning as error:
+            raise ModelError(f"the start adapter {start} lacks weights of this model", str(error)) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"the start adapter {start} cannot be loaded: {error}") from error
         _same_shape(recipe, model.peft_config["default"])

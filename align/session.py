@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
+from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import set_seed
 
@@ -348,8 +349,9 @@ class CheckpointMixin:
     demand; FSDP on the CPU too, which accelerate leaves to GPUs."""
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Let the accelerator shard the model on the CPU, over gloo."""
+        """Let the accelerator take one card, and shard the model on the CPU too, over gloo."""
         args = cast(Any, self).args
+        args._n_gpu = min(args.n_gpu, 1)  # one process, one card: transformers would take all that it sees
         if args.fsdp and args.use_cpu:
             plugin = FullyShardedDataParallelPlugin(**args.fsdp_plugin_args)
             PartialState()._shared_state.update(
@@ -370,9 +372,8 @@ class CheckpointMixin:
             return
         adapter = shards.whole_adapter(trainer.model_wrapped)
         if trainer.args.should_save:
-            trainer.model.save_pretrained(
-                output_dir, state_dict=adapter, selected_adapters=["default"], save_embedding_layers=False
-            )
+            trainer.model.peft_config["default"].save_pretrained(output_dir)
+            save_file(adapter, Path(str(output_dir)) / "adapter_model.safetensors")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         trainer: Any = self

@@ -43,19 +43,22 @@ def load_optimizer(directory: Path, rank: int, optimizer: Any, scheduler: Any) -
 
 
 def whole_adapter(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Return the trainable parameters by name, gathered on the CPU; every process must call it."""
+    """Return the weights of the adapter `default`, gathered on the CPU, by their names in PEFT's files.
+
+    Every process must call it. PEFT itself finds no weights of a model whose layers are wrapped.
+    """
     found: dict[str, Tensor] = {}
     for name, unit in model.named_modules():
+        # A unit's flat parameter belongs to the module that it wraps.
         if not isinstance(unit, FullyShardedDataParallel) or not any(
-            p.requires_grad for p in unit.parameters(recurse=False)
+            p.requires_grad for p in unit.module.parameters(recurse=False)
         ):
             continue
         with FullyShardedDataParallel.summon_full_params(unit, recurse=False, writeback=False):
             for inner, parameter in unit.named_parameters(recurse=True):
                 if parameter.requires_grad:
-                    found[f"{name}.{inner}".replace(WRAPPED, "").lstrip(".")] = (
-                        parameter.detach().cpu().clone()
-                    )
+                    key = f"{name}.{inner}".replace(WRAPPED, "").replace(".default.", ".")
+                    found[key.lstrip(".")] = parameter.detach().cpu().clone()
     return found
 
 

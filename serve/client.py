@@ -279,6 +279,10 @@ class PlatformClient:
         """POST /api/runs/plan (as create_run) -> what such a run would need; starts nothing."""
         return await self._post("/api/runs/plan", {"method": method, **fields})
 
+    async def list_recipes(self) -> Json:
+        """GET /api/recipes: `{name, method, qlora, about, values}` each."""
+        return await self._get("/api/recipes")
+
     async def list_runs(self, limit: int | None = None) -> Json:
         """GET /api/runs, newest first."""
         return await self._get("/api/runs", limit=limit)

@@ -84,6 +84,12 @@ async def publish(
     return Published(facts.hash, facts.hash, path, facts, parity, clock.laps)
 
 
+async def refuse_what_breaks_a_rule(source: Path, pool: EnginePool, base: str) -> None:
+    """Check a directory as `publish` does, and leave it at that. Raises `AdapterRefused`, `EngineUnavailable`."""
+    pool.pick(base)
+    await asyncio.to_thread(_check, source, [e for e in pool.engines(base) if e.state == "ready"])
+
+
 async def withdraw(
     name: str, pool: EnginePool, base: str, adapters_dir: Path | None = None, patience_s: float = 600.0
 ) -> None:

@@ -48,6 +48,10 @@ def migrations() -> list[Migration]:
     return sorted(found)
 
 
+MEMORY = "1GB"
+"""What DuckDB may hold by default: models live on the same machine, and DuckDB would take four fifths of it."""
+
+
 def utcnow() -> datetime:
     """Return the time as the store keeps it: UTC, without zone, to the microsecond."""
     return datetime.now(UTC).replace(tzinfo=None)
@@ -70,18 +74,19 @@ class Store:
         self.redact: Callable[[str], str] | None = None
 
     @classmethod
-    def open(cls, path: str | Path, *, version: int | None = None) -> Store:
+    def open(cls, path: str | Path, *, version: int | None = None, memory: str = MEMORY) -> Store:
         """Open the store at `path`, making it where there is none, and bring its schema up to date.
 
-        `version` stops the migrations at an older one (tests make their fixtures so). Raises `StoreLocked`
-        where another process owns it, `StoreTooNew`, and `StoreDamaged` where the file can not be read; the
-        file is then as it was.
+        DuckDB keeps at most `memory` (a size such as "1GB") of pages and intermediate results, and puts what is more
+        into a directory beside the file. `version` stops the migrations at an older one (tests make their fixtures
+        so). Raises `StoreLocked` where another process owns it, `StoreTooNew`, and `StoreDamaged` where the file can
+        not be read; the file is then as it was.
         """
         path = Path(path).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _own(path)
         try:
-            connection = _connect(path)
+            connection = _connect(path, memory)
             store = cls(path, connection, lock)
             try:
                 store._migrate(version)
@@ -250,11 +255,11 @@ def _locked(path: Path, lock: IO[str]) -> StoreLocked:
         return StoreLocked(str(path))
 
 
-def _connect(path: Path) -> Cursor:
+def _connect(path: Path, memory: str) -> Cursor:
     if path.exists() and path.stat().st_size == 0:
         path.unlink()  # the process that made it was killed before its first byte
     try:
-        return duckdb.connect(str(path))
+        return duckdb.connect(str(path), config={"memory_limit": memory})
     except duckdb.IOException as error:
         # Another program (the duckdb shell) may hold the file without our lock; only the text tells.
         if "lock on file" in str(error):

@@ -40,6 +40,7 @@ from trimtab.api import (
     people,
     privacy,
     problems,
+    recipes,
     releases,
     status,
     training_data,
@@ -61,7 +62,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     """Opens the store and constructs every part; nothing runs yet. Raises StoreError and its kinds."""
     paths = DataPaths(settings.data.absolute())
     paths.make()
-    db = Store.open(paths.store)
+    db = Store.open(paths.store, memory=settings.store.memory)
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
@@ -191,6 +192,7 @@ def api_router() -> APIRouter:
         exchange,
         privacy,
         run_routes,
+        recipes,
         releases,
         deployment_routes,
         adapters,

@@ -19,7 +19,7 @@ from serve.errors import AdapterRefused
 from serve.pool import EnginePool
 from serve.process import GuardedProcess
 from serve.prune import prune
-from serve.publishing import Published, publish
+from serve.publishing import Published, publish, refuse_what_breaks_a_rule
 from serve.reconciler import Reconciler
 from store.database import Store
 from store.records import AdapterRecord
@@ -134,6 +134,8 @@ class Serving:
         Raises AdapterRefused.
         """
         await self.wait_ready(base)
+        # before the probe, which takes many seconds
+        await refuse_what_breaks_a_rule(source, self.pool, base)
         with tempfile.TemporaryDirectory() as scratch:
             out, logfile = Path(scratch) / "probe.json", Path(scratch) / "probe.log"
             process = await GuardedProcess.start(

@@ -22,6 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from store.database import MEMORY
 from trimtab.errors import SettingsError
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -262,6 +263,16 @@ class PrivacySettings(Section):
     )
 
 
+class StoreSettings(Section):
+    """The DuckDB file with all that people said."""
+
+    memory: str = Field(
+        MEMORY,
+        pattern=r"^[1-9][0-9]*(\.[0-9]+)?[MG]B$",
+        description="memory for its pages and intermediate results, such as 512MB or 2GB; what is more goes to disk",
+    )
+
+
 class Settings(BaseSettings):
     """The whole settings file."""
 
@@ -283,6 +294,7 @@ class Settings(BaseSettings):
     )
     limits: LimitsSettings = Field(default_factory=LimitsSettings, description="limits of the gateway")
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, description="automatic retraining")
+    store: StoreSettings = Field(default_factory=StoreSettings, description="what is kept")
     snapshot: SnapshotSettings = Field(default_factory=SnapshotSettings, description="data sets")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="runs")
     adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")

@@ -28,6 +28,7 @@ class Request:
     rollout: str
     gate: str
     start: str = "stable"
+    recipe: str | None = None
     max_steps: int | None = None
     learning_rate: float | None = None
     beta: float | None = None
@@ -82,8 +83,23 @@ def read_params(text: str) -> dict[str, Any]:
     return found
 
 
+async def recipes(client: PlatformClient, method: str) -> list[tuple[str, str]]:
+    """What each recipe of a method is for, with its name."""
+    rows = await client.list_recipes()
+    return [(f"{row['name']}: {row['about']}", row["name"]) for row in rows if row["method"] == method]
+
+
 async def start(client: PlatformClient, wanted: Request) -> dict[str, Any]:
     """Queue a run."""
+    return dict(await client.create_run(wanted.method, **_fields(wanted)))
+
+
+async def plan(client: PlatformClient, wanted: Request) -> dict[str, Any]:
+    """What such a run would need; starts nothing."""
+    return dict(await client.plan_run(wanted.method, **_fields(wanted)))
+
+
+def _fields(wanted: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "deployment": wanted.deployment,
         "qlora": wanted.qlora,
@@ -93,7 +109,9 @@ async def start(client: PlatformClient, wanted: Request) -> dict[str, Any]:
     }
     if wanted.start != "stable":
         fields["start"] = wanted.start
-    return dict(await client.create_run(wanted.method, **fields))
+    if wanted.recipe:
+        fields["recipe"] = wanted.recipe
+    return fields
 
 
 async def follow(client: PlatformClient, run: str | None) -> Followed | None:

@@ -56,6 +56,31 @@ def progress(followed: Followed | None) -> str:
     return card("", body, css_class="tt-run")
 
 
+def plan(found: dict[str, Any]) -> str:
+    """What a run would need: memory by part, time, and whether it fits this machine."""
+    fits = bool(found["fits"])
+    room = "" if found.get("available") is None else f" of {_gigabytes(found['available'])}"
+    head = badge(copy.TRAIN_FITS, "good") if fits else badge(copy.TRAIN_FITS_NOT, "bad")
+    rows = [
+        ("Peak memory", _gigabytes(found["total"]) + room),
+        ("Time", f"{esc(duration(found['seconds']))} for {found['steps']:,} steps"),
+        ("Rows", number(found["rows"])),
+        ("Trainable parameters", number(found["trainable_parameters"])),
+    ]
+    parts = facts((name.capitalize(), _gigabytes(size)) for name, size in found["parts"].items())
+    words = [*found.get("notes", ()), *([found["advice"]] if found.get("advice") else [])]
+    said = "".join(notice(text, "quiet" if fits else "warn") for text in words)
+    values = "\n".join(f"{name} = {value}" for name, value in found["values"].items())
+    more = fold("plan-memory", "Memory by part", parts) + fold(
+        "plan-values", "All parameters", f"<pre>{esc(values)}</pre>"
+    )
+    return card(copy.TRAIN_PLAN_TITLE, facts(rows) + said + more, head)
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
 def _by(run: dict[str, Any]) -> str:
     return f" by {esc(run['requested_by'])}" if run.get("requested_by") else ""
 

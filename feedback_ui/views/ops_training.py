@@ -32,6 +32,14 @@ def build_training(connection: Connection) -> Part:
                 label=copy.TRAIN_PRECISION,
                 elem_id="train-precision",
             )
+            recipe = gr.Dropdown(
+                [(copy.TRAIN_RECIPE_NONE, "")],
+                value="",
+                allow_custom_value=True,
+                label=copy.TRAIN_RECIPE,
+                info=copy.TRAIN_RECIPE_INFO,
+                elem_id="train-recipe",
+            )
             with gr.Row():
                 deployment = gr.Dropdown(
                     [],
@@ -83,7 +91,10 @@ def build_training(connection: Connection) -> Part:
                 extra = gr.Textbox(
                     label=copy.TRAIN_EXTRA, info=copy.TRAIN_EXTRA_INFO, lines=3, elem_id="train-extra"
                 )
-            start = gr.Button(copy.TRAIN_START, variant="primary", elem_id="train-start")
+            with gr.Row(elem_classes="tt-actions"):
+                plan = gr.Button(copy.TRAIN_PLAN, elem_id="train-plan", min_width=120, scale=0)
+                start = gr.Button(copy.TRAIN_START, variant="primary", elem_id="train-start", min_width=160)
+            planned = static(elem_id="train-planned")
         with gr.Column(scale=3, min_width=340, elem_classes="tt-watch"):
             progress = static(elem_id="run-progress")
             with gr.Row(elem_classes="tt-plots"):
@@ -130,6 +141,7 @@ def build_training(connection: Connection) -> Part:
         }
         if name != shown or name is None:
             update[deployment] = gr.Dropdown(names, value=shown)
+            update[recipe] = await offered("dpo", request)
         # A plot is redrawn only when it has a new point: redrawing each tick would flicker.
         mark = (followed.run["id"], len(followed.rows)) if followed else None
         if mark != before:
@@ -145,6 +157,17 @@ def build_training(connection: Connection) -> Part:
             margin: gr.LinePlot(margins, label=second, visible=name is not None),
         }
 
+    async def offered(kind: str, request: gr.Request) -> gr.Dropdown:
+        """The recipes of a method."""
+        async with connection.client(request) as client:
+            choices = await actions.recipes(client, kind)
+        return gr.Dropdown([(copy.TRAIN_RECIPE_NONE, ""), *choices], value="")
+
+    async def on_method(kind: str, request: gr.Request) -> Update:
+        """Offer what the method has."""
+        with toasts():
+            return {recipe: await offered(kind, request), beta: gr.Textbox(visible=kind != "sft")}
+
     async def on_start(
         kind: str,
         four_bit: bool,
@@ -157,27 +180,41 @@ def build_training(connection: Connection) -> Part:
         dpo_beta: str,
         lora_rank: str,
         more: str,
+        named: str,
         request: gr.Request,
     ) -> Update:
         """Queue the run that the form describes and watch it."""
+        filled = (kind, four_bit, name, then, gating, going_on, step_count, learning_rate, dpo_beta)
         with toasts():
-            wanted = Request(
-                method=kind,
-                deployment=name,
-                qlora=bool(four_bit),
-                rollout=then,
-                gate=gating,
-                start=going_on,
-                max_steps=optional_int(step_count, copy.TRAIN_STEPS),
-                learning_rate=optional_float(learning_rate, copy.TRAIN_RATE),
-                beta=optional_float(dpo_beta, copy.TRAIN_BETA),
-                r=optional_int(lora_rank, copy.TRAIN_RANK),
-                extra=more or "",
-            )
+            wanted = asked(dict(zip(form, (*filled, lora_rank, more, named), strict=True)))
             async with connection.client(request) as client:
                 run = await actions.start(client, wanted)
         gr.Info(copy.TRAIN_QUEUED.format(id=run["id"]))
-        return {**await refresh(name, run["id"], None, request), watched: run["id"]}
+        return {**await refresh(name, run["id"], None, request), watched: run["id"], planned: ""}
+
+    def asked(filled: dict) -> Request:
+        """What the form describes."""
+        return Request(
+            method=filled[method],
+            deployment=filled[deployment],
+            qlora=bool(filled[qlora]),
+            rollout=filled[rollout],
+            gate=filled[gate],
+            start=filled[begin],
+            recipe=filled[recipe] or None,
+            max_steps=optional_int(filled[steps], copy.TRAIN_STEPS),
+            learning_rate=optional_float(filled[rate], copy.TRAIN_RATE),
+            beta=optional_float(filled[beta], copy.TRAIN_BETA),
+            r=optional_int(filled[rank], copy.TRAIN_RANK),
+            extra=filled[extra] or "",
+        )
+
+    async def on_plan(filled: dict, request: gr.Request) -> Update:
+        """Show what the run that the form describes would need."""
+        with toasts():
+            wanted = asked(filled)
+            async with connection.client(request) as client:
+                return {planned: render.plan(await actions.plan(client, wanted))}
 
     async def on_pick(name: str | None, event: gr.EventData, request: gr.Request) -> Update:
         """Watch the run that was clicked."""
@@ -202,16 +239,12 @@ def build_training(connection: Connection) -> Part:
         return await refresh(name, picked, None, request)
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    screen = [progress, loss, margin, cancel, resume, table, deployment, drawn, watched]
-    start.click(
-        on_start,
-        [method, qlora, deployment, rollout, gate, begin, steps, rate, beta, rank, extra],
-        screen,
-        api_name="retrain",
-        show_progress="hidden",
-    )
+    screen = [progress, loss, margin, cancel, resume, table, deployment, recipe, drawn, watched]
+    form = [method, qlora, deployment, rollout, gate, begin, steps, rate, beta, rank, extra, recipe]
+    start.click(on_start, form, [*screen, planned], api_name="retrain", show_progress="hidden")
+    plan.click(on_plan, set(form), [planned], show_progress="minimal", api_visibility="private")
     table.click(on_pick, [deployment], screen, **quiet)
     cancel.click(on_cancel, [deployment, watched], screen, **quiet)
     resume.click(on_resume, [deployment, watched], screen, **quiet)
-    method.change(lambda kind: gr.Textbox(visible=kind != "sft"), [method], [beta], queue=False, **quiet)
+    method.change(on_method, [method], [recipe, beta], **quiet)
     return Part(refresh, screen, [deployment, watched, drawn])

@@ -17,6 +17,8 @@ def test_prepared_model_is_whole(smollm2: Path) -> None:
     config = json.loads((smollm2 / "config.json").read_text())
     assert (config["model_type"], config["vocab_size"], config["dtype"]) == ("llama", 49152, "float32")
     assert (smollm2 / "chat_template.jinja").read_text().count("<|im_start|>") >= 2
+    tokenizer = json.loads((smollm2 / "tokenizer_config.json").read_text())
+    assert {name: tokenizer[name] for name in module.SPECIAL_TOKENS} == module.SPECIAL_TOKENS
     manifest = json.loads((smollm2 / "trimtab-prepared.json").read_text())
     assert manifest["licence"] == "apache-2.0"
     assert len(manifest["source_sha256"]) == 64

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from align_helpers import in_process, losses, seconds_to_stop, start_worker, wait_for, weights, work
+from transformers import TrainingArguments
 
 from align.crew import Crew, crew
 from align.rundir import RunDirectory
@@ -59,6 +60,19 @@ def test_two_processes_take_the_steps_of_one(make_run: MakeRun) -> None:
         assert ours["value"] == pytest.approx(theirs["value"], abs=1e-3)
 
 
+def test_one_process_takes_one_card_of_several(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers counts the cards that it sees, here two, and would spread the model over them."""
+    initial = TrainingArguments.__post_init__
+
+    def two_cards(self: TrainingArguments) -> None:
+        initial(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", two_cards)
+    run = make_run("dpo", {"max_steps": 1, **ONE})
+    assert in_process(run) == 0, run.error()
+
+
 def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
     """FSDP over a 4-bit base: stopped in its middle within seconds, and the end is that of one process."""
     params = {"max_steps": 4, "save_steps": 2, "lr_scheduler_type": "constant", "optim": "adamw_torch"}
@@ -78,6 +92,13 @@ def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
     assert work(run) == 0, (run.path / "worker.log").read_text()
     assert list(losses(run)) == [1, 2, 3, 4]
     assert losses(run)[4] == pytest.approx(losses(alone)[4], abs=1e-3)
+    for name, tensor in weights(alone).items():
+        torch.testing.assert_close(weights(run)[name], tensor, atol=1e-2, rtol=1e-1)
+    report, other = run.report(), alone.report()
+    assert report is not None
+    assert other is not None
+    ours, theirs = report["heldout"]["after"]["loss"], other["heldout"]["after"]["loss"]
+    assert ours["value"] == pytest.approx(theirs["value"], abs=1e-3)
 
 
 def test_when_one_process_is_killed_the_run_ends_and_says_so(make_run: MakeRun) -> None:

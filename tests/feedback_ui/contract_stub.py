@@ -364,6 +364,20 @@ class Stub:
         if run["step"] >= TRAINING_STEPS:
             self.move(run, "publishing")
 
+    async def list_recipes(self, request: Request) -> Response:
+        about = ("first-preferences", "dpo", "The first few dozen preferences."), ("thumbs", "kto", "Thumbs.")
+        rows = [{"name": n, "method": m, "qlora": False, "about": a, "values": {}} for n, m, a in about]
+        return JSONResponse(rows)
+
+    async def plan_run(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(("POST", "/api/runs/plan", body, dict(request.headers)))
+        fits = body["params"].get("r") != 512
+        plan = {"rows": len(self.pairs), "trainable_parameters": 4_884_480, "steps": 12, "seconds": 95.0}
+        sizes = {"parts": {"weights": 5.4e8, "logits": 2.1e8}, "total": 1.9e9, "available": 2.2e10}
+        advice = {"fits": fits, "notes": ["rows are short"], "advice": "" if fits else "lower r"}
+        return JSONResponse({**plan, **sizes, **advice, "values": {"r": 8, "beta": 0.1}})
+
     async def list_runs(self, request: Request) -> Response:
         return JSONResponse([public(run) for run in reversed(self.runs.values())])
 
@@ -595,6 +609,8 @@ class Stub:
             Route("/api/demonstrations/stats", self.stats),
             Route("/api/runs", self.list_runs, methods=get),
             Route("/api/runs", self.create_run, methods=post),
+            Route("/api/recipes", self.list_recipes),
+            Route("/api/runs/plan", self.plan_run, methods=post),
             Route("/api/runs/{id}", self.get_run),
             Route("/api/runs/{id}/metrics", self.run_metrics),
             Route("/api/runs/{id}/cancel", self.cancel_run, methods=post),

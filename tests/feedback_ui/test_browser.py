@@ -243,6 +243,33 @@ class TestOps:
         page.locator("#rollout-rollback").click()
         expect(page.locator("#ops-deployments")).to_contain_text("assistant@1 · stable · 100%")
 
+    def test_a_recipe_is_chosen_and_planned_before_it_starts(self, page: Page, screens: Screens) -> None:
+        screens.stub.pairs.append({"id": "pair-1", "prompt": [], "chosen": "a", "rejected": "b"})
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Training").click()
+        page.locator("#train-recipe input").click()
+        expect(page.get_by_role("option", name="thumbs")).to_have_count(0)
+        page.get_by_role("option", name="first-preferences").click()
+        page.locator("#train-plan").click()
+        planned = page.locator("#train-planned")
+        expect(planned).to_contain_text("1.90 GB of 22.00 GB")
+        expect(planned.locator(".tt-badge")).to_have_text("fits")
+        page.get_by_role("button", name="More parameters").click()
+        page.locator("#train-rank").get_by_role("textbox").fill("512")
+        page.locator("#train-plan").click()
+        expect(planned.locator(".tt-badge")).to_have_text("does not fit")
+        expect(planned).to_contain_text("lower r")
+        assert screens.stub.runs == {}
+        page.locator("#train-rank").get_by_role("textbox").fill("")
+        page.locator("#train-start").click()
+        expect(page.locator("#run-progress")).to_contain_text("run-")
+        expect(planned).to_be_empty()
+        sent = [body for _, path, body, _ in screens.stub.requests if path == "/api/runs"]
+        assert sent[0]["recipe"] == "first-preferences"
+        page.get_by_label("KTO, from likes").check()
+        page.locator("#train-recipe input").click()
+        expect(page.get_by_role("option", name="thumbs")).to_be_visible()
+
     def test_a_wrong_number_names_its_field(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/ops")
         page.get_by_role("tab", name="Training").click()

@@ -43,7 +43,7 @@ def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
     screens.stub.pairs.append({"id": "pair-1"})
     client.predict(
         "dpo", True, "assistant", "promote", "report", "base", "4", "5e-5", "0.2", "8", "lora_alpha = 16",
-        api_name="/retrain",
+        "first-preferences", api_name="/retrain",
     )  # fmt: skip
     assert screens.stub.requests[-1][2] == {
         "method": "dpo",
@@ -53,6 +53,7 @@ def test_retrain_sends_the_form(client: Client, screens: Screens) -> None:
         "rollout": "promote",
         "gate": "report",
         "start": "base",
+        "recipe": "first-preferences",
     }
 
 

@@ -159,6 +159,16 @@ class RunRequest(Request):
     start: Start = Field(default="stable", description="adapter to go on from: that of stable, or a new one")
 
 
+class RecipeView(View):
+    """A recipe that runs can begin with. `values` are those that it sets; the rest are the method's defaults."""
+
+    name: str
+    method: Method
+    qlora: bool
+    about: str
+    values: dict[str, Any]
+
+
 class PlanView(View):
     """What a run would need: bytes by part at its peak, steps, seconds, and whether that fits this machine now."""
 
