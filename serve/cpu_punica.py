@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class GroupedPunica(PunicaWrapperCPU):  # type: ignore[misc]
     """vLLM's wrapper for the CPU, with the linear layers' part computed by adapter."""
 
+    groups: Sequence[tuple[int, slice]] = ()  # until the first batch, such as in a warm-up
+    order: torch.Tensor | None = None
+
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         """Take up the next batch's adapters; see vLLM."""
         super().update_metadata(*args, **kwargs)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from store import demonstrations, fingerprint, near, pairs, snapshots
@@ -144,7 +144,16 @@ texts = st.lists(st.sampled_from(["tide", "wind", "sail", "rope", "?", "Wind"]),
 )
 
 
+def as_words(prompt: str) -> str:
+    """A prompt, as JSON, without case and punctuation; one of nothing but punctuation is what it is."""
+    text = " ".join(message["content"] for message in json.loads(prompt))
+    return " ".join(re.findall(r"\w+", text.lower())) or text
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(
+    data=[("tide", "tide", "tide"), ("?", "tide", "tide"), ("? ?", "tide", "tide")], fraction=0.1, seed=0
+)
 @given(
     data=st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=30),
     fraction=st.sampled_from([0.0, 0.1, 0.3, 0.5]),
@@ -170,6 +179,6 @@ def test_no_prompt_is_ever_on_both_sides(
             for s in ("train", "heldout")
         ]
         assert not sides[0] & sides[1]
-        normal = [{" ".join(re.findall(r"\w+", prompt.lower())) for prompt in side} for side in sides]
+        normal = [{as_words(prompt) for prompt in side} for side in sides]
         assert not normal[0] & normal[1]
         assert sides[0]
