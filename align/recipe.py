@@ -154,7 +154,7 @@ def about(name: str) -> str:
     """Return what a recipe of `names` is for: the first sentence of its file."""
     text = (_folder() / f"{name}.toml").read_text()
     words = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
-    return words.split(". ")[0].split(".  ")[0].rstrip(".") + "."
+    return words.split(". ")[0].rstrip(".") + "."
 
 
 def load(recipe: str | Path) -> tuple[str, dict[str, Any]]:
