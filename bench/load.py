@@ -1,9 +1,12 @@
 """A load generator for chat endpoints: so many requests at once, times measured at the socket.
 
     python -m bench.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
+    python -m bench.load URL MODEL --streams 64 --requests 256 --stream
 
 Prints one line of JSON: requests a second, tokens a second, milliseconds to the first byte of content (plain: to the
-whole answer) at p50 and p99, failures. A bare asyncio protocol on uvloop: it shares the machine with what it measures.
+whole answer) at p50 and p99, failures. With `--requests` the work is fixed and its time is what counts: an engine
+answers its streams in lockstep, so a window of time ends anywhere within a step that is worth a token of each stream.
+A bare asyncio protocol on uvloop: it shares the machine with what it measures.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import time
 from urllib.parse import urlsplit
 
@@ -52,7 +56,7 @@ class Client(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Note the answer and go on."""
         self.results.add(self.parser.get_status_code())
-        if not self.results.over and self.parser.should_keep_alive():
+        if self.parser.should_keep_alive() and self.results.take():
             asyncio.get_running_loop().call_soon(self.send)
         else:
             self.transport.close()
@@ -63,24 +67,37 @@ class Client(asyncio.Protocol):
 
 
 class Results:
-    """What all connections saw, without the first half second."""
+    """What all connections saw: within `seconds` but the first half second, or in `requests` answers from the first."""
 
-    def __init__(self, seconds: float) -> None:
-        self.begin = time.perf_counter() + 0.5
-        self.end = self.begin + seconds
+    def __init__(self, seconds: float, requests: int | None) -> None:
+        self.begin = time.perf_counter() + (0.0 if requests else 0.5)
+        self.end = math.inf if requests else self.begin + seconds
+        self.left = requests or math.inf
+        self.wanted = self.left
+        self.last = self.begin
         self.first_ms: list[float] = []
         self.tokens = self.done = self.failed = 0
         self.reconnect: list[Client] = []
 
     @property
     def over(self) -> bool:
-        """Whether the time is up."""
-        return time.perf_counter() > self.end
+        """Whether the time is up or the work done."""
+        return time.perf_counter() > self.end or self.done + self.failed >= self.wanted
 
     @property
     def counting(self) -> bool:
         """Whether what happens now is counted, whenever its request was sent."""
         return self.begin < time.perf_counter() < self.end
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.last if self.end == math.inf else self.end) - self.begin
+
+    def take(self) -> bool:
+        """Take one of the requests that are left to be sent."""
+        self.left -= 1
+        return self.left >= 0 and not self.over
 
     def first(self, sent: float) -> None:
         """Note the first piece of an answer to a request sent at `sent`."""
@@ -94,6 +111,7 @@ class Results:
 
     def add(self, status: int) -> None:
         """Note an answer."""
+        self.last = time.perf_counter()
         if status != 200:
             self.failed += 1
         elif self.counting:
@@ -119,33 +137,41 @@ def request_bytes(url: str, model: str, stream: bool, key: str, max_tokens: int)
 
 
 async def run(
-    url: str, model: str, streams: int, seconds: float, stream: bool, key: str, max_tokens: int
+    url: str,
+    model: str,
+    streams: int,
+    seconds: float,
+    requests: int | None,
+    stream: bool,
+    key: str,
+    max_tokens: int,
 ) -> dict[str, float]:
     """Load `url` and return what was seen."""
     host, port, request = request_bytes(url, model, stream, key, max_tokens)
-    results = Results(seconds)
+    results = Results(seconds, requests)
     loop = asyncio.get_running_loop()
 
     async def connect() -> None:
         await loop.create_connection(lambda: Client(request, results), host, port)
 
-    await asyncio.gather(*(connect() for _ in range(streams)))
+    await asyncio.gather(*(connect() for _ in range(streams) if results.take()))
     while not results.over:
         await asyncio.sleep(0.05)
-        while results.reconnect and not results.over:
+        while results.reconnect and results.take():
             results.reconnect.pop()
             try:
                 await connect()
             except OSError:
                 results.failed += 1
     if not results.first_ms:
-        raise SystemExit(f"no answer of {url} began within {seconds:g} s; give it more")
+        raise SystemExit(f"no answer of {url} began within {results.seconds:g} s; give it more")
     times = sorted(results.first_ms)
     return {
-        "requests_per_s": round(results.done / seconds, 1),
-        "tokens_per_s": round(results.tokens / seconds, 1),
+        "requests_per_s": round(results.done / results.seconds, 1),
+        "tokens_per_s": round(results.tokens / results.seconds, 1),
         "p50_ms": round(times[len(times) // 2], 2),
         "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2),
+        "seconds": round(results.seconds, 3),
         "failed": results.failed,
         "done": results.done,
     }
@@ -158,12 +184,22 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--requests", type=int, help="send so many and stop, instead of for so many seconds")
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--key", default="none")
     parser.add_argument("--max-tokens", type=int, default=16)
     args = parser.parse_args()
     seen = uvloop.run(
-        run(args.url, args.model, args.streams, args.seconds, args.stream, args.key, args.max_tokens)
+        run(
+            args.url,
+            args.model,
+            args.streams,
+            args.seconds,
+            args.requests,
+            args.stream,
+            args.key,
+            args.max_tokens,
+        )
     )
     print(json.dumps(seen))
 
