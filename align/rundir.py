@@ -22,7 +22,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,26 @@ class RunDirectory:
             pass
         return rows
 
+    def activity(self) -> dict[str, Any] | None:
+        """Return what the worker last said that it does, None before it said anything.
+
+        `phase`, and `done` of `of` rows or steps where it counts them; `stage` is `sft` while the first half of an
+        SFT-then-DPO run works. Reads the end of the file only.
+        """
+        first = RunDirectory(self.path / "sft")
+        if first.path.is_dir() and first.report() is None:
+            return {"phase": "loading", **(first.activity() or {}), "stage": "sft"}
+        found: dict[str, Any] | None = None
+        for row in _last_rows(self.path / "progress.jsonl"):
+            match row:
+                case {"kind": "phase", "phase": str(phase)}:
+                    found = {"phase": phase}
+                case {"kind": "scored", "phase": str(phase), "rows": int(done), "of": int(total)}:
+                    found = {"phase": phase, "done": done, "of": total}
+                case {"kind": "step", "step": int(done), "total_steps": int(total)}:
+                    found = {"phase": "training", "done": done, "of": total}
+        return found
+
     def report(self) -> dict[str, Any] | None:
         """Return `report.json`, or None while the run has not succeeded."""
         return _json(self.path / "report.json")
@@ -263,6 +283,20 @@ def _copy(source: Path, target: Path) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _last_rows(path: Path, size: int = 2**16) -> Iterator[Any]:
+    """Yield the whole rows within the last `size` bytes of a file of JSON lines."""
+    try:
+        with path.open("rb") as file:
+            begin = max(0, file.seek(0, os.SEEK_END) - size)
+            file.seek(begin)
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return
+    for line in lines[1 if begin else 0 : -1]:
+        with suppress(ValueError):  # the torn tail of a worker that was killed
+            yield json.loads(line)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -148,14 +148,14 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
         spec = _sft_first(run, spec, recipe, log, stop, ours)
 
     from align import model as models
-    from align.allocator import keep_pages
+    from align.allocator import give_back, keep_pages, map_large_blocks
     from align.data import read_rows
     from align.fused import fuse
     from align.session import Session, peak_memory
 
-    keep_pages()
     fit = _trainer(spec.method)
     hardware = models.choose(recipe)
+    (map_large_blocks if hardware.gradient_checkpointing else keep_pages)()
     session = Session(run, spec, recipe, hardware, log, stop, crew=ours)
     if flips:
         session.note(flips)
@@ -243,6 +243,7 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     log.phase("probe")
     del model, base
     gc.collect()  # trainer and model refer to each other; the probe loads the base again
+    give_back()
     _write_probe(session, tokenizer, held or rows, unfinished)
     report["peak_memory_bytes"] = peak_memory()
     report["seconds"] = time.monotonic() - started

@@ -68,6 +68,14 @@ def test_trainable_parameters_are_exact(tiny: Path) -> None:
         assert plan(tiny, recipe, rows).trainable_parameters == trainable_parameters(model)
 
 
+def test_a_4_bit_run_on_the_cpu_counts_the_file_that_it_reads(tiny: Path) -> None:
+    rows = Rows(10, 10, 10, 30)
+    file = (tiny / "model.safetensors").stat().st_size
+    assert plan(tiny, resolve("dpo", True, {}), rows).parts["mapped file"] == file
+    assert "mapped file" not in plan(tiny, resolve("dpo", False, {}), rows).parts
+    assert "mapped file" not in plan(tiny, resolve("dpo", True, {}), rows, "cuda").parts
+
+
 @pytest.mark.parametrize(
     ("params", "qlora", "knob"),
     [

@@ -103,3 +103,39 @@ def test_damaged_report(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps([1]))
     with pytest.raises(RunDirectoryError, match="damaged"):
         run.report()
+
+
+def test_activity_is_what_the_worker_said_last(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.activity() is None
+    said = [
+        ('{"kind": "phase", "phase": "reference"}', {"phase": "reference"}),
+        (
+            '{"kind": "scored", "phase": "reference", "rows": 30, "of": 60}',
+            {"phase": "reference", "done": 30, "of": 60},
+        ),
+        ('{"kind": "note", "message": "by the way"}', {"phase": "reference", "done": 30, "of": 60}),
+        (
+            '{"kind": "step", "step": 2, "total_steps": 8, "loss": 0.5}',
+            {"phase": "training", "done": 2, "of": 8},
+        ),
+        ('{"kind": "phase", "phase": "saving"}', {"phase": "saving"}),
+    ]
+    for line, expected in said:
+        with (tmp_path / "progress.jsonl").open("a") as file:
+            file.write(line + "\n")
+        assert run.activity() == expected
+    with (tmp_path / "progress.jsonl").open("a") as file:
+        file.write('{"kind": "note", "message": "' + "x" * 2**16 + '"}\n' + said[3][0] + '\n{"kind": "ph')
+    assert run.activity() == said[3][1]
+
+
+def test_the_first_half_of_sft_then_dpo_says_so(tmp_path: Path) -> None:
+    run, first = RunDirectory(tmp_path), tmp_path / "sft"
+    (tmp_path / "progress.jsonl").write_text('{"kind": "phase", "phase": "loading"}\n')
+    first.mkdir()
+    assert run.activity() == {"phase": "loading", "stage": "sft"}
+    (first / "progress.jsonl").write_text('{"kind": "step", "step": 1, "total_steps": 4}\n')
+    assert run.activity() == {"phase": "training", "done": 1, "of": 4, "stage": "sft"}
+    (first / "report.json").write_text("{}")
+    assert run.activity() == {"phase": "loading"}

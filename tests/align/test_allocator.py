@@ -1,0 +1,36 @@
+"""What the C allocator does with the memory that a run frees, each case in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HELD = """
+import numpy, psutil
+from align import allocator
+
+def resident():
+    return psutil.Process().memory_info().rss / 1e6
+
+assert allocator.{policy}()
+before = resident()
+blocks = [numpy.ones(500_000) for _ in range(50)]  # 4 MB each
+pin = numpy.ones(1000)  # above them on the heap
+del blocks
+kept = resident() - before
+allocator.give_back()
+print(kept, resident() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "least", "most"), [("keep_pages", 180, 250), ("map_large_blocks", -20, 20)]
+)
+def test_freed_blocks_are_kept_or_returned(policy: str, least: float, most: float) -> None:
+    program = HELD.format(policy=policy)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    kept, given_back = map(float, done.stdout.split())
+    assert least < kept < most, f"{kept:.0f} MB stayed after 200 MB were freed"
+    assert given_back < 20, f"{given_back:.0f} MB stayed after they were given back"
