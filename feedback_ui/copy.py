@@ -139,6 +139,16 @@ TRAIN_RECIPE = "Recipe"
 TRAIN_RECIPE_NONE = "The method's defaults"
 TRAIN_RECIPE_INFO = "What the fields below leave empty comes from it."
 TRAIN_STEPS = "Steps"
+ACTIVITIES = {
+    "loading": "Loading the model",
+    "reference": "Scoring the rows with the reference",
+    "before": "Scoring the held-out rows",
+    "training": "Training",
+    "after": "Scoring the held-out rows",
+    "saving": "Saving the adapter",
+    "probe": "Measuring what the served adapter will be compared with",
+}
+ACTIVITY_SFT = "First on the chosen answers (SFT): {doing}"
 TRAIN_DEFAULT = "the recipe's"
 TRAIN_RATE = "Learning rate"
 TRAIN_BETA = "Beta (DPO, KTO)"

@@ -89,7 +89,8 @@ def _deployment(row: dict[str, Any]) -> str:
         f'<article class="tt-deployment"><header><b>{esc(row.get("name"))}</b>'
         f'<small class="tt-subdued">{esc(row.get("base"))} · changed {ago(row.get("updated_at"))}</small></header>'
         f'<div class="tt-share" role="img" aria-label="stable {percent(1 - weight)}, canary {percent(weight)}">{parts}</div>'
-        f'<div class="tt-legend">{names}</div>{_votes(row.get("votes"))}<small class="tt-subdued">{back}</small></article>'
+        f'<div class="tt-legend">{names}</div>{_votes(row.get("votes"))}'
+        f'<div><small class="tt-subdued">{back}</small></div></article>'
     )
 
 

@@ -128,15 +128,38 @@ def _took(run: dict[str, Any]) -> float | None:
 
 def _bar(run: dict[str, Any]) -> str:
     step, total = run.get("step") or 0, run.get("total_steps")
+    doing = run.get("activity") or {}
+    if doing.get("stage") or doing.get("phase", "training") != "training":
+        return _doing(doing) + (_steps(step, total) if step else "")
     if not total:
         return ""
-    share = min(1.0, step / total)
     left = remaining(run)
     eta = f"about {duration(left)} left" if left is not None else ""
+    return _steps(step, total, eta)
+
+
+def _doing(activity: dict[str, Any]) -> str:
+    """What the worker does beside the run's own steps: that bar stands still meanwhile."""
+    phase = str(activity.get("phase"))
+    said = copy.ACTIVITIES.get(phase, phase)
+    if activity.get("stage") == "sft":
+        said = copy.ACTIVITY_SFT.format(doing=said[:1].lower() + said[1:])
+    done, of = activity.get("done"), activity.get("of")
+    if not of:
+        return f'<p class="tt-subdued" role="status">{esc(said)} …</p>'
+    return _progress(done or 0, of, said, f"{number(done or 0)} of {number(of)}")
+
+
+def _steps(step: int, total: Any, eta: str = "") -> str:
+    return _progress(step, total or step, f"Step {number(step)} of {number(total)}", eta, "Training steps")
+
+
+def _progress(done: int, of: int, said: str, beside: str, label: str | None = None) -> str:
     return (
-        f'<div class="tt-progress" role="progressbar" aria-valuemin="0" aria-valuemax="{esc(total)}" '
-        f'aria-valuenow="{esc(step)}" aria-label="Training steps"><i style="width:{share * 100:.1f}%"></i></div>'
-        f'<div class="tt-progress-text"><span>Step {number(step)} of {number(total)}</span><span>{esc(eta)}</span></div>'
+        f'<div class="tt-progress" role="progressbar" aria-valuemin="0" aria-valuemax="{esc(of)}" '
+        f'aria-valuenow="{esc(done)}" aria-label="{esc(label or said)}">'
+        f'<i style="width:{min(1.0, done / of) * 100:.1f}%"></i></div>'
+        f'<div class="tt-progress-text"><span>{esc(said)}</span><span>{esc(beside)}</span></div>'
     )
 
 

@@ -96,6 +96,12 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(rank, questions))
     before = engine(platform)
+    phases: list[str] = []
+
+    def note(now: dict[str, Any]) -> None:
+        if now["activity"]:
+            phases.append(now["activity"]["phase"])
+
     with Chatter(platform.url) as chatter:
         body = {
             "method": "dpo",
@@ -111,8 +117,13 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
         }
         asked = platform.post("/api/runs", body)
         assert asked["state"] == "queued"
-        found = platform.run_to_end(asked["id"], 900)
-    return found | {"engine_before": before, "failures": chatter.failures, "answers": chatter.answers}
+        found = platform.run_to_end(asked["id"], 900, note)
+    return found | {
+        "engine_before": before,
+        "phases": phases,
+        "failures": chatter.failures,
+        "answers": chatter.answers,
+    }
 
 
 def test_the_run_ends_stable_with_a_new_release(platform: PlatformProcess, run: dict[str, Any]) -> None:
@@ -121,6 +132,7 @@ def test_the_run_ends_stable_with_a_new_release(platform: PlatformProcess, run: 
     assert run["step"] == run["total_steps"] == 4
     states = [row["state"] for row in run["transitions"]]
     assert states == ["queued", "snapshot", "training", "publishing", "evaluating", "stable"]
+    assert "training" in run["phases"], "the API says what the worker does"
     deployment = platform.get("/api/deployments/assistant")
     assert (deployment["stable"], deployment["previous"]) == ("assistant@2", "assistant@1")
 

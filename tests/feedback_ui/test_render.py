@@ -46,6 +46,7 @@ def test_everything_from_outside_is_escaped() -> None:
                 {**row, "params": {EVIL: EVIL}, "gate_decision": {"passed": True, "reasons": [EVIL]}}, []
             )
         ),
+        runs.progress(Followed({**row, "activity": {"phase": EVIL, "stage": "sft"}}, [])),
         runs.runs([row], None),
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
         people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
@@ -114,3 +115,26 @@ def test_shares_of_the_traffic_add_up() -> None:
     assert "75%" in shown
     assert "25%" in shown
     assert "Rolling back ends the canary" in shown
+
+
+def test_what_the_worker_does_beside_its_steps_is_said() -> None:
+    run = {"id": "run-1", "state": "training", "step": 0, "total_steps": None}
+
+    def shown(**activity: object) -> str:
+        return runs.progress(Followed({**run, "activity": activity}, []))
+
+    scoring = shown(phase="reference", done=30, of=60)
+    assert "Scoring the rows with the reference" in scoring
+    assert "30 of 60" in scoring
+    assert "width:50.0%" in scoring
+    first = shown(phase="training", done=1, of=4, stage="sft")
+    assert "First on the chosen answers (SFT): training" in first
+    assert "1 of 4" in first
+    assert "Loading the model" in shown(phase="loading")
+    steps = runs.progress(
+        Followed(
+            {**run, "step": 2, "total_steps": 8, "activity": {"phase": "training", "done": 2, "of": 8}}, []
+        )
+    )
+    assert "Step 2 of 8" in steps
+    assert "Training steps" in steps

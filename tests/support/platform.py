@@ -17,6 +17,8 @@ import psutil
 
 READY_S = 600
 """How long an engine may take to serve on a busy machine, seconds."""
+SETTLED = {"published", "canary", "stable", "rejected", "rolled_back", "failed", "cancelled"}
+"""States that nothing moves a run out of by itself."""
 
 
 class PlatformProcess:
@@ -120,11 +122,19 @@ class PlatformProcess:
         assert response.is_success, response.text
         return response.json()
 
-    def run_to_end(self, run_id: str, timeout_s: float = 600) -> dict[str, Any]:
-        """The run once nothing moves it any more."""
-        settled = {"published", "canary", "stable", "rejected", "rolled_back", "failed", "cancelled"}
-        wait_for(lambda: self.get(f"/api/runs/{run_id}")["state"] in settled, timeout_s, self.say, every=1.0)
-        found: dict[str, Any] = self.get(f"/api/runs/{run_id}")
+    def run_to_end(
+        self, run_id: str, timeout_s: float = 600, watch: Callable[[dict[str, Any]], None] = lambda run: None
+    ) -> dict[str, Any]:
+        """The run once nothing moves it any more; `watch` sees it every second until then."""
+        found: dict[str, Any] = {}
+
+        def over() -> bool:
+            found.clear()
+            found.update(self.get(f"/api/runs/{run_id}"))
+            watch(found)
+            return found["state"] in SETTLED
+
+        wait_for(over, timeout_s, self.say, every=1.0)
         return found
 
 

@@ -196,6 +196,15 @@ class TransitionView(View):
     detail: str | None = None
 
 
+class ActivityView(View):
+    """What the worker of a run is doing: `done` of `of` rows or steps, where it counts them."""
+
+    phase: str = Field(description="loading, reference, before, training, after, saving or probe")
+    stage: Literal["sft"] | None = Field(default=None, description="sft: the first half of SFT, then DPO")
+    done: int | None = None
+    of: int | None = None
+
+
 class RunView(View):
     """One training run."""
 
@@ -210,6 +219,7 @@ class RunView(View):
     state: str
     step: int = 0
     total_steps: int | None = None
+    activity: ActivityView | None = Field(default=None, description="while it is training")
     metrics: dict[str, Any] = Field(default_factory=dict, description="the newest step's metrics")
     snapshot: str | None = None
     adapter: str | None = None

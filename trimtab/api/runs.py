@@ -14,13 +14,14 @@ from fastapi.responses import StreamingResponse
 from align.errors import ModelError, RecipeError
 from align.plan import Plan, Rows
 from align.recipe import Recipe, names, resolve
+from align.rundir import RunDirectory
 from store import deployments, runs
 from store.errors import Conflict
 from store.records import Run
 from store.states import RUN_FINAL
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import PlanView, RunRequest, RunView
+from trimtab.api.models import ActivityView, PlanView, RunRequest, RunView
 from trimtab.api.problems import Problem
 from trimtab.api.views import event_view, run_view
 from trimtab.planning import Machine, make_plan, refuse_what_cannot_fit
@@ -37,7 +38,11 @@ SETTLED = RUN_FINAL | {"published", "canary"}
 async def _view(platform: Platform, run: Run) -> RunView:
     names = await release_names(platform)
     newest = await stored(platform, runs.latest_metrics, run.id)
-    return run_view(run, names, newest, await stored(platform, runs.transitions, run.id))
+    view = run_view(run, names, newest, await stored(platform, runs.transitions, run.id))
+    if run.state == "training":
+        found = await asyncio.to_thread(RunDirectory(platform.paths.run(run.id)).activity)
+        view.activity = ActivityView(**found) if found else None
+    return view
 
 
 @router.post("", status_code=202)
