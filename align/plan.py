@@ -24,7 +24,7 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
 RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
 # What a heap that keeps its pages (align.allocator) holds beside the activations, as a share of them: the gaps between
-# what is kept, measured at 0.26 to 0.44 for six runs on the CPU.
+# what is kept. Five cases of bench/plan.py took 0.28 to 0.47 of them more than the other parts explain.
 HEAP_GAPS = 0.25
 # Share of the rate of large matrix products that a whole step reaches.
 EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}

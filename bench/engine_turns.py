@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import statistics
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from bench.bench_models import embedded
 from bench.servers import cpu, free_port, load, running
 from serve.engine import Engine, EngineSpec
 
@@ -40,14 +40,6 @@ class Pair:
         return ("direct", self.engine, "bench"), ("gateway", self.gateway, "assistant")
 
 
-async def smollm2() -> Path:
-    """Return the directory of SmolLM2-135M-Instruct, prepared where the tests keep it."""
-    from align.prepare import prepare
-
-    cache = Path(os.environ.get("TRIMTAB_TEST_CACHE", Path.home() / ".cache" / "trimtab-tests"))
-    return await asyncio.to_thread(prepare, cache / "smollm2-135m-instruct")
-
-
 @contextlib.asynccontextmanager
 async def engine_and_gateway(
     model: Path | None = None, args: Mapping[str, Any] | None = None, url: str | None = None
@@ -55,7 +47,7 @@ async def engine_and_gateway(
     """Put the gateway before an engine: one that serves `model` (None: SmolLM2) with vLLM arguments `args`, or the one
     that runs at `url` and serves `bench` to who shows the key `bench`.
     """
-    model = model or await smollm2()
+    model = model or await asyncio.to_thread(embedded)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = {"max-model-len": 2048, **(args or {})}
         engine = Engine(
@@ -109,8 +101,6 @@ def turns(pair: Pair, streams: int, requests: int, tokens: int, rounds: int) -> 
         },
         "share": round(middle(shares), 4),
         "share_quartiles": [round(q, 3) for q in statistics.quantiles(shares, n=4)] if rounds > 1 else shares,
-        "added_ms": round(
-            statistics.median(through["p50_ms"] - direct["p50_ms"] for direct, through in both), 2
-        ),
+        "added_ms": round(middle(through["p50_ms"] - direct["p50_ms"] for direct, through in both), 2),
         "cpu_share": round(ours / max(ours + theirs, 1e-9), 5) if engine else None,
     }

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
-import os
 import random
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.bench_models import embedded
 from serve.engine_spec import EngineSpec
 from serve.http_stream import HttpStream
 from serve.pool import EnginePool
@@ -185,13 +185,7 @@ async def bench(args: argparse.Namespace) -> None:
     rounds, count = (4, min(args.many, 40)) if args.quick else (8, args.many)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        if args.model == "tiny":
-            base = make_tiny_base(scratch / "tiny")
-        else:
-            from align.prepare import prepare
-
-            cache = Path(os.environ.get("TRIMTAB_TEST_CACHE", Path.home() / ".cache" / "trimtab-tests"))
-            base = prepare(cache / "smollm2-135m-instruct")
+        base = make_tiny_base(scratch / "tiny") if args.model == "tiny" else embedded()
         loras = make_many_loras(scratch / "loras", base, rounds, rank=8, scale=0.3)
         told, own = answers(base, loras, PROMPTS, TOKENS)
         spec = EngineSpec(
