@@ -40,6 +40,15 @@ class Crew:
 
             PartialState(cpu=not torch.cuda.is_available())
 
+    def part(self) -> None:
+        """Take leave of the others when all is done: threads of a process group that is still there when the
+        interpreter ends can abort it.
+        """
+        if self.together:
+            import torch.distributed as dist
+
+            dist.destroy_process_group()
+
     def wait(self) -> None:
         """Return once all are here."""
         if self.together:

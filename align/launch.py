@@ -37,7 +37,7 @@ def run_together(run: RunDirectory, size: int) -> int:
         if EXIT_SMALLER in statuses:
             halved += 1
             continue
-        if all(status == EXIT_DONE for status in statuses):
+        if run.finished:  # the report is written last: what ended badly after it took nothing away
             return EXIT_DONE
         if EXIT_STOPPED in statuses and EXIT_FAILED not in statuses:
             return EXIT_STOPPED

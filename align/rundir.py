@@ -137,6 +137,11 @@ class RunDirectory:
         return self.path / "adapter"
 
     @property
+    def finished(self) -> bool:
+        """Whether the run succeeded and its adapter is still there."""
+        return self.report() is not None and self.adapter.is_dir()
+
+    @property
     def checkpoints_dir(self) -> Path:
         """Where checkpoints are."""
         return self.path / "checkpoints"

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import set_seed
 
-from align import shards
+from align import shards, trackers
 from align.crew import Crew
 from align.data import Row
 from align.errors import DiskFull, Diverged, OutOfMemory, Stopped
@@ -130,6 +130,7 @@ def arguments(session: Session) -> dict[str, Any]:
         "bf16": False,  # the loss computes in autocast itself: see Session.autocast
         "use_cpu": on_cpu,
         "report_to": list(recipe.report_to),
+        "project": trackers.PROJECT,
         "run_name": session.spec.run_id,
         "save_strategy": "steps",
         "eval_strategy": "no",

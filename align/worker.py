@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -24,10 +24,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from align import trackers
 from align.crew import Crew, crew
-from align.errors import AlignError, DataError, DiskFull, ModelError, OutOfMemory, RecipeError, Stopped
+from align.errors import AlignError, DataError, DiskFull, ModelError, OutOfMemory, Stopped
 from align.fields import FIELDS
 from align.launch import HALVED, LAUNCHED, end_with_parent, run_together
 from align.progress import NoLog, ProgressLog, StopSwitch
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     ours = crew()
     try:
         spec = run.spec()
-        if run.report() is not None and run.adapter.is_dir():
+        if run.finished:
             return EXIT_DONE
         if not ours.first or os.environ.get(LAUNCHED):
             return _guarded(run, spec, ours)
@@ -101,6 +102,7 @@ def _guarded(run: RunDirectory, spec: RunSpec, ours: Crew) -> int:
             log.phase("loading")
             ours.join()
             _train(run, spec, log, stop, ours)
+            ours.part()
     except Stopped:
         log.phase("stopped", checkpoints=len(run.checkpoints()))
         return EXIT_STOPPED
@@ -143,7 +145,7 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     started = time.monotonic()
     recipe, flips = with_flip_rate(Recipe.from_dict(spec.recipe), None)
     _require_files(spec)
-    _require_trackers(recipe)
+    trackers.require(recipe)
     if spec.method == "dpo" and recipe.sft_epochs:
         spec = _sft_first(run, spec, recipe, log, stop, ours)
 
@@ -193,7 +195,8 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
 
     log.phase("training", trainable_parameters=models.trainable_parameters(model))
     clock = time.monotonic()
-    watch, facts = fit(session, model, tokenizer, rows, reference)
+    with trackers.reporting(run.path):
+        watch, facts = fit(session, model, tokenizer, rows, reference)
     training_seconds = time.monotonic() - clock
     if session.sharded:
         del model, base
@@ -263,14 +266,6 @@ def _require_files(spec: RunSpec) -> None:
         )
     if spec.start_adapter and not (Path(spec.start_adapter) / "adapter_config.json").is_file():
         raise ModelError(f"the start adapter {spec.start_adapter} is missing")
-
-
-def _require_trackers(recipe: Recipe) -> None:
-    missing = [name for name in recipe.report_to if importlib.util.find_spec(name) is None]
-    if missing:
-        raise RecipeError(
-            "report_to", list(recipe.report_to), f"trackers that are installed; {missing[0]} is not"
-        )
 
 
 def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
@@ -429,5 +424,16 @@ def _sft_first(
     return replace(spec, start_adapter=str(first.adapter), start_sha256=None)
 
 
+def _end(status: int) -> NoReturn:
+    """Exit. The processes that only compute have nothing to tidy up and leave at once: the interpreter's own end, with
+    threads of torch's process group still there, aborts now and then, and would be taken for a failure of the run.
+    """
+    if not crew().first:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -25,14 +26,11 @@ from align_helpers import (
 )
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM
 
-from align.model import Hardware
 from align.probe import logprobs
-from align.progress import ProgressLog, StopSwitch
-from align.recipe import Recipe
 from align.rundir import RunDirectory, adapter_identity
-from align.session import Session, arguments
 
 MakeRun = Callable[..., RunDirectory]
 
@@ -362,14 +360,17 @@ def test_an_exploding_loss_ends_the_run(make_run: MakeRun, monkeypatch: pytest.M
     assert run.checkpoints()[-1].name == "checkpoint-6"
 
 
-def test_trackers_are_passed_through(make_run: MakeRun) -> None:
-    run = make_run("dpo", {"report_to": ["wandb", "trackio"]})
-    spec = run.spec()
-    recipe = Recipe.from_dict(spec.recipe)
-    hardware = Hardware("cpu", torch.float32, "adamw_torch", False)
-    session = Session(run, spec, recipe, hardware, ProgressLog(run), StopSwitch(run))
-    found = arguments(session)
-    assert (found["report_to"], found["run_name"]) == (["wandb", "trackio"], spec.run_id)
+def test_a_tracker_receives_every_step(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard's events are in the run directory, under the names and with the values of progress.jsonl."""
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    run = make_run("dpo", {"report_to": ["tensorboard"], "max_steps": 3})
+    assert in_process(run) == 0, run.error()
+    events = EventAccumulator(str(run.path / "trackers"))
+    events.Reload()
+    sent = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert sent == pytest.approx(losses(run))
+    assert len(events.Scalars("train/rewards/margins")) == 3
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ, "the next run has a directory of its own"
 
 
 def test_a_flip_rate_that_nobody_knows_is_assumed_and_said(make_run: MakeRun) -> None:
