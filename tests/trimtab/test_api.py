@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from store import adapters, releases
+from store import adapters, releases, runs
 from store.records import AdapterRecord
 from trimtab import planning, screens
 from trimtab.app import build_app, build_platform
@@ -301,3 +303,30 @@ def test_what_cannot_be_trained_is_refused_at_once(
 def test_a_kto_run_needs_likes(client: TestClient) -> None:
     refused = problem(client.post("/api/runs", json={"method": "kto", "recipe": "thumbs"}), 409)
     assert "like and dislike" in refused["detail"]
+
+
+def test_a_run_s_events_say_what_its_worker_does_between_steps(
+    platform: Platform, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.api.runs.EVENT_POLL_S", 0.02)
+    run = runs.create(platform.db, "dpo", "assistant")
+    for state in ("snapshot", "training"):
+        runs.move(platform.db, run.id, state)
+    directory = platform.paths.run(run.id)
+    directory.mkdir(parents=True)
+    scored = [{"kind": "scored", "phase": "reference", "rows": done, "of": 9} for done in (4, 9)]
+    told: list[dict[str, Any]] = []
+
+    def tell() -> None:
+        for row in [*scored, {"kind": "step", "step": 1, "total_steps": 2}]:
+            (directory / "progress.jsonl").write_text(json.dumps(row) + "\n")
+            time.sleep(0.3)
+        runs.move(platform.db, run.id, "failed", error={"kind": "crash", "message": "boom"})
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    for part in client.get(f"/api/runs/{run.id}/events").text.split("\n\n"):
+        if part.startswith("event: activity"):
+            told.append(json.loads(part.partition("data: ")[2]))
+    telling.join()
+    assert told == [{"phase": "reference", "done": done, "of": 9} for done in (4, 9)], "a step is no activity"

@@ -130,7 +130,9 @@ async def metrics(run_id: str, platform: ThePlatform, principal: Operator) -> li
 async def events(
     run_id: str, platform: ThePlatform, principal: Operator, after: int = 0
 ) -> StreamingResponse:
-    """State changes and step metrics as server-sent events, from the first; ends when the run has settled."""
+    """State changes and step metrics as server-sent events, from the first; between them what the worker does now, where
+    it is not a step (`activity`). Ends when the run has settled.
+    """
     await stored(platform, runs.get, run_id)
     return StreamingResponse(
         _events(platform, run_id, after),
@@ -140,11 +142,17 @@ async def events(
 
 
 async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[str]:
+    doing: dict[str, Any] | None = None
     while True:
         run = await stored(platform, runs.get, run_id)
         for event in await stored(platform, runs.events, run_id, after=after):
             after = event.seq
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_view(event))}\n\n"
+        if run.state == "training":
+            now = await asyncio.to_thread(RunDirectory(platform.paths.run(run_id)).activity)
+            if now and now != doing and (now["phase"] != "training" or "stage" in now):
+                yield f"event: activity\ndata: {json.dumps(now)}\n\n"
+            doing = now
         if run.state in SETTLED:
             yield f"event: end\ndata: {json.dumps({'state': run.state})}\n\n"
             return

@@ -43,32 +43,27 @@ Agreement = Annotated[
 OutFormat = Annotated[str, typer.Option("--format", help="trl, parquet, openai, ultrafeedback or csv.")]
 
 
-@pairs_app.command("import")
-def import_pairs(
-    file: File,
-    format: Format = None,
-    deployment: Deployment = None,
-    dry_run: DryRun = False,
-    rejects: Rejects = None,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """Import preference pairs; bad rows are reported with number and reason and stop nothing."""
-    _import("pairs", file, format, deployment, dry_run, rejects, as_json, data)
+def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
+    """Add the command `import`, which takes the same options for every kind of rows."""
+
+    def command(
+        file: File,
+        format: Format = None,
+        deployment: Deployment = None,
+        dry_run: DryRun = False,
+        rejects: Rejects = None,
+        as_json: AsJson = False,
+        data: DataOption = None,
+    ) -> None:
+        _import(noun, file, format, deployment, dry_run, rejects, as_json, data)
+
+    summary = f"Import {rows}; bad rows are reported with number and reason and stop nothing."
+    app.command("import", help=summary)(command)
 
 
-@demos_app.command("import")
-def import_demos(
-    file: File,
-    format: Format = None,
-    deployment: Deployment = None,
-    dry_run: DryRun = False,
-    rejects: Rejects = None,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """Import demonstrations; bad rows are reported with number and reason and stop nothing."""
-    _import("demonstrations", file, format, deployment, dry_run, rejects, as_json, data)
+_register_import(pairs_app, "pairs", "preference pairs")
+_register_import(demos_app, "demonstrations", "demonstrations")
+_register_import(likes_app, "likes", "KTO rows (prompt, completion, label)")
 
 
 @pairs_app.command("export")
@@ -104,20 +99,6 @@ def export_demos(
     """Export demonstrations to a new file, whole or not at all."""
     where = {"release": release, "rater": rater, "since": since, "until": until, "tag": tag}
     _export("demonstrations", file, format, data, deployment=deployment, **where)
-
-
-@likes_app.command("import")
-def import_likes(
-    file: File,
-    format: Format = None,
-    deployment: Deployment = None,
-    dry_run: DryRun = False,
-    rejects: Rejects = None,
-    as_json: AsJson = False,
-    data: DataOption = None,
-) -> None:
-    """Import KTO rows (prompt, completion, label); bad rows are reported with number and reason and stop nothing."""
-    _import("likes", file, format, deployment, dry_run, rejects, as_json, data)
 
 
 @likes_app.command("export")

@@ -212,7 +212,9 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
             task = bar.add_task(run_id, total=None, said="")
             async for event in client.run_events(run_id):
                 if event["event"] == "state":
-                    bar.update(task, description=f"{run_id} {event['to']}")
+                    bar.update(task, description=f"{run_id} {event['to']}", said="")
+                elif event["event"] == "activity":
+                    bar.update(task, said=_doing(event))
                 elif event["event"] == "metrics":
                     bar.update(
                         task, completed=event["step"], total=event.get("total_steps"), said=_said_of(event)
@@ -228,6 +230,12 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
             show(run, True)
         raise typer.Exit(1)
     return run
+
+
+def _doing(activity: dict[str, Any]) -> str:
+    """What the worker does when it is not taking the run's own steps."""
+    said = " ".join(str(activity[name]) for name in ("stage", "phase") if name in activity)
+    return f"{said} {activity.get('done', 0)}/{activity['of']}" if activity.get("of") else said
 
 
 def _said_of(event: dict[str, Any]) -> str:
