@@ -25,8 +25,11 @@ lint: setup ## Ruff, the type checker and the import directions
 test: ## Lint, then every test: unit, integration, browser, end to end (about 20 minutes on 2 cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
-	@echo "==> tests, the quick ones first"
-	@$(BIN)/python -m pytest tests/store tests/trimtab tests/feedback_ui tests/serve tests/align tests/e2e --durations=15
+	@echo "==> tests of the parts, in two processes"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15 \
+		tests/serve tests/store tests/trimtab tests/feedback_ui tests/align
+	@echo "==> tests of the whole, end to end"
+	@$(BIN)/python -m pytest --durations=10 tests/e2e
 
 bench: setup ## Every benchmark in its quick form; each ends with a line of JSON
 	@$(BIN)/trimtab models prepare --data $(DATA)

@@ -16,6 +16,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several test processes (pytest-xdist) share the work by files; what uses one engine stays in one process."""
+    for item in items:
+        shared = "pool" if "pool" in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
 @pytest.fixture(scope="session")
 def test_cache() -> Path:
     """A directory that outlives the test run; what lies in it is immutable."""
