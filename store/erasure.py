@@ -1,8 +1,9 @@
 """Forgetting a person: their text and votes leave the store, its exports and every later snapshot.
 
 What goes: their conversations, comparisons they asked for or that show a prompt of theirs, with the votes on these;
-their votes, rewrites and likes; and pairs and demonstrations that nothing else stands behind. Their name in audit,
-runs, releases and imports becomes a pseudonym. Parquet files of snapshots that hold their rows are deleted.
+their votes, rewrites and likes; what they used by day; and pairs and demonstrations that nothing else stands behind.
+Their name in audit, runs, releases and imports becomes a pseudonym, as does the name of each key of theirs beside what
+was used with it. Parquet files of snapshots that hold their rows are deleted.
 
 Not covered: rows of imports (the importer knows who is in them), copies in run directories (`runs` names them),
 backups made before, and weights: what trained on them is listed and stays flagged (`flagged`), and `clean_start`
@@ -63,6 +64,7 @@ def erase_person(db: Store, name: str, actor: str | None = None) -> Erasure:
         _delete_words(cursor, name, removed)
         items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
         learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
+        _forget_usage(cursor, name, id, removed)
         for table, column, what in (
             ("users", "name", "user"),
             ("sessions", "user_name", "sessions"),
@@ -244,6 +246,18 @@ def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     if gone:
         cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
     return sorted(gone)
+
+
+def _forget_usage(cursor: Cursor, name: str, pseudonym: str, removed: dict[str, int]) -> None:
+    """Delete what they used; what was used with their keys stays as a sum, since these are about to go by id."""
+    _delete(cursor, removed, "usage", "delete from usage where holder = $holder", {"holder": f"user {name}"})
+    cursor.execute(
+        """
+        update usage set name = $pseudonym
+        where name = $name or holder in (select id from keys where user_name = $name)
+        """,
+        {"pseudonym": pseudonym, "name": name},
+    )
 
 
 def _delete(

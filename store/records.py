@@ -51,6 +51,20 @@ class Key(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage(Record):
+    """What one payer used in a span of days: answered requests and their tokens.
+
+    `holder` is `user NAME`, a key's id or another caller's name; `name` is what budgets and people call it.
+    """
+
+    holder: str
+    name: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Turn(Record):
     """One answer of the gateway, to be recorded.
 
