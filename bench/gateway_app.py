@@ -26,6 +26,7 @@ from serve.pool import EnginePool
 from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.router import Router
+from serve.usage_writer import UsageWriter
 from store import deployments
 from store.database import Store
 
@@ -54,12 +55,15 @@ def main() -> None:
             router, metrics, recorder = Router(), Metrics(), Recorder(db)
             auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
             gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
+            usage = UsageWriter(db, gateway.meter.ledger)
+            usage.start()
             await Reconciler(db, router, pool, Path(scratch) / "adapters").refresh()
             app.router.routes.extend([*gateway.routes(), *metrics.routes()])
             await pool.start()
             await pool.engines()[0].wait_ready(60)
             yield
             await recorder.aclose()
+            usage.close()
             await pool.stop()
 
         app = Starlette(lifespan=lifespan)

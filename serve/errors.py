@@ -13,6 +13,7 @@ ServeError
     ├── Unauthenticated      401
     ├── Forbidden            403
     └── TooManyRequests      429, with Retry-After
+        └── InsufficientQuota    429 until the next day or month
 """
 
 from __future__ import annotations
@@ -137,3 +138,10 @@ class TooManyRequests(RequestError):
 
     def __init__(self, message: str, retry_after_s: int = 1, code: str | None = None) -> None:
         super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
+
+
+class InsufficientQuota(TooManyRequests):
+    """A budget of a calendar day or month is used up; `Retry-After` leads to the next. OpenAI's code and type."""
+
+    code = "insufficient_quota"
+    kind = "insufficient_quota"

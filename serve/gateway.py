@@ -29,7 +29,9 @@ from serve.canary import CanaryWatch
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
 from serve.forward import upstream, whole
 from serve.http_stream import Connection, StreamBroken
-from serve.limits import Holder, Limits, Meter
+from serve.ledger import Ledger, Used
+from serve.limits import Holder, Limits
+from serve.meter import Meter
 from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.recorder import Exchange, Recorder
@@ -64,7 +66,7 @@ class _Call:
     conversation: str
     began: float
     exchange: Exchange | None
-    tokens: int = 0
+    used: Used | None = None
     first_token_s: float | None = None
     begun: bool = False
     patience: asyncio.Timeout | None = None
@@ -82,12 +84,13 @@ class Gateway:
         limits: Limits,
         metrics: Metrics,
         canaries: CanaryWatch | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._pool, self._router, self._auth = pool, router, authenticator
         self._recorder, self._limits, self._metrics = recorder, limits, metrics
         self.canaries = canaries or CanaryWatch()
         self.shadow: Shadow | None = None
-        self.meter = Meter(limits)
+        self.meter = Meter(limits, ledger=ledger)
         metrics.watch(pool, recorder, self.meter)
 
     @property
@@ -122,13 +125,13 @@ class Gateway:
         target = self._router.table.resolve(bodies.model_of(given), sticky)
         payers = holders(principal, principal.user)
         self.meter.enter(payers)
-        tokens = 0
+        used = None
         try:
             done = Completion(await self.ask(target, given), target)
-            tokens = (done.body.get("usage") or {}).get("total_tokens") or 0
+            used = _used(done.body.get("usage") or {})
             return done
         finally:
-            self.meter.leave(payers, tokens)
+            self.meter.leave(payers, used)
 
     async def ask(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
         """Have `target` answer a checked chat request whole; raises as `complete` does. Counts nothing."""
@@ -190,7 +193,7 @@ class Gateway:
         try:
             status = await self._answer(call, scope, receive, send)
         finally:
-            self.meter.leave(call.who, call.tokens)
+            self.meter.leave(call.who, call.used)
             self._account(call, status)
 
     async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
@@ -377,18 +380,17 @@ class Gateway:
             call.exchange.first_token_s = seconds
 
     def _count(self, call: _Call, usage: Mapping[str, Any] | None) -> None:
+        used = call.used = _used(usage or {})
+        series = self._metrics.series(call.target)
+        series.prompt_tokens.inc(used.prompt_tokens)
+        series.completion_tokens.inc(used.completion_tokens)
         if usage is None:
             return
-        prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        call.tokens = prompt + completion
-        series = self._metrics.series(call.target)
-        series.prompt_tokens.inc(prompt)
-        series.completion_tokens.inc(completion)
         if call.exchange:
             call.exchange.usage = usage
-        if completion > 1 and call.first_token_s is not None:
+        if used.completion_tokens > 1 and call.first_token_s is not None:
             seconds = time.perf_counter() - call.began - call.first_token_s
-            series.inter_token.observe(seconds / (completion - 1))
+            series.inter_token.observe(seconds / (used.completion_tokens - 1))
 
     def _account(self, call: _Call, status: int) -> None:
         seconds = time.perf_counter() - call.began
@@ -410,6 +412,11 @@ def holders(principal: Principal, user: str | None) -> list[Holder]:
     if principal.key_id:
         found.append(Holder(principal.key_id, principal.key_name or principal.name))
     return found or [Holder(principal.name, principal.name)]
+
+
+def _used(usage: Mapping[str, Any]) -> Used:
+    """Read the tokens of an answer's `usage`."""
+    return Used(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
 
 
 class _Endpoint:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from serve.router import Target
 
 if TYPE_CHECKING:
-    from serve.limits import Meter
+    from serve.meter import Meter
     from serve.pool import EnginePool
     from serve.recorder import Recorder
 

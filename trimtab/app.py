@@ -19,6 +19,7 @@ from serve.auth import Authenticator, Principal
 from serve.canary import CanaryPolicy, CanaryWatch
 from serve.engine_spec import EngineSpec
 from serve.gateway import Gateway, Limits
+from serve.ledger import Ledger
 from serve.limits import Budget
 from serve.metrics import Metrics
 from serve.pool import EnginePool
@@ -26,6 +27,7 @@ from serve.reconciler import Reconciler
 from serve.recorder import Recorder
 from serve.router import Router, Target
 from serve.shadow import Shadow
+from serve.usage_writer import UsageWriter
 from store import deployments, pairs, runs
 from store.database import Store
 from store.redaction import redactor
@@ -87,7 +89,8 @@ def build_platform(settings: Settings, url: str) -> Platform:
 
     policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
     limits = gateway_limits(settings)
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, CanaryWatch(policy, alarm))
+    watch, ledger = CanaryWatch(policy, alarm), Ledger()
+    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow)
     serving = Serving(settings, paths, pool, reconciler)
@@ -122,6 +125,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         authenticator=authenticator,
         gateway=gateway,
         recorder=recorder,
+        usage=UsageWriter(db, ledger),
         metrics=metrics,
         loop=loop,
         scheduler=scheduler,
@@ -153,6 +157,7 @@ def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
 @asynccontextmanager
 async def running(platform: Platform) -> AsyncIterator[None]:
     """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
+    await asyncio.to_thread(platform.usage.start)
     await platform.serving.reconciler.refresh()
     background = [
         asyncio.create_task(platform.serving.start(), name="engines"),
@@ -175,6 +180,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         if platform.gateway.shadow is not None:
             await platform.gateway.shadow.aclose()
         await platform.recorder.aclose()
+        await asyncio.to_thread(platform.usage.close)
         with contextlib.suppress(FileNotFoundError):
             platform.paths.platform.unlink()
         platform.db.close()

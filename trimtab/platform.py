@@ -10,6 +10,7 @@ from serve.auth import Authenticator
 from serve.gateway import Gateway
 from serve.metrics import Metrics
 from serve.recorder import Recorder
+from serve.usage_writer import UsageWriter
 from store.database import Store
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
@@ -33,6 +34,7 @@ class Platform:
     authenticator: Authenticator
     gateway: Gateway
     recorder: Recorder
+    usage: UsageWriter
     metrics: Metrics
     loop: Loop
     scheduler: Scheduler

@@ -47,26 +47,37 @@ class ServerSettings(Section):
 
 
 class BudgetSettings(Section):
-    """What one user or key may use; none is what `limits` says of everybody."""
+    """What one user or key may use; none is no limit, in a budget of one's own what `limits` says of everybody."""
 
-    max_concurrent: int | None = Field(None, ge=1, description="requests under way")
-    requests_per_minute: float | None = Field(None, gt=0, description="requests a minute")
-    tokens_per_minute: float | None = Field(None, gt=0, description="prompt and completion tokens a minute")
+    max_concurrent: int | None = Field(None, ge=1, description="requests under way of one user or key")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="requests of one user or key in a minute"
+    )
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="prompt and completion tokens of one user or key in a minute"
+    )
+    requests_per_day: int | None = Field(
+        None, ge=1, description="answered requests of one user or key in a calendar day, UTC"
+    )
+    tokens_per_day: int | None = Field(
+        None, ge=1, description="prompt and completion tokens of one user or key in a calendar day, UTC"
+    )
+    requests_per_month: int | None = Field(
+        None, ge=1, description="answered requests of one user or key in a calendar month, UTC"
+    )
+    tokens_per_month: int | None = Field(
+        None, ge=1, description="prompt and completion tokens of one user or key in a calendar month, UTC"
+    )
 
 
-class LimitsSettings(Section):
-    """What a caller of the gateway may ask for; none is no limit."""
+class LimitsSettings(BudgetSettings):
+    """What a caller of the gateway may ask for, and what each user and key may use; none is no limit."""
 
     max_body_bytes: int = Field(4 * 2**20, ge=1_000, description="largest body of a request to /v1, bytes")
     max_messages: int = Field(1000, ge=1, description="messages in a request")
     max_tokens: int | None = Field(None, ge=1, description="tokens that a request may ask for")
     max_n: int = Field(16, ge=1, description="answers that a request may ask for")
     max_outstanding: int = Field(2048, ge=1, description="requests under way in all")
-    max_concurrent: int | None = Field(None, ge=1, description="requests under way of one key or user")
-    requests_per_minute: float | None = Field(None, gt=0, description="of one key or user")
-    tokens_per_minute: float | None = Field(
-        None, gt=0, description="prompt and completion tokens of one key or user"
-    )
     first_byte_timeout_s: float | None = Field(
         600.0, gt=0, description="longest silence before an answer begins, seconds"
     )

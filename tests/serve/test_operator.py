@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from align import merge
+from serve.limits import Budget
 from store import adapters, deployments, releases
 from store.records import AdapterRecord
 from tests.support.models import make_lora
@@ -75,8 +76,8 @@ def test_old_adapters_are_listed_and_pruned(client: TestClient, platform: Platfo
 
 def test_budgets_come_from_the_settings(platform: Platform) -> None:
     limits = gateway_limits(platform.settings)
-    assert limits.of("ada") == (8, 3, None)
-    assert limits.of("bob") == (8, None, None)
+    assert limits.of("ada") == Budget(max_concurrent=8, requests_per_minute=3)
+    assert limits.of("bob") == Budget(max_concurrent=8)
     platform.db.close()
 
 

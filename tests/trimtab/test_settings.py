@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trimtab.app import gateway_limits
 from trimtab.errors import SettingsError
 from trimtab.settings import Settings, load
 
@@ -102,3 +103,16 @@ def test_the_example_file_shows_every_setting_and_loads() -> None:
     text = example.read_text()
     missing = [name for name in Settings.model_fields if name not in text]
     assert not missing
+
+
+def test_budgets_of_days_and_months(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[limits]\ntokens_per_month = 9\n[limits.budgets.ci]\nrequests_per_day = 5\n")
+    limits = gateway_limits(load(file))
+    assert (limits.of("ci").requests_per_day, limits.of("ci").tokens_per_month) == (5, 9)
+    assert limits.of("ada").requests_per_day is None
+    said = faults("[limits]\ntokens_per_day = 0\n[limits.budgets.ci]\nrequests_per_week = 5\n", tmp_path)
+    assert "limits.tokens_per_day (prompt and completion tokens" in said
+    assert "at least 1" in said
+    assert "limits.budgets.ci.requests_per_week: no such setting" in said
+    assert "requests_per_day, requests_per_minute, requests_per_month" in said

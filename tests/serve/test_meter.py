@@ -1,11 +1,13 @@
-"""Rates, budgets and bounds, on a clock that the test turns."""
+"""Rates, budgets by minute and bounds, on a clock that the test turns."""
 
 from __future__ import annotations
 
 import pytest
 
 from serve.errors import RequestError, TooManyRequests
-from serve.limits import Budget, Holder, Limits, Meter
+from serve.ledger import Used
+from serve.limits import Budget, Holder, Limits
+from serve.meter import Meter
 
 ada, bob, eve = ([Holder(f"user {name}", name)] for name in ("ada", "bob", "eve"))
 ci = Holder("key-1", "ci")
@@ -40,7 +42,7 @@ def test_tokens_a_minute_are_paid_afterwards() -> None:
     clock = Clock()
     meter = Meter(Limits(tokens_per_minute=600), clock)
     meter.enter(ada)
-    meter.leave(ada, tokens=900)
+    meter.leave(ada, Used(600, 300))
     with pytest.raises(TooManyRequests, match="600 tokens a minute"):
         meter.enter(ada)
     clock.now += 31  # 300 below zero, ten a second
@@ -90,7 +92,7 @@ def test_budgets_by_name() -> None:
         meter.enter([ci])
     with pytest.raises(TooManyRequests, match="up to 3 at once"):
         meter.enter([ci])
-    meter.leave([ci], tokens=200)
+    meter.leave([ci], Used(100, 100))
     with pytest.raises(TooManyRequests, match="100 tokens a minute"):
         meter.enter([ci])
     meter.enter(ada)

@@ -1,0 +1,79 @@
+"""Usage on its way to the store: the ledger's increments, written in batches by a thread of their own.
+
+No request waits for it. A store that fails to write keeps the increments in memory, and they are tried again. A
+platform that is killed loses the usage of its last seconds, and nothing that was written.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from serve.ledger import Ledger
+from store import usage
+from store.database import Store
+
+log = logging.getLogger(__name__)
+EVERY_S, RETRY_S = 1.0, 5.0
+
+
+class UsageWriter:
+    """Keeps ledger and store together: `start` it before the first request, `close` it after the last."""
+
+    def __init__(self, db: Store, ledger: Ledger, every_s: float = EVERY_S) -> None:
+        self._db, self._ledger, self._every_s = db, ledger, every_s
+        self._writing = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+
+    def start(self) -> None:
+        """Load what the store has of this day and month, and begin to write. Raises `duckdb.Error`."""
+        self.load()
+        self._thread.start()
+
+    def flush(self) -> None:
+        """Write what was used until now; when that fails it raises `duckdb.Error`, and everything is kept."""
+        with self._writing:
+            self._write()
+
+    def load(self) -> None:
+        """Write, then take the store's sums as those of the ledger, which forgets whoever the store has forgotten."""
+        with self._writing:
+            self._write()
+            day, month = self._ledger.periods()
+            self._ledger.load(
+                day,
+                usage.sums(self._db, day.first, day.last),
+                usage.sums(self._db, month.first, month.last),
+            )
+
+    def close(self) -> None:
+        """Stop the thread and write what is left; blocks for as long as that takes."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self.flush()
+        except Exception:
+            log.exception("the usage of the last seconds could not be written and is lost")
+
+    def _write(self) -> None:
+        increments = self._ledger.take()
+        if not increments:
+            return
+        try:
+            usage.add(self._db, increments)
+        except BaseException:
+            self._ledger.put_back()
+            raise
+        self._ledger.written()
+
+    def _run(self) -> None:
+        wait = self._every_s
+        while not self._closing.wait(wait):
+            try:
+                (self.flush if self._ledger.loaded else self.load)()
+                wait = self._every_s
+            except Exception:
+                wait = RETRY_S
+                log.exception("usage can not be written; trying again in %.0f s", wait)
