@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from serve import answers, bodies
+from serve import answers, bodies, estimate
 from serve.auth import Authenticator, Principal, require
 from serve.canary import CanaryWatch
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
@@ -320,7 +320,7 @@ class Gateway:
         out, usage_asked = bodies.for_engine(call.body, target, self._limits)
         async with upstream(self._pool, target, call.path, bodies.to_bytes(out)) as (engine, response):
             if not out.get("stream"):
-                data = await self._whole(call, response)
+                data = await self._whole(call, out, response)
                 call.begun = True
                 await send(answers.start(200, target, call.conversation, b"application/json", len(data)))
                 await send({"type": "http.response.body", "body": data})
@@ -354,11 +354,14 @@ class Gateway:
                 if call.exchange:
                     call.exchange.error = message
                 await send(answers.more(relay.finish() + error_event(message, "stream_broken", 502)))
-            self._count(call, answers.usage(relay.usage_event or b""))
+            finally:  # where the client has left, too
+                if not first:
+                    usage = answers.usage(relay.usage_event or b"")
+                    self._count(call, usage, lambda: estimate.of_stream(out, relay.events))
             await send({"type": "http.response.body", "body": b""})
             return status
 
-    async def _whole(self, call: _Call, response: Connection) -> bytes:
+    async def _whole(self, call: _Call, out: Mapping[str, Any], response: Connection) -> bytes:
         try:
             data = await whole(response)
         except StreamBroken as error:
@@ -367,7 +370,7 @@ class Gateway:
         data = data.replace(model_field(call.target.engine_model), model_field(call.target.release), 1)
         if call.exchange:
             call.exchange.chunks.append(data)
-        self._count(call, answers.usage(data))
+        self._count(call, answers.usage(data), lambda: estimate.of_whole(out, data))
         return data
 
     def _first_token(self, call: _Call) -> None:
@@ -379,8 +382,9 @@ class Gateway:
         if call.exchange:
             call.exchange.first_token_s = seconds
 
-    def _count(self, call: _Call, usage: Mapping[str, Any] | None) -> None:
-        used = call.used = _used(usage or {})
+    def _count(self, call: _Call, usage: Mapping[str, Any] | None, guess: Callable[[], Used]) -> None:
+        """Count the usage that the engine reported, else a guess, of which the recorded turn says nothing."""
+        used = call.used = guess() if usage is None else _used(usage)
         series = self._metrics.series(call.target)
         series.prompt_tokens.inc(used.prompt_tokens)
         series.completion_tokens.inc(used.completion_tokens)

@@ -68,7 +68,7 @@ class Metrics:
         )
         self.tokens = Counter(
             "trimtab_tokens",
-            "Tokens, by kind (prompt, completion)",
+            "Tokens, by kind (prompt, completion); of a stream that ended early estimated from what went out",
             (*LABELS, "kind"),
             registry=self.registry,
         )

@@ -2,7 +2,8 @@
 
 Only two things are touched: the engine's name of the model (an adapter's hash) becomes the release's public name, by
 replacing bytes that can stand nowhere else in a JSON text (inside a string the quotes would be escaped), and the event
-that reports usage is kept for counting and left out where the client did not ask for it.
+that reports usage is kept for counting and left out where the client did not ask for it. Events with a choice are
+counted in the same way, for a stream that ends before its usage comes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import orjson
 
 END = b"\n\n"
 USAGE = b'"choices":[],'
+CHOICE = b'"choices":[{'
 
 
 class Relay:
-    """Rewrites one stream. `feed` takes bytes as they come and returns bytes to pass on, whole events at a time."""
+    """Rewrites one stream. `feed` takes bytes as they come and returns bytes to pass on, whole events at a time.
 
-    __slots__ = ("_drop_usage", "_new", "_old", "_rest", "usage_event")
+    `usage_event` is the event that reported usage, None until it came; `events` is how many had a choice.
+    """
+
+    __slots__ = ("_drop_usage", "_new", "_old", "_rest", "events", "usage_event")
 
     def __init__(self, engine_model: str, public_model: str, drop_usage: bool) -> None:
         self._old = model_field(engine_model)
@@ -24,6 +29,7 @@ class Relay:
         self._drop_usage = drop_usage
         self._rest = b""
         self.usage_event: bytes | None = None
+        self.events = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; returns what may go out now, at times nothing."""
@@ -36,6 +42,7 @@ class Relay:
                 self._rest = chunk
                 return b""
             chunk, self._rest = chunk[:cut], chunk[cut:]
+        self.events += chunk.count(CHOICE)
         if USAGE in chunk:
             chunk = self._without_usage(chunk)
         return chunk.replace(self._old, self._new)

@@ -17,10 +17,12 @@ import httpx
 import openai
 import pytest
 
+from serve import answers, estimate
 from serve.client import ApiError, PlatformClient
 from serve.engine import Engine
 from serve.gateway import Limits
 from serve.pool import EnginePool
+from serve.relay import Relay
 from store import conversations, deployments, keys, releases
 from tests.serve.conftest import BASE, tiny_spec
 from tests.serve.platform_part import KEY, Part, running
@@ -322,7 +324,8 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
     body = {
         "model": "assistant", "messages": HI, "max_tokens": 900, "stream": stream, "min_tokens": 900,
     }  # fmt: skip
-    headers = {"Authorization": f"Bearer {KEY}", "X-Trimtab-Conversation": f"conv-left-{stream}"}
+    leaver = {"X-Trimtab-Conversation": f"conv-left-{stream}", "X-Trimtab-User": f"leaver-{stream}"}
+    headers = {"Authorization": f"Bearer {KEY}"} | leaver
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         request = http.stream("POST", part.url + CHAT, json=body, headers=headers)
         if stream:
@@ -342,6 +345,25 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
         await part.recorder.flush()
         kept = conversations.get(part.db, "conv-left-True")
         assert kept.messages[1].content, "what was said until then is kept"
+    charged, _ = part.gateway.meter.ledger.spent(f"user leaver-{stream}")
+    assert (charged.requests, charged.prompt_tokens) == ((1, 3) if stream else (0, 0))
+    assert (0 < charged.completion_tokens < 900) == stream
+
+
+async def test_events_of_the_engine_are_at_most_its_tokens(engine: Engine) -> None:
+    """A client that leaves is charged by the events that went out; vLLM joins tokens that wait to be sent."""
+    body = {
+        "model": BASE, "messages": HI, "n": 2, "max_tokens": 20, "ignore_eos": True, "stream": True,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    relay = Relay(BASE, BASE, drop_usage=False)
+    async with engine.send(CHAT, json.dumps(body).encode()) as answer:
+        async for chunk in answer.chunks():
+            relay.feed(chunk)
+    reported = answers.usage(relay.usage_event or b"")
+    assert reported is not None
+    assert reported["completion_tokens"] == 40
+    assert 2 <= estimate.of_stream(body, relay.events).completion_tokens <= 40
 
 
 # ---- from within, and metrics

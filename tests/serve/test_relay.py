@@ -39,6 +39,7 @@ def test_any_cut_gives_the_same_stream(cuts: list[int], drop: bool) -> None:
     assert out == public
     assert b'\\"model\\":\\"' + NAME.encode() in out
     assert relay.usage_event == USAGE.removesuffix(b"\n\n")
+    assert relay.events == 3
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=12))

@@ -1,0 +1,91 @@
+"""A stand-in for vLLM's server that ends as it is told to, for faults that a real engine can not be made to have.
+
+The text asked for is what it does: `say 3` streams three words and reports usage, `hold 3` streams three and then
+nothing more, `break 3` closes the connection after three, `wait` never begins, `refuse` is answered with 400.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+MODEL = "stub"
+USAGE = {"prompt_tokens": 90, "completion_tokens": 70, "total_tokens": 160}
+
+
+def app() -> Starlette:
+    """Return it as an ASGI app."""
+    return Starlette(
+        routes=[
+            Route("/health", _health),
+            Route("/v1/models", _models),
+            Route("/v1/chat/completions", _answer, methods=["POST"]),
+            Route("/v1/completions", _answer, methods=["POST"]),
+        ]
+    )
+
+
+async def _health(request: Request) -> Response:
+    return JSONResponse({})
+
+
+async def _models(request: Request) -> Response:
+    return JSONResponse(
+        {"object": "list", "data": [{"id": MODEL, "object": "model", "root": MODEL, "parent": None}]}
+    )
+
+
+async def _answer(request: Request) -> Response:
+    body = await request.json()
+    chat = "messages" in body
+    text = body["messages"][-1]["content"] if chat else body["prompt"]
+    verb, _, number = str(text).partition(" ")
+    if verb == "refuse":
+        return JSONResponse({"error": {"message": "no", "param": None}}, 400)
+    if body.get("stream"):
+        return StreamingResponse(
+            _events(chat, verb, int(number or 0), body.get("n") or 1), media_type="text/event-stream"
+        )
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
+    if chat:
+        choice["message"] = {"role": "assistant", "content": "word " * int(number or 0)}
+    else:
+        choice |= {"text": "x", "logprobs": {"token_logprobs": [-0.1]}}
+    value = {"id": "cmpl-1", "model": MODEL, "choices": [choice], "usage": USAGE}
+    return Response(_dump(value), media_type="application/json")
+
+
+async def _events(chat: bool, verb: str, words: int, choices: int) -> AsyncIterator[bytes]:
+    if verb == "wait":
+        await asyncio.Event().wait()
+    for index in range(choices if chat else 0):
+        yield _event([_choice(index, chat, {"role": "assistant", "content": ""})])
+    for n in range(words):
+        yield _event([_choice(n % choices, chat, {"content": "word "})])
+    if verb == "hold":
+        await asyncio.Event().wait()
+    if verb == "break":
+        raise ConnectionError("as it was told")
+    yield _event([_choice(0, chat, {}, "stop")])
+    yield _event([], usage=USAGE)
+    yield b"data: [DONE]\n\n"
+
+
+def _choice(index: int, chat: bool, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+    said = {"delta": delta} if chat else {"text": delta.get("content", "")}
+    return {"index": index, **said, "logprobs": None, "finish_reason": finish}
+
+
+def _event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+    return b"data: " + _dump({"id": "chatcmpl-1", "model": MODEL, "choices": choices, **more}) + b"\n\n"
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
