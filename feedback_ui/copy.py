@@ -238,6 +238,8 @@ KEY_CREATE = "Create key"
 KEY_REVOKE = "Revoke key"
 KEY_PICK = "Key"
 KEY_SECRET = "Copy the secret now: it is shown once and not stored."
+USAGE = "Used this month"
+USAGE_EMPTY = "Nobody has asked anything this month."
 ROLES = (("chat: talk", "chat"), ("rater: compare and vote", "rater"), ("ops: everything", "ops"))
 
 SNAPSHOTS = "Snapshots"

@@ -406,6 +406,10 @@ class PlatformClient:
         """DELETE /api/users/{name}."""
         return await self.request("DELETE", _path("api", "users", name))
 
+    async def usage(self, since: str | None = None, until: str | None = None) -> Json:
+        """GET /api/usage: who used what from `since` to `until` (YYYY-MM-DD in UTC; default: this month)."""
+        return await self._get("/api/usage", since=since, until=until)
+
     async def audit(self, limit: int | None = None) -> Json:
         """GET /api/audit, newest first."""
         return await self._get("/api/audit", limit=limit)

@@ -30,7 +30,7 @@ from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownMode
 from serve.forward import upstream, whole
 from serve.http_stream import Connection, StreamBroken
 from serve.ledger import Ledger, Used
-from serve.limits import Holder, Limits
+from serve.limits import USER, Holder, Limits
 from serve.meter import Meter
 from serve.metrics import Metrics
 from serve.pool import EnginePool
@@ -412,7 +412,7 @@ class Gateway:
 
 def holders(principal: Principal, user: str | None) -> list[Holder]:
     """Return who pays for a request: the person, where one is known, and the key that was shown."""
-    found = [Holder(f"user {user}", user)] if user else []
+    found = [Holder(USER + user, user)] if user else []
     if principal.key_id:
         found.append(Holder(principal.key_id, principal.key_name or principal.name))
     return found or [Holder(principal.name, principal.name)]

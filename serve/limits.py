@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,23 @@ class Budget:
     tokens_per_month: int | None = None
 
 
+USER, KEY = "user ", "key-"
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who pays for a request: a user or a key, told apart by `id`; `name` is what budgets and messages call it."""
+    """Who pays for a request: a user or a key, told apart by `id`; `name` is what budgets and messages call it.
+
+    An id is `user NAME`, a key's id, or the name of a caller who is neither, such as the operator of this machine.
+    """
 
     id: str
     name: str
+
+    @property
+    def kind(self) -> Literal["user", "key", "other"]:
+        """What it is."""
+        return "user" if self.id.startswith(USER) else "key" if self.id.startswith(KEY) else "other"
 
 
 @dataclass(frozen=True, slots=True)

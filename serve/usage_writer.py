@@ -31,31 +31,34 @@ class UsageWriter:
         self.load()
         self._thread.start()
 
-    def flush(self) -> None:
-        """Write what was used until now; when that fails it raises `duckdb.Error`, and everything is kept."""
-        with self._writing:
-            self._write()
-
     def load(self) -> None:
-        """Write, then take the store's sums as those of the ledger, which forgets whoever the store has forgotten."""
+        """Write, then take the store's sums as those of the ledger, which forgets whoever the store has forgotten.
+
+        Raises `duckdb.Error`; nothing is lost then.
+        """
         with self._writing:
             self._write()
-            day, month = self._ledger.periods()
-            self._ledger.load(
-                day,
-                usage.sums(self._db, day.first, day.last),
-                usage.sums(self._db, month.first, month.last),
-            )
+            self._load()
+
+    def flush(self) -> bool:
+        """Write what was used until now; False when the store can not, which is logged, and everything is kept."""
+        with self._writing:
+            try:
+                self._write()
+                if not self._ledger.loaded:
+                    self._load()
+            except Exception:
+                log.exception("usage can not be written; it is kept and tried again")
+                return False
+            return True
 
     def close(self) -> None:
         """Stop the thread and write what is left; blocks for as long as that takes."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        try:
-            self.flush()
-        except Exception:
-            log.exception("the usage of the last seconds could not be written and is lost")
+        if not self.flush():
+            log.error("the usage of the last seconds could not be written to the store and is lost")
 
     def _write(self) -> None:
         increments = self._ledger.take()
@@ -68,12 +71,12 @@ class UsageWriter:
             raise
         self._ledger.written()
 
+    def _load(self) -> None:
+        day, month = self._ledger.periods()
+        of_day = usage.sums(self._db, day.first, day.last)
+        self._ledger.load(day, of_day, usage.sums(self._db, month.first, month.last))
+
     def _run(self) -> None:
         wait = self._every_s
         while not self._closing.wait(wait):
-            try:
-                (self.flush if self._ledger.loaded else self.load)()
-                wait = self._every_s
-            except Exception:
-                wait = RETRY_S
-                log.exception("usage can not be written; trying again in %.0f s", wait)
+            wait = self._every_s if self.flush() else RETRY_S

@@ -46,6 +46,7 @@ from trimtab.api import (
     releases,
     status,
     training_data,
+    usage,
 )
 from trimtab.api import deployments as deployment_routes
 from trimtab.api import runs as run_routes
@@ -204,6 +205,7 @@ def api_router() -> APIRouter:
         adapters,
         evals,
         people,
+        usage,
     ):
         api.include_router(module.router)
     return api

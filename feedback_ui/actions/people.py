@@ -12,10 +12,11 @@ from serve.client import ApiError, PlatformClient
 
 @dataclass(frozen=True)
 class Access:
-    """Everybody who may sign in and every key."""
+    """Everybody who may sign in, every key, and what was used this month."""
 
     users: list[dict[str, Any]]
     keys: list[dict[str, Any]]
+    usage: list[dict[str, Any]]
     erasures: list[dict[str, Any]]
     flagged: list[dict[str, Any]]
 
@@ -31,6 +32,7 @@ async def access(client: PlatformClient) -> Access:
     return Access(
         list(await client.users_list() or ()),
         list(await client.keys_list() or ()),
+        list(await client.usage() or ()),
         list(erased.get("erasures") or ()),
         list(erased.get("flagged") or ()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from feedback_ui import copy
@@ -188,6 +189,32 @@ def keys(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     return card(copy.KEYS, table(("Name", "Begins with", "Roles", "Made", "State"), cells, copy.KEYS))
+
+
+def usage(rows: list[dict[str, Any]]) -> str:
+    """What each user and key used this month, and what is left of their budgets."""
+    if not rows:
+        return card(copy.USAGE, empty(copy.USAGE_EMPTY))
+    cells = [
+        (
+            esc(row["name"]),
+            badge(row["kind"]),
+            number(row["requests"]),
+            number(row["prompt_tokens"] + row["completion_tokens"]),
+            " ".join((*_left(row["today"], "today"), *_left(row["month"], "this month"))) or "–",
+        )
+        for row in rows
+    ]
+    heads = ("Name", "Kind", "Requests", "Tokens", "Budget left")
+    return card(copy.USAGE, table(heads, cells, copy.USAGE, numeric=(2, 3)))
+
+
+def _left(spent: dict[str, Any], when: str) -> Iterator[str]:
+    """What may still be used, a badge for each budget; one that is used up stands out."""
+    for what in ("requests", "tokens"):
+        if (budget := spent[f"{what}_budget"]) is not None:
+            left = max(0, budget - spent[what])
+            yield badge(f"{left:,} {what} {when}", "quiet" if left else "bad")
 
 
 def _roles(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Ops, Access: users and API keys."""
+"""Ops, Access: users, API keys and what they used."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def build_access(connection: Connection) -> Part:
             with gr.Group(elem_classes="tt-form"):
                 leaving = gr.Dropdown([], allow_custom_value=True, label=copy.USER_PICK, elem_id="user-pick")
                 remove = gr.Button(copy.USER_REMOVE, variant="stop", elem_id="user-remove")
+            used = static(elem_id="ops-usage")
         with gr.Column(min_width=320):
             keys = static(elem_id="ops-keys")
             with gr.Group(elem_classes="tt-form"):
@@ -59,7 +60,7 @@ def build_access(connection: Connection) -> Part:
                 flagged = static(elem_id="erase-flagged")
 
     async def refresh(request: gr.Request) -> Update:
-        """Show users and keys as they are now; a secret that was shown is gone."""
+        """Show users, keys and usage as they are now; a secret that was shown is gone."""
         with toasts():
             async with connection.client(request) as client:
                 if not await ops.may_operate(client):
@@ -68,6 +69,7 @@ def build_access(connection: Connection) -> Part:
         return {
             users: render.users(now.users),
             keys: render.keys(now.keys),
+            used: render.usage(now.usage),
             leaving: gr.Dropdown([row["name"] for row in now.users], value=None),
             dying: gr.Dropdown(now.live_keys(), value=None),
             secret: "",
@@ -111,7 +113,7 @@ def build_access(connection: Connection) -> Part:
                 done = await actions.erase_person(client, who or "", same or "")
         return {**await refresh(request), gone: "", again: "", erased: render.erased(done)}
 
-    screen = [users, keys, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
+    screen = [users, keys, used, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
     erase.click(on_erase, [gone, again], screen, api_name="erase_person", show_progress="hidden")
     add.click(on_add, [name, password, roles], screen, api_name="add_user", show_progress="hidden")
     remove.click(on_remove, [leaving], screen, api_name="remove_user", show_progress="hidden")

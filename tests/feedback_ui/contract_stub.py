@@ -67,6 +67,7 @@ class Stub:
         self.keys: list[dict[str, Any]] = []
         self.users: list[dict[str, Any]] = []
         self.audit: list[dict[str, Any]] = []
+        self.usage = [used("user", "ada", 120, 48_200), used("key", "ci", 9_000, 1_250_000, tokens=1_250_000)]
         self.evals: list[dict[str, Any]] = []
         self.step_s = 0.0
         self.known_people = {"ada"}
@@ -533,6 +534,9 @@ class Stub:
         self.note("key.create" if secret else "user.create", made["name"])
         return JSONResponse(made | secret, 201)
 
+    async def list_usage(self, request: Request) -> Response:
+        return JSONResponse(self.usage)
+
     async def remove_person(self, request: Request) -> Response:
         ident = request.path_params["id"]
         self.users = [row for row in self.users if row["name"] != ident]
@@ -629,6 +633,7 @@ class Stub:
             Route("/api/keys", self.people, methods=["GET", "POST"]),
             Route("/api/keys/{id}", self.remove_person, methods=["DELETE"]),
             Route("/api/users", self.people, methods=["GET", "POST"]),
+            Route("/api/usage", self.list_usage),
             Route("/api/users/{id}", self.remove_person, methods=["DELETE"]),
             Route("/api/users/{id}/erase", self.erase, methods=post),
             Route("/api/erasures", self.erasures),
@@ -678,6 +683,21 @@ def release(
         "parity": {"mean_abs": 0.0004, "max_abs": 0.003, "tolerance": 0.01, "ok": True} if adapter else None,
         "created_by": "operator",
         "created_at": now(age_s),
+    }
+
+
+def used(kind: str, name: str, requests: int, total: int, tokens: int | None = None) -> dict[str, Any]:
+    """A row of usage; `tokens` is the month's budget."""
+    spent = {"requests": requests, "tokens": total, "requests_budget": None}
+    return {
+        "kind": kind,
+        "id": name,
+        "name": name,
+        "requests": requests,
+        "prompt_tokens": total // 3,
+        "completion_tokens": total - total // 3,
+        "today": {"requests": 2, "tokens": 900, "requests_budget": 500, "tokens_budget": None},
+        "month": spent | {"tokens_budget": tokens},
     }
 
 

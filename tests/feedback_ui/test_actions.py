@@ -292,6 +292,7 @@ class TestOperations:
         now = run(screens, people.access)
         assert [user["name"] for user in now.users] == ["ada"]
         assert now.live_keys() == [("ci (tt-4f9…)", made["id"])]
+        assert [(row["kind"], row["name"]) for row in now.usage] == [("user", "ada"), ("key", "ci")]
         run(screens, people.revoke_key, made["id"])
         assert run(screens, people.access).live_keys() == []
 

@@ -11,6 +11,7 @@ from feedback_ui.actions.platform import Readiness
 from feedback_ui.actions.rank import Table
 from feedback_ui.actions.training import Followed
 from feedback_ui.render import dialogue, frame, overview, people, releases, runs
+from tests.feedback_ui.contract_stub import used
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -49,6 +50,7 @@ def test_everything_from_outside_is_escaped() -> None:
         runs.progress(Followed({**row, "activity": {"phase": EVIL, "stage": "sft"}}, [])),
         runs.runs([row], None),
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
+        people.usage([used(EVIL, EVIL, 1, 1)]),
         people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
         people.imported(Imported(1, 1, rejected=[{"row": 1, "why": EVIL}])),
         frame.header("chat", {"name": EVIL, "roles": ["ops"], "mode": "multi-user"}),
@@ -138,3 +140,14 @@ def test_what_the_worker_does_beside_its_steps_is_said() -> None:
     )
     assert "Step 2 of 8" in steps
     assert "Training steps" in steps
+
+
+def test_a_budget_that_is_used_up_stands_out() -> None:
+    shown = people.usage([used("user", "ada", 120, 48_200), used("key", "ci", 9, 1_500, tokens=1_000)])
+    ada, ci = shown.split("<tr>")[2:]
+    assert "48,200" in ada
+    assert "498 requests today" in ada
+    assert "this month" not in ada
+    assert ' tt-bad"' not in ada
+    assert '<span class="tt-badge tt-bad">0 tokens this month</span>' in ci
+    assert "Nobody has asked" in people.usage([])

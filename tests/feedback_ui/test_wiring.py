@@ -64,6 +64,12 @@ def test_rollout_buttons_are_endpoints(client: Client, screens: Screens) -> None
     assert screens.stub.deployment["canary"] is None
 
 
+def test_access_shows_what_was_used(client: Client) -> None:
+    shown = str(client.predict("bob", "correct horse", ["chat"], api_name="/add_user"))
+    assert "Used this month" in shown
+    assert "1,250,000" in shown
+
+
 def test_the_caller_s_key_and_cookie_are_forwarded(screens: Screens) -> None:
     headers = {"Authorization": "Bearer tt-secret", "Cookie": "session=abc"}
     client = Client(screens.url, verbose=False, headers=headers)

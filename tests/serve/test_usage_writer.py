@@ -168,10 +168,9 @@ def test_increments_are_kept_and_tried_again(
         assert soon(lambda: len(tried) > 2)
         clock.to(MONDAY)
         ledger.add([ada], Used(9))
-        with pytest.raises(duckdb.IOException):
-            writer.flush()
+        assert not writer.flush()
         assert tokens(ledger) == (9, 16)
-    assert "trying again" in caplog.text
+    assert "tried again" in caplog.text
     assert soon(lambda: stored(db, MONDAY))
     writer.close()
     assert (stored(db, SUNDAY), stored(db, MONDAY)) == ({"ada": 7}, {"ada": 9})

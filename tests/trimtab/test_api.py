@@ -141,6 +141,7 @@ ROUTES = [
     ("GET", "/api/keys", "ops"),
     ("GET", "/api/users", "ops"),
     ("GET", "/api/audit", "ops"),
+    ("GET", "/api/usage", "ops"),
     ("GET", "/api/conversations", "chat"),
     ("GET", "/api/comparisons/next", "rater"),
     ("POST", "/api/backup", "ops"),

@@ -13,7 +13,7 @@ from trimtab.cli import app
 from trimtab.cli.runs import _parameter
 
 GROUPS = {
-    "": "up status doctor backup restore chat eval",
+    "": "up status doctor backup restore chat eval usage",
     "models": "list add prepare compare",
     "pairs": "import export stats",
     "demos": "import export",
@@ -47,7 +47,7 @@ def test_every_command_of_the_contract_explains_itself(command: str) -> None:
 
 
 def test_without_a_platform_a_command_says_how_to_start_one() -> None:
-    for command in (["status"], ["runs", "list"], ["train", "dpo"], ["chat"]):
+    for command in (["status"], ["runs", "list"], ["train", "dpo"], ["chat"], ["usage"]):
         assert "trimtab up" in run(*command, status=1)
 
 
@@ -118,3 +118,22 @@ def test_models_add_keeps_the_default_base_and_refuses_twice(tmp_path: Path) -> 
 )
 def test_parameters_are_json_where_they_can_be(text: str, expected: object) -> None:
     assert _parameter(text) == expected
+
+
+def test_usage_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+    spent = {"requests": 3, "tokens": 1500, "requests_budget": None, "tokens_budget": 1000}
+    free = {"requests": 3, "tokens": 1500, "requests_budget": None, "tokens_budget": None}
+    row = {"kind": "key", "id": "key-1", "name": "ci", "requests": 3, "prompt_tokens": 500}
+    rows = [row | {"completion_tokens": 1000, "today": free, "month": spent}]
+
+    async def answer(self: object, since: str | None = None, until: str | None = None) -> object:
+        asked.append((since, until))
+        return rows
+
+    monkeypatch.setenv("TRIMTAB_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("serve.client.PlatformClient.usage", answer)
+    line = run("usage", "--since", "2026-11-01", "--until", "2026-11-30").splitlines()[-1]
+    assert line.split() == ["ci", "key", "3", "500", "1000", "-", "0", "tokens"]
+    assert json.loads(run("usage", "--json")) == rows
+    assert asked == [("2026-11-01", "2026-11-30"), (None, None)]

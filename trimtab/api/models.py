@@ -384,6 +384,28 @@ class UserView(View):
     created_at: datetime
 
 
+class SpentView(View):
+    """What is used of a calendar day or month, and the budgets of it; none is no limit."""
+
+    requests: int
+    tokens: int
+    requests_budget: int | None
+    tokens_budget: int | None
+
+
+class UsageView(View):
+    """What a user, a key or another caller used: in the days that were asked for, today and this month (UTC)."""
+
+    kind: Literal["user", "key", "other"]
+    id: str = Field(description="a user's name, a key's id, another caller's name")
+    name: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    today: SpentView
+    month: SpentView
+
+
 class WhoAmIView(View):
     """Who asks, and what they may do."""
 

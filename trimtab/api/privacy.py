@@ -29,7 +29,9 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
 @router.post("/users/{name}/erase")
 async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it."""
+    await asyncio.to_thread(platform.usage.flush)
     done = await stored(platform, erasure.erase_person, name, principal.name)
+    await asyncio.to_thread(platform.usage.load)
     platform.authenticator.forget()
     return done.to_json()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from trimtab.cli import adapters, chat, data, models, people, platform, releases, runs
+from trimtab.cli import adapters, chat, data, models, people, platform, releases, runs, usage
 
 app = typer.Typer(
     name="trimtab",
@@ -14,7 +14,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (platform, chat):
+for module in (platform, chat, usage):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")
