@@ -6,7 +6,8 @@ import pytest
 
 from trimtab.app import gateway_limits
 from trimtab.errors import SettingsError
-from trimtab.settings import Settings, load
+from trimtab.settings import Settings
+from trimtab.settings_file import load
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from rich.table import Table
 from serve.client import ApiError, PlatformClient, PlatformUnreachable
 from trimtab.errors import PlatformNotFound, SettingsError, TrimtabError
 from trimtab.paths import DataPaths
-from trimtab.settings import Settings, load
+from trimtab.settings import Settings
+from trimtab.settings_file import load
 
 T = TypeVar("T")
 
