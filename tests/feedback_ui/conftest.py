@@ -13,7 +13,7 @@ import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
 import feedback_ui
-from tests.feedback_ui.contract_stub import Stub
+from tests.feedback_ui.double.stub import Stub
 
 expect.set_options(timeout=20_000)
 

@@ -11,7 +11,7 @@ from feedback_ui.actions.platform import Readiness
 from feedback_ui.actions.rank import Table
 from feedback_ui.actions.training import Followed
 from feedback_ui.render import dialogue, frame, overview, people, releases, runs
-from tests.feedback_ui.contract_stub import used
+from tests.feedback_ui.double.rows import used
 
 EVIL = "<img src=x onerror=alert(1)>"
 

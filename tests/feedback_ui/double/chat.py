@@ -1,0 +1,103 @@
+"""Chat: models, streamed answers, likes, conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.feedback_ui.double.memory import Memory, problem
+from tests.feedback_ui.double.rows import now
+
+
+class Chat(Memory):
+    """Answers those routes from the memory."""
+
+    async def models(self, request: Request) -> Response:
+        await asyncio.sleep(self.models_s)
+        names = ["assistant", *(r["name"] for r in self.releases), "smollm2-135m-instruct"]
+        return JSONResponse({"object": "list", "data": [{"id": n, "object": "model"} for n in names]})
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(("POST", "/v1/chat/completions", body, dict(request.headers)))
+        if not self.ready:
+            error = {
+                "message": "No engine serves smollm2 yet",
+                "type": "unavailable",
+                "code": "engine_unavailable",
+            }
+            return JSONResponse({"error": error}, 503, headers={"Retry-After": "1"})
+        if self.fail_chat:
+            status, message = self.fail_chat
+            error = {"message": message, "type": "invalid_request_error", "param": "model"}
+            return JSONResponse({"error": error}, status)
+        ident, talk = self.new("chatcmpl"), request.headers.get("x-trimtab-conversation") or self.new("conv")
+        name = body["model"] if "@" in body["model"] else self.deployment["stable"]
+        lane = "pinned" if "@" in body["model"] else "stable"
+        reply = self.reply
+
+        async def stream() -> Any:
+            done = False
+            try:
+                for word in reply.split(" "):
+                    await asyncio.sleep(self.delta_s)
+                    delta = {
+                        "id": ident,
+                        "choices": [{"delta": {"content": word + " "}, "finish_reason": None}],
+                    }
+                    yield f"data: {json.dumps(delta)}\n\n"
+                end = {"id": ident, "choices": [{"delta": {}, "finish_reason": "stop"}]}
+                yield f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n"
+                done = True
+            finally:
+                self.cancelled += not done
+            answer = {
+                "role": "assistant",
+                "content": reply,
+                "completion_id": ident,
+                "release": name,
+                "lane": lane,
+            }
+            self.conversations[talk] = {
+                "id": talk,
+                "title": body["messages"][0]["content"][:60],
+                "created_at": now(),
+                "updated_at": now(),
+                "messages": [*body["messages"], answer | {"liked": None}],
+            }
+
+        headers = {"x-trimtab-release": name, "x-trimtab-lane": lane, "x-trimtab-conversation": talk}
+        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+    async def like(self, request: Request) -> Response:
+        ident, liked = request.path_params["id"], (await request.json())["liked"]
+        self.likes[ident] = liked
+        for talk in self.conversations.values():
+            for message in talk["messages"]:
+                if message.get("completion_id") == ident:
+                    message["liked"] = liked
+        return JSONResponse({"completion_id": ident, "liked": liked})
+
+    async def list_conversations(self, request: Request) -> Response:
+        rows = [{**row, "messages": []} for row in reversed(self.conversations.values())]
+        return JSONResponse(rows)
+
+    async def get_conversation(self, request: Request) -> Response:
+        found = self.conversations.get(request.path_params["id"])
+        if not found:
+            return problem(404, "Not Found", f"no conversation {request.path_params['id']}")
+        return JSONResponse(found)
+
+    def chat_routes(self) -> list[Route]:
+        return [
+            Route("/v1/models", self.models),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/api/messages/{id}/like", self.like, methods=["POST"]),
+            Route("/api/conversations", self.list_conversations),
+            Route("/api/conversations/{id}", self.get_conversation),
+        ]

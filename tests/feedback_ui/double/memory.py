@@ -1,0 +1,66 @@
+"""What the double remembers and how it answers in general; tests read and bend it directly."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from tests.feedback_ui.double.rows import now, release, used
+
+STATES = ("queued", "snapshot", "training", "publishing", "evaluating", "canary")
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> JSONResponse:
+    body = {"title": title, "detail": detail, "status": status, **more}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+class Memory:
+    """The state behind every route."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.fail_chat: tuple[int, str] | None = None
+        self.reply = "Tides are the sea answering the pull of the Moon."
+        self.delta_s = 0.0
+        self.pairs_offered = False
+        self.models_s = 0.0
+        self.cancelled = 0
+        self.mode = "single-user"
+        self.roles = ["chat", "ops", "rater"]
+        self.likes: dict[str, bool | None] = {}
+        self.votes: list[dict[str, Any]] = []
+        self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
+        self.conversations: dict[str, dict[str, Any]] = {}
+        self.comparisons: dict[str, dict[str, Any]] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.pairs: list[dict[str, Any]] = []
+        self.demonstrations: list[dict[str, Any]] = []
+        self.keys: list[dict[str, Any]] = []
+        self.users: list[dict[str, Any]] = []
+        self.audit: list[dict[str, Any]] = []
+        self.usage = [used("user", "ada", 120, 48_200), used("key", "ci", 9_000, 1_250_000, tokens=1_250_000)]
+        self.evals: list[dict[str, Any]] = []
+        self.step_s = 0.0
+        self.known_people = {"ada"}
+        self.erased: list[dict[str, Any]] = []
+        self.ids = itertools.count(1)
+        self.releases = [release("assistant@1", 1, None, 86_400)]
+        self.deployment = {
+            "name": "assistant",
+            "base": "smollm2-135m-instruct",
+            "stable": "assistant@1",
+            "canary": None,
+            "weight": 0.0,
+            "previous": None,
+            "updated_at": now(86_400),
+        }
+
+    def new(self, prefix: str) -> str:
+        return f"{prefix}-{next(self.ids):04d}"
+
+    def note(self, action: str, subject: str, **detail: Any) -> None:
+        row = {"id": self.new("audit"), "actor": "operator", "action": action, "subject": subject}
+        self.audit.insert(0, row | {"detail": detail, "created_at": now()})

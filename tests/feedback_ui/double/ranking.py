@@ -1,0 +1,89 @@
+"""Rank: prompts, comparisons, votes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.feedback_ui.double.memory import Memory, problem
+from tests.feedback_ui.double.rows import now
+
+
+class Ranking(Memory):
+    """Answers those routes from the memory."""
+
+    async def draw(self, request: Request) -> Response:
+        return JSONResponse({"messages": [{"role": "user", "content": "How do tides work?"}]})
+
+    async def compare(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(("POST", "/api/comparisons", body, dict(request.headers)))
+        await asyncio.sleep(self.delta_s * 8)
+        made = self.add_comparison(body["messages"])
+        return JSONResponse({key: made[key] for key in ("id", "messages", "a", "b")}, 201)
+
+    async def offer(self, request: Request) -> Response:
+        body = await request.json()
+        if not self.pairs_offered:
+            return Response(status_code=204)
+        made = self.add_comparison(body["messages"])
+        offered = {key: made[key] for key in ("id", "a", "b")}
+        return JSONResponse(offered | {"conversation": body["conversation"] or self.new("conv")}, 201)
+
+    def add_comparison(self, messages: list[dict[str, Any]], a: str = "", b: str = "") -> dict[str, Any]:
+        made = {
+            "id": self.new("cmp"),
+            "messages": messages,
+            "a": a or "The Moon pulls on the sea, and the sea **rises** towards it.",
+            "b": b
+            or "Tides come from gravity:\n\n1. the Moon pulls the water,\n2. the Earth turns below the bulge,"
+            "\n3. so most coasts see two high waters a day.",
+            "state": "open",
+            "created_at": now(),
+        }
+        self.comparisons[made["id"]] = made
+        return made
+
+    async def next(self, request: Request) -> Response:
+        for row in self.comparisons.values():
+            if row["state"] == "open" and row.get("queued", True):
+                return JSONResponse({key: row[key] for key in ("id", "messages", "a", "b")})
+        return Response(status_code=204)
+
+    async def vote(self, request: Request) -> Response:
+        body = await request.json()
+        found = self.comparisons.get(request.path_params["id"])
+        if not found:
+            return problem(404, "Not Found", "no such comparison")
+        if found["state"] == "decided":
+            return problem(409, "Conflict", f"comparison {found['id']} is decided already")
+        found["state"] = "decided"
+        self.votes.append({"comparison": found["id"], **body})
+        made = [self.new("pair")] if body["choice"] in ("a", "b") else []
+        for ident in made:
+            won, lost = (found["a"], found["b"]) if body["choice"] == "a" else (found["b"], found["a"])
+            row = {"id": ident, "prompt": found["messages"], "chosen": won, "rejected": lost, "weight": 1.0}
+            self.pairs.insert(0, row | {"source": "vote", "deployment": "assistant", "created_at": now()})
+        return JSONResponse(
+            {
+                "id": self.new("vote"),
+                "comparison": found["id"],
+                "choice": body["choice"],
+                "revealed": {"a": "assistant@1", "b": self.releases[0]["name"]},
+                "pairs": made,
+                "demonstration": self.new("demo") if body.get("better") else None,
+            }
+        )
+
+    def ranking_routes(self) -> list[Route]:
+        return [
+            Route("/api/prompts/draw", self.draw),
+            Route("/api/comparisons", self.compare, methods=["POST"]),
+            Route("/api/comparisons/next", self.next),
+            Route("/api/comparisons/offer", self.offer, methods=["POST"]),
+            Route("/api/comparisons/{id}/vote", self.vote, methods=["POST"]),
+        ]

@@ -1,0 +1,118 @@
+"""Ops, Releases: releases, deployments, evaluations, the leaderboard."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.feedback_ui.double.memory import Memory, problem
+from tests.feedback_ui.double.rows import evaluation, now, release
+
+
+class Rollout(Memory):
+    """Answers those routes from the memory."""
+
+    async def list_releases(self, request: Request) -> Response:
+        lanes = {self.deployment["stable"]: "stable", self.deployment["canary"]: "canary"}
+        return JSONResponse([{**row, "lane": lanes.get(row["name"])} for row in self.releases])
+
+    async def create_release(self, request: Request) -> Response:
+        body = await request.json()
+        number = len(self.releases) + 1
+        made = release(f"assistant@{number}", number, body.get("adapter"), 0)
+        made["system_prompt"] = body.get("system_prompt")
+        self.releases.insert(0, made)
+        self.note("release.create", made["name"])
+        return JSONResponse(made, 201)
+
+    async def lineage(self, request: Request) -> Response:
+        ref = request.path_params["ref"]
+        return JSONResponse(
+            {
+                "release": {"ref": ref},
+                "adapters": [{"hash": "a-02c9e1f2a3b4c5d6", "run": "run-0004"}],
+                "runs": [{"id": "run-0004", "method": "dpo"}],
+                "snapshots": [{"hash": "s-71c0f2aa91b3d4e5", "train_rows": 20, "heldout_rows": 4}],
+                "pairs": {"count": 24},
+                "raters": [{"rater": "operator", "votes": 24}],
+            }
+        )
+
+    async def deployments(self, request: Request) -> Response:
+        return JSONResponse([self.deployment])
+
+    async def set_canary(self, request: Request) -> Response:
+        body = await request.json()
+        self.deployment |= {"canary": body["release"], "weight": body["weight"], "updated_at": now()}
+        self.note("deployment.canary", "assistant", **body)
+        return JSONResponse(self.deployment)
+
+    async def promote(self, request: Request) -> Response:
+        body = await request.json()
+        chosen = body.get("release") or self.deployment["canary"]
+        if not chosen:
+            return problem(
+                409, "Conflict", "assistant has no canary to promote; name a release", field="release"
+            )
+        previous = self.deployment["stable"]
+        self.deployment |= {"stable": chosen, "canary": None, "weight": 0.0, "previous": previous}
+        self.note("deployment.promote", "assistant", release=chosen)
+        return JSONResponse(self.deployment)
+
+    async def rollback(self, request: Request) -> Response:
+        if self.deployment["canary"]:
+            self.deployment |= {"canary": None, "weight": 0.0}
+        elif self.deployment["previous"]:
+            self.deployment |= {"stable": self.deployment["previous"], "previous": None}
+        else:
+            return problem(409, "Conflict", "assistant has nothing to roll back to")
+        self.note("deployment.rollback", "assistant")
+        return JSONResponse(self.deployment)
+
+    async def leaderboard(self, request: Request) -> Response:
+        if len(self.releases) < 2:
+            return JSONResponse([])
+        first, second = self.releases[0]["name"], self.releases[1]["name"]
+        row = {"wins": 14, "losses": 7, "ties": 3, "votes": 24}
+        return JSONResponse(
+            [
+                {"release": first, **row, "score": 1058.0, "low": 986.0, "high": 1131.0},
+                {
+                    "release": second,
+                    **row,
+                    "wins": 7,
+                    "losses": 14,
+                    "score": 942.0,
+                    "low": 869.0,
+                    "high": 1014.0,
+                },
+            ]
+        )
+
+    async def list_evals(self, request: Request) -> Response:
+        return JSONResponse(self.evals)
+
+    async def create_eval(self, request: Request) -> Response:
+        body = await request.json()
+        made = evaluation(self.new("eval"), body["release"], body.get("against"))
+        self.evals.insert(0, made)
+        return JSONResponse(made, 202)
+
+    async def get_eval(self, request: Request) -> Response:
+        return JSONResponse(next(row for row in self.evals if row["id"] == request.path_params["id"]))
+
+    def rollout_routes(self) -> list[Route]:
+        return [
+            Route("/api/releases", self.list_releases, methods=["GET"]),
+            Route("/api/releases", self.create_release, methods=["POST"]),
+            Route("/api/releases/{ref}/lineage", self.lineage),
+            Route("/api/deployments", self.deployments),
+            Route("/api/deployments/{name}/canary", self.set_canary, methods=["POST"]),
+            Route("/api/deployments/{name}/promote", self.promote, methods=["POST"]),
+            Route("/api/deployments/{name}/rollback", self.rollback, methods=["POST"]),
+            Route("/api/evals", self.list_evals, methods=["GET"]),
+            Route("/api/evals", self.create_eval, methods=["POST"]),
+            Route("/api/evals/{id}", self.get_eval),
+            Route("/api/leaderboard", self.leaderboard),
+        ]
