@@ -26,7 +26,7 @@ test: ## Lint, then every test: unit, integration, browser, end to end (about 20
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
 	@echo "==> tests of the parts, in two processes"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=15 \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=15 \
 		tests/serve tests/store tests/trimtab tests/feedback_ui tests/align
 	@echo "==> tests of the whole, end to end"
 	@$(BIN)/python -m pytest --durations=10 tests/e2e

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 from align.prepare import prepare
 
@@ -16,12 +18,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several test processes (pytest-xdist) share the work by files; what uses one engine stays in one process."""
-    for item in items:
-        shared = "pool" if "pool" in getattr(item, "fixturenames", ()) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(shared))
+class ByEngine(LoadScopeScheduling):
+    """Several test processes share the work by files; those of tests/serve stay in one, since they share an engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/serve" if file.startswith("tests/serve/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByEngine:
+    """What pytest-xdist asks when it is given `-n`."""
+    return ByEngine(config, log)
 
 
 @pytest.fixture(scope="session")
