@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
+import serve.engine
 from align.prepare import prepare
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,6 +30,12 @@ class ByEngine(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByEngine:
     """What pytest-xdist asks when it is given `-n`."""
     return ByEngine(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines_take_their_share() -> None:
+    """Engines stand back for the gateway before them; beside another test process they would hardly get a core."""
+    serve.engine.BEHIND_GATEWAY = 0
 
 
 @pytest.fixture(scope="session")
