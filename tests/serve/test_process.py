@@ -164,6 +164,7 @@ def test_a_killed_platform_takes_the_family_with_it(tmp_path: Path) -> None:
 
 def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> None:
     platform, pids, guard_pid = start_platform(tmp_path)
+    os.kill(guard_pid, signal.SIGSTOP)  # else it may see the platform's end before its own
     platform.kill()
     os.kill(guard_pid, signal.SIGKILL)
     platform.wait()
