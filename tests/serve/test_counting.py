@@ -192,13 +192,12 @@ async def test_leaving_does_not_get_round_a_budget(
 ) -> None:
     async with running(pool, tmp_path, BASE, limits) as part:
         await leave(part, "ada", "hold 5", 5)
-        client = openai.AsyncOpenAI(
-            base_url=part.url + "/v1", api_key=KEY, max_retries=0, default_headers={"X-Trimtab-User": "ada"}
-        )
-        with pytest.raises(openai.RateLimitError, match=said) as caught:
-            await client.chat.completions.create(
-                model="assistant", messages=[{"role": "user", "content": "say 1"}]
-            )
+        theirs = {"base_url": part.url + "/v1", "default_headers": {"X-Trimtab-User": "ada"}}
+        async with openai.AsyncOpenAI(api_key=KEY, max_retries=0, **theirs) as client:
+            with pytest.raises(openai.RateLimitError, match=said) as caught:
+                await client.chat.completions.create(
+                    model="assistant", messages=[{"role": "user", "content": "say 1"}]
+                )
         assert caught.value.code == code
         wait = int(caught.value.response.headers["retry-after"])
         assert 1 <= wait <= 31 * 86_400

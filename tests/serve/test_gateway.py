@@ -40,8 +40,9 @@ async def part(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 @pytest.fixture
-def oai(part: Part) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=part.url + "/v1", api_key=KEY, max_retries=0)
+async def oai(part: Part) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=part.url + "/v1", api_key=KEY, max_retries=0) as client:
+        yield client
 
 
 async def post(part: Part, body: Any, path: str = CHAT, **kwargs: Any) -> httpx.Response:

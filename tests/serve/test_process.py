@@ -114,7 +114,7 @@ async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere
     echo = "import sys; print('waiting', flush=True); print(sys.stdin.readline() + 'heard')"
     first, then = tmp_path / "waiting.log", tmp_path / "told.log"
     child = await GuardedProcess.start([sys.executable, "-c", echo], log=first, listens=True)
-    while not first.read_text():
+    while not first.read_text().endswith("\n"):
         await asyncio.sleep(0.01)
     child.tell("/a path/with: spaces", then)
     assert await child.wait() == 0
