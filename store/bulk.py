@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from store.database import Cursor
@@ -35,34 +37,19 @@ def characters(part: Conversation) -> int:
     return sum(len(message.content) for message in part)
 
 
-def insert_new(cursor: Cursor, table: str, columns: dict[str, Any]) -> list[str]:
-    """Insert rows given as columns, skipping those that conflict, and return the ids of the new ones."""
-    batch = pa.table(columns)
-    cursor.register("incoming", batch)
-    try:
-        names = ", ".join(columns)
-        cursor.execute(
-            f"insert into {table} ({names}) select {names} from incoming on conflict do nothing returning id"
-        )
-        return [row[0] for row in cursor.fetchall()]
-    finally:
-        cursor.unregister("incoming")
+def insert(cursor: Cursor, table: str, columns: dict[str, Any]) -> None:
+    """Insert rows given as columns. Raises `duckdb.ConstraintException` where the table holds one of them already.
 
-
-def insert(cursor: Cursor, table: str, columns: dict[str, Any]) -> int:
-    """Insert rows given as columns and return how many.
-
-    For tables with a unique column that may be null: DuckDB 2.0 takes several nulls in one `on conflict` insert for
-    conflicts and keeps the last row alone.
+    Without `on conflict`, for which DuckDB 2.0 reads the key columns of the whole table at each insert, while the unique
+    index answers at once.
     """
-    batch = pa.table(columns)
-    cursor.register("incoming", batch)
+    cursor.register("incoming", pa.table(columns))
     try:
         names = ", ".join(columns)
         cursor.execute(f"insert into {table} ({names}) select {names} from incoming")
-        return int(batch.num_rows)
     finally:
-        cursor.unregister("incoming")
+        with suppress(duckdb.TransactionException):  # a refused insert ended the transaction: the next batch replaces it
+            cursor.unregister("incoming")
 
 
 def insert_once(cursor: Cursor, table: str, values: dict[str, Any], *, fresh: bool = False) -> str:

@@ -44,8 +44,8 @@ def import_rows(
 
 def insert(
     cursor: Cursor, values: Sequence[Demonstration], scope: str, source: str, import_id: str | None
-) -> int:
-    """Insert demonstrations that differ from each other within a transaction; return how many were new."""
+) -> None:
+    """Insert demonstrations within a transaction. Raises `duckdb.ConstraintException` where one is there already."""
     columns: dict[str, Any] = {
         "id": next_ids("demo", len(values)),
         "content_hash": [value.content_hash for value in values],
@@ -60,7 +60,7 @@ def insert(
         "import_id": pa.array([import_id] * len(values), pa.string()),
         "created_at": pa.array([utcnow()] * len(values), pa.timestamp("us")),
     }
-    return len(bulk.insert_new(cursor, "demonstrations", columns))
+    bulk.insert(cursor, "demonstrations", columns)
 
 
 def derive(

@@ -2,13 +2,19 @@
 
 A bad row never stops the good ones, and a row that is known already is a duplicate; so an import that was cut
 off may be run again. Memory stays constant: one batch, and the first refused rows.
+
+A batch is taken for new at first: the unique index refuses it where it is not, and only then the table is read for
+what it knows. Once a batch held known rows, the next is looked up before it is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol, TypeVar
+
+import duckdb
 
 from store import checks, near, redaction
 from store.database import Cursor, Store, utcnow
@@ -18,6 +24,7 @@ from store.records import ImportResult, RejectedRow
 
 BATCH = 2000
 REJECTED_SHOWN = 1000
+_UNIQUE = ("pairs", "demonstrations")  # tables that refuse a content hash they hold; likes may say the same twice
 
 
 class Value(Protocol):
@@ -38,7 +45,7 @@ def ingest(
     noun: str,
     rows: Iterable[object],
     read: Callable[[Row], V],
-    insert: Callable[[Cursor, Sequence[V], str, str, str], int],
+    insert: Callable[[Cursor, Sequence[V], str, str, str], None],
     source: str,
     imported_by: str | None,
     deployment: str | None,
@@ -47,7 +54,7 @@ def ingest(
     convert: Callable[[Row], Row] | None = None,
     dry_run: bool = False,
 ) -> ImportResult:
-    """Import `rows` with `read` (raises `Invalid`) and `insert` (returns how many were new).
+    """Import `rows` with `read` (raises `Invalid`) and `insert` (raises `duckdb.ConstraintException` for a known row).
 
     Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
     told after each, and may raise to stop there; `on_rejected` gets every refused row. `convert` makes our columns of a
@@ -79,7 +86,7 @@ def ingest(
                     duplicates += 1
                 else:
                     values[key] = value
-            new = sink.take(list(values.values()), insert, refused)
+            new = sink.take(values, insert, refused)
             accepted += new
             duplicates += len(values) - new
             if on_batch:
@@ -89,17 +96,19 @@ def ingest(
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
 
 
-def unknown(cursor: Cursor, table: str, hashes: list[str], scope: str) -> set[str]:
-    """Return those of the content hashes that `table` does not hold for a deployment."""
+def _unknown(cursor: Cursor, table: str, values: Mapping[str, V], scope: str) -> dict[str, V]:
+    """Return the values, by content hash, that `table` does not hold for a deployment."""
     cursor.execute(
         f"""
-        select hash
-        from (select unnest($hashes::varchar[]) as hash)
-        where hash not in (select content_hash from {table} where deployment = $scope)
+        select content_hash
+        from {table}
+        semi join (select unnest($hashes::varchar[]) as content_hash) using (content_hash)
+        where deployment = $scope
         """,
-        {"hashes": hashes, "scope": scope},
+        {"hashes": list(values), "scope": scope},
     )
-    return {row[0] for row in cursor.fetchall()}
+    known = {row[0] for row in cursor.fetchall()}
+    return {key: value for key, value in values.items() if key not in known}
 
 
 class _Real:
@@ -108,7 +117,9 @@ class _Real:
     def __init__(self, db: Store, noun: str, source: str, imported_by: str | None, scope: str) -> None:
         self.id = new_id("imp")
         self._db, self._source, self._scope = db, source, scope
+        self._noun = noun
         self._accepted = self._duplicates = 0
+        self._fresh = noun in _UNIQUE
         with db.atomic() as cursor:
             cursor.execute(
                 "insert into imports values ($id, $noun, $source, $by, $scope, 0, 0, 0, $now)",
@@ -123,23 +134,43 @@ class _Real:
             )
 
     def take(
-        self, values: list[V], insert: Callable[[Cursor, Sequence[V], str, str, str], int], refused: int
+        self, values: Mapping[str, V], insert: Callable[[Cursor, Sequence[V], str, str, str], None], refused: int
+    ) -> int:
+        """Write what is new of the values, given by content hash, and return how many that were."""
+        new = None
+        if self._fresh and not self._db.in_transaction:  # a refused insert ends the transaction that it is in
+            with suppress(duckdb.ConstraintException):
+                new = self._write(values, insert, refused, fresh=True)
+        if new is None:
+            new = self._write(values, insert, refused, fresh=False)
+        self._accepted += new
+        self._duplicates += len(values) - new
+        self._fresh = self._noun in _UNIQUE and new == len(values)
+        return new
+
+    def _write(
+        self,
+        values: Mapping[str, V],
+        insert: Callable[[Cursor, Sequence[V], str, str, str], None],
+        refused: int,
+        *,
+        fresh: bool,
     ) -> int:
         with self._db.atomic() as cursor:
-            new = insert(cursor, values, self._scope, self._source, self.id) if values else 0
-            self._accepted += new
-            self._duplicates += len(values) - new
+            new = values if fresh else _unknown(cursor, self._noun, values, self._scope)
+            if new:
+                insert(cursor, list(new.values()), self._scope, self._source, self.id)
             cursor.execute(
                 "update imports set accepted = $accepted, duplicates = $duplicates, rejected = $rejected "
                 "where id = $id",
                 {
                     "id": self.id,
-                    "accepted": self._accepted,
-                    "duplicates": self._duplicates,
+                    "accepted": self._accepted + len(new),
+                    "duplicates": self._duplicates + len(values) - len(new),
                     "rejected": refused,
                 },
             )
-        return new
+        return len(new)
 
     def __enter__(self) -> _Real:
         return self
@@ -158,9 +189,8 @@ class _Trial:
         self._noun, self._scope = noun, scope
         self._cursor.execute("create or replace temp table trial_hashes (hash varchar)")
 
-    def take(self, values: list[V], insert: object, refused: int) -> int:
-        hashes = [value.content_hash for value in values]
-        fresh = unknown(self._cursor, self._noun, hashes, self._scope)
+    def take(self, values: Mapping[str, V], insert: object, refused: int) -> int:
+        fresh = _unknown(self._cursor, self._noun, values, self._scope)
         self._cursor.execute(
             """
             insert into trial_hashes

@@ -64,12 +64,8 @@ def import_rows(
     )
 
 
-def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> int:
-    """Insert imported judgements that differ from each other within a transaction; return how many were new."""
-    fresh = ingest.unknown(cursor, "likes", [row.content_hash for row in rows], scope)
-    rows = [row for row in rows if row.content_hash in fresh]
-    if not rows:
-        return 0
+def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
+    """Insert imported judgements within a transaction, whether or not they are there already."""
     columns: dict[str, Any] = {
         "id": next_ids("like", len(rows)),
         "content_hash": [row.content_hash for row in rows],
@@ -82,7 +78,7 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
         "import_id": [import_id] * len(rows),
         "created_at": pa.array([utcnow()] * len(rows), pa.timestamp("us")),
     }
-    return bulk.insert(cursor, "likes", columns)
+    bulk.insert(cursor, "likes", columns)
 
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from store.rows import scalar
 
 LEAST = 0.7  # similarities below are not kept
 BATCH = 4000
-_VERIFIED = 50_000  # candidates whose texts are held at a time
+_VERIFIED = 20_000  # candidates whose features are held at a time
 _WINDOW = 200  # rows of one prompt that a new row is compared with
 _CLOSEST = 4  # of these that are verified: copies of one row are tied to each other, not each to all
 _MOST_BITS = 26  # of 128 that may differ between candidates: 13 are expected at similarity 0.8, 19 at 0.7
@@ -166,7 +166,7 @@ def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
             from (select seq, {PROMPT_KEY} as prompt_key from {noun})
             left join centres using (prompt_key)
         )
-        select seq, centre
+        select seq, centre, prompt_key
         from placed
         where centre in (select centre from placed where prompt_key in (select prompt_key from fresh))
         qualify count(*) over (partition by centre) > 1
@@ -198,12 +198,12 @@ def _alike_rows(cursor: Cursor, noun: str, bounds: dict[str, int]) -> pa.Table:
     return cursor.sql(
         f"""
         with placed as (
-            select seq, high, low, centre, row_number() over (partition by centre order by seq) as place
+            select seq, high, low, centre, prompt_key, row_number() over (partition by centre order by seq) as place
             from crowded
             join (from row_sketches where noun = '{noun}') using (seq)
         ),
         close as (
-            select later.seq as one, earlier.seq as other,
+            select later.seq as one, earlier.seq as other, centre, earlier.prompt_key <> later.prompt_key as apart,
                 bit_count(xor(earlier.high, later.high)) + bit_count(xor(earlier.low, later.low)) as bits
             from placed later
             join placed earlier using (centre)
@@ -212,13 +212,15 @@ def _alike_rows(cursor: Cursor, noun: str, bounds: dict[str, int]) -> pa.Table:
                 and bits <= {_MOST_BITS}
         ),
         closest as (
-            select one, unnest(arg_min(other, bits::hugeint * 1000000000000000 + other, {_CLOSEST})) as other
+            select one, centre,
+                unnest(arg_min(struct_pack(other, apart), bits::hugeint * 1000000000000000 + other, {_CLOSEST})) as near
             from close
-            group by one
+            group by one, centre
         )
-        select one, other
+        select one, near.other as other, near.apart as apart
         from closest
-        where (one, other) not in (select (seq, other) from near_rows where noun = '{noun}')
+        where (one, near.other) not in (select (seq, other) from near_rows where noun = '{noun}')
+        order by centre, one, other  -- what is compared with the same rows is verified together
         """,
         params={"start": bounds["start"]},
     ).to_arrow_table()
@@ -226,60 +228,64 @@ def _alike_rows(cursor: Cursor, noun: str, bounds: dict[str, int]) -> pa.Table:
 
 def _keep(db: Store, cursor: Cursor, noun: str, table: str, candidates: pa.Table) -> None:
     """Verify candidates on their texts and keep those that are alike: rows in prompt and in answers, each by itself."""
-    from store import fingerprint
-
     prompts = table == "near_prompts"
     for start in range(0, len(candidates), _VERIFIED):
         some = candidates.slice(start, _VERIFIED)
         one, other = (some[name].to_numpy() for name in ("one", "other"))
-        items, places = np.unique(np.concatenate((one, other)), return_inverse=True)
-        read = _prompts(cursor, items) if prompts else _rows(cursor, noun, items)
-        position = {item: place for place, item in enumerate(read["item"].to_pylist())}
-        first, second = np.array([position.get(item, -1) for item in items.tolist()])[places.reshape(2, -1)]
-        there = (first >= 0) & (second >= 0)  # a row may have been withdrawn meanwhile
-        one, other, first, second = (values[there] for values in (one, other, first, second))
-        sides = [fingerprint.features(read["prompt"].combine_chunks())]
-        if not prompts:
-            sides.append(fingerprint.features(read["texts"].combine_chunks().flatten(), len(_PARTS[noun])))
-        likeness = np.array(
-            [
-                min(fingerprint.jaccard(side[a], side[b]) for side in sides)
-                for a, b in zip(first.tolist(), second.tolist(), strict=True)
-            ]
-        )
+        if prompts:
+            likeness = _likeness(cursor, _prompt_texts(), 1, one, other)
+        else:
+            likeness = _likeness(cursor, _row_texts(noun, _PARTS[noun]), len(_PARTS[noun]), one, other)
+            apart = some["apart"].to_numpy() & (likeness >= LEAST)  # other prompts: these must be alike, too
+            asked = _likeness(cursor, _row_texts(noun, ("prompt",)), 1, one[apart], other[apart])
+            likeness[apart] = np.minimum(likeness[apart], asked)
         alike = likeness >= LEAST
         columns: dict[str, Any] = {} if prompts else {"noun": pa.array([noun] * int(alike.sum()))}
         columns |= {"prompt_key" if prompts else "seq": pa.array(one[alike]), "other": pa.array(other[alike])}
         _append(db, table, columns | {"similarity": pa.array(likeness[alike])})
 
 
-def _prompts(cursor: Cursor, keys: NDArray[Any]) -> pa.Table:
-    """Return the texts of prompts (item, prompt), each from whichever noun has it."""
-    cursor.register("wanted", pa.table({"item": keys}))
-    try:
-        parts = " union all ".join(
-            f"select item, {_text('prompt')} as prompt from (select *, {PROMPT_KEY} as item from {noun}) "
-            "semi join wanted using (item)"
-            for noun in _PARTS
-        )
-        return cursor.sql(
-            f"select item, any_value(prompt) as prompt from ({parts}) group by item"
-        ).to_arrow_table()
-    finally:
-        cursor.unregister("wanted")
+def _likeness(
+    cursor: Cursor, texts: str, parts: int, one: NDArray[Any], other: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the Jaccard similarity of each `one` and `other`; -1 where either has been withdrawn meanwhile.
+
+    `texts` reads (item, texts) of the items in the view `wanted`, `parts` texts each.
+    """
+    from store import fingerprint
+
+    found: dict[int, fingerprint.Words] = {}
+    if len(one):
+        cursor.register("wanted", pa.table({"item": np.unique(np.concatenate((one, other)))}))
+        try:
+            for batch in _stream(cursor, texts):
+                features = fingerprint.features(batch["texts"].flatten(), parts)
+                found.update(zip(batch["item"].to_pylist(), features, strict=True))
+        finally:
+            cursor.unregister("wanted")
+    return np.array(
+        [
+            fingerprint.jaccard(found[a], found[b]) if a in found and b in found else -1.0
+            for a, b in zip(one.tolist(), other.tolist(), strict=True)
+        ],
+        np.float64,
+    )
 
 
-def _rows(cursor: Cursor, noun: str, seqs: NDArray[Any]) -> pa.Table:
-    """Return the texts of rows (item, prompt, texts)."""
-    cursor.register("wanted", pa.table({"item": seqs}))
-    parts = ", ".join(_text(part) for part in _PARTS[noun])
-    try:
-        return cursor.sql(
-            f"select seq as item, {_text('prompt')} as prompt, [{parts}] as texts "
-            f"from {noun} semi join wanted on wanted.item = {noun}.seq"
-        ).to_arrow_table()
-    finally:
-        cursor.unregister("wanted")
+def _prompt_texts() -> str:
+    """Return the query for the texts of prompts, each from whichever noun has it."""
+    parts = " union all ".join(
+        f"select item, {_text('prompt')} as prompt from (select *, {PROMPT_KEY} as item from {noun}) "
+        "semi join wanted using (item)"
+        for noun in _PARTS
+    )
+    return f"select item, [any_value(prompt)] as texts from ({parts}) group by item"
+
+
+def _row_texts(noun: str, parts: tuple[str, ...]) -> str:
+    """Return the query for parts of the texts of rows."""
+    texts = ", ".join(_text(part) for part in parts)
+    return f"select seq as item, [{texts}] as texts from {noun} semi join wanted on wanted.item = {noun}.seq"
 
 
 def _stream(cursor: Cursor, query: str) -> Iterator[pa.RecordBatch]:

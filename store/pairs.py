@@ -47,13 +47,14 @@ def import_rows(
 
 def insert(
     cursor: Cursor, pairs: Sequence[PreferencePair], scope: str, source: str, import_id: str | None
-) -> int:
-    """Insert pairs that differ from each other within a transaction; return how many were new."""
+) -> None:
+    """Insert pairs within a transaction. Raises `duckdb.ConstraintException` where one is there already."""
+    hashes = [pair.hashes for pair in pairs]
     columns: dict[str, Any] = {
         "id": next_ids("pair", len(pairs)),
-        "content_hash": [pair.content_hash for pair in pairs],
-        "versus_hash": [pair.versus_hash for pair in pairs],
-        "prompt_hash": [pair.prompt_hash for pair in pairs],
+        "content_hash": [content for content, _, _ in hashes],
+        "versus_hash": [versus for _, versus, _ in hashes],
+        "prompt_hash": [prompt for _, _, prompt in hashes],
         "prompt": bulk.message_rows([pair.prompt for pair in pairs]),
         "chosen": bulk.message_rows([pair.chosen for pair in pairs]),
         "rejected": bulk.message_rows([pair.rejected for pair in pairs]),
@@ -67,7 +68,7 @@ def insert(
         "import_id": pa.array([import_id] * len(pairs), pa.string()),
         "created_at": pa.array([utcnow()] * len(pairs), pa.timestamp("us")),
     }
-    return len(bulk.insert_new(cursor, "pairs", columns))
+    bulk.insert(cursor, "pairs", columns)
 
 
 def derive(

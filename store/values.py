@@ -122,6 +122,15 @@ class PreferencePair:
         """SHA-256 of the prompt."""
         return conversation_hash(self.prompt)
 
+    @property
+    def hashes(self) -> tuple[str, str, str]:
+        """`content_hash`, `versus_hash` and `prompt_hash`, for half of what they cost one by one."""
+        prompt, chosen, rejected = _said(self.prompt), _said(self.chosen), _said(self.rejected)
+        content = _sha256([prompt, chosen, rejected])
+        in_order = _order(self.chosen) <= _order(self.rejected)
+        versus = content if in_order else _sha256([prompt, rejected, chosen])
+        return content, versus, _sha256([prompt])
+
     def to_json(self) -> dict[str, Any]:
         """Return TRL's conversational preference form, plus `weight` and `tags`."""
         return {
@@ -271,8 +280,7 @@ class Probe:
 
 def versus_hash(prompt: Conversation, one: Conversation, other: Conversation) -> str:
     """SHA-256 of a prompt and two responses in either order."""
-    sides = sorted((one, other), key=lambda side: [(m.role, m.content) for m in side])
-    return _digest(prompt, *sides)
+    return _digest(prompt, *sorted((one, other), key=_order))
 
 
 def read_prompt(row: Mapping[str, Any]) -> Conversation | None:
@@ -342,5 +350,16 @@ def _part_text(part: object, where: str) -> str:
 
 def _digest(*parts: Iterable[Message]) -> str:
     """Hash conversations: each message as role, length and text, so that nothing can pass for a separator."""
-    text = "|".join("".join(f"{m.role} {len(m.content)} {m.content}" for m in part) for part in parts)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _sha256([_said(part) for part in parts])
+
+
+def _said(part: Iterable[Message]) -> str:
+    return "".join([f"{m.role} {len(m.content)} {m.content}" for m in part])
+
+
+def _sha256(said: list[str]) -> str:
+    return hashlib.sha256("|".join(said).encode()).hexdigest()
+
+
+def _order(side: Conversation) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in side]
