@@ -48,7 +48,7 @@ def insert(cursor: Cursor, table: str, columns: dict[str, Any]) -> None:
         names = ", ".join(columns)
         cursor.execute(f"insert into {table} ({names}) select {names} from incoming")
     finally:
-        with suppress(duckdb.TransactionException):  # a refused insert ended the transaction: the next batch replaces it
+        with suppress(duckdb.TransactionException):  # refused: the next batch takes the name over
             cursor.unregister("incoming")
 
 

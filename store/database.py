@@ -48,6 +48,10 @@ def migrations() -> list[Migration]:
     return sorted(found)
 
 
+ROW_GROUP = 122_880  # rows that DuckDB stores together
+LOG = 16 * 2**20  # bytes of write-ahead log at which DuckDB folds it into the file
+LOADING_LOG = "256MB"  # of write-ahead log while rows are loaded: what a crash leaves to be read again
+
 MEMORY = "1GB"
 """What DuckDB may hold by default: models live on the same machine, and DuckDB would take four fifths of it."""
 
@@ -68,6 +72,7 @@ class Store:
         self._local = threading.local()
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
+        self._loads = 0
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
         # Applied to every text that people or models wrote before it is stored; see store.redaction.
@@ -145,6 +150,39 @@ class Store:
             finally:
                 self._local.depth = 0
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Take many rows in: inside, the write-ahead log is folded into the file less often, and not tidied up after.
+
+        DuckDB ends a row group at each checkpoint and joins short ones at later checkpoints, which writes rows again and
+        holds several groups in memory. Call `checkpoint` before more than `ROW_GROUP` rows have come. Several threads may
+        be inside.
+        """
+        with self._writer:
+            self._loads += 1
+            if self._loads == 1:
+                self._connection.execute(f"set global wal_autocheckpoint = '{LOADING_LOG}'")
+                self._connection.execute("set global max_vacuum_tasks = 0")
+        try:
+            yield
+        finally:
+            with self._writer:
+                self._loads -= 1
+                if self._loads == 0 and not self._closed:
+                    if self._log_bytes() > LOG:
+                        self.checkpoint()  # now: the next vote would have to, and to join row groups at that
+                    self._connection.execute("reset global wal_autocheckpoint")
+                    self._connection.execute("reset global max_vacuum_tasks")
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the file; where a transaction is in the way, that is left for later."""
+        cursor = self._connection.cursor()
+        try:
+            with suppress(duckdb.TransactionException):
+                cursor.execute("checkpoint")
+        finally:
+            cursor.close()
+
     @property
     def in_transaction(self) -> bool:
         """Whether this thread is inside `atomic`."""
@@ -192,6 +230,10 @@ class Store:
             yield
         finally:
             lock.close()
+
+    def _log_bytes(self) -> int:
+        log = self.path.with_name(self.path.name + ".wal")
+        return log.stat().st_size if log.exists() else 0
 
     def _sweep(self) -> None:
         """Read a small store once, so that a damaged block is found now and not in the middle of the work.

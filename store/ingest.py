@@ -10,21 +10,21 @@ what it knows. Once a batch held known rows, the next is looked up before it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import duckdb
 
 from store import checks, near, redaction
-from store.database import Cursor, Store, utcnow
+from store.database import ROW_GROUP, Cursor, Store, utcnow
 from store.errors import Invalid
 from store.ids import new_id
 from store.records import ImportResult, RejectedRow
 
 BATCH = 2000
 REJECTED_SHOWN = 1000
-_UNIQUE = ("pairs", "demonstrations")  # tables that refuse a content hash they hold; likes may say the same twice
+_UNIQUE = ("pairs", "demonstrations")  # these refuse a content hash that they hold
 
 
 class Value(Protocol):
@@ -38,6 +38,7 @@ class Value(Protocol):
 
 V = TypeVar("V", bound=Value)
 Row = Mapping[str, Any]
+Insert = Callable[[Cursor, Sequence[V], str, str, str], None]
 
 
 def ingest(
@@ -45,7 +46,7 @@ def ingest(
     noun: str,
     rows: Iterable[object],
     read: Callable[[Row], V],
-    insert: Callable[[Cursor, Sequence[V], str, str, str], None],
+    insert: Insert[V],
     source: str,
     imported_by: str | None,
     deployment: str | None,
@@ -65,7 +66,12 @@ def ingest(
     accepted = duplicates = refused = seen = 0
     shown: list[RejectedRow] = []
     remaining = iter(rows)
-    with _Trial(db, noun, scope) if dry_run else _Real(db, noun, source, imported_by, scope) as sink:
+    with ExitStack() as stack:
+        if dry_run:
+            sink: _Trial | _Real = stack.enter_context(_Trial(db, noun, scope))
+        else:
+            stack.enter_context(db.loading())
+            sink = _Real(db, noun, source, imported_by, scope)
         while batch := list(islice(remaining, BATCH)):
             values: dict[str, V] = {}
             for row in batch:
@@ -91,8 +97,8 @@ def ingest(
             duplicates += len(values) - new
             if on_batch:
                 on_batch(seen, accepted, duplicates, refused)
-    if accepted and not dry_run:
-        near.refresh(db, noun)
+        if accepted and not dry_run:
+            near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
 
 
@@ -118,7 +124,7 @@ class _Real:
         self.id = new_id("imp")
         self._db, self._source, self._scope = db, source, scope
         self._noun = noun
-        self._accepted = self._duplicates = 0
+        self._accepted = self._duplicates = self._unfolded = 0
         self._fresh = noun in _UNIQUE
         with db.atomic() as cursor:
             cursor.execute(
@@ -133,9 +139,7 @@ class _Real:
                 },
             )
 
-    def take(
-        self, values: Mapping[str, V], insert: Callable[[Cursor, Sequence[V], str, str, str], None], refused: int
-    ) -> int:
+    def take(self, values: Mapping[str, V], insert: Insert[V], refused: int) -> int:
         """Write what is new of the values, given by content hash, and return how many that were."""
         new = None
         if self._fresh and not self._db.in_transaction:  # a refused insert ends the transaction that it is in
@@ -146,12 +150,16 @@ class _Real:
         self._accepted += new
         self._duplicates += len(values) - new
         self._fresh = self._noun in _UNIQUE and new == len(values)
+        self._unfolded += new
+        if self._unfolded + BATCH > ROW_GROUP:
+            self._db.checkpoint()
+            self._unfolded = 0
         return new
 
     def _write(
         self,
         values: Mapping[str, V],
-        insert: Callable[[Cursor, Sequence[V], str, str, str], None],
+        insert: Insert[V],
         refused: int,
         *,
         fresh: bool,
@@ -171,12 +179,6 @@ class _Real:
                 },
             )
         return len(new)
-
-    def __enter__(self) -> _Real:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 class _Trial:
