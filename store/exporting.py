@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,7 +36,7 @@ _PARTS = {
     "demonstrations": ("prompt", "completion"),
     "likes": ("prompt", "completion"),
 }
-_BATCH = 2000
+_BATCH = 10_000  # rows whose texts are held at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def export(
         if format == "parquet":
             count = _write_parquet(staging, noun, _batches(db, noun, where or Filter()), on_progress)
         else:
-            count = _write_lines(staging, noun, format, _batches(db, noun, where or Filter()), on_progress)
+            lines = map(_rows, _batches(db, noun, where or Filter()))
+            count = _write_lines(staging, noun, format, lines, on_progress)
         staging.rename(path)
         return count
     finally:
@@ -99,24 +101,44 @@ def export(
 def iterate(db: Store, noun: str = "pairs", where: Filter | None = None) -> Iterator[dict[str, Any]]:
     """Yield rows as TRL's conversational columns, with weight and tags (likes: label), in order of arrival."""
     for batch in _batches(db, noun, where or Filter()):
-        yield from batch
+        yield from _rows(batch)
 
 
-def _batches(db: Store, noun: str, where: Filter) -> Iterator[list[dict[str, Any]]]:
+def _batches(db: Store, noun: str, where: Filter) -> Iterator[duckdb.DuckDBPyRelation]:
+    """Yield the next rows to fetch, in order; to be fetched before the next are asked for.
+
+    First the keys are sorted, then the texts are read in their order, a few at a time: to sort the texts themselves, or to
+    hold the result, would take memory that grows with the store.
+    """
     conditions, params = _conditions(noun, where)
     extra = {"pairs": "weight, tags", "demonstrations": "tags", "likes": "liked as label"}[noun]
-    order = "id" if noun == "likes" else "seq"
+    key = "id" if noun == "likes" else "seq"
     cursor = db.cursor()
     try:
-        cursor.execute(
-            f"select {', '.join(_PARTS[noun])}, {extra} from {noun} where {conditions} order by {order}",
-            params,
-        )
-        names = [column[0] for column in cursor.description or ()]
-        while rows := cursor.fetchmany(_BATCH):
-            yield [dict(zip(names, row, strict=True)) for row in rows]
+        cursor.execute("begin")
+        keys = cursor.sql(
+            f"select {key} as key from {noun} where {conditions} order by key", params=params
+        ).to_arrow_table()["key"]
+        for start in range(0, len(keys), _BATCH):
+            some = keys.slice(start, _BATCH)
+            cursor.register("chosen_keys", pa.table({"key": some}))
+            yield cursor.sql(
+                f"""
+                select {", ".join(_PARTS[noun])}, {extra}
+                from {noun}
+                semi join chosen_keys on chosen_keys.key = {noun}.{key}
+                where {key} between $first and $last
+                order by {key}
+                """,
+                params={"first": some[0].as_py(), "last": some[-1].as_py()},
+            )
     finally:
         cursor.close()
+
+
+def _rows(batch: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:
+    names = batch.columns
+    return [dict(zip(names, row, strict=True)) for row in batch.fetchall()]
 
 
 def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
@@ -214,7 +236,10 @@ def _write_lines(
 
 
 def _write_parquet(
-    path: Path, noun: str, batches: Iterator[list[dict[str, Any]]], on_progress: Callable[[int], None] | None
+    path: Path,
+    noun: str,
+    batches: Iterator[duckdb.DuckDBPyRelation],
+    on_progress: Callable[[int], None] | None,
 ) -> int:
     schema = pa.schema(
         [(part, bulk.MESSAGES) for part in _PARTS[noun]]
@@ -228,8 +253,9 @@ def _write_parquet(
     (path / "data").mkdir(parents=True)
     with pq.ParquetWriter(path / "data" / "train.parquet", schema, compression="zstd") as writer:
         for batch in batches:
-            writer.write_table(pa.Table.from_pylist(batch, schema))
-            count += len(batch)
+            table = batch.to_arrow_table().cast(schema)
+            writer.write_table(table)
+            count += len(table)
             if on_progress:
                 on_progress(count)
     (path / "README.md").write_text(_card(noun, count), "utf-8")
