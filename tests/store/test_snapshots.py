@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import comparisons, conversations, demonstrations, likes, pairs, snapshots
+from store import comparisons, conversations, demonstrations, likes, pairs, parquet, snapshots
 from store.database import Store
 from store.errors import Invalid, NotFound
 from store.records import Candidate, Snapshot, Turn
@@ -264,3 +266,17 @@ def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
     assert made.report["dropped"]["raters were divided"] == 2
     assert made.report["liked"] == pytest.approx(8 / 11)
     assert snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2) == made
+
+
+def test_a_file_that_can_not_be_written_is_an_error_and_reading_stops(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number in range(100):
+            asked.append(number)
+            yield pa.record_batch({"text": ["x" * 1000] * 100})
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"text": pa.string()}), batches())
+    with pytest.raises(FileNotFoundError):
+        parquet.write(tmp_path / "no-such-folder" / "train.parquet", reader)
+    assert len(asked) < 100
