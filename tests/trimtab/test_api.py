@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -61,6 +62,7 @@ def test_pages_wait_for_the_screens(client: TestClient) -> None:
         page = client.get(path, headers={"accept": "text/html"})
         assert page.status_code == 200
         assert "Trimtab" in page.text
+    assert gc.get_freeze_count() > 100_000, "a full collection does not walk what is loaded for good"
 
 
 def test_screens_that_cannot_open_say_so_and_the_rest_answers(
