@@ -37,7 +37,14 @@ class Screens:
             async with app.router.lifespan_context(app):
                 self._app = app
                 self._settled.set()
-                await asyncio.Event().wait()
+                # What is loaded by now stays for good. Without this every full collection walks it, and all streams
+                # stand still for a fifth of a second (bench/full_collection.py).
+                await asyncio.to_thread(gc.collect)
+                gc.freeze()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    gc.unfreeze()  # else the interpreter's end reports all of it as leaked
         except Exception as error:
             log.exception("the screens cannot be opened")
             self._said = (
@@ -56,9 +63,4 @@ class Screens:
 def _build(url: str) -> FastAPI:
     import feedback_ui  # not before: this import is what takes the time
 
-    app = feedback_ui.mount(FastAPI(openapi_url=None), base_url=url)
-    # What is loaded by now stays for good. Without this every full collection walks it, and all streams stand still for
-    # a fifth of a second (bench/full_collection.py).
-    gc.collect()
-    gc.freeze()
-    return app
+    return feedback_ui.mount(FastAPI(openapi_url=None), base_url=url)

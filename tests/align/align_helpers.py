@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -186,15 +185,6 @@ def start_worker(run: RunDirectory) -> Any:
     process = FORKS.Process(target=_worker, args=(str(run.path),))
     process.start()
     return process
-
-
-def work(run: RunDirectory) -> int:
-    """Run `python -m align.worker` to its end, as the platform does, and return its exit status."""
-    with (run.path / "worker.log").open("a") as log:
-        command = [sys.executable, "-m", "align.worker", str(run.path)]
-        return subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, timeout=1200, check=False
-        ).returncode
 
 
 def in_process(run: RunDirectory) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from align_helpers import in_process, losses, seconds_to_stop, start_worker, wait_for, weights, work
+from align_helpers import in_process, losses, seconds_to_stop, start_worker, wait_for, weights
 from transformers import TrainingArguments
 
 from align.crew import Crew, crew
@@ -89,7 +89,9 @@ def test_sharded_qlora_is_stopped_and_resumed(make_run: MakeRun) -> None:
     assert run.checkpoints()
     assert run.report() is None
     run.withdraw_stop()
-    assert work(run) == 0, (run.path / "worker.log").read_text()
+    worker = start_worker(run)
+    worker.join(timeout=600)
+    assert worker.exitcode == 0, (run.path / "worker.log").read_text()
     assert list(losses(run)) == [1, 2, 3, 4]
     assert losses(run)[4] == pytest.approx(losses(alone)[4], abs=1e-3)
     for name, tensor in weights(alone).items():

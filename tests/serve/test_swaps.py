@@ -35,7 +35,7 @@ from tests.support.oracle import Answer, answers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 PROMPTS, TOKENS = ("Hello there", "What is a ship?"), 8
-CLIENTS, OPERATIONS = 8, 40
+CLIENTS, OPERATIONS = 8, 30
 LOST = {"engine_unavailable", "stream_broken", "engine_error"}  # what a killed engine's requests may end with
 
 
