@@ -172,6 +172,9 @@ def main() -> None:
     )
     parser.add_argument("--engine-args", default="{}", help="vLLM arguments of the engine, a JSON object")
     parser.add_argument("--tokens", type=int, help="length of an answer of the engine; none is by streams")
+    parser.add_argument(
+        "--streams", type=int, nargs="+", help="streams before the engine; none is 1, 16 and 64"
+    )
     parser.add_argument("--seconds", type=float, help="length of one measurement")
     args = parser.parse_args()
     if args.clients:
@@ -183,7 +186,7 @@ def main() -> None:
     seconds = args.seconds or (3.0 if args.quick else 8.0)
     parts = [] if args.only_engine else [hold_open(), *compare_proxies(seconds, not args.no_litellm)]
     if not args.no_engine:
-        streams = [1, 16] if args.quick else [1, 16, 64]
+        streams = args.streams or ([1, 16] if args.quick else [1, 16, 64])
         pair = engine_and_gateway(args.model, json.loads(args.engine_args), args.engine)
         rounds = args.rounds or (2 if args.quick else 8)
         parts += asyncio.run(against_engine(pair, streams, args.tokens, rounds))

@@ -38,7 +38,7 @@ class Screens:
                 self._app = app
                 self._settled.set()
                 # What is loaded by now stays for good. Without this every full collection walks it, and all streams
-                # stand still for a fifth of a second (bench/full_collection.py).
+                # stand still meanwhile (bench/full_collection.py).
                 await asyncio.to_thread(gc.collect)
                 gc.freeze()
                 try:
