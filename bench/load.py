@@ -1,12 +1,10 @@
 """A load generator for chat endpoints: so many requests at once, times measured at the socket.
 
     python -m bench.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
-    python -m bench.load URL MODEL --streams 64 --requests 256 --stream
 
 Prints one line of JSON: requests a second, tokens a second, milliseconds to the first byte of content (plain: to the
-whole answer) at p50 and p99, failures. With `--requests` the work is fixed and its time is what counts: an engine
-answers its streams in lockstep, so a window of time ends anywhere within a step that is worth a token of each stream.
-A bare asyncio protocol on uvloop: it shares the machine with what it measures.
+whole answer) at p50 and p99, failures. A bare asyncio protocol on uvloop: it shares the machine with what it measures.
+Where one per cent counts, `bench.waves`.
 """
 
 from __future__ import annotations
@@ -14,24 +12,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import time
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
 import uvloop
 
 
-class Client(asyncio.Protocol):
-    """One connection that sends the same request again as soon as the answer is whole."""
+class Notes(Protocol):
+    """Who wants to know of answers."""
 
-    def __init__(self, request: bytes, results: Results) -> None:
-        self.request, self.results = request, results
+    def first(self, sent: float) -> None:
+        """Note the first piece of an answer to a request sent at `sent`."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the first request."""
-        self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
-        self.send()
+    def pieces(self, count: int) -> None:
+        """Note pieces of a stream."""
+
+
+class Asker(asyncio.Protocol):
+    """One connection that sends the same request whenever it is told to; says what comes to `notes`."""
+
+    transport: asyncio.WriteTransport
+    notes: Notes
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
 
     def send(self) -> None:
         """Send the request and start its clock."""
@@ -50,54 +56,57 @@ class Client(asyncio.Protocol):
             return
         if not self.begun:
             self.begun = True
-            self.results.first(self.sent)
-        self.results.pieces(body.count(b'"delta":{"content":"') or body.count(b'"content":'))
+            self.notes.first(self.sent)
+        self.notes.pieces(body.count(b'"delta":{"content":"') or body.count(b'"content":'))
+
+
+class Client(Asker):
+    """One connection that sends its request again as soon as the answer is whole."""
+
+    notes: Results
+
+    def __init__(self, request: bytes, results: Results) -> None:
+        super().__init__(request)
+        self.notes = results
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self.transport = transport  # type: ignore[assignment]
+        self.send()
 
     def on_message_complete(self) -> None:
         """Note the answer and go on."""
-        self.results.add(self.parser.get_status_code())
-        if self.parser.should_keep_alive() and self.results.take():
+        self.notes.add(self.parser.get_status_code())
+        if self.parser.should_keep_alive() and not self.notes.over:
             asyncio.get_running_loop().call_soon(self.send)
         else:
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count a connection that ended in the middle; open another."""
-        self.results.lost(self)
+        self.notes.lost(self)
 
 
 class Results:
-    """What all connections saw: within `seconds` but the first half second, or in `requests` answers from the first."""
+    """What all connections saw within `seconds`, but the first half second."""
 
-    def __init__(self, seconds: float, requests: int | None) -> None:
-        self.begin = time.perf_counter() + (0.0 if requests else 0.5)
-        self.end = math.inf if requests else self.begin + seconds
-        self.left = requests or math.inf
-        self.wanted = self.left
-        self.last = self.begin
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begin = time.perf_counter() + 0.5
+        self.end = self.begin + seconds
         self.first_ms: list[float] = []
         self.tokens = self.done = self.failed = 0
         self.reconnect: list[Client] = []
 
     @property
     def over(self) -> bool:
-        """Whether the time is up or the work done."""
-        return time.perf_counter() > self.end or self.done + self.failed >= self.wanted
+        """Whether the time is up."""
+        return time.perf_counter() > self.end
 
     @property
     def counting(self) -> bool:
         """Whether what happens now is counted, whenever its request was sent."""
         return self.begin < time.perf_counter() < self.end
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-        return (self.last if self.end == math.inf else self.end) - self.begin
-
-    def take(self) -> bool:
-        """Take one of the requests that are left to be sent."""
-        self.left -= 1
-        return self.left >= 0 and not self.over
 
     def first(self, sent: float) -> None:
         """Note the first piece of an answer to a request sent at `sent`."""
@@ -111,7 +120,6 @@ class Results:
 
     def add(self, status: int) -> None:
         """Note an answer."""
-        self.last = time.perf_counter()
         if status != 200:
             self.failed += 1
         elif self.counting:
@@ -141,23 +149,22 @@ async def run(
     model: str,
     streams: int,
     seconds: float,
-    requests: int | None,
     stream: bool,
     key: str,
     max_tokens: int,
 ) -> dict[str, float]:
     """Load `url` and return what was seen."""
     host, port, request = request_bytes(url, model, stream, key, max_tokens)
-    results = Results(seconds, requests)
+    results = Results(seconds)
     loop = asyncio.get_running_loop()
 
     async def connect() -> None:
         await loop.create_connection(lambda: Client(request, results), host, port)
 
-    await asyncio.gather(*(connect() for _ in range(streams) if results.take()))
+    await asyncio.gather(*(connect() for _ in range(streams)))
     while not results.over:
         await asyncio.sleep(0.05)
-        while results.reconnect and results.take():
+        while results.reconnect and not results.over:
             results.reconnect.pop()
             try:
                 await connect()
@@ -171,7 +178,6 @@ async def run(
         "tokens_per_s": round(results.tokens / results.seconds, 1),
         "p50_ms": round(times[len(times) // 2], 2),
         "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2),
-        "seconds": round(results.seconds, 3),
         "failed": results.failed,
         "done": results.done,
     }
@@ -184,7 +190,6 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--requests", type=int, help="send so many and stop, instead of for so many seconds")
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--key", default="none")
     parser.add_argument("--max-tokens", type=int, default=16)
@@ -195,7 +200,6 @@ def main() -> None:
             args.model,
             args.streams,
             args.seconds,
-            args.requests,
             args.stream,
             args.key,
             args.max_tokens,
