@@ -20,7 +20,7 @@ import serve.engine
 from bench.http_clients import CLIENTS
 from serve.auth import Authenticator, Principal
 from serve.engine_spec import EngineSpec
-from serve.gateway import Gateway, Limits
+from serve.gateway import Gateway, HotPath, Limits
 from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.reconciler import Reconciler
@@ -48,17 +48,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, Store.open(Path(scratch) / "bench.duckdb") as db:
         deployments.ensure(db, "assistant", args.base)
 
+        spec = EngineSpec("bench", args.base, args.base, url=args.engine, api_key=args.engine_key)
+        pool = EnginePool([spec], Path(scratch))
+        router, metrics, recorder = Router(), Metrics(), Recorder(db)
+        auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
+        gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
+        usage = UsageWriter(db, gateway.meter.ledger)
+
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            spec = EngineSpec("bench", args.base, args.base, url=args.engine, api_key=args.engine_key)
-            pool = EnginePool([spec], Path(scratch))
-            router, metrics, recorder = Router(), Metrics(), Recorder(db)
-            auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
-            gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
-            usage = UsageWriter(db, gateway.meter.ledger)
             usage.start()
             await Reconciler(db, router, pool, Path(scratch) / "adapters").refresh()
-            app.router.routes.extend([*gateway.routes(), *metrics.routes()])
             await pool.start()
             await pool.engines()[0].wait_ready(60)
             yield
@@ -66,7 +66,8 @@ def main() -> None:
             usage.close()
             await pool.stop()
 
-        app = Starlette(lifespan=lifespan)
+        app = Starlette(routes=[*gateway.routes(), *metrics.routes()], lifespan=lifespan)
+        app.add_middleware(HotPath, gateway=gateway)
         uvicorn.run(
             app,
             host="127.0.0.1",

@@ -17,6 +17,7 @@ from serve.errors import EngineUnavailable, RequestError
 from serve.router import RoutingTable, Target
 
 MOST_HEADER = 200
+_JSON = json.JSONDecoder()
 
 
 def error_response(error: RequestError | EngineUnavailable) -> Response:
@@ -100,7 +101,7 @@ def usage(data: bytes) -> Mapping[str, Any] | None:
     if at < 0:
         return None
     try:
-        value, _ = json.JSONDecoder().raw_decode(data[at + len(b'"usage":') :].decode())
+        value, _ = _JSON.raw_decode(data[at + len(b'"usage":') :].decode())
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

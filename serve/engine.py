@@ -330,38 +330,47 @@ class Engine:
 
     # ---- requests
 
-    @contextlib.contextmanager
-    def lease(self, adapter: str | None) -> Iterator[None]:
-        """Count one request as under way, for balancing and draining."""
+    def begin(self, adapter: str | None) -> None:
+        """Count one request as under way, for balancing and draining; `end` must follow."""
         self.outstanding += 1
         if adapter:
             self.in_flight[adapter] += 1
+
+    def end(self, adapter: str | None) -> None:
+        """Count it as ended."""
+        self.outstanding -= 1
+        if adapter:
+            self.in_flight[adapter] -= 1
+            if not self.in_flight[adapter]:
+                del self.in_flight[adapter]
+
+    @contextlib.contextmanager
+    def lease(self, adapter: str | None) -> Iterator[None]:
+        """Count one request as under way within a block."""
+        self.begin(adapter)
         try:
             yield
         finally:
-            self.outstanding -= 1
-            if adapter:
-                self.in_flight[adapter] -= 1
-                if not self.in_flight[adapter]:
-                    del self.in_flight[adapter]
+            self.end(adapter)
 
-    @contextlib.asynccontextmanager
-    async def send(self, path: str, body: bytes) -> AsyncIterator[Connection]:
-        """POST raw JSON and yield the answer as it begins; leaving the block early aborts the generation.
+    async def post(self, path: str, body: bytes) -> Connection:
+        """POST raw JSON and return the answer as it begins; hand it to `release`, early to abort the generation.
 
         Raises `EngineFailed` (status 0) when the server can not be reached.
         """
-        stream = self._stream
-        if stream is None:
+        if self._stream is None:
             raise EngineFailed(self.spec.name, "not started")
         try:
-            connection = await stream.post(path, body)
+            return await self._stream.post(path, body)
         except StreamBroken as error:
             raise EngineFailed(self.spec.name, str(error)) from error
-        try:
-            yield connection
-        finally:
-            stream.release(connection)
+
+    def release(self, answer: Connection) -> None:
+        """Give an answer back: read to its end its connection is kept, else the generation is aborted."""
+        if self._stream is None:
+            answer.abort()
+        else:
+            self._stream.release(answer)
 
     async def request(self, method: str, path: str, json: Any = None, timeout: float = 60) -> Any:
         """Send one control request and return its parsed JSON (text where it is none).

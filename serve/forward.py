@@ -5,9 +5,6 @@ Nothing has reached the client at that point, so trying again is safe. Maps the 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import orjson
 
 from serve.engine import Engine, error_message
@@ -17,41 +14,68 @@ from serve.pool import EnginePool
 from serve.router import Target
 
 
-@contextlib.asynccontextmanager
-async def upstream(
-    pool: EnginePool, target: Target, path: str, body: bytes
-) -> AsyncIterator[tuple[Engine, Connection]]:
-    """Send `body` to a replica of the target's base and yield the engine and its response with status 200.
+class Upstream:
+    """`async with Upstream(...) as (engine, response)`: a request at a replica, with its answer of status 200.
 
-    Leaving the block early aborts the generation. Raises `EngineUnavailable` when no replica answers,
-    `RequestError` with the engine's own status for a request that it refuses.
+    Leaving the block early aborts the generation. Entering raises `EngineUnavailable` when no replica answers,
+    `RequestError` with the engine's own status for a request that it refuses. A class, since generators and exit stacks
+    would cost a request more than the rest of its way.
     """
-    tried: list[Engine] = []
-    failure: RequestError | None = None
-    while True:
-        engine = pool.pick(target.base, target.adapter, avoid=tried)
-        if engine in tried:
-            raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
-        tried.append(engine)
-        async with contextlib.AsyncExitStack() as stack:
+
+    __slots__ = ("_adapter", "_body", "_engine", "_path", "_pool", "_response", "_target")
+    _engine: Engine
+    _response: Connection
+
+    def __init__(self, pool: EnginePool, target: Target, path: str, body: bytes) -> None:
+        self._pool, self._target, self._path, self._body = pool, target, path, body
+        self._adapter = target.adapter
+
+    async def __aenter__(self) -> tuple[Engine, Connection]:
+        target, adapter = self._target, self._adapter
+        tried: list[Engine] = []
+        failure: RequestError | None = None
+        while True:
+            engine = self._pool.pick(target.base, adapter, avoid=tried)
+            if engine in tried:
+                raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
+            tried.append(engine)
             try:
-                await engine.admitted(target.adapter)
-                stack.enter_context(engine.lease(target.adapter))
-                response = await stack.enter_async_context(engine.send(path, body))
-                if response.status != 200:
-                    failure = refusal(await whole(response), response.status, target)
-                    if failure.status < 500:
-                        raise failure
-                    continue
+                await engine.admitted(adapter)
+                failure = await self._ask(engine)
             except AdapterNotLoaded:
                 failure = adapter_unavailable(target)
                 continue
             except (EngineFailed, StreamBroken):
                 continue
-            if target.adapter:
-                engine.loaded.add(target.adapter)
-            yield engine, response
-            return
+            if failure is None:
+                if adapter:
+                    engine.loaded.add(adapter)
+                return engine, self._response
+            if failure.status < 500:
+                raise failure
+
+    async def __aexit__(self, *_: object) -> None:
+        self._engine.release(self._response)
+        self._engine.end(self._adapter)
+
+    async def _ask(self, engine: Engine) -> RequestError | None:
+        """Send the request to one replica and keep its answer; returns its refusal, with nothing kept."""
+        engine.begin(self._adapter)
+        kept = False
+        try:
+            response = await engine.post(self._path, self._body)
+            try:
+                if response.status != 200:
+                    return refusal(await whole(response), response.status, self._target)
+                self._engine, self._response = engine, response
+                kept = True
+                return None
+            finally:
+                if not kept:
+                    engine.release(response)
+        finally:
+            if not kept:
+                engine.end(self._adapter)
 
 
 async def whole(response: Connection) -> bytes:

@@ -18,7 +18,7 @@ from align.evaluate import ChatApi
 from serve.auth import Authenticator, Principal
 from serve.canary import CanaryPolicy, CanaryWatch
 from serve.engine_spec import EngineSpec
-from serve.gateway import Gateway, Limits
+from serve.gateway import Gateway, HotPath, Limits
 from serve.ledger import Ledger
 from serve.limits import Budget
 from serve.metrics import Metrics
@@ -240,6 +240,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
+    app.add_middleware(HotPath, gateway=platform.gateway)
     app.add_middleware(
         SameMachineOnly,
         active=lambda: platform.authenticator.single_user,

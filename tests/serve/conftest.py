@@ -83,10 +83,11 @@ async def a_stop_lets_answers_finish(pool: EnginePool) -> None:
     body = {"model": BASE, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
     data, stopping = b"", None
     with engine.lease(None):
-        async with engine.send("/v1/completions", json.dumps(body).encode()) as answer:
-            async for chunk in answer.chunks():
-                data += chunk
-                stopping = stopping or asyncio.create_task(pool.stop())
+        answer = await engine.post("/v1/completions", json.dumps(body).encode())
+        async for chunk in answer.chunks():
+            data += chunk
+            stopping = stopping or asyncio.create_task(pool.stop())
+        engine.release(answer)
     assert stopping is not None
     await stopping
     assert b'"finish_reason":"length"' in data

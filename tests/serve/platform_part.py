@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from serve.auth import Authenticator, Principal
 from serve.client import PlatformClient
-from serve.gateway import Gateway, Limits
+from serve.gateway import Gateway, HotPath, Limits
 from serve.metrics import Metrics
 from serve.pool import EnginePool
 from serve.reconciler import Reconciler
@@ -58,6 +58,7 @@ async def running(
         reconciler = Reconciler(db, router, pool, pool.engines()[0].adapters_dir)
         await reconciler.refresh()
         app = Starlette(routes=[*gateway.routes(), *metrics.routes()])
+        app.add_middleware(HotPath, gateway=gateway)
         async with serving(app) as url, PlatformClient(url, KEY) as client:
             yield Part(db, pool, router, gateway, recorder, reconciler, metrics, url, client)
         await recorder.aclose()

@@ -358,9 +358,10 @@ async def test_events_of_the_engine_are_at_most_its_tokens(engine: Engine) -> No
         "stream_options": {"include_usage": True},
     }  # fmt: skip
     relay = Relay(BASE, BASE, drop_usage=False)
-    async with engine.send(CHAT, json.dumps(body).encode()) as answer:
-        async for chunk in answer.chunks():
-            relay.feed(chunk)
+    answer = await engine.post(CHAT, json.dumps(body).encode())
+    async for chunk in answer.chunks():
+        relay.feed(chunk)
+    engine.release(answer)
     reported = answers.usage(relay.usage_event or b"")
     assert reported is not None
     assert reported["completion_tokens"] == 40

@@ -91,6 +91,12 @@ def test_chat_without_an_engine_says_when_to_come_back(client: TestClient) -> No
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_other_web_pages_are_kept_from_the_hot_path_too(client: TestClient, path: str) -> None:
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        assert client.post(path, json={}, headers=headers).status_code == 403
+
+
 def test_the_documents_of_the_api_need_no_other_host(client: TestClient) -> None:
     page = client.get("/api/docs")
     assert page.status_code == 200
