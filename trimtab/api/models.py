@@ -456,5 +456,5 @@ class StatusView(View):
     pairs: dict[str, int]
     demonstrations: dict[str, int]
     comparisons: dict[str, int]
-    active_runs: list[str]
+    active_runs: list[str] = Field(description="queued, training or on the way to a release; not canaries")
     schedule: ScheduleView
