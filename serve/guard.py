@@ -16,7 +16,7 @@ about 20 ms and holds about 10 MB. Linux; elsewhere it falls back on process gro
 
 OPTIONS: `log` path, `max_bytes` and `keep` of the rotation, `orphan_grace_s` (seconds between SIGTERM and
 SIGKILL when the platform is gone), `state` path of the record that `reap_leftovers` reads, `marker`, `nice` the
-child's niceness, `input` whether the child reads its standard input.
+child's niceness, `input` whether the child reads its standard input, `scratch` a directory that goes with the family.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import ctypes
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +229,8 @@ class Guard:
         while self._copy_output(out.fileno()) == 65536:
             pass
         status = int(self.child.returncode)
+        if scratch := self.options.get("scratch"):
+            shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             if state := self.options.get("state"):
                 os.unlink(state)
@@ -275,6 +278,8 @@ def main(argv: list[str]) -> int:
         return 1
     if state := options.get("state"):
         record = {"marker": guard.marker, "pid": guard.child.pid, "guard": os.getpid(), "argv": command[:4]}
+        if scratch := options.get("scratch"):
+            record["scratch"] = scratch
         with open(state, "w", encoding="utf-8") as file:
             json.dump(record, file)
     guard.run()

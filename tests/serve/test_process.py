@@ -3,18 +3,22 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from serve import guard
 from serve.errors import ProcessFailed
-from serve.process import GuardedProcess, reap_leftovers
+from serve.process import GuardedProcess, make_scratch, reap_leftovers
 
 pytestmark = pytest.mark.anyio
 
@@ -131,19 +135,60 @@ async def test_helpers_end_when_the_child_ends_by_itself(tmp_path: Path) -> None
     assert gone_within(pids, 1)
 
 
+@pytest.mark.parametrize("end", ["stopped", "killed", "guard killed", "never started"])
+async def test_a_scratch_directory_goes_with_its_child(end: str, tmp_path: Path) -> None:
+    scratch = make_scratch()
+    leaves = (
+        f"import socket, time; socket.socket(socket.AF_UNIX).bind({str(scratch / 'ipc')!r}); time.sleep(99)"
+    )
+    argv = ["no-such-program"] if end == "never started" else [sys.executable, "-c", leaves]
+    try:
+        child = await GuardedProcess.start(argv, log=tmp_path / "log", scratch=scratch)
+    except ProcessFailed:
+        assert end == "never started"
+    else:
+        while not (scratch / "ipc").exists():
+            await asyncio.sleep(0.01)
+        if end == "stopped":
+            await child.stop()
+        else:
+            os.kill(child.pid if end == "killed" else child.guard_pid, signal.SIGKILL)
+            await child.wait()
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize("given", ["short", "long" * 20])
+def test_a_socket_fits_into_a_scratch_directory(
+    given: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path_factory.mktemp(given)
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    scratch = make_scratch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(scratch / str(uuid.uuid4())))
+    assert (scratch.parent == directory) == (given == "short")
+    shutil.rmtree(scratch)
+
+
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="no-such-program"):
         await GuardedProcess.start(["no-such-program"], log=tmp_path / "log")
 
 
+def scratch_of(tmp_path: Path) -> Path:
+    return tmp_path / "trimtab-scratch"
+
+
 def start_platform(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int], int]:
     """A stand-in platform process that starts the family and then sleeps."""
+    scratch_of(tmp_path).mkdir()
     script = textwrap.dedent(f"""
         import asyncio, sys
         from pathlib import Path
         from serve.process import GuardedProcess
         async def main():
             child = await GuardedProcess.start([sys.executable, "-c", {FAMILY!r}], orphan_grace_s=0.5,
+                scratch=Path({str(scratch_of(tmp_path))!r}),
                 log=Path({str(tmp_path / "child.log")!r}), state_dir=Path({str(tmp_path / "state")!r}))
             print(child.guard_pid, flush=True)
             await asyncio.sleep(300)
@@ -160,6 +205,7 @@ def test_a_killed_platform_takes_the_family_with_it(tmp_path: Path) -> None:
     platform.kill()
     platform.wait()
     assert gone_within([*pids, guard_pid], 5)
+    assert not scratch_of(tmp_path).exists()
 
 
 def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> None:
@@ -170,10 +216,12 @@ def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> N
     platform.wait()
     assert gone_within(pids[1:], 2), "the kernel ends the direct child with its guard"
     assert alive(pids[0]), "the helper in a session of its own is the leftover of this test"
+    assert scratch_of(tmp_path).exists()
     # A record whose marker nobody carries harms nobody.
     (tmp_path / "state" / "old.json").write_text(json.dumps({"marker": "unknown", "pid": os.getpid()}))
     assert reap_leftovers(tmp_path / "state") == 1
     assert gone_within(pids, 2)
+    assert not scratch_of(tmp_path).exists()
     assert reap_leftovers(tmp_path / "state") == 0
 
 
