@@ -17,7 +17,13 @@ from store.records import Candidate, Comparison
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import release_names
 from trimtab.api.exchange import known_deployment
-from trimtab.api.models import ComparisonRequest, ComparisonView, GoldRequest, VoteRequest, VoteView
+from trimtab.api.models.comparisons import (
+    ComparisonRequest,
+    ComparisonView,
+    GoldRequest,
+    VoteRequest,
+    VoteView,
+)
 from trimtab.api.views import comparison_view
 from trimtab.platform import Platform
 

@@ -21,7 +21,7 @@ from store.records import Run
 from store.states import RUN_STATES, RUN_UNDER_WAY
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import ActivityView, PlanView, RunRequest, RunView
+from trimtab.api.models.runs import ActivityView, PlanView, RunRequest, RunView
 from trimtab.api.problems import Problem
 from trimtab.api.views import event_view, run_view
 from trimtab.planning import Machine, make_plan, refuse_what_cannot_fit

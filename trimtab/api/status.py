@@ -18,7 +18,8 @@ from store.states import RUN_UNDER_WAY
 from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import describe, release_names
-from trimtab.api.models import EngineView, Request, ScheduleView, StatusView
+from trimtab.api.models.base import Request
+from trimtab.api.models.status import EngineView, ScheduleView, StatusView
 from trimtab.api.problems import Problem
 from trimtab.platform import Platform
 from trimtab.schedule import next_time
