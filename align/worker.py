@@ -105,7 +105,7 @@ def _guarded(run: RunDirectory, spec: RunSpec, stop: StopSwitch, ours: Crew) -> 
             log.phase("loading")
             ours.join()
             _train(run, spec, log, stop, ours)
-            ours.part()
+        ours.part()
     except Stopped:
         log.phase("stopped", checkpoints=len(run.checkpoints()))
         return EXIT_STOPPED
@@ -428,10 +428,12 @@ def _sft_first(
 
 
 def _end(status: int) -> NoReturn:
-    """Exit. The processes that only compute have nothing to tidy up and leave at once: the interpreter's own end, with
-    threads of torch's process group still there, aborts now and then, and would be taken for a failure of the run.
+    """Exit. The processes that only compute have nothing to tidy up and leave at once, and so does one that could not
+    leave its group: the interpreter's own end, with threads of torch's process group still there, aborts now and then, and
+    would be taken for a failure of the run.
     """
-    if not crew().first:
+    ours = crew()
+    if not ours.first or ours.joined:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
