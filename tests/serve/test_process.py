@@ -170,6 +170,32 @@ def test_a_socket_fits_into_a_scratch_directory(
     shutil.rmtree(scratch)
 
 
+@pytest.mark.parametrize("how", ["killed", "deaf to SIGTERM"])
+async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: Path) -> None:
+    """Its resource tracker does that, if it may; a second process has the memory open, as vLLM's workers have."""
+    log = tmp_path / "log"
+    family = textwrap.dedent("""
+        import os, signal, time
+        from multiprocessing.shared_memory import SharedMemory
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        memory = SharedMemory(create=True, size=4096)
+        if os.fork():
+            print(memory.name, flush=True)
+        time.sleep(99)
+    """)
+    child = await GuardedProcess.start([sys.executable, "-c", family], log=log)
+    while not log.read_text().endswith("\n"):
+        await asyncio.sleep(0.01)
+    segment = Path("/dev/shm", log.read_text().strip())
+    assert segment.exists()
+    if how == "killed":
+        os.kill(child.pid, signal.SIGKILL)
+    began = time.monotonic()
+    assert await child.stop(grace_s=0.1) == -signal.SIGKILL
+    assert time.monotonic() - began < 3
+    assert not segment.exists()
+
+
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="no-such-program"):
         await GuardedProcess.start(["no-such-program"], log=tmp_path / "log")
