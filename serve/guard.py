@@ -198,8 +198,11 @@ class Guard:
             os.write(1, json.dumps(fact).encode() + b"\n")
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM to the child now, SIGKILL to all of its family after `grace_s` seconds."""
-        if self.child.poll() is None:
+        """SIGTERM to the child now, SIGKILL to all of its family after `grace_s` seconds.
+
+        Without grace it is SIGKILL alone: a hung child that is woken by SIGTERM could end its answers as if they were whole.
+        """
+        if grace_s > 0 and self.child.poll() is None:
             with contextlib.suppress(OSError):
                 os.kill(self.child.pid, signal.SIGTERM)
                 os.kill(self.child.pid, signal.SIGCONT)  # a stopped process does not see SIGTERM

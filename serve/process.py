@@ -124,7 +124,7 @@ class GuardedProcess:
         return await asyncio.shield(self._exit)
 
     async def stop(self, grace_s: float = 10.0) -> int:
-        """SIGTERM the child, SIGKILL its whole family after `grace_s` seconds; returns the exit status."""
+        """SIGTERM the child, SIGKILL its whole family after `grace_s` seconds (0: at once); returns the exit status."""
         self._send(f"stop {grace_s}")
         return await self.wait()
 

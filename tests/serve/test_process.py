@@ -13,6 +13,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +113,19 @@ async def test_a_stopped_child_can_be_stopped(tmp_path: Path) -> None:
     child.signal(signal.SIGSTOP)
     await asyncio.sleep(0.1)
     assert await child.stop(grace_s=5) == -signal.SIGTERM
+
+
+def test_a_hung_child_is_not_woken_to_be_killed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(guard.os, "kill", lambda pid, number: sent.append(number))
+    one = object.__new__(guard.Guard)
+    one.child, one.kill_at = SimpleNamespace(poll=lambda: None, pid=1), None  # type: ignore[assignment]
+    one.stop(0)
+    assert sent == []
+    assert one.kill_at is not None
+    assert one.kill_at <= time.monotonic()
+    one.stop(5)
+    assert sent == [signal.SIGTERM, signal.SIGCONT]
 
 
 async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere(tmp_path: Path) -> None:
