@@ -7,6 +7,7 @@ WORLD_SIZE. The first process alone writes; the others compute. Alone, every cal
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,12 @@ class Crew:
         """Whether there are several."""
         return self.size > 1
 
+    @property
+    def joined(self) -> bool:
+        """Whether this process is in a group with the others now."""
+        dist = sys.modules.get("torch.distributed")
+        return self.together and dist is not None and bool(dist.is_initialized())
+
     def join(self) -> None:
         """Meet the others: gloo on the CPU, NCCL on CUDA. Raises as torch.distributed does when they do not come."""
         if self.together:
@@ -42,12 +49,15 @@ class Crew:
 
     def part(self) -> None:
         """Take leave of the others when all is done: threads of a process group that is still there when the
-        interpreter ends can abort it.
+        interpreter ends can abort it. A group that can not be left is reported on stderr; the run has succeeded by then.
         """
         if self.together:
             import torch.distributed as dist
 
-            dist.destroy_process_group()
+            try:
+                dist.destroy_process_group()
+            except Exception as error:
+                print(f"worker: the process group was not left in order: {error}", file=sys.stderr)
 
     def wait(self) -> None:
         """Return once all are here."""

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from align.progress import StopSwitch
 from align.rundir import EXIT_DONE, EXIT_FAILED, EXIT_SMALLER, EXIT_STOPPED, RunDirectory, write_atomic
 
 HALVED = "ALIGN_HALVED"
@@ -26,14 +27,15 @@ GRACE_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
-def run_together(run: RunDirectory, size: int) -> int:
+def run_together(run: RunDirectory, size: int, stop: StopSwitch) -> int:
     """Train with `size` processes on this machine and return the run's exit status.
 
-    When memory runs out in one of them, all begin again from the newest checkpoint with half the micro-batch.
+    `stop` is what this process heard before it could tell the others. When memory runs out in one of them, all begin
+    again from the newest checkpoint with half the micro-batch.
     """
     halved = 0
     while True:
-        statuses = _once(run, size, halved)
+        statuses = _once(run, size, halved, stop)
         if EXIT_SMALLER in statuses:
             halved += 1
             continue
@@ -60,15 +62,18 @@ def end_with_parent() -> None:
             os._exit(EXIT_FAILED)
 
 
-def _once(run: RunDirectory, size: int, halved: int) -> list[int]:
+def _once(run: RunDirectory, size: int, halved: int, stop: StopSwitch) -> list[int]:
     children = _start(run, size, halved)
 
-    def forward(number: int, frame: Any) -> None:
+    def forward(*_: Any) -> None:
+        stop.requested = True
         for child in children:
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
 
     earlier = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    if stop.requested:
+        forward()
     try:
         _watch(children)
     finally:
@@ -77,7 +82,9 @@ def _once(run: RunDirectory, size: int, halved: int) -> list[int]:
                 child.kill()
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    return [child.wait() for child in children]
+    # one that had no handler yet when it was asked to stop
+    early = -signal.SIGTERM if stop.requested else None
+    return [EXIT_STOPPED if status == early else status for status in (child.wait() for child in children)]
 
 
 def _start(run: RunDirectory, size: int, halved: int) -> list[subprocess.Popen[bytes]]:

@@ -88,7 +88,7 @@ class Plan:
         lines.append(
             f"peak memory           {self.total / GB:8.2f} GB{room}{'' if self.fits else '  DOES NOT FIT'}"
         )
-        lines.append(f"time                  {_duration(self.seconds)} for {self.steps} steps")
+        lines.append(f"time                  {duration(self.seconds)} for {self.steps} steps")
         return "\n".join([*lines, *self.notes, *([] if self.fits else [self.advice])])
 
 
@@ -335,7 +335,8 @@ def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str
     return "use a smaller base model, or lower r" if recipe.qlora else "lower r, or use a smaller base model"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Say seconds in the unit that fits: `90 s`, `12 min`, `2.5 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

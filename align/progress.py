@@ -70,15 +70,15 @@ def _short(value: Any) -> str:
 
 
 class StopSwitch:
-    """Turns SIGTERM, SIGINT and the file `stop` into `Stopped`, raised in the main thread between two
-    operations.
+    """Turns SIGTERM, SIGINT and, once `run` is known, its file `stop` into `Stopped`, raised in the main thread between
+    two operations.
 
-    While `busy` is set (an optimiser step or a checkpoint is being written) nothing is raised: the request
+    While `busy` is set (a checkpoint is being written, or nobody could take `Stopped` yet) nothing is raised: the request
     waits in `requested` and whoever set `busy` looks at it.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._run = run
+    def __init__(self, run: RunDirectory | None = None) -> None:
+        self.run = run
         self.requested = False
         self.busy = False
 
@@ -100,6 +100,16 @@ class StopSwitch:
             for number, handler in earlier.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def obeyed_by(self, run: RunDirectory) -> Iterator[None]:
+        """Raise `Stopped` while the block runs, at its beginning if the request was there before; not after it."""
+        self.run, self.busy = run, False
+        try:
+            self.check()
+            yield
+        finally:
+            self.busy = True
+
     def _on_signal(self, number: int, frame: Any) -> None:
         first = not self.requested
         self.requested = True
@@ -113,6 +123,6 @@ class StopSwitch:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(POLL_SECONDS):
-            if self._run.stop_requested():
+            if self.run is not None and self.run.stop_requested():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

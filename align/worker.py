@@ -71,38 +71,41 @@ def main(argv: list[str] | None = None) -> int:
     ):
         os.environ.setdefault(name, value)
     end_with_parent()
-    path = wait_for_run() if given.warm else given.run_dir
-    if path is None:
-        return EXIT_DONE
-    run = RunDirectory(path)
+    stop = StopSwitch()
+    stop.busy = True  # until the run's own progress can say that it was stopped
+    with stop.listening():
+        path = wait_for_run(stop) if given.warm else given.run_dir
+        if path is None:
+            return EXIT_STOPPED if stop.requested else EXIT_DONE
+        return _run(RunDirectory(path), stop)
+
+
+def _run(run: RunDirectory, stop: StopSwitch) -> int:
     ours = crew()
     try:
         spec = run.spec()
         if run.finished:
             return EXIT_DONE
         if not ours.first or os.environ.get(LAUNCHED):
-            return _guarded(run, spec, ours)
+            return _guarded(run, spec, stop, ours)
         with run.held():
             (run.path / "error.json").unlink(missing_ok=True)
             processes = int(spec.recipe["params"].get("num_processes", 1))
-            if processes > 1 and not ours.together:
-                return run_together(run, processes)
-            return _guarded(run, spec, ours)
-    except Stopped:
-        return EXIT_STOPPED
+            if processes > 1 and not ours.together and not stop.requested:
+                return run_together(run, processes, stop)
+            return _guarded(run, spec, stop, ours)
     except AlignError as error:
         return _give_up(run, error.to_dict(), str(error))
 
 
-def _guarded(run: RunDirectory, spec: RunSpec, ours: Crew) -> int:
+def _guarded(run: RunDirectory, spec: RunSpec, stop: StopSwitch, ours: Crew) -> int:
     log = ProgressLog(run, lambda line: print(line, flush=True)) if ours.first else NoLog()
-    stop = StopSwitch(run)
     try:
-        with stop.listening():
+        with stop.obeyed_by(run):
             log.phase("loading")
             ours.join()
             _train(run, spec, log, stop, ours)
-            ours.part()
+        ours.part()
     except Stopped:
         log.phase("stopped", checkpoints=len(run.checkpoints()))
         return EXIT_STOPPED
@@ -425,10 +428,12 @@ def _sft_first(
 
 
 def _end(status: int) -> NoReturn:
-    """Exit. The processes that only compute have nothing to tidy up and leave at once: the interpreter's own end, with
-    threads of torch's process group still there, aborts now and then, and would be taken for a failure of the run.
+    """Exit. The processes that only compute have nothing to tidy up and leave at once, and so does one that could not
+    leave its group: the interpreter's own end, with threads of torch's process group still there, aborts now and then, and
+    would be taken for a failure of the run.
     """
-    if not crew().first:
+    ours = crew()
+    if not ours.first or ours.joined:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

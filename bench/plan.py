@@ -24,20 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
-WORDS = [
-    "the",
-    "river",
-    "ship",
-    "wind",
-    "turns",
-    "slowly",
-    "under",
-    "bright",
-    "sails",
-    "calm",
-    "deep",
-    "water",
-]
+
+from tests.support.words import sentence  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -74,12 +62,8 @@ def rows(case: Case, n: int) -> list[dict[str, Any]]:
     """Random sentences that fill about 0.8 of max_length, half of it prompt."""
     rng = random.Random(1)
     half = int(case.params["max_length"] * 0.4) - 8
-
-    def text() -> str:
-        return " ".join(rng.choice(WORDS) for _ in range(half))
-
     names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
-    return [{"prompt": text(), **{name: text() for name in names}, "weight": 1.0} for _ in range(n)]
+    return [{name: sentence(rng, half) for name in ("prompt", *names)} | {"weight": 1.0} for _ in range(n)]
 
 
 def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:

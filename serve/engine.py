@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import logging
 import math
 import re
 import secrets
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +29,7 @@ from serve.causes import cause
 from serve.engine_spec import EngineSpec, command, environment
 from serve.errors import AdapterNotLoaded, DrainTimeout, EngineFailed, ProcessFailed
 from serve.http_stream import Connection, HttpStream, StreamBroken
-from serve.process import GuardedProcess
+from serve.process import GuardedProcess, make_scratch
 
 __all__ = ["Engine", "EngineSpec", "error_message"]
 
@@ -175,9 +177,11 @@ class Engine:
         self._set("starting", f"loading {self.spec.model}")
         await asyncio.to_thread(self.adapters_dir.mkdir, parents=True, exist_ok=True)
         self._log_from = self._log_size()
+        scratch = await asyncio.to_thread(_make_scratch)
         self._process = await GuardedProcess.start(
             command(self.spec, port),
-            env=environment(self.spec, self._key, self.adapters_dir),
+            env=environment(self.spec, self._key, self.adapters_dir, scratch),
+            scratch=scratch,
             log=self.log_path,
             state_dir=self._state_dir,
             orphan_grace_s=3.0,
@@ -435,6 +439,17 @@ def error_message(value: Any, status: int) -> str:
             return str(error.get("message") or error.get("detail") or f"HTTP {status}")
         return str(error)
     return str(value or f"HTTP {status}")[:500]
+
+
+def _make_scratch() -> Path:
+    """A scratch directory in which torch finds what it compiled at an earlier start. Blocking."""
+    scratch = make_scratch()
+    with contextlib.suppress(OSError, KeyError):  # no name for this user: it compiles again
+        name = f"torchinductor_{getpass.getuser()}"
+        shared = Path(tempfile.gettempdir(), name)
+        shared.mkdir(exist_ok=True)
+        (scratch / name).symlink_to(shared)
+    return scratch
 
 
 def _free_port() -> int:

@@ -125,9 +125,10 @@ def _flag(key: str, value: Any) -> list[str]:
     return [f"--{key}", str(value)]
 
 
-def environment(spec: EngineSpec, api_key: str, adapters_dir: Path) -> dict[str, str]:
+def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Path) -> dict[str, str]:
     """Return the environment of the engine process; `spec.env` has the last word.
 
+    Sockets and other temporary files go to `scratch`, since vLLM leaves them where they are when it is killed.
     The key travels here and not on the command line, which every user of the machine can read.
     """
     env = dict(os.environ)
@@ -139,6 +140,7 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path) -> dict[str,
         "TRIMTAB_ADAPTERS_DIR": str(adapters_dir),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TMPDIR": str(scratch),
     }
     if spec.model_dir is not None:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}

@@ -8,6 +8,7 @@ and takes the increments there. Knows no budget and no database. Any thread may 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,6 +72,7 @@ class Ledger:
         self._taken: dict[date, Sums] = {}
         self._of_day: Sums = {}
         self._of_month: Sums = {}
+        self._forgotten: dict[str, float] = {}
         self._turn(clock())
         self._month = month_of(self._day.first)
 
@@ -80,6 +82,8 @@ class Ledger:
             self._keep_up()
             fresh = self._fresh.setdefault(self._day.first, {})
             for one in who:
+                if self._forgotten and one.since <= self._forgotten.get(one.id, -math.inf):
+                    continue
                 found = fresh.get(one.id)
                 if found is None:
                     found = fresh[one.id] = Sum(one.name)
@@ -112,6 +116,14 @@ class Ledger:
     def seconds_to(self, period: Period) -> float:
         """Return how long it is to the end of a period."""
         return period.ends.timestamp() - self._clock()
+
+    def forget(self, holders: Iterable[str]) -> None:
+        """Drop what these holders used and the store does not have, and count none of their requests under way."""
+        with self._lock:
+            for holder in holders:
+                self._forgotten[holder] = time.monotonic()
+                for sums in self._fresh.values():
+                    sums.pop(holder, None)
 
     def take(self) -> Mapping[date, Sequence[Usage]]:
         """Hand over what is fresh, by day, to be written; say `written` or `put_back` before the next call."""

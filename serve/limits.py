@@ -1,7 +1,8 @@
-"""What a caller may ask for: sizes, rates and budgets, as values. Knows no HTTP, no clock and no engine."""
+"""What a caller may ask for: sizes, rates and budgets, as values. Knows no HTTP and no engine."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -32,10 +33,12 @@ class Holder:
     """Who pays for a request: a user or a key, told apart by `id`; `name` is what budgets and messages call it.
 
     An id is `user NAME`, a key's id, or the name of a caller who is neither, such as the operator of this machine.
+    `since` is when the request began, in seconds of `time.monotonic`.
     """
 
     id: str
     name: str
+    since: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def kind(self) -> Literal["user", "key", "other"]:

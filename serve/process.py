@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,13 +22,19 @@ from serve import guard
 from serve.errors import ProcessFailed
 
 GUARD = Path(guard.__file__)
+SCRATCH = "trimtab-"
+SCRATCH_BYTES = 107 - len("/8b0f4ac2-5d36-4e0b-9a7f-1c2d3e4f5a6b")
+"""How long the path of a scratch directory may be: a Unix socket's has at most 107 bytes, and vLLM names its sockets so."""
 
 
 class GuardedProcess:
     """A running child under its guard; made by `start`. `pid` is the child's own, not the guard's."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pid: int, log: Path) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, pid: int, log: Path, scratch: Path | None = None
+    ) -> None:
         self._guard = process
+        self._scratch = scratch
         self.pid = pid
         self.guard_pid = process.pid
         self.log = log
@@ -44,6 +52,7 @@ class GuardedProcess:
         orphan_grace_s: float = 5.0,
         nice: int = 0,
         listens: bool = False,
+        scratch: Path | None = None,
         log_max_bytes: int = 16 * 2**20,
         log_keep: int = 3,
     ) -> GuardedProcess:
@@ -52,8 +61,8 @@ class GuardedProcess:
         The child gets a session of its own, so a terminal's Ctrl-C reaches the platform alone. `state_dir`,
         where given, keeps a record for `reap_leftovers` while the child lives. `nice` (0 to 19) is how far the child
         stands back behind the platform where both want the same cores; `listens` gives it a
-        standard input for `tell`. Raises `ProcessFailed` when
-        the program cannot be run.
+        standard input for `tell`. `scratch`, a directory of `make_scratch`, is deleted once the child and
+        its family have ended, in whatever way. Raises `ProcessFailed` when the program cannot be run.
         """
         marker = uuid.uuid4().hex
         await asyncio.to_thread(_make_directories, log.parent, state_dir)
@@ -68,22 +77,29 @@ class GuardedProcess:
         }
         if state_dir is not None:
             options["state"] = str(state_dir / f"{marker}.json")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", str(GUARD), json.dumps(options), "--", *argv),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=dict(os.environ if env is None else env),
-            cwd=cwd,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        first = await process.stdout.readline()
-        fact = json.loads(first) if first else {"error": "the guard ended before it started the program"}
-        if "error" in fact:
-            await process.wait()
-            raise ProcessFailed(str(fact["error"]))
-        return cls(process, int(fact["pid"]), log)
+        if scratch is not None:
+            options["scratch"] = str(scratch)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", str(GUARD), json.dumps(options), "--", *argv),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=dict(os.environ if env is None else env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            first = await process.stdout.readline()
+            fact = json.loads(first) if first else {"error": "the guard ended before it started the program"}
+            if "error" in fact:
+                await process.wait()
+                raise ProcessFailed(str(fact["error"]))
+        except BaseException:  # a cancelled start too
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        return cls(process, int(fact["pid"]), log, scratch)
 
     async def _read_exit(self) -> int:
         assert self._guard.stdout is not None
@@ -92,9 +108,11 @@ class GuardedProcess:
             with contextlib.suppress(ValueError):
                 status = json.loads(line).get("exit", status)
         await self._guard.wait()
-        return (
-            -9 if status is None else status
-        )  # no word from the guard: it was killed, and its child with it
+        if status is not None:
+            return status
+        if self._scratch is not None:
+            await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+        return -9  # no word from the guard: it was killed, and its child with it
 
     @property
     def returncode(self) -> int | None:
@@ -106,7 +124,7 @@ class GuardedProcess:
         return await asyncio.shield(self._exit)
 
     async def stop(self, grace_s: float = 10.0) -> int:
-        """SIGTERM the child, SIGKILL its whole family after `grace_s` seconds; returns the exit status."""
+        """SIGTERM the child, SIGKILL its whole family after `grace_s` seconds (0: at once); returns the exit status."""
         self._send(f"stop {grace_s}")
         return await self.wait()
 
@@ -134,15 +152,25 @@ def _make_directories(*paths: Path | None) -> None:
             path.mkdir(parents=True, exist_ok=True)
 
 
+def make_scratch() -> Path:
+    """Make a directory for the temporary files and sockets of one child, short enough for a socket's path. Blocking."""
+    given = tempfile.gettempdir()
+    too_long = len(os.fsencode(given)) + len(f"/{SCRATCH}12345678") > SCRATCH_BYTES
+    return Path(tempfile.mkdtemp(prefix=SCRATCH, dir="/tmp" if too_long else given))
+
+
 def reap_leftovers(state_dir: Path) -> int:
     """End what an earlier platform left behind when even its guards were killed; returns how many processes.
 
-    Only processes that carry a recorded marker in their environment are touched, so a reused process id is
-    safe. Call it before starting anything with the same `state_dir`. Blocking.
+    Their scratch directories go too. Only processes that carry a recorded marker in their environment are touched, so a
+    reused process id is safe. Call it before starting anything with the same `state_dir`. Blocking.
     """
     ended = 0
     for record in sorted(state_dir.glob("*.json")) if state_dir.is_dir() else []:
         with contextlib.suppress(ValueError, KeyError, OSError):
-            ended += guard.reap_marked(str(json.loads(record.read_text(encoding="utf-8"))["marker"]))
+            facts = json.loads(record.read_text(encoding="utf-8"))
+            ended += guard.reap_marked(str(facts["marker"]))
+            if Path(scratch := str(facts.get("scratch", ""))).name.startswith(SCRATCH):
+                shutil.rmtree(scratch, ignore_errors=True)
         record.unlink(missing_ok=True)
     return ended

@@ -1,8 +1,8 @@
 """Turns on their way to the store: taken at once, parsed and written later, in batches.
 
 The gateway hands over an answer as the bytes that went out; parsing them and waiting for the disk happen here, in
-a thread, after the stream has ended. Nothing is dropped: when the store can not keep up, `room` makes new requests
-wait, and when it fails (disk full) the batch is kept and tried again.
+a thread, after the stream has ended. When the store can not keep up, `room` makes new requests wait, and when it fails
+(disk full) the batch is kept and tried again: nothing is dropped, but what a person said who was forgotten meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from store import conversations
+from store import conversations, erasure
 from store.database import Store
 from store.errors import Invalid, StoreError
 from store.records import Turn
@@ -205,4 +205,8 @@ class Recorder:
 
     def _write(self, batch: Sequence[Turn | Exchange]) -> None:
         turns = [item.turn() if isinstance(item, Exchange) else item for item in batch]
-        conversations.record_turns(self._db, [turn for turn in turns if turn is not None])
+        with self._db.atomic():  # an erasure comes before it or after it
+            conversations.record_turns(
+                self._db,
+                [t for t in turns if t is not None and not erasure.forgotten(self._db, t.user, t.created_at)],
+            )

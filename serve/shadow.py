@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serve.errors import EngineUnavailable, RequestError
 from serve.recorder import Exchange, read_answer
 from serve.router import Router, Target, share
-from store import comparisons
+from store import comparisons, erasure
 from store.database import Store
 from store.errors import StoreError
 from store.records import Candidate
@@ -75,13 +75,16 @@ class Shadow:
         text = answer["choices"][0]["message"].get("content")
         if not own.text or not text or own.text == text:
             return  # nothing to compare
-        comparisons.create(
-            self._db,
-            list(exchange.messages),
-            [
-                Candidate(own.text, stable.release_id, stable.lane, stable.engine_model, own.id),
-                Candidate(text, canary.release_id, canary.lane, canary.engine_model, answer.get("id")),
-            ],
-            deployment=stable.deployment,
-            source="shadow",
-        )
+        with self._db.atomic():
+            if erasure.forgotten(self._db, exchange.user, exchange.created_at):
+                return
+            comparisons.create(
+                self._db,
+                list(exchange.messages),
+                [
+                    Candidate(own.text, stable.release_id, stable.lane, stable.engine_model, own.id),
+                    Candidate(text, canary.release_id, canary.lane, canary.engine_model, answer.get("id")),
+                ],
+                deployment=stable.deployment,
+                source="shadow",
+            )

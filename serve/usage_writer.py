@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from serve.ledger import Ledger
 from store import usage
@@ -28,16 +30,21 @@ class UsageWriter:
 
     def start(self) -> None:
         """Load what the store has of this day and month, and begin to write. Raises `duckdb.Error`."""
-        self.load()
+        with self._writing:
+            self._write()
+            self._load()
         self._thread.start()
 
-    def load(self) -> None:
-        """Write, then take the store's sums as those of the ledger, which forgets whoever the store has forgotten.
+    @contextmanager
+    def forgetting(self, holders: Iterable[str]) -> Iterator[None]:
+        """Run the block, in which the store forgets these holders, between two writes; then forget them here.
 
-        Raises `duckdb.Error`; nothing is lost then.
+        What they used before is written first, so that the block can say so. Raises `duckdb.Error`; nothing is lost then.
         """
         with self._writing:
             self._write()
+            yield
+            self._ledger.forget(holders)
             self._load()
 
     def flush(self) -> bool:

@@ -75,6 +75,8 @@ class Store:
         self._loads = 0
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
+        # Whom an erasure has forgotten since the store was opened, and when; see store.erasure.
+        self.forgotten: dict[str, datetime] = {}
         # Applied to every text that people or models wrote before it is stored; see store.redaction.
         self.redact: Callable[[str], str] | None = None
 

@@ -95,7 +95,7 @@ def list_all(db: Store, limit: int = 100, deployment: str | None = None) -> list
 
 
 def unfinished(db: Store) -> list[Run]:
-    """Return the runs that the loop has work to do on, oldest first: what to continue after a restart."""
+    """Return the runs that are under way or whose canary is on, oldest first."""
     rows = fetch_all(
         db.read(),
         f"select {_COLUMNS} from runs where state in (select unnest($states)) order by id",

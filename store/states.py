@@ -19,8 +19,11 @@ RUN_STATES: tuple[RunState, ...] = (
 # A state whose work is finished for good; `published` and `canary` wait for a decision.
 RUN_FINAL: frozenset[str] = frozenset({"stable", "rejected", "rolled_back", "failed", "cancelled"})
 
-# States that the loop has work to do in after a restart.
-RUN_WORKING: tuple[RunState, ...] = ("queued", "snapshot", "training", "publishing", "evaluating", "canary")
+# States in which a run goes on by itself, and can be cancelled.
+RUN_UNDER_WAY: tuple[RunState, ...] = ("queued", "snapshot", "training", "publishing", "evaluating")
+
+# A canary waits for votes or an operator; a later run would take its place, and its adapter is needed.
+RUN_WORKING: tuple[RunState, ...] = (*RUN_UNDER_WAY, "canary")
 
 # Each step may be run again (after a kill), so every working state may be entered from itself.
 # `failed` and `cancelled` lead back to a working state: that is what "resume" does.

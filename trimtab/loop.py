@@ -140,6 +140,7 @@ class Loop:
         published = await self.serving.publish(directory / "adapter", stable.base, probe)
         await self._store(adapters.record, self.serving.adapter_record(published, stable.base, run.id))
         release = await self._store(releases.for_run, run.id)
+        run = await self._store(runs.get, run.id)  # again: who asked may have been forgotten meanwhile
         if release is None:
             release = await self._store(
                 releases.create,

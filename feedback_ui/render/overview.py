@@ -15,6 +15,11 @@ def tiles(status: dict[str, Any]) -> str:
     pairs, demos = status.get("pairs", {}), status.get("demonstrations", {})
     comparisons = status.get("comparisons", {})
     active = status.get("active_runs") or ()
+    canaries = [
+        f"{row['canary']} at {percent(row.get('weight') or 0)}"
+        for row in status.get("deployments") or ()
+        if row.get("canary")
+    ]
     shown = (
         ("New pairs", number(pairs.get("new")), "since the last run"),
         ("Preference pairs", number(pairs.get("total")), "in the store"),
@@ -25,6 +30,7 @@ def tiles(status: dict[str, Any]) -> str:
             f"{number(comparisons.get('decided', 0))} decided",
         ),
         ("Runs under way", number(len(active)), ", ".join(map(str, active)) or "none"),
+        ("Canaries on trial", number(len(canaries)), ", ".join(canaries) or "none"),
     )
     return '<div class="tt-tiles">' + "".join(_tile(*tile) for tile in shown) + "</div>"
 

@@ -18,22 +18,9 @@ import pytest
 
 from align.recipe import resolve
 from align.rundir import RunDirectory, RunSpec
+from tests.support.words import WORDS, sentence
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-WORDS = [
-    "the",
-    "river",
-    "ship",
-    "wind",
-    "turns",
-    "slowly",
-    "under",
-    "bright",
-    "sails",
-    "calm",
-    "deep",
-    "water",
-]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -86,19 +73,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def sentence(rng: random.Random, low: int, high: int) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(low, high)))
-
-
 def pairs(n: int, seed: int = 0, weight: float = 1.0) -> list[dict[str, Any]]:
     """Pairs whose chosen answer is the shorter one."""
     rng = random.Random(seed)
     return [
         {
             "pair_id": f"pair-{seed}-{i}",
-            "prompt": [{"role": "user", "content": sentence(rng, 2, 8)}],
-            "chosen": sentence(rng, 2, 5),
-            "rejected": sentence(rng, 6, 12),
+            "prompt": [{"role": "user", "content": sentence(rng, rng.randint(2, 8))}],
+            "chosen": sentence(rng, rng.randint(2, 5)),
+            "rejected": sentence(rng, rng.randint(6, 12)),
             "weight": weight,
         }
         for i in range(n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_two_processes_take_the_steps_of_one(make_run: MakeRun) -> None:
     for when, name in (("before", "logps/chosen"), ("after", "loss")):
         ours, theirs = report["heldout"][when][name], other["heldout"][when][name]
         assert ours["value"] == pytest.approx(theirs["value"], abs=1e-3)
+
+
+def test_a_group_that_can_not_be_left_fails_no_run_that_is_done(make_run: MakeRun, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys
+        import torch.distributed as dist
+        from align import worker
+
+        def destroy_process_group() -> None:
+            raise RuntimeError("the others are gone")
+
+        dist.destroy_process_group = destroy_process_group
+        worker._end(worker.main(sys.argv[1:]))
+        """)
+    )
+    run = make_run("sft", {**TWO, "max_steps": 1})
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*launcher, str(script), str(run.path)], timeout=500, check=False, capture_output=True
+    )
+    said = ended.stderr.decode()
+    assert ended.returncode == 0, said
+    assert said.count("the process group was not left in order: the others are gone") == 2
+    assert run.report() is not None
+    assert run.error() is None
 
 
 def test_one_process_takes_one_card_of_several(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +153,26 @@ def test_stop_leaves_a_checkpoint_within_seconds(how: str, make_run: MakeRun) ->
     run.withdraw_stop()
     assert in_process(run) == 0
     assert list(losses(run)) == list(range(1, 7))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a run", "none yet"])
+def test_a_waiting_worker_that_still_imports_hears_a_request_to_stop(named: bool, make_run: MakeRun) -> None:
+    run = make_run("dpo", {"max_steps": 1})
+    command = [sys.executable, "-m", "align.worker", "--warm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as worker:
+        assert worker.stdin is not None
+        assert worker.stderr is not None
+        while "/torch/" not in Path(f"/proc/{worker.pid}/maps").read_text():
+            time.sleep(0.02)
+        if named:
+            worker.stdin.write(f"{run.path}\n".encode())
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=20) == 3
+        assert b"Traceback" not in worker.stderr.read()
+    phases = [row["phase"] for row in run.progress() if row["kind"] == "phase"]
+    assert phases == (["stopped"] if named else [])
+    assert run.error() is None
+    assert in_process(run) == 0, run.error()
 
 
 def test_the_start_adapter_is_the_reference(make_run: MakeRun, tmp_path: Path) -> None:

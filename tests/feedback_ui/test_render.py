@@ -110,6 +110,17 @@ def test_a_report_shows_both_releases_and_marks_only_clear_differences() -> None
     assert releases.measures({}) == ""
 
 
+def test_runs_under_way_and_canaries_on_trial_are_counted_apart() -> None:
+    trial = {"name": "assistant", "stable": "assistant@1", "canary": "assistant@2", "weight": 0.25}
+    shown = overview.tiles({"active_runs": [], "deployments": [trial]})
+    assert "<span>Runs under way</span><b>0</b>" in shown
+    assert "<span>Canaries on trial</span><b>1</b>" in shown
+    assert "assistant@2 at 25%" in shown
+    shown = overview.tiles({"active_runs": ["run-1"], "deployments": [{**trial, "canary": None}]})
+    assert "<span>Runs under way</span><b>1</b>" in shown
+    assert "<span>Canaries on trial</span><b>0</b>" in shown
+
+
 def test_shares_of_the_traffic_add_up() -> None:
     shown = overview.deployments(
         [{"name": "assistant", "stable": "assistant@1", "canary": "assistant@2", "weight": 0.25}]

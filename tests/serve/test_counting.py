@@ -17,7 +17,9 @@ from serve.auth import Principal
 from serve.engine_spec import EngineSpec
 from serve.gateway import Limits
 from serve.pool import EnginePool
-from store import keys
+from serve.recorder import Exchange
+from serve.usage_writer import UsageWriter
+from store import erasure, keys
 from tests.serve.platform_part import KEY, Part, running
 from tests.support import stub_engine
 from tests.support.asgi import serving
@@ -173,6 +175,42 @@ async def test_the_turn_of_who_left_is_recorded_without_a_guess(part: Part) -> N
     await part.recorder.flush()
     rows = part.db.read().execute("select completion_tokens, finish_reason from completions").fetchall()
     assert rows == [(None, "client_stopped")]
+
+
+# ---- people who are forgotten meanwhile
+
+
+async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back(part: Part) -> None:
+    writer = UsageWriter(part.db, part.gateway.meter.ledger)
+    await post(part, "ada", "say 1")
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=30) as http,
+        http.stream("POST", part.url + CHAT, json=body("hold 2"), headers=headers("ada")) as response,
+    ):
+        async for line in response.aiter_lines():
+            if '"word "' in line:
+                break
+        await part.recorder.flush()
+        asked = [{"role": "user", "content": "waits to be written"}]
+        left = Exchange("conv-1", asked, False, "assistant", "assistant", None, "stable", "ada", None)
+        left.chunks.append(b'{"id": "chatcmpl-9", "choices": [{"message": {"content": "word"}}]}')
+        part.recorder.put(left)
+        with writer.forgetting(["user ada"]):
+            assert erasure.erase_person(part.db, "ada").removed["completions"] == 1
+    await idle(part)
+    await part.recorder.flush()
+    assert writer.flush()
+    tables = ("conversations", "messages", "completions", "usage")
+    counts = [part.db.read().execute(f"select count(*) from {table}").fetchone() for table in tables]
+    assert counts == [(0,)] * 4
+    await post(part, "ada", "say 2")
+    await idle(part)
+    await part.recorder.flush()
+    assert writer.flush()
+    names = part.db.read().execute(
+        "select user_name from conversations union all select name from usage where holder = 'user ada'"
+    )
+    assert names.fetchall() == [("ada",)] * 2, "what they say afterwards is new"
 
 
 # ---- budgets

@@ -86,7 +86,7 @@ def test_only_where_openmp_is_not_bound_and_never_for_cuda(
     device: str, env: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = EngineSpec("e", "base", "hub/model", device=device, env=env)  # type: ignore[arg-type]
-    for key, value in environment(spec, "key", Path("/adapters")).items():
+    for key, value in environment(spec, "key", Path("/adapters"), Path("/tmp/e")).items():
         monkeypatch.setenv(key, value)
     assert engine_fork.possible() is expected
 

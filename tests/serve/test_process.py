@@ -3,18 +3,23 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from serve import guard
 from serve.errors import ProcessFailed
-from serve.process import GuardedProcess, reap_leftovers
+from serve.process import GuardedProcess, make_scratch, reap_leftovers
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +115,19 @@ async def test_a_stopped_child_can_be_stopped(tmp_path: Path) -> None:
     assert await child.stop(grace_s=5) == -signal.SIGTERM
 
 
+def test_a_hung_child_is_not_woken_to_be_killed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(guard.os, "kill", lambda pid, number: sent.append(number))
+    one = object.__new__(guard.Guard)
+    one.child, one.kill_at = SimpleNamespace(poll=lambda: None, pid=1), None  # type: ignore[assignment]
+    one.stop(0)
+    assert sent == []
+    assert one.kill_at is not None
+    assert one.kill_at <= time.monotonic()
+    one.stop(5)
+    assert sent == [signal.SIGTERM, signal.SIGCONT]
+
+
 async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere(tmp_path: Path) -> None:
     echo = "import sys; print('waiting', flush=True); print(sys.stdin.readline() + 'heard')"
     first, then = tmp_path / "waiting.log", tmp_path / "told.log"
@@ -131,19 +149,86 @@ async def test_helpers_end_when_the_child_ends_by_itself(tmp_path: Path) -> None
     assert gone_within(pids, 1)
 
 
+@pytest.mark.parametrize("end", ["stopped", "killed", "guard killed", "never started"])
+async def test_a_scratch_directory_goes_with_its_child(end: str, tmp_path: Path) -> None:
+    scratch = make_scratch()
+    leaves = (
+        f"import socket, time; socket.socket(socket.AF_UNIX).bind({str(scratch / 'ipc')!r}); time.sleep(99)"
+    )
+    argv = ["no-such-program"] if end == "never started" else [sys.executable, "-c", leaves]
+    try:
+        child = await GuardedProcess.start(argv, log=tmp_path / "log", scratch=scratch)
+    except ProcessFailed:
+        assert end == "never started"
+    else:
+        while not (scratch / "ipc").exists():
+            await asyncio.sleep(0.01)
+        if end == "stopped":
+            await child.stop()
+        else:
+            os.kill(child.pid if end == "killed" else child.guard_pid, signal.SIGKILL)
+            await child.wait()
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize("given", ["short", "long" * 20])
+def test_a_socket_fits_into_a_scratch_directory(
+    given: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path_factory.mktemp(given)
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    scratch = make_scratch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(scratch / str(uuid.uuid4())))
+    assert (scratch.parent == directory) == (given == "short")
+    shutil.rmtree(scratch)
+
+
+@pytest.mark.parametrize("how", ["killed", "deaf to SIGTERM"])
+async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: Path) -> None:
+    """Its resource tracker does that, if it may; a second process has the memory open, as vLLM's workers have."""
+    log = tmp_path / "log"
+    family = textwrap.dedent("""
+        import os, signal, time
+        from multiprocessing.shared_memory import SharedMemory
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        memory = SharedMemory(create=True, size=4096)
+        if os.fork():
+            print(memory.name, flush=True)
+        time.sleep(99)
+    """)
+    child = await GuardedProcess.start([sys.executable, "-c", family], log=log)
+    while not log.read_text().endswith("\n"):
+        await asyncio.sleep(0.01)
+    segment = Path("/dev/shm", log.read_text().strip())
+    assert segment.exists()
+    if how == "killed":
+        os.kill(child.pid, signal.SIGKILL)
+    began = time.monotonic()
+    assert await child.stop(grace_s=0.1) == -signal.SIGKILL
+    assert time.monotonic() - began < 3
+    assert not segment.exists()
+
+
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="no-such-program"):
         await GuardedProcess.start(["no-such-program"], log=tmp_path / "log")
 
 
+def scratch_of(tmp_path: Path) -> Path:
+    return tmp_path / "trimtab-scratch"
+
+
 def start_platform(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int], int]:
     """A stand-in platform process that starts the family and then sleeps."""
+    scratch_of(tmp_path).mkdir()
     script = textwrap.dedent(f"""
         import asyncio, sys
         from pathlib import Path
         from serve.process import GuardedProcess
         async def main():
             child = await GuardedProcess.start([sys.executable, "-c", {FAMILY!r}], orphan_grace_s=0.5,
+                scratch=Path({str(scratch_of(tmp_path))!r}),
                 log=Path({str(tmp_path / "child.log")!r}), state_dir=Path({str(tmp_path / "state")!r}))
             print(child.guard_pid, flush=True)
             await asyncio.sleep(300)
@@ -160,6 +245,7 @@ def test_a_killed_platform_takes_the_family_with_it(tmp_path: Path) -> None:
     platform.kill()
     platform.wait()
     assert gone_within([*pids, guard_pid], 5)
+    assert not scratch_of(tmp_path).exists()
 
 
 def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> None:
@@ -170,10 +256,12 @@ def test_leftovers_are_reaped_when_the_guard_was_killed_too(tmp_path: Path) -> N
     platform.wait()
     assert gone_within(pids[1:], 2), "the kernel ends the direct child with its guard"
     assert alive(pids[0]), "the helper in a session of its own is the leftover of this test"
+    assert scratch_of(tmp_path).exists()
     # A record whose marker nobody carries harms nobody.
     (tmp_path / "state" / "old.json").write_text(json.dumps({"marker": "unknown", "pid": os.getpid()}))
     assert reap_leftovers(tmp_path / "state") == 1
     assert gone_within(pids, 2)
+    assert not scratch_of(tmp_path).exists()
     assert reap_leftovers(tmp_path / "state") == 0
 
 

@@ -230,12 +230,16 @@ async def kill(world: World, engine: Engine) -> None:
     """SIGKILL under load; people wait or are told, and afterwards all is as before."""
     assert engine.pid is not None
     boots, world.killed = engine.boots, True
+    environ = Path(f"/proc/{engine.pid}/environ").read_text().split("\0")
+    scratch = Path(dict(entry.partition("=")[::2] for entry in environ)["TMPDIR"])
+    assert any(path.is_socket() for path in scratch.iterdir())
     os.kill(engine.pid, signal.SIGKILL)
     end = time.monotonic() + 30
     while engine.state == "ready" and time.monotonic() < end:
         await asyncio.sleep(0.02)
     await engine.wait_ready(500)
     assert engine.boots == boots + 1
+    assert not scratch.exists(), "the sockets that vLLM leaves behind"
     assert world.part.reconciler.wanted(BASE) == [
         n for n in world.part.reconciler.wanted(BASE) if n in engine.loaded
     ]

@@ -47,6 +47,16 @@ def problem(response: Any, status: int) -> dict[str, Any]:
     return dict(body)
 
 
+def test_a_run_whose_canary_is_on_trial_is_no_longer_active(client: TestClient, platform: Platform) -> None:
+    training, canary = (runs.create(platform.db, "dpo", "assistant") for _ in range(2))
+    for state in ("snapshot", "training"):
+        runs.move(platform.db, training.id, state)
+    for state in ("snapshot", "training", "publishing", "evaluating", "canary"):
+        runs.move(platform.db, canary.id, state)
+    assert client.get("/api/status").json()["active_runs"] == [training.id]
+    assert "canary" in problem(client.post(f"/api/runs/{canary.id}/cancel"), 409)["detail"]
+
+
 def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")

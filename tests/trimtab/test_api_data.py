@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from store import comparisons, raters
+from serve.gateway import Completion
+from store import comparisons, erasure, raters
 from store.records import Candidate
 from store.rows import scalar
 from trimtab.app import build_app, build_platform
@@ -40,6 +44,26 @@ def test_refused_rows_go_to_a_file(client: TestClient, tmp_path: Path) -> None:
     assert [json.loads(line)["row"] for line in file.read_text().splitlines()] == [2, 3]
     taken = client.post(f"/api/imports/pairs?rejects={file}", content=lines)
     assert (taken.status_code, taken.json()["field"]) == (409, "rejects")
+
+
+def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
+    client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = client.get("/api/whoami").json()["name"]
+    comparisons.create(platform.db, "Before?", [Candidate("yes"), Candidate("no")], asked_by=name)
+    target, forget = platform.gateway.table.resolve("assistant", "x"), [name]
+
+    async def answer(*_: Any, **__: Any) -> Completion:
+        while forget:
+            await asyncio.to_thread(erasure.erase_person, platform.db, forget.pop())
+        return Completion({"choices": [{"message": {"content": str(uuid.uuid4())}}]}, target)
+
+    monkeypatch.setattr(platform.gateway, "complete", answer)
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    refused = client.post("/api/comparisons", json=asked)
+    assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
+    assert scalar(platform.db.read(), "select count(*) from comparisons") == 0
+    assert client.post("/api/comparisons", json=asked).status_code == 201
 
 
 def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:

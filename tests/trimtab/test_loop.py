@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from store import audit, comparisons, deployments, duels, pairs, releases, runs
+from align.recipe import resolve
+from align.rundir import RunDirectory, RunSpec
+from store import audit, comparisons, deployments, duels, erasure, pairs, releases, runs
 from store.errors import Conflict, Invalid
-from store.records import Candidate, Run
+from store.records import AdapterRecord, Candidate, Run
 from trimtab.app import build_platform
 from trimtab.platform import Platform
 from trimtab.requests import start_run
 from trimtab.settings import EngineSettings, Settings
+from trimtab.training import STOPPED
 
 BASE = "smollm2-135m-instruct"
 
@@ -123,6 +129,64 @@ def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> Non
     assert "demonstrations" in failed.error["message"]
     assert resumed.state == "queued"
     assert resumed.error is None
+
+
+def test_a_run_that_is_cancelled_while_its_worker_still_imports_ends_as_any_other(platform: Platform) -> None:
+    run = runs.create(platform.db, "dpo", "assistant")
+    directory = RunDirectory(platform.paths.run(run.id))
+    directory.path.mkdir(parents=True)
+    directory.train.touch()
+    directory.write(RunSpec("dpo", str(platform.paths.models / BASE), resolve("dpo").to_dict(), "s-none"))
+    for state in ("snapshot", "training"):
+        runs.move(platform.db, run.id, state)
+
+    async def drive() -> Run:
+        await platform.loop.workers.warm()
+        waiting = platform.loop.workers._waiting
+        assert waiting is not None
+        while "/torch/" not in Path(f"/proc/{waiting.pid}/maps").read_text():
+            await asyncio.sleep(0.02)
+        platform.loop.submit(run.id)
+        while platform.loop.workers._waiting is not None:
+            await asyncio.sleep(0.01)
+        asked = time.monotonic()
+        ended = await platform.loop.cancel(run.id)
+        assert time.monotonic() - asked < 10
+        assert waiting.returncode == STOPPED
+        return ended
+
+    ended = asyncio.run(drive())
+    assert (ended.state, ended.error) == ("cancelled", None)
+    assert [row["phase"] for row in directory.progress()] == ["stopped"]
+
+
+def test_who_is_forgotten_while_a_run_publishes_is_not_named_by_its_release(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.create(platform.db, "dpo", "assistant", requested_by="ada")
+    for state in ("snapshot", "training"):
+        runs.move(platform.db, run.id, state)
+    run = runs.move(platform.db, run.id, "publishing")
+    directory = RunDirectory(platform.paths.run(run.id)).path
+    directory.mkdir(parents=True)
+    (directory / "probe.json").write_text('{"token_ids": [], "logprobs": {}}')
+
+    async def publish(*_: Any) -> SimpleNamespace:
+        erasure.erase_person(platform.db, "ada")
+        return SimpleNamespace(name="a-0000000000000001")
+
+    async def nothing(*_: Any) -> None: ...
+
+    monkeypatch.setattr(platform.serving, "publish", publish)
+    monkeypatch.setattr(platform.serving, "wait_ready", nothing)
+    monkeypatch.setattr(platform.serving, "refresh", nothing)
+    monkeypatch.setattr(
+        platform.serving,
+        "adapter_record",
+        lambda done, base, run: AdapterRecord(done.name, base, "nowhere", run=run),
+    )
+    ended = asyncio.run(platform.loop.publish(run))
+    assert releases.get(platform.db, str(ended.release)).created_by == ended.requested_by != "ada"
 
 
 def vote(platform: Platform, better: str, worse: str, times: int) -> None:

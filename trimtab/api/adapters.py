@@ -12,7 +12,7 @@ from serve.errors import DrainTimeout
 from serve.prune import needed
 from store import adapters, audit
 from trimtab.api.access import Operator, ThePlatform, stored
-from trimtab.api.models import Request, View
+from trimtab.api.models.base import Request, View
 from trimtab.api.problems import Problem
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from serve.auth import Principal
-from store import comparisons, deployments
+from store import comparisons, deployments, erasure
+from store.database import Store
+from store.errors import Conflict
 from store.records import Candidate, Comparison
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import release_names
 from trimtab.api.exchange import known_deployment
-from trimtab.api.models import ComparisonRequest, ComparisonView, GoldRequest, VoteRequest, VoteView
+from trimtab.api.models.comparisons import (
+    ComparisonRequest,
+    ComparisonView,
+    GoldRequest,
+    VoteRequest,
+    VoteView,
+)
 from trimtab.api.views import comparison_view
 from trimtab.platform import Platform
 
@@ -27,6 +36,7 @@ MAX_TOKENS = 256
 @router.post("", status_code=201)
 async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
     """Samples two responses: of two named releases, of stable and canary, or twice of stable."""
+    began = datetime.now(UTC)
     if body.releases:
         names, deployment = body.releases, None
     else:
@@ -36,16 +46,25 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         names = [refs[found.stable], refs[found.canary or found.stable]]
     messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
-    made = await stored(
-        platform,
-        comparisons.create,
-        messages,
-        candidates,
-        deployment=deployment,
-        source="rank",
-        asked_by=principal.name,
-    )
+    made = await stored(platform, _keep, messages, candidates, deployment, principal.name, began)
     return comparison_view(made)
+
+
+def _keep(
+    db: Store,
+    messages: list[Any],
+    candidates: list[Candidate],
+    deployment: str | None,
+    name: str,
+    began: datetime,
+) -> Comparison:
+    """Write a sampled comparison. Raises Conflict when who asked was forgotten while the releases answered."""
+    with db.atomic():
+        if erasure.forgotten(db, name, began):
+            raise Conflict(f"{name} was forgotten while the responses were written")
+        return comparisons.create(
+            db, messages, candidates, deployment=deployment, source="rank", asked_by=name
+        )
 
 
 @router.post("/gold", status_code=201)

@@ -11,7 +11,7 @@ from store import conversations
 from store.errors import NotFound
 from trimtab.api.access import Chatter, Rater, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import LikeRequest
+from trimtab.api.models.conversations import LikeRequest
 from trimtab.starters import STARTERS
 
 router = APIRouter(tags=["conversations"])

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from store import deployments, duels, leaderboard, releases
 from store.records import Deployment
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
+from trimtab.api.models.deployments import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
 from trimtab.api.views import canary_votes, deployment_view
 from trimtab.platform import Platform
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from store import evaluations, releases
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import EvalRequest, EvalView
+from trimtab.api.models.evals import EvalRequest, EvalView
 from trimtab.api.views import eval_view
 
 router = APIRouter(prefix="/evals", tags=["evaluations"])

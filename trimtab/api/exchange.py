@@ -16,8 +16,8 @@ from store.exporting import Filter, export
 from store.importing import import_file
 from store.records import RejectedRow
 from trimtab.api.access import Operator, ThePlatform, stored
-from trimtab.api.models import Request as Body
-from trimtab.api.models import View
+from trimtab.api.models.base import Request as Body
+from trimtab.api.models.base import View
 from trimtab.api.problems import Problem
 from trimtab.platform import Platform
 

@@ -12,7 +12,8 @@ from store import comparisons as stored_comparisons
 from store.ids import new_id
 from trimtab.api.access import Rater, ThePlatform, stored
 from trimtab.api.comparisons import sample
-from trimtab.api.models import MessageBody, Request, View
+from trimtab.api.models.base import Request, View
+from trimtab.api.models.conversations import MessageBody
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 

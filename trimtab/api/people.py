@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from store import keys, users
 from trimtab.api.access import Chatter, Operator, ThePlatform, stored
-from trimtab.api.models import KeyRequest, KeyView, UserRequest, UserView, WhoAmIView
+from trimtab.api.models.people import KeyRequest, KeyView, UserRequest, UserView, WhoAmIView
 from trimtab.api.views import key_view
 
 router = APIRouter(tags=["people"])

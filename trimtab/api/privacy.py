@@ -7,8 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from store import erasure, lineage, pairs, raters, snapshots
+from serve.limits import USER
+from store import erasure, keys, lineage, pairs, raters, snapshots
 from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.platform import Platform
 
 router = APIRouter(tags=["lineage and privacy"])
 
@@ -29,11 +31,15 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
 @router.post("/users/{name}/erase")
 async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it."""
-    await asyncio.to_thread(platform.usage.flush)
-    done = await stored(platform, erasure.erase_person, name, principal.name)
-    await asyncio.to_thread(platform.usage.load)
+    done = await asyncio.to_thread(_erase, platform, name, principal.name)
     platform.authenticator.forget()
     return done.to_json()
+
+
+def _erase(platform: Platform, name: str, actor: str) -> erasure.Erasure:
+    theirs = [key.id for key in keys.list_all(platform.db) if key.user == name]
+    with platform.usage.forgetting([USER + name, *theirs]):
+        return erasure.erase_person(platform.db, name, actor)
 
 
 @router.get("/raters")

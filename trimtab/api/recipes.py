@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from align.recipe import about, load, names
 from trimtab.api.access import Operator
-from trimtab.api.models import RecipeView
+from trimtab.api.models.recipes import RecipeView
 
 router = APIRouter(prefix="/recipes", tags=["runs"])
 

@@ -12,7 +12,7 @@ from store import adapters, audit, deployments, releases
 from store.errors import NotFound
 from store.records import Release
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.models import ReleaseRequest, ReleaseView
+from trimtab.api.models.releases import ReleaseRequest, ReleaseView
 from trimtab.api.problems import Problem
 from trimtab.api.views import release_view
 from trimtab.platform import Platform

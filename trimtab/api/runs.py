@@ -18,10 +18,10 @@ from align.rundir import RunDirectory
 from store import deployments, runs
 from store.errors import Conflict
 from store.records import Run
-from store.states import RUN_FINAL
+from store.states import RUN_STATES, RUN_UNDER_WAY
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import release_names
-from trimtab.api.models import ActivityView, PlanView, RunRequest, RunView
+from trimtab.api.models.runs import ActivityView, PlanView, RunRequest, RunView
 from trimtab.api.problems import Problem
 from trimtab.api.views import event_view, run_view
 from trimtab.planning import Machine, make_plan, refuse_what_cannot_fit
@@ -31,7 +31,7 @@ from trimtab.requests import start_run
 router = APIRouter(prefix="/runs", tags=["runs"])
 
 EVENT_POLL_S = 0.5
-SETTLED = RUN_FINAL | {"published", "canary"}
+SETTLED = frozenset(RUN_STATES).difference(RUN_UNDER_WAY)
 """States in which the loop has nothing left to do: an event stream ends there."""
 
 

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from store import audit, comparisons, demonstrations, deployments, pairs, runs
 from store.backup import write
+from store.states import RUN_UNDER_WAY
 from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import describe, release_names
-from trimtab.api.models import EngineView, Request, ScheduleView, StatusView
+from trimtab.api.models.base import Request
+from trimtab.api.models.status import EngineView, ScheduleView, StatusView
 from trimtab.api.problems import Problem
 from trimtab.platform import Platform
 from trimtab.schedule import next_time
@@ -46,6 +48,7 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
     names = await release_names(platform)
     found = await stored(platform, deployments.list_all)
     missing = platform.serving.missing()
+    unfinished = await stored(platform, runs.unfinished)
     new_pairs = {row.name: await stored(platform, pairs.count_new, row.name) for row in found}
     return StatusView(
         version=__version__,
@@ -60,7 +63,7 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         pairs={"total": await stored(platform, pairs.count), "new": sum(new_pairs.values())},
         demonstrations={"total": await stored(platform, demonstrations.count)},
         comparisons=await stored(platform, comparisons.count_by_state),
-        active_runs=[run.id for run in await stored(platform, runs.unfinished)],
+        active_runs=[run.id for run in unfinished if run.state in RUN_UNDER_WAY],
         schedule=_schedule(platform, new_pairs),
     )
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from store import demonstrations, pairs
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.exchange import known_deployment
-from trimtab.api.models import DemonstrationView, ImportView, PairView
+from trimtab.api.models.training_data import DemonstrationView, ImportView, PairView
 from trimtab.api.problems import Problem
 from trimtab.api.views import demonstration_view, pair_view
 from trimtab.platform import Platform

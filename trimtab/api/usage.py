@@ -15,7 +15,7 @@ from store import usage
 from store.errors import Invalid
 from store.records import Usage
 from trimtab.api.access import Operator, ThePlatform, stored
-from trimtab.api.models import SpentView, UsageView
+from trimtab.api.models.usage import SpentView, UsageView
 
 router = APIRouter(tags=["people"])
 

@@ -19,7 +19,13 @@ from store.records import (
     RunEvent,
 )
 from store.values import Conversation
-from trimtab.api import models
+from trimtab.api.models.comparisons import ComparisonView
+from trimtab.api.models.deployments import CanaryVotes, DeploymentView
+from trimtab.api.models.evals import EvalView
+from trimtab.api.models.people import KeyView
+from trimtab.api.models.releases import ReleaseView
+from trimtab.api.models.runs import RunView, TransitionView
+from trimtab.api.models.training_data import DemonstrationView, PairView
 from trimtab.settings import CanarySettings
 from trimtab.verdict import evidence
 
@@ -30,10 +36,10 @@ MOST = 1e12
 """Evidence is shown up to here: JSON has no infinity."""
 
 
-def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEvent]) -> models.RunView:
+def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEvent]) -> RunView:
     """One run; `metrics` is its newest step, `events` its state changes, oldest first."""
     history = [
-        models.TransitionView(state=event.data["to"], at=event.created_at, detail=event.data.get("detail"))
+        TransitionView(state=event.data["to"], at=event.created_at, detail=event.data.get("detail"))
         for event in events
     ]
     seconds: dict[str, float] = {}
@@ -47,7 +53,7 @@ def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEv
         "transitions": history,
         "seconds_by_state": seconds,
     }
-    return models.RunView(**{name: fields[name] for name in models.RunView.model_fields if name in fields})
+    return RunView(**{name: fields[name] for name in RunView.model_fields if name in fields})
 
 
 def event_view(event: RunEvent) -> dict[str, Any]:
@@ -58,21 +64,19 @@ def event_view(event: RunEvent) -> dict[str, Any]:
 
 def release_view(
     release: Release, deployments: Mapping[str, Deployment], parity: dict[str, Any] | None = None
-) -> models.ReleaseView:
+) -> ReleaseView:
     """One release, with the lane that it is in now."""
     deployment = deployments.get(release.deployment)
     lane: Literal["stable", "canary"] | None = None
     if deployment is not None:
         lane = {deployment.stable: "stable", deployment.canary: "canary"}.get(release.id)  # type: ignore[assignment]
     fields = release.to_json() | {"name": release.ref, "lane": lane, "parity": parity}
-    return models.ReleaseView(**{name: fields[name] for name in models.ReleaseView.model_fields})
+    return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields})
 
 
-def deployment_view(
-    deployment: Deployment, names: Names, votes: models.CanaryVotes | None = None
-) -> models.DeploymentView:
+def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | None = None) -> DeploymentView:
     """One deployment."""
-    return models.DeploymentView(
+    return DeploymentView(
         name=deployment.name,
         base=deployment.base,
         stable=names[deployment.stable],
@@ -84,9 +88,9 @@ def deployment_view(
     )
 
 
-def canary_votes(duel: Duel, policy: CanarySettings) -> models.CanaryVotes:
+def canary_votes(duel: Duel, policy: CanarySettings) -> CanaryVotes:
     """How far the votes on a canary are from deciding it."""
-    return models.CanaryVotes(
+    return CanaryVotes(
         wins=duel.wins,
         losses=duel.losses,
         ties=duel.ties,
@@ -97,9 +101,9 @@ def canary_votes(duel: Duel, policy: CanarySettings) -> models.CanaryVotes:
     )
 
 
-def comparison_view(comparison: Comparison) -> models.ComparisonView:
+def comparison_view(comparison: Comparison) -> ComparisonView:
     """One comparison, blind."""
-    return models.ComparisonView(
+    return ComparisonView(
         **comparison.blind(),
         state=comparison.state,
         source=comparison.source,
@@ -107,19 +111,19 @@ def comparison_view(comparison: Comparison) -> models.ComparisonView:
     )
 
 
-def eval_view(evaluation: Evaluation, names: Names) -> models.EvalView:
+def eval_view(evaluation: Evaluation, names: Names) -> EvalView:
     """One evaluation."""
     fields = evaluation.to_json() | {
         "release": names.get(evaluation.release, evaluation.release),
         "against": names.get(evaluation.against or "", evaluation.against),
         "error": (evaluation.error or {}).get("message"),
     }
-    return models.EvalView(**{name: fields[name] for name in models.EvalView.model_fields})
+    return EvalView(**{name: fields[name] for name in EvalView.model_fields})
 
 
-def pair_view(row: PairRecord) -> models.PairView:
+def pair_view(row: PairRecord) -> PairView:
     """One preference pair, its responses as text."""
-    return models.PairView(
+    return PairView(
         id=row.id,
         prompt=[message.to_json() for message in row.pair.prompt],
         chosen=_text(row.pair.chosen),
@@ -131,9 +135,9 @@ def pair_view(row: PairRecord) -> models.PairView:
     )
 
 
-def demonstration_view(row: DemonstrationRecord) -> models.DemonstrationView:
+def demonstration_view(row: DemonstrationRecord) -> DemonstrationView:
     """One demonstration, its completion as text."""
-    return models.DemonstrationView(
+    return DemonstrationView(
         id=row.id,
         prompt=[message.to_json() for message in row.demonstration.prompt],
         completion=_text(row.demonstration.completion),
@@ -143,9 +147,9 @@ def demonstration_view(row: DemonstrationRecord) -> models.DemonstrationView:
     )
 
 
-def key_view(key: Key, secret: str | None = None) -> models.KeyView:
+def key_view(key: Key, secret: str | None = None) -> KeyView:
     """One key; with `secret` only when it was made just now."""
-    return models.KeyView(
+    return KeyView(
         id=key.id,
         name=key.name,
         prefix=key.hint,

@@ -26,6 +26,9 @@ T = TypeVar("T")
 PIPED_WIDTH = 160
 """Columns of a table that goes to a file or another program."""
 
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
 console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True)
 
@@ -89,7 +92,7 @@ def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path
     except TrimtabError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def explain(error: ApiError) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from align.errors import RecipeError
 from align.recipe import load
 from serve.client import PlatformClient
-from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
+from trimtab.cli.watch import RunScreen
 
 train_app = typer.Typer(help="Ask for a training run.", no_args_is_help=True)
 runs_app = typer.Typer(help="Training runs.", no_args_is_help=True)
@@ -200,61 +201,28 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
     """Shows a run's states and steps until it settles; the run as it is then."""
 
     async def follow(client: PlatformClient) -> dict[str, Any]:
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
-            console=console,
-            disable=quiet,
-        )
-        with bar:
-            task = bar.add_task(run_id, total=None, said="")
+        with nullcontext() if quiet else RunScreen(console) as screen:
             async for event in client.run_events(run_id):
-                if event["event"] == "state":
-                    bar.update(task, description=f"{run_id} {event['to']}", said="")
-                elif event["event"] == "activity":
-                    bar.update(task, said=_doing(event))
-                elif event["event"] == "metrics":
-                    bar.update(
-                        task, completed=event["step"], total=event.get("total_steps"), said=_said_of(event)
-                    )
+                if screen is not None:
+                    screen.take(event)
         found: dict[str, Any] = await client.get_run(run_id)
         return found
 
-    run = ask(follow, data)
     if not quiet:
-        console.print(_outcome(run), highlight=False, soft_wrap=True)
+        console.print(run_id, highlight=False)
+    try:
+        run = ask(follow, data)
+    except typer.Exit as end:
+        if end.exit_code == INTERRUPTED:
+            errors.print(f"{run_id} goes on; `trimtab runs watch` comes back to it, `runs cancel` ends it")
+        raise
+    if not quiet:
+        console.print(_outcome(run), highlight=False, soft_wrap=not console.is_terminal)
     if run["state"] in ENDED_BADLY:
         if quiet:
             show(run, True)
         raise typer.Exit(1)
     return run
-
-
-def _doing(activity: dict[str, Any]) -> str:
-    """What the worker does when it is not taking the run's own steps."""
-    said = " ".join(str(activity[name]) for name in ("stage", "phase") if name in activity)
-    return f"{said} {activity.get('done', 0)}/{activity['of']}" if activity.get("of") else said
-
-
-def _said_of(event: dict[str, Any]) -> str:
-    """A step's figures in one line; what was not measured is left out."""
-    names = {
-        "loss": "loss",
-        "rewards/chosen": "chosen",
-        "rewards/rejected": "rejected",
-        "rewards/margins": "margin",
-        "rewards/accuracies": "accuracy",
-    }
-    parts = [f"{word} {event[key]:.4g}" for key, word in names.items() if event.get(key) is not None]
-    if event.get("tokens_per_second"):
-        parts.append(f"{event['tokens_per_second']:.0f} tokens/s")
-    if event.get("memory_bytes"):
-        parts.append(f"{event['memory_bytes'] / 1e9:.1f} GB")
-    if event.get("seconds_left") is not None:
-        parts.append(f"{event['seconds_left']:.0f} s left")
-    return ", ".join(parts)
 
 
 def _outcome(run: dict[str, Any]) -> str:
