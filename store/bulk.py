@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from store.values import Conversation
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 TEXTS = pa.list_(pa.string())
+Columns = dict[str, list[Any]]
 
 
 def message_rows(parts: Sequence[Conversation]) -> pa.Array:
@@ -71,9 +72,30 @@ def insert_together(cursor: Cursor, rows: Sequence[tuple[str, Row]]) -> None:
         # `values` of one row takes a fifth longer than `select`.
         source = f"select {places[0]}" if len(places) == 1 else f"values ({'), ('.join(places)})"
         inserts.append(f"insert into {table} ({', '.join(names)}) {source}")
-    *first, last = inserts
-    together = ", ".join(f"into_{n} as ({insert})" for n, insert in enumerate(first))
-    run(cursor, f"with {together} {last}" if first else last, params)
+    _at_once(cursor, inserts, params)
+
+
+def insert_columns(cursor: Cursor, tables: Mapping[str, Columns]) -> None:
+    """Insert some new rows of several tables as one statement, as `insert_together` does, given as lists by column.
+
+    The statement is the same for any number of rows. Not for imports: thousands of values take long as parameters.
+    """
+    inserts: list[str] = []
+    params: Row = {}
+    for t, (table, columns) in enumerate(tables.items()):
+        if any(columns.values()):
+            params |= {f"{name}_{t}": values for name, values in columns.items()}
+            places = ", ".join(f"unnest(${name}_{t})" for name in columns)
+            inserts.append(f"insert into {table} ({', '.join(columns)}) select {places}")
+    _at_once(cursor, inserts, params)
+
+
+def _at_once(cursor: Cursor, inserts: Sequence[str], params: Row) -> None:
+    """Run inserts as one statement, each into another table: nothing says in what order they run."""
+    if inserts:
+        *first, last = inserts
+        together = ", ".join(f"into_{n} as ({insert})" for n, insert in enumerate(first))
+        run(cursor, f"with {together} {last}" if first else last, params)
 
 
 def insert_once(cursor: Cursor, table: str, row: Row) -> str:

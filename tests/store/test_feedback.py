@@ -78,6 +78,28 @@ def test_recording_a_turn_twice_changes_nothing(db: Store) -> None:
     assert scalar(db.read(), "select count(*) from messages") == 2
 
 
+def test_a_long_conversation_adds_only_what_is_new(db: Store) -> None:
+    texts = [f"{n}" for n in range(121)]
+    for end in (119, 121):
+        conversations.record_turns(db, [turn(f"c{end}", f"{end}", *texts[:end], minute=end)])
+    assert scalar(db.read(), "select count(*) from messages") == 122
+    read = conversations.get(db, "conv-1")
+    assert [message.content for message in read.messages] == [*texts, "121"]
+    assert read.updated_at == START + timedelta(minutes=121)
+
+
+def test_one_call_may_hold_an_answer_twice_and_an_id_serve_two_nouns(db: Store) -> None:
+    first = turn("same", "yes", "Ready?", conversation="same", user="ada")
+    again = turn("same", "no", "Ready?", conversation="same", minute=1)
+    conversations.record_turns(db, [first, again])
+    conversations.record_turns(db, [turn("same", "third", "Ready?", conversation="other")])
+    conversations.record_turns(db, [turn("other", "fourth", "Ready?", conversation="other", user="bob")])
+    assert scalar(db.read(), "select count(*) from completions") == 2
+    assert conversations.get(db, "same").messages[-1].content == "yes"
+    assert conversations.get(db, "other").messages[-1].content == "fourth"
+    assert conversations.get(db, "other").user == "bob"
+
+
 def test_a_failed_turn_keeps_its_error(db: Store) -> None:
     conversations.record_turns(db, [turn("c1", None, "Hi", error="engine_unavailable")])
     assert [m.role for m in conversations.get(db, "conv-1").messages] == ["user"]
