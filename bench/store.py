@@ -173,6 +173,10 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
     figures.add(file_mb=round(path.stat().st_size / 1e6))
     with Store.open(path) as db:  # as after a restart: what an import left in memory is gone
         figures.add(**{f"reopened_{name}": took for name, took in votes(db, 100).items()})
+        figures.add(**turns(db, 100))
+        many_comparisons(db, size)
+        figures.add(**{f"{name}_among_comparisons": took for name, took in votes(db, 100).items()})
+        figures.add(next_comparison_among_ms=timed(lambda: comparisons.next_unvoted(db, "new rater"), 7)[0])
     return figures
 
 
@@ -247,6 +251,47 @@ def votes(db: Store, count: int) -> dict[str, float]:
         "vote_p95_ms": walls[int(0.95 * (count - 1))],
         "vote_cpu_ms": statistics.median(used for _, used in took),
     }
+
+
+def turns(db: Store, count: int) -> dict[str, float]:
+    """Return the time to record one answer in a new conversation, in milliseconds: medians of wall and processor."""
+    took = [
+        timed(
+            partial(
+                conversations.record_turns,
+                db,
+                [Turn(f"t{n}", f"talk-{n}", (Message("user", "Hi"),), "Hello.", "assistant")],
+            )
+        )
+        for n in range(count)
+    ]
+    return {
+        "turn_ms": statistics.median(wall for wall, _ in took),
+        "turn_cpu_ms": statistics.median(used for _, used in took),
+    }
+
+
+def many_comparisons(db: Store, count: int) -> None:
+    """Add decided comparisons with their candidates, as many as there would be had the pairs come from votes."""
+    with db.atomic() as cursor:
+        cursor.execute(
+            """
+            insert into comparisons (id, messages, prompt_hash, versus_hash, source, state, votes_wanted, votes_given,
+                created_at, decided_at)
+            select 'cmp-' || sha256(n::varchar)[:26], [{'role': 'user', 'content': 'How are you?'}], sha256(n::varchar),
+                sha256(n::varchar), 'rank', 'decided', 1, 1, now()::timestamp, now()::timestamp
+            from range($count) r(n)
+            """,
+            {"count": count},
+        )
+        cursor.execute(
+            """
+            insert into candidates (comparison_id, side, content)
+            select 'cmp-' || sha256(n::varchar)[:26], side, 'Fine. ' || n || side
+            from range($count) r(n), (values ('a'), ('b')) as sides (side)
+            """,
+            {"count": count},
+        )
 
 
 def with_datasets(home: Path, source: Path) -> None:
