@@ -48,6 +48,7 @@ from store.database import Store
 from store.exporting import export
 from store.importing import import_file
 from store.records import Candidate, Turn
+from store.rows import fetch_one
 from store.values import Message
 
 BUDGET_SNAPSHOT_S = 5.0
@@ -133,7 +134,7 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
     path = home / "trimtab.duckdb"
     with Store.open(path) as db:
         figures.add(**measured("import", lambda: import_file(db, source)))
-        figures.add(import_rows_per_s=round(size / figures["import_s"]))
+        figures.add(import_rows_per_s=round(size / figures["import_s"]), **blocks(db, "import"))
         demonstrations.import_rows(
             db, ({"prompt": a, "completion": b} for a, b in material[:2000]), "sharegpt"
         )
@@ -142,7 +143,7 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
             **measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
         )
         parquet = sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet"))
-        figures.add(snapshot_mb=round(parquet / 1e6))
+        figures.add(snapshot_mb=round(parquet / 1e6), **blocks(db, "snapshot"))
         shutil.rmtree(home / "snapshots")
         figures.add(**votes_meanwhile(db, home))
         conversations.record_turns(
@@ -152,6 +153,7 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
                 for n, (a, b) in enumerate(material[:2000])
             ],
         )
+        figures.add(**blocks(db, "second_snapshot"))
         both = {name: timed(work, 7) for name, work in queries(db).items()}
         for place, name in enumerate(("queries_ms", "queries_cpu_ms")):
             figures.add(**{name: {query: took[place] for query, took in both.items()}})
@@ -167,10 +169,25 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
                     f"export_{format}_memory_mb": took["export_memory_mb"],
                 }
             )
+        figures.add(**blocks(db, "end"))
     figures.add(file_mb=round(path.stat().st_size / 1e6))
     with Store.open(path) as db:  # as after a restart: what an import left in memory is gone
         figures.add(**{f"reopened_{name}": took for name, took in votes(db, 100).items()})
+        figures.add(**turns(db, 100))
+        many_comparisons(db, size)
+        figures.add(**{f"{name}_among_comparisons": took for name, took in votes(db, 100).items()})
+        figures.add(next_comparison_among_ms=timed(lambda: comparisons.next_unvoted(db, "new rater"), 7)[0])
     return figures
+
+
+def blocks(db: Store, phase: str) -> dict[str, int]:
+    """Return how long the file is after a phase, and how much of it is free, in MB."""
+    size = fetch_one(db.read(), "pragma database_size")
+    assert size is not None
+    return {
+        f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
+        f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),
+    }
 
 
 def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
@@ -234,6 +251,47 @@ def votes(db: Store, count: int) -> dict[str, float]:
         "vote_p95_ms": walls[int(0.95 * (count - 1))],
         "vote_cpu_ms": statistics.median(used for _, used in took),
     }
+
+
+def turns(db: Store, count: int) -> dict[str, float]:
+    """Return the time to record one answer in a new conversation, in milliseconds: medians of wall and processor."""
+    took = [
+        timed(
+            partial(
+                conversations.record_turns,
+                db,
+                [Turn(f"t{n}", f"talk-{n}", (Message("user", "Hi"),), "Hello.", "assistant")],
+            )
+        )
+        for n in range(count)
+    ]
+    return {
+        "turn_ms": statistics.median(wall for wall, _ in took),
+        "turn_cpu_ms": statistics.median(used for _, used in took),
+    }
+
+
+def many_comparisons(db: Store, count: int) -> None:
+    """Add decided comparisons with their candidates, as many as there would be had the pairs come from votes."""
+    with db.atomic() as cursor:
+        cursor.execute(
+            """
+            insert into comparisons (id, messages, prompt_hash, versus_hash, source, state, votes_wanted, votes_given,
+                created_at, decided_at)
+            select 'cmp-' || sha256(n::varchar)[:26], [{'role': 'user', 'content': 'How are you?'}], sha256(n::varchar),
+                sha256(n::varchar), 'rank', 'decided', 1, 1, now()::timestamp, now()::timestamp
+            from range($count) r(n)
+            """,
+            {"count": count},
+        )
+        cursor.execute(
+            """
+            insert into candidates (comparison_id, side, content)
+            select 'cmp-' || sha256(n::varchar)[:26], side, 'Fine. ' || n || side
+            from range($count) r(n), (values ('a'), ('b')) as sides (side)
+            """,
+            {"count": count},
+        )
 
 
 def with_datasets(home: Path, source: Path) -> None:

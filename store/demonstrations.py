@@ -63,27 +63,28 @@ def insert(
     bulk.insert(cursor, "demonstrations", columns)
 
 
+def derived(value: Demonstration, deployment: str | None, kind: str) -> Row:
+    """Return the row of a demonstration that a rewrite or like gives rise to."""
+    return {
+        "id": new_id("demo"),
+        "content_hash": value.content_hash,
+        "prompt_hash": value.prompt_hash,
+        "prompt": to_json(value.prompt),
+        "completion": to_json(value.completion),
+        "prompt_chars": bulk.characters(value.prompt),
+        "completion_chars": bulk.characters(value.completion),
+        "tags": list(value.tags),
+        "deployment": deployment or "",
+        "source": kind,
+        "created_at": utcnow(),
+    }
+
+
 def derive(
     cursor: Cursor, value: Demonstration, deployment: str | None, kind: str, ref: str, person: str | None
 ) -> str:
     """Add a demonstration that a rewrite or like gives rise to, with its evidence, within a transaction."""
-    id = bulk.insert_once(
-        cursor,
-        "demonstrations",
-        {
-            "id": new_id("demo"),
-            "content_hash": value.content_hash,
-            "prompt_hash": value.prompt_hash,
-            "prompt": to_json(value.prompt),
-            "completion": to_json(value.completion),
-            "prompt_chars": bulk.characters(value.prompt),
-            "completion_chars": bulk.characters(value.completion),
-            "tags": list(value.tags),
-            "deployment": deployment or "",
-            "source": kind,
-            "created_at": utcnow(),
-        },
-    )
+    id = bulk.insert_once(cursor, "demonstrations", derived(value, deployment, kind))
     evidence.add(cursor, id, kind, ref, person)
     return id
 

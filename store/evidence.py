@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from store import bulk
 from store.database import Cursor, utcnow
+from store.rows import Row
+
+
+def row(subject_id: str, kind: str, ref: str, person: str | None) -> Row:
+    """Return the row that says that the vote or like `ref` of `person` stands behind a pair or demonstration."""
+    return {"subject_id": subject_id, "kind": kind, "ref": ref, "person": person, "created_at": utcnow()}
 
 
 def add(cursor: Cursor, subject_id: str, kind: str, ref: str, person: str | None) -> None:
     """Record that the vote or like `ref` of `person` stands behind a pair or demonstration; once only."""
-    cursor.execute(
-        """
-        insert into evidence (subject_id, kind, ref, person, created_at)
-        values ($subject, $kind, $ref, $person, $now)
-        """,
-        {"subject": subject_id, "kind": kind, "ref": ref, "person": person, "now": utcnow()},
-    )
+    bulk.insert_together(cursor, [("evidence", row(subject_id, kind, ref, person))])
 
 
 def withdraw(cursor: Cursor, table: str, kind: str, ref: str) -> None:
@@ -31,4 +32,4 @@ def drop_unfounded(cursor: Cursor, table: str) -> list[str]:
         returning id
         """
     )
-    return [row[0] for row in cursor.fetchall()]
+    return [id for (id,) in cursor.fetchall()]

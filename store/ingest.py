@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import duckdb
 
 from store import checks, near, redaction
-from store.database import ROW_GROUP, Cursor, Store, utcnow
+from store.database import Cursor, Store, utcnow
 from store.errors import Invalid
 from store.ids import new_id
 from store.records import ImportResult, RejectedRow
@@ -151,8 +151,7 @@ class _Real:
         self._duplicates += len(values) - new
         self._fresh = self._noun in _UNIQUE and new == len(values)
         self._unfolded += new
-        if self._unfolded + BATCH > ROW_GROUP:
-            self._db.checkpoint()
+        if self._db.fold(self._unfolded, BATCH):
             self._unfolded = 0
         return new
 

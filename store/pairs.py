@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from store import bulk, evidence, ingest, paging, values
+from store import bulk, ingest, paging, values
 from store.database import Cursor, Store, utcnow
 from store.ids import new_id, next_ids
 from store.records import ImportResult, PairRecord
@@ -71,44 +71,25 @@ def insert(
     bulk.insert(cursor, "pairs", columns)
 
 
-def derive(
-    cursor: Cursor,
-    pair: PreferencePair,
-    deployment: str | None,
-    kind: str,
-    ref: str,
-    person: str | None,
-    *,
-    fresh: bool = False,
-) -> str:
-    """Add a pair that a vote or rewrite gives rise to, with its evidence, within a transaction.
-
-    Return its id. `fresh` as in `store.bulk.insert_once`.
-    """
-    id = bulk.insert_once(
-        cursor,
-        "pairs",
-        {
-            "id": new_id("pair"),
-            "content_hash": pair.content_hash,
-            "versus_hash": pair.versus_hash,
-            "prompt_hash": pair.prompt_hash,
-            "prompt": values.to_json(pair.prompt),
-            "chosen": values.to_json(pair.chosen),
-            "rejected": values.to_json(pair.rejected),
-            "prompt_chars": bulk.characters(pair.prompt),
-            "chosen_chars": bulk.characters(pair.chosen),
-            "rejected_chars": bulk.characters(pair.rejected),
-            "weight": pair.weight,
-            "tags": list(pair.tags),
-            "deployment": deployment or "",
-            "source": kind,
-            "created_at": utcnow(),
-        },
-        fresh=fresh,
-    )
-    evidence.add(cursor, id, kind, ref, person)
-    return id
+def derived(pair: PreferencePair, deployment: str | None, kind: str) -> Row:
+    """Return the row of a pair that a vote or rewrite gives rise to."""
+    return {
+        "id": new_id("pair"),
+        "content_hash": pair.content_hash,
+        "versus_hash": pair.versus_hash,
+        "prompt_hash": pair.prompt_hash,
+        "prompt": values.to_json(pair.prompt),
+        "chosen": values.to_json(pair.chosen),
+        "rejected": values.to_json(pair.rejected),
+        "prompt_chars": bulk.characters(pair.prompt),
+        "chosen_chars": bulk.characters(pair.chosen),
+        "rejected_chars": bulk.characters(pair.rejected),
+        "weight": pair.weight,
+        "tags": list(pair.tags),
+        "deployment": deployment or "",
+        "source": kind,
+        "created_at": utcnow(),
+    }
 
 
 def list_page(

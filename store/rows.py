@@ -7,16 +7,21 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from store.database import Cursor
+from store.database import Cursor, statement
 from store.errors import Invalid
 from store.values import Conversation, Message
 
 Row = dict[str, Any]
 
 
+def run(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Cursor:
+    """Run one statement with `$name` parameters and return the cursor, which holds its result."""
+    return cursor.execute(statement(cursor, sql), dict(params or {}))
+
+
 def fetch_all(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
     """Run a query with `$name` parameters and return its rows as dicts by column name."""
-    cursor.execute(sql, dict(params or {}))
+    run(cursor, sql, params)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -30,7 +35,7 @@ def fetch_one(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None)
 def scalar(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Any:
     """Run a query that gives one row of one column and return that value."""
     # All rows, although there is one: an unfinished result keeps the connection from registering a table.
-    return cursor.execute(sql, dict(params or {})).fetchall()[0][0]
+    return run(cursor, sql, params).fetchall()[0][0]
 
 
 def aware(value: datetime | None) -> datetime | None:

@@ -32,8 +32,6 @@ _FILE_COLUMNS = {
     "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight",
 }
 
-_ROW_GROUP = 20_480  # rows; what writing holds at a time, and a reader
-
 
 def build(
     db: Store,
@@ -180,17 +178,11 @@ def _content_id(cursor: Cursor, method: str, settings: SnapshotSettings) -> str:
 
 def _write(cursor: Cursor, staging: Path, method: str, facts: dict[str, Any]) -> None:
     table = _TABLES[method]
-    for split in ("train", "heldout"):
-        rows = cursor.sql(
-            f"""
-            select {_FILE_COLUMNS[method]}
-            from {table}
-            join members on members.seq = {table}.seq
-            where split = $split
-            """,
-            params={"split": split},
-        )
-        parquet.write(staging / f"{split}.parquet", rows.to_arrow_reader(_ROW_GROUP))
+    rows = cursor.sql(
+        f"select {_FILE_COLUMNS[method]}, split from {table} join members on members.seq = {table}.seq"
+    )
+    paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
+    parquet.write(paths, rows.to_arrow_reader(parquet.BATCH))
     (staging / "report.md").write_text(data_report.to_markdown(facts), "utf-8")
     (staging / "snapshot.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -75,6 +76,28 @@ def test_recording_a_turn_twice_changes_nothing(db: Store) -> None:
         conversations.record_turns(db, [turn("c1", "Hello.", "Hi")])
     assert scalar(db.read(), "select count(*) from completions") == 1
     assert scalar(db.read(), "select count(*) from messages") == 2
+
+
+def test_a_long_conversation_adds_only_what_is_new(db: Store) -> None:
+    texts = [f"{n}" for n in range(121)]
+    for end in (119, 121):
+        conversations.record_turns(db, [turn(f"c{end}", f"{end}", *texts[:end], minute=end)])
+    assert scalar(db.read(), "select count(*) from messages") == 122
+    read = conversations.get(db, "conv-1")
+    assert [message.content for message in read.messages] == [*texts, "121"]
+    assert read.updated_at == START + timedelta(minutes=121)
+
+
+def test_one_call_may_hold_an_answer_twice_and_an_id_serve_two_nouns(db: Store) -> None:
+    first = turn("same", "yes", "Ready?", conversation="same", user="ada")
+    again = turn("same", "no", "Ready?", conversation="same", minute=1)
+    conversations.record_turns(db, [first, again])
+    conversations.record_turns(db, [turn("same", "third", "Ready?", conversation="other")])
+    conversations.record_turns(db, [turn("other", "fourth", "Ready?", conversation="other", user="bob")])
+    assert scalar(db.read(), "select count(*) from completions") == 2
+    assert conversations.get(db, "same").messages[-1].content == "yes"
+    assert conversations.get(db, "other").messages[-1].content == "fourth"
+    assert conversations.get(db, "other").user == "bob"
 
 
 def test_a_failed_turn_keeps_its_error(db: Store) -> None:
@@ -210,6 +233,56 @@ def test_several_raters_decide_together(db: Store) -> None:
     comparisons.vote(db, comparison.id, "b", "bob")
     assert comparisons.get(db, comparison.id).state == "decided"
     assert pairs.count(db) == 2
+
+
+def test_a_known_pair_gets_a_second_vote_behind_it(db: Store) -> None:
+    first, second = compare(db, votes_wanted=2), compare(db)
+    once = comparisons.vote(db, first.id, side(first, "short"), "ada")
+    again = comparisons.vote(db, second.id, side(second, "short"), "bob")
+    assert once.pairs == again.pairs
+    assert comparisons.votes(db, second.id) == [again]
+    # The text that bob would rather read is the one he chose: one pair, for two reasons.
+    better = comparisons.vote(db, first.id, side(first, "short"), "bob", better="short")
+    assert set(better.pairs) == set(once.pairs)
+    assert pairs.count(db) == 1
+    assert scalar(db.read(), "select count(*) from evidence where subject_id like 'pair-%'") == 4
+    # One who has voted is told so, also where the vote says what is known.
+    third = compare(db, votes_wanted=2)
+    comparisons.vote(db, third.id, side(third, "short"), "ada")
+    with pytest.raises(Conflict, match="ada has voted"):
+        comparisons.vote(db, third.id, side(third, "short"), "ada")
+    assert comparisons.get(db, third.id).votes_given == 1
+
+
+def test_a_vote_joins_the_transaction_around_it(db: Store) -> None:
+    def fail() -> None:
+        with db.atomic():
+            comparison = compare(db)
+            comparisons.vote(db, comparison.id, "a", "ada", better="the best")
+            assert pairs.count(db) == 3
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert pairs.count(db) == demonstrations.count(db) == scalar(db.read(), "select count(*) from votes") == 0
+    with db.atomic():
+        comparison = compare(db)
+        comparisons.vote(db, comparison.id, "tie", "ada")
+    assert comparisons.get(db, comparison.id).state == "decided"
+
+
+def test_a_vote_reads_no_comparison_but_its_own(db: Store) -> None:
+    made = [compare(db, votes_wanted=2) for _ in range(30)]
+    for comparison in made[::2]:
+        comparisons.withdraw(db, comparison.id)
+    db.checkpoint()
+    (_, plan), *_ = (
+        db.read()
+        .execute("explain (analyze, format json) " + comparisons._CASE, {"id": made[1].id})
+        .fetchall()
+    )
+    read = [int(rows) for rows in re.findall(r'"rows_scanned": (\d+)', plan)]
+    assert sorted(read) == [1, 2]  # the comparison and its candidates
 
 
 def test_of_many_votes_at_once_exactly_one_counts(db: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from store import ingest, pairs
+from store import database, ingest, pairs
 from store.database import LOG, Store
 from store.rows import scalar
 
@@ -41,19 +41,54 @@ def test_an_import_inside_a_transaction_keeps_it_whole(db: Store) -> None:
     assert pairs.count(db) == 20
 
 
-def test_row_groups_come_out_full_and_stay_as_they_are(db: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 50)
-    monkeypatch.setattr(ingest, "ROW_GROUP", 220)
-    pairs.import_rows(db, ROWS, "first")
+def groups(db: Store, table: str, column: str) -> list[int]:
     sizes = (
         db.read()
         .execute(
-            "select row_group_id, sum(count) from pragma_storage_info('pairs') "
-            "where column_name = 'seq' and segment_type <> 'VALIDITY' group by row_group_id order by row_group_id"
+            f"select sum(count) from pragma_storage_info('{table}') "
+            f"where column_name = '{column}' and segment_type <> 'VALIDITY' group by row_group_id order by row_group_id"
         )
         .fetchall()
     )
-    assert [int(size) for _, size in sizes] == [200, 200, 100]
+    return [int(size) for (size,) in sizes]
+
+
+@pytest.mark.parametrize(
+    ("group", "log", "expected"), [(220, 2**30, [200, 200, 100]), (400, 0, [350, 150]), (600, 0, [500])]
+)
+def test_row_groups_end_when_full_or_nearly_so_with_a_long_log(
+    db: Store, monkeypatch: pytest.MonkeyPatch, group: int, log: int, expected: list[int]
+) -> None:
+    monkeypatch.setattr(ingest, "BATCH", 50)
+    monkeypatch.setattr(database, "ROW_GROUP", group)
+    monkeypatch.setattr(database, "LOADING_LOG", log)
+    pairs.import_rows(db, ROWS, "first")
+    assert groups(db, "pairs", "seq") == expected
+
+
+@pytest.mark.parametrize(("batch", "stay"), [(47_000, True), (40_000, False)])
+def test_what_was_loaded_is_not_written_again(
+    db: Store, monkeypatch: pytest.MonkeyPatch, batch: int, stay: bool
+) -> None:
+    monkeypatch.setattr(database, "LOADING_LOG", 0)
+    with db.atomic() as cursor:
+        cursor.execute("create table filler (number bigint)")
+    rows = 0
+    with db.loading():
+        for _ in range(8):
+            with db.atomic() as cursor:
+                cursor.execute("insert into filler from range($rows)", {"rows": batch})
+            rows += batch
+            if db.fold(rows, batch) or (not stay and rows >= 80_000):
+                db.checkpoint()
+                rows = 0
+    loaded = groups(db, "filler", "number")
+    assert loaded == [2 * batch] * 4
+    with db.atomic() as cursor:
+        cursor.execute("insert into filler values (0)")
+    db.checkpoint()
+    # DuckDB joins groups of two thirds, as it would have joined these if they had ended where the log was long enough.
+    assert (groups(db, "filler", "number")[:4] == loaded) == stay
 
 
 def test_settings_are_as_before_once_the_last_import_ends(db: Store) -> None:

@@ -274,9 +274,24 @@ def test_a_file_that_can_not_be_written_is_an_error_and_reading_stops(tmp_path: 
     def batches() -> Iterator[pa.RecordBatch]:
         for number in range(100):
             asked.append(number)
-            yield pa.record_batch({"text": ["x" * 1000] * 100})
+            yield pa.record_batch({"text": ["x" * 1000] * 100, "split": ["train"] * 100})
 
-    reader = pa.RecordBatchReader.from_batches(pa.schema({"text": pa.string()}), batches())
+    schema = pa.schema({"text": pa.string(), "split": pa.string()})
+    reader = pa.RecordBatchReader.from_batches(schema, batches())
     with pytest.raises(FileNotFoundError):
-        parquet.write(tmp_path / "no-such-folder" / "train.parquet", reader)
+        parquet.write({"train": tmp_path / "no-such-folder" / "train.parquet"}, reader)
     assert len(asked) < 100
+
+
+def test_rows_are_parted_into_files_in_their_order(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"text {n}", "parts": [{"content": "x" * (n % 7)}], "split": "b" if n % 10 == 3 else "a"}
+        for n in range(50_000)
+    ]
+    paths = {key: tmp_path / f"{key}.parquet" for key in "abc"}
+    parquet.write(paths, pa.Table.from_pylist(rows).to_reader(parquet.BATCH))
+    for key, path in paths.items():
+        expected = [{"text": row["text"], "parts": row["parts"]} for row in rows if row["split"] == key]
+        assert pq.read_table(path).to_pylist() == expected
+        assert pq.read_schema(path).names == ["text", "parts"]
+    assert pq.ParquetFile(paths["a"]).num_row_groups == 3

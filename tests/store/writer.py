@@ -18,12 +18,17 @@ from store.records import Candidate, Turn
 from store.values import Message
 
 
+def say(line: str) -> None:
+    """Write a line at once: `print` writes its end separately, and a writer killed in between leaves a line without."""
+    os.write(1, f"{line}\n".encode())
+
+
 def main(path: str, seed: str) -> None:
     """Write for ever."""
     chance = random.Random(seed)
     with Store.open(path) as db:
         deployments.ensure(db, "assistant", "smol")
-        print("open", flush=True)
+        say("open")
         while True:
             what = chance.choice(["vote", "vote", "turn", "pairs", "promote", "checkpoint"])
             if what == "vote":
@@ -47,7 +52,7 @@ def main(path: str, seed: str) -> None:
             else:
                 db.read().execute("checkpoint")
                 continue
-            print(what, done, flush=True)
+            say(f"{what} {done}")
 
 
 if __name__ == "__main__":
@@ -55,6 +60,6 @@ if __name__ == "__main__":
         child = os.fork()
         if not child:
             main(*line.split())
-        print("pid", child, flush=True)
+        say(f"pid {child}")
         os.waitpid(child, 0)
-        print("dead", flush=True)
+        say("dead")
