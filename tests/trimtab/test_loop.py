@@ -114,7 +114,7 @@ def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> Non
         run = runs.create(platform.db, "sft", "assistant")
         platform.loop.submit(run.id)
         seen = []
-        for _ in range(200):
+        for _ in range(1500):
             await asyncio.sleep(0.02)
             if (now := runs.get(platform.db, run.id)).state == "failed":
                 seen.append(now)
