@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,3 +108,16 @@ async def engine(pool: EnginePool) -> Engine:
 def adapter_names(loras: list[Path], tiny_base: Path) -> list[str]:
     """The content hashes of `loras`."""
     return [check(path, read_config(tiny_base), 16).hash for path in loras]
+
+
+async def running_requests(engine: Engine) -> int:
+    """Return how many requests the engine works on."""
+    text = str(await engine.request("GET", "/metrics"))
+    return sum(int(float(v)) for v in re.findall(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.M))
+
+
+async def until_running(engine: Engine) -> None:
+    """Wait until the engine works on a request."""
+    async with asyncio.timeout(10):
+        while not await running_requests(engine):
+            await asyncio.sleep(0.005)

@@ -14,7 +14,7 @@ import pytest
 
 from serve.engine import Engine
 from serve.errors import EngineFailed
-from tests.serve.conftest import BASE
+from tests.serve.conftest import BASE, until_running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 LONG = "All the world is a stage and all the men and women merely players. " * 6
@@ -53,13 +53,13 @@ async def test_a_load_in_place_changes_answers_under_way(
     engine: Engine, loras: list[Path], tmp_path: Path
 ) -> None:
     """vLLM #36373: the new weights take over a request in the middle of its answer."""
-    tokens, prompt = 400, "Once upon a time"
+    tokens, prompt = 800, "Once upon a time"
     await load(engine, "inplace", loras[8])
     old = await ask(engine, "inplace", prompt, tokens)
     await load(engine, "inplace-new", loras[9])
     new = await ask(engine, "inplace-new", prompt, tokens)
     under_way = asyncio.create_task(ask(engine, "inplace", prompt, tokens))
-    await asyncio.sleep(0.3)
+    await until_running(engine)
     await load(engine, "inplace", loras[9], load_inplace=True)
     mixed = await under_way
     await engine.unload_adapter("inplace")
