@@ -50,7 +50,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
     settings: dict[str, object] = {
         "kv_cache_memory_bytes": "64M",
         "args": {
-            "max-model-len": 1024,
+            "max-model-len": 4096,
             "max-num-seqs": 64,
             "enable-auto-tool-choice": True,
             "tool-call-parser": "hermes",
@@ -116,8 +116,9 @@ async def running_requests(engine: Engine) -> int:
     return sum(int(float(v)) for v in re.findall(r"^vllm:num_requests_running\{.*\} (\S+)$", text, re.M))
 
 
-async def until_running(engine: Engine) -> None:
-    """Wait until the engine works on a request."""
+async def until_running(engine: Engine, asking: asyncio.Task[object]) -> None:
+    """Wait until the engine works on what `asking` asks."""
     async with asyncio.timeout(10):
         while not await running_requests(engine):
+            assert not asking.done(), "the answer is whole before it was seen under way"
             await asyncio.sleep(0.005)

@@ -201,7 +201,7 @@ async def test_two_hundred_adapters_on_one_engine(
 
 async def stop_in_the_middle(part: Part, pid: int) -> None:
     stopped = False
-    async for _ in part.client.stream_chat("assistant", HI, max_tokens=900, min_tokens=900):
+    async for _ in part.client.stream_chat("assistant", HI, max_tokens=3900, min_tokens=3900):
         if not stopped:
             os.kill(pid, signal.SIGSTOP)
             stopped = True

@@ -44,7 +44,7 @@ def make_tiny_base(directory: Path, *, seed: int = 0, hidden: int = 128, layers:
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=1024,
+        max_position_embeddings=4096,
         tie_word_embeddings=False,
         initializer_range=0.3,
         bos_token_id=len(alphabet),
