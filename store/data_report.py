@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from store import languages, raters
+from store import raters
 from store.database import Cursor
 from store.rows import fetch_all, fetch_one, scalar
 
@@ -96,6 +96,8 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
 
 
 def _languages(cursor: Cursor, table: str) -> dict[str, float]:
+    import py3langid  # a second to import, once
+
     rows = cursor.execute(
         f"""
         select left(prompt[-1].content, 500)
@@ -103,7 +105,7 @@ def _languages(cursor: Cursor, table: str) -> dict[str, float]:
         where seq in (select seq from members order by content_hash limit {SAMPLE})
         """
     ).fetchall()
-    found = Counter(languages.code(row[0]) for row in rows)
+    found = Counter(str(py3langid.classify(row[0])[0]) for row in rows)
     return {language: round(count / len(rows), 4) for language, count in found.most_common(10)}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from store import data_report, languages, near, parquet, selection, snapshot_settings
+from store import data_report, near, parquet, selection, snapshot_settings
 from store.database import Cursor, Store, utcnow
 from store.errors import Invalid, NotFound
 from store.ids import new_id
@@ -76,7 +76,6 @@ def _build(
     tell: Callable[[str], None],
 ) -> Snapshot:
     tell("selecting")
-    languages.prepare()
     last_seq, seen_seq = _bounds(cursor, deployment, method)
     _groups(cursor, method, settings)
     selection.pick(cursor, method, deployment, last_seq, seen_seq, settings)
