@@ -18,8 +18,8 @@ class Upstream:
     """`async with Upstream(...) as (engine, response)`: a request at a replica, with its answer of status 200.
 
     Leaving the block early aborts the generation. Entering raises `EngineUnavailable` when no replica answers,
-    `RequestError` with the engine's own status for a request that it refuses. A class, since generators and exit stacks
-    would cost a request more than the rest of its way.
+    `RequestError` with the engine's own status for a request that it refuses. A class, since it is entered for each request:
+    nested generators and exit stacks take more of the processor.
     """
 
     __slots__ = ("_adapter", "_body", "_engine", "_path", "_pool", "_response", "_target")

@@ -421,7 +421,7 @@ def _used(usage: Mapping[str, Any]) -> Used:
 class HotPath:
     """ASGI middleware that answers chat completions and completions ahead of the app's routing.
 
-    An app with a hundred routes tries one after the other: twice what the gateway itself needs for a request.
+    The platform's app has some seventy other routes, which it would try one after the other.
     """
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
