@@ -7,10 +7,9 @@ place for them.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +35,39 @@ _PARTS = {
     "demonstrations": ("prompt", "completion"),
     "likes": ("prompt", "completion"),
 }
+_EXTRA = {"pairs": ("weight", "tags"), "demonstrations": ("tags",), "likes": ("liked as label",)}
 _BATCH = 10_000  # rows whose texts are held at a time
+
+# A line of a file as an SQL struct: DuckDB makes JSON of it in a seventh of the time that Python needs.
+# The binarised form; `prompt_turns` says where the prompt ends, also when both answers begin alike.
+_ULTRAFEEDBACK = """
+struct_pack(
+    prompt := coalesce(list_filter(prompt, lambda m: m.role = 'user')[-1].content, ''),
+    prompt_id := sha256(coalesce(list_filter(prompt, lambda m: m.role = 'user')[-1].content, '')),
+    chosen := prompt || chosen,
+    rejected := prompt || rejected,
+    messages := prompt || chosen,
+    score_chosen := 10.0::double,
+    score_rejected := 1.0::double,
+    prompt_turns := len(prompt),
+    weight,
+    tags
+)
+"""
+_LINES = {
+    ("pairs", "trl"): "struct_pack(prompt, chosen, rejected, weight, tags)",
+    ("demonstrations", "trl"): "struct_pack(prompt, completion, tags)",
+    ("likes", "trl"): "struct_pack(prompt, completion, label := liked)",
+    ("pairs", "openai"): """
+        struct_pack(
+            input := struct_pack(messages := prompt, tools := []::varchar[], parallel_tool_calls := true),
+            preferred_output := chosen,
+            non_preferred_output := rejected
+        )
+        """,
+    ("demonstrations", "openai"): "struct_pack(messages := prompt || completion)",
+    ("pairs", "ultrafeedback"): _ULTRAFEEDBACK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +111,12 @@ def export(
         raise Conflict(f"{path} exists; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{new_id('export')}")
+    columns = ", ".join((*_PARTS[noun], *_EXTRA[noun]))
+    line = f"to_json({_LINES[noun, format]}) as line" if (noun, format) in _LINES else columns
+    batches = _batches(db, noun, line, where or Filter())
+    write = {"parquet": _write_parquet, "csv": _write_csv}.get(format, _write_lines)
     try:
-        if format == "parquet":
-            count = _write_parquet(staging, noun, _batches(db, noun, where or Filter()), on_progress)
-        else:
-            lines = map(_rows, _batches(db, noun, where or Filter()))
-            count = _write_lines(staging, noun, format, lines, on_progress)
+        count = write(staging, noun, batches, on_progress or (lambda count: None))
         staging.rename(path)
         return count
     finally:
@@ -98,20 +129,13 @@ def export(
                 staging.unlink()
 
 
-def iterate(db: Store, noun: str = "pairs", where: Filter | None = None) -> Iterator[dict[str, Any]]:
-    """Yield rows as TRL's conversational columns, with weight and tags (likes: label), in order of arrival."""
-    for batch in _batches(db, noun, where or Filter()):
-        yield from _rows(batch)
-
-
-def _batches(db: Store, noun: str, where: Filter) -> Iterator[duckdb.DuckDBPyRelation]:
-    """Yield the next rows to fetch, in order; to be fetched before the next are asked for.
+def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duckdb.DuckDBPyRelation]:
+    """Yield `columns` of the next rows to fetch, in order; to be fetched before the next are asked for.
 
     First the keys are sorted, then the texts are read in their order, a few at a time: to sort the texts themselves, or to
     hold the result, would take memory that grows with the store.
     """
     conditions, params = _conditions(noun, where)
-    extra = {"pairs": "weight, tags", "demonstrations": "tags", "likes": "liked as label"}[noun]
     key = "id" if noun == "likes" else "seq"
     cursor = db.cursor()
     try:
@@ -124,7 +148,7 @@ def _batches(db: Store, noun: str, where: Filter) -> Iterator[duckdb.DuckDBPyRel
             cursor.register("chosen_keys", pa.table({"key": some}))
             yield cursor.sql(
                 f"""
-                select {", ".join(_PARTS[noun])}, {extra}
+                select {columns}
                 from {noun}
                 semi join chosen_keys on chosen_keys.key = {noun}.{key}
                 where {key} between $first and $last
@@ -134,11 +158,6 @@ def _batches(db: Store, noun: str, where: Filter) -> Iterator[duckdb.DuckDBPyRel
             )
     finally:
         cursor.close()
-
-
-def _rows(batch: duckdb.DuckDBPyRelation) -> list[dict[str, Any]]:
-    names = batch.columns
-    return [dict(zip(names, row, strict=True)) for row in batch.fetchall()]
 
 
 def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
@@ -210,36 +229,37 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
 
 
 def _write_lines(
-    path: Path,
-    noun: str,
-    format: str,
-    batches: Iterator[list[dict[str, Any]]],
-    on_progress: Callable[[int], None] | None,
+    path: Path, noun: str, batches: Iterator[duckdb.DuckDBPyRelation], tell: Callable[[int], None]
 ) -> int:
     count = 0
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-        writer = None
-        if format == "csv":
-            writer = csv.writer(file)
-            writer.writerow([*_PARTS[noun], *(("weight",) if noun == "pairs" else ()), "tags"])
+    with path.open("w", encoding="utf-8", newline="") as file:
         for batch in batches:
-            for row in batch:
-                if writer:
-                    writer.writerow(_csv_row(noun, row))
-                else:
-                    file.write(json.dumps(_RENDER[noun, format](row), ensure_ascii=False) + "\n")
-            count += len(batch)
-            if on_progress:
-                on_progress(count)
+            lines = batch.fetchall()
+            file.writelines(f"{line}\n" for (line,) in lines)
+            tell(count := count + len(lines))
+    return count
+
+
+def _write_csv(
+    path: Path, noun: str, batches: Iterator[duckdb.DuckDBPyRelation], tell: Callable[[int], None]
+) -> int:
+    count = 0
+    roles = ["user" if part == "prompt" else "assistant" for part in _PARTS[noun]]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow((*_PARTS[noun], *_EXTRA[noun]))
+        for batch in batches:
+            rows = batch.fetchall()
+            for row in rows:
+                texts, (*weight, tags) = row[: len(roles)], row[len(roles) :]
+                cells = map(_csv_cell, texts, roles)
+                writer.writerow((*cells, *weight, json.dumps(tags, ensure_ascii=False)))
+            tell(count := count + len(rows))
     return count
 
 
 def _write_parquet(
-    path: Path,
-    noun: str,
-    batches: Iterator[duckdb.DuckDBPyRelation],
-    on_progress: Callable[[int], None] | None,
+    path: Path, noun: str, batches: Iterator[duckdb.DuckDBPyRelation], tell: Callable[[int], None]
 ) -> int:
     schema = pa.schema(
         [(part, bulk.MESSAGES) for part in _PARTS[noun]]
@@ -255,9 +275,7 @@ def _write_parquet(
         for batch in batches:
             table = batch.to_arrow_table().cast(schema)
             writer.write_table(table)
-            count += len(table)
-            if on_progress:
-                on_progress(count)
+            tell(count := count + len(table))
     (path / "README.md").write_text(_card(noun, count), "utf-8")
     return count
 
@@ -271,47 +289,6 @@ def _card(noun: str, count: int) -> str:
         f"tags:\n- trl\n- {kind.replace(' ', '-')}\n---\n\n# {noun.capitalize()} from Trimtab\n\n"
         f"{count:,} rows in TRL's conversational {kind} format: {', '.join(_PARTS[noun])} are message lists.\n"
     )
-
-
-def _ultrafeedback(row: dict[str, Any]) -> dict[str, Any]:
-    """The binarised form; `prompt_turns` says where the prompt ends, also when both answers begin alike."""
-    asked = [m["content"] for m in row["prompt"] if m["role"] == "user"]
-    prompt = asked[-1] if asked else ""
-    return {
-        "prompt": prompt,
-        "prompt_id": hashlib.sha256(prompt.encode()).hexdigest(),
-        "chosen": row["prompt"] + row["chosen"],
-        "rejected": row["prompt"] + row["rejected"],
-        "messages": row["prompt"] + row["chosen"],
-        "score_chosen": 10.0,
-        "score_rejected": 1.0,
-        "prompt_turns": len(row["prompt"]),
-        "weight": row["weight"],
-        "tags": row["tags"],
-    }
-
-
-_RENDER: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
-    ("pairs", "trl"): lambda row: row,
-    ("demonstrations", "trl"): lambda row: row,
-    ("likes", "trl"): lambda row: row,
-    ("pairs", "openai"): lambda row: {
-        "input": {"messages": row["prompt"], "tools": [], "parallel_tool_calls": True},
-        "preferred_output": row["chosen"],
-        "non_preferred_output": row["rejected"],
-    },
-    ("demonstrations", "openai"): lambda row: {"messages": row["prompt"] + row["completion"]},
-    ("pairs", "ultrafeedback"): _ultrafeedback,
-}
-
-
-def _csv_row(noun: str, row: dict[str, Any]) -> list[object]:
-    cells: list[object] = [
-        _csv_cell(row[part], "user" if part == "prompt" else "assistant") for part in _PARTS[noun]
-    ]
-    if noun == "pairs":
-        cells.append(row["weight"])
-    return [*cells, json.dumps(row["tags"], ensure_ascii=False)]
 
 
 def _csv_cell(messages: list[dict[str, str]], role: str) -> str:

