@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from store import conversations, erasure
+from store import conversations, forgotten
 from store.database import Store
 from store.errors import Invalid, StoreError
 from store.records import Turn
@@ -208,5 +208,5 @@ class Recorder:
         with self._db.atomic():  # an erasure comes before it or after it
             conversations.record_turns(
                 self._db,
-                [t for t in turns if t is not None and not erasure.forgotten(self._db, t.user, t.created_at)],
+                [t for t in turns if t is not None and not forgotten.since(self._db, t.user, t.created_at)],
             )

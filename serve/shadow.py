@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serve.errors import EngineUnavailable, RequestError
 from serve.recorder import Exchange, read_answer
 from serve.router import Router, Target, share
-from store import comparisons, erasure
+from store import comparisons, forgotten
 from store.database import Store
 from store.errors import StoreError
 from store.records import Candidate
@@ -76,7 +76,7 @@ class Shadow:
         if not own.text or not text or own.text == text:
             return  # nothing to compare
         with self._db.atomic():
-            if erasure.forgotten(self._db, exchange.user, exchange.created_at):
+            if forgotten.since(self._db, exchange.user, exchange.created_at):
                 return
             comparisons.create(
                 self._db,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 import duckdb
 
-from store import bulk, checks, demonstrations, evidence, pairs, redaction, values
+from store import bulk, checks, demonstrations, evidence, forgotten, pairs, redaction, values
 from store.database import Cursor, Store, utcnow
 from store.errors import Conflict, Invalid, NotFound
 from store.ids import new_id
@@ -167,13 +168,14 @@ def vote(
     better: str | None = None,
     tags: Iterable[str] = (),
     seconds: float | None = None,
+    began: datetime | None = None,
 ) -> Vote:
     """Record a rater's verdict and what follows from it, in one commit.
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
-    the rater wrote, makes a demonstration, and pairs better > a and better > b. `seconds` is how long the
-    rater took. Raises `NotFound`; `Conflict` when the comparison is decided or withdrawn, or this rater has
-    voted on it; `Invalid` naming the field.
+    the rater wrote, makes a demonstration, and pairs better > a and better > b. `seconds` is how long the rater
+    took, `began` when the request came in (an aware time). Raises `NotFound`; `Conflict` when the comparison is
+    decided or withdrawn, this rater has voted on it, or was forgotten since `began`; `Invalid` naming the field.
     """
     checks.one_of("choice", choice, CHOICES)
     checks.text("rater", rater, 200)
@@ -190,12 +192,12 @@ def vote(
         "created_at": utcnow(),
     }
     try:
-        made, demonstration = _cast(db, row, fresh=not db.in_transaction)
+        made, demonstration = _cast(db, row, began, fresh=not db.in_transaction)
     except duckdb.ConstraintException:
         if db.in_transaction:
             raise
         # This rater has voted, or someone has preferred the same text to the same text before: all again, to see which.
-        made, demonstration = _cast(db, row, fresh=False)
+        made, demonstration = _cast(db, row, began, fresh=False)
     return Vote(
         id=str(row["id"]),
         comparison=id,
@@ -240,12 +242,13 @@ def votes(db: Store, id: str) -> list[Vote]:
     ]
 
 
-def _cast(db: Store, row: Row, *, fresh: bool) -> tuple[tuple[str, ...], str | None]:
+def _cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> tuple[tuple[str, ...], str | None]:
     """Write a vote and what follows from it; return the ids of its pairs and of its demonstration.
 
     `fresh` takes all of it for new and writes it together, in half the time; `duckdb.ConstraintException` where it is not.
     """
     with db.atomic() as cursor:
+        forgotten.refuse(db, row["rater"], began)
         case = _open(cursor, row["comparison_id"])
         _take_slot(cursor, case, row)
         made = _derive(case, row)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
-from store import bulk, demonstrations, likes, redaction
+from store import bulk, demonstrations, forgotten, likes, redaction
 from store.bulk import Columns
 from store.database import Cursor, Store
 from store.errors import Conflict, NotFound
@@ -66,13 +67,21 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
         )
 
 
-def like(db: Store, completion_id: str, liked: bool | None, user: str | None = None) -> None:
+def like(
+    db: Store,
+    completion_id: str,
+    liked: bool | None,
+    user: str | None = None,
+    began: datetime | None = None,
+) -> None:
     """Record that `user` liked an answer, disliked it, or (None) took that back; the last word counts.
 
     A like makes a demonstration of the answer, and with a dislike an unpaired judgement (a KTO row); both in
-    this commit. Raises `NotFound` for an unknown completion, `Conflict` for one without text.
+    this commit. Raises `NotFound` for an unknown completion, `Conflict` for one without text and where the user was
+    forgotten since the request came in, at `began` (an aware time).
     """
     with db.atomic() as cursor:
+        forgotten.refuse(db, user, began)
         row = fetch_one(
             cursor,
             """

@@ -88,13 +88,14 @@ class Store:
         self._connection = connection
         self._lock = lock
         self._writer = threading.RLock()
+        self._follow_ups: list[Callable[[], None]] = []  # of the transaction of whoever holds `_writer`
         self._local = threading.local()
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
         self._loads = 0
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
-        # Whom an erasure has forgotten since the store was opened, and when; see store.erasure.
+        # Whom an erasure has forgotten since the store was opened, and when; see store.forgotten.
         self.forgotten: dict[str, datetime] = {}
         # Applied to every text that people or models wrote before it is stored; see store.redaction.
         self.redact: Callable[[str], str] | None = None
@@ -164,12 +165,22 @@ class Store:
             try:
                 yield cursor
                 cursor.execute(statement(cursor, "commit"))
+                for follow_up in self._follow_ups:
+                    follow_up()
             except BaseException:
                 with suppress(duckdb.Error):
                     cursor.execute("rollback")
                 raise
             finally:
                 self._local.depth = 0
+                self._follow_ups.clear()
+
+    def after_commit(self, follow_up: Callable[[], None]) -> None:
+        """Call this when what is being written has been committed, and before anybody else writes; never if it is not.
+
+        For inside `atomic`. It must not raise: what it follows is durable already.
+        """
+        self._follow_ups.append(follow_up)
 
     @contextmanager
     def loading(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ their votes, rewrites and likes; what they used by day; and pairs and demonstrat
 Their name in audit, runs, releases and imports becomes a pseudonym, as does the name of each key of theirs beside what
 was used with it. Parquet files of snapshots that hold their rows are deleted.
 
-What they say afterwards is new; what was under way is dropped by those who write it, who ask `forgotten`.
+What they say afterwards is new; what was under way is dropped by those who write it, who ask `store.forgotten`.
 
 Not covered: rows of imports (the importer knows who is in them), copies in run directories (`runs` names them),
 backups made before, and weights: what trained on them is listed and stays flagged (`flagged`), and `clean_start`
@@ -25,7 +25,7 @@ from store.database import Cursor, Store, utcnow
 from store.errors import NotFound
 from store.ids import new_id
 from store.records import Record
-from store.rows import dumps, fetch_all, fetch_one, loads, naive, stamp
+from store.rows import dumps, fetch_all, fetch_one, loads, stamp
 
 # Every column that names a person and whose row stays.
 _NAMED = (
@@ -113,19 +113,11 @@ def erase_person(db: Store, name: str, actor: str | None = None) -> Erasure:
             {"id": id, "actor": actor, "report": dumps(report, "report"), "now": now},
         )
         audit.record(db, actor, "person.erase", id, {"releases": [row["ref"] for row in learned]})
-        db.forgotten[name] = now  # here, so that no writer comes between
+        db.after_commit(lambda: db.forgotten.update({name: now}))
     for row in held:
         for split in ("train", "heldout"):
             (Path(row["directory"]) / f"{split}.parquet").unlink(missing_ok=True)
     return _erasure({"id": id, "report": dumps(report, "report"), "created_at": now})
-
-
-def forgotten(db: Store, name: str | None, began: datetime) -> bool:
-    """Say whether a person was forgotten after `began`, so that what began then must not be written any more.
-
-    Ask within the `atomic` that writes. It knows the erasures since the store was opened, and no request is older.
-    """
-    return name in db.forgotten and naive(began) <= db.forgotten[name]
 
 
 def list_all(db: Store) -> list[Erasure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from store import (
     conversations,
     deployments,
     erasure,
+    forgotten,
     lineage,
     pairs,
     releases,
@@ -23,7 +25,7 @@ from store import (
     verify,
 )
 from store.database import Store
-from store.errors import Invalid, NotFound
+from store.errors import Conflict, Invalid, NotFound
 from store.records import AdapterRecord, Candidate, Release, Snapshot, Turn
 from store.rows import scalar
 from store.values import Message
@@ -163,6 +165,43 @@ def test_forgetting_a_person(db: Store, tmp_path: Path) -> None:
     assert verify.verify(db) == []
     with pytest.raises(NotFound):
         erasure.erase_person(db, "ada")
+
+
+def test_what_was_on_its_way_when_a_person_was_forgotten_is_refused(db: Store) -> None:
+    vote(db, "before", "ada")
+    asked = comparisons.create(db, "Q", [Candidate("good"), Candidate("bad")], "assistant")
+    turn = Turn("c1", "conv", (Message("user", "Hi"),), "Hello.", deployment="assistant", user="bob")
+    conversations.record_turns(db, [turn])
+    began = datetime.now(UTC)
+    erasure.erase_person(db, "ada")
+    with pytest.raises(Conflict, match="ada was forgotten"):
+        comparisons.vote(db, asked.id, "a", "ada", began=began)
+    with pytest.raises(Conflict, match="ada was forgotten"):
+        conversations.like(db, "c1", True, "ada", began)
+    assert comparisons.vote(db, asked.id, "a", "bob", began=began).rater == "bob"
+    assert comparisons.votes(db, asked.id)[0].choice == "a"
+    assert scalar(db.read(), "select count(*) from likes") == 0
+    again = comparisons.create(db, "Q2", [Candidate("good"), Candidate("bad")], "assistant")
+    assert comparisons.vote(db, again.id, "b", "ada", began=datetime.now(UTC)).rater == "ada"
+
+
+def test_an_erasure_that_is_not_committed_forgets_nobody(db: Store) -> None:
+    vote(db, "before", "ada")
+    began = datetime.now(UTC)
+
+    def fails() -> None:
+        with db.atomic():
+            erasure.erase_person(db, "ada")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert not forgotten.since(db, "ada", began)
+    with db.atomic():  # nor does what is committed next
+        pass
+    assert not forgotten.since(db, "ada", began)
+    erasure.erase_person(db, "ada")
+    assert forgotten.since(db, "ada", began)
 
 
 def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_path: Path) -> None:

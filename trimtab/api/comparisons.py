@@ -10,9 +10,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from serve.auth import Principal
-from store import comparisons, deployments, erasure
+from store import comparisons, deployments, forgotten
 from store.database import Store
-from store.errors import Conflict
 from store.records import Candidate, Comparison
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import release_names
@@ -60,8 +59,7 @@ def _keep(
 ) -> Comparison:
     """Write a sampled comparison. Raises Conflict when who asked was forgotten while the releases answered."""
     with db.atomic():
-        if erasure.forgotten(db, name, began):
-            raise Conflict(f"{name} was forgotten while the responses were written")
+        forgotten.refuse(db, name, began)
         return comparisons.create(
             db, messages, candidates, deployment=deployment, source="rank", asked_by=name
         )
@@ -123,6 +121,7 @@ async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> Co
 @router.post("/{comparison_id}/vote")
 async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
     """Records a verdict and what follows from it; then says which release wrote which."""
+    began = datetime.now(UTC)
     recorded = await stored(
         platform,
         comparisons.vote,
@@ -132,6 +131,7 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         better=body.better,
         tags=tuple(body.tags),
         seconds=body.seconds,
+        began=began,
     )
     comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
     if comparison.deployment is not None:

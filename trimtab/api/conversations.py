@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -45,7 +46,8 @@ async def like(
     completion_id: str, body: LikeRequest, platform: ThePlatform, principal: Chatter
 ) -> dict[str, Any]:
     """A thumb on one answer; null takes it back."""
-    await stored(platform, conversations.like, completion_id, body.liked, principal.name)
+    began = datetime.now(UTC)
+    await stored(platform, conversations.like, completion_id, body.liked, principal.name, began)
     return {"completion_id": completion_id, "liked": body.liked}
 
 
