@@ -21,11 +21,10 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     """Return the report of the members that `store.selection` picked.
 
     Keys: train_rows, heldout_rows, train_prompts, heldout_prompts, dropped (reason -> rows), lengths (part ->
-    mean, median and p95 in characters), mean_weight, by_source, raters, languages (ISO 639-1 code -> share, of a sample
-    of `SAMPLE` prompts, by py3langid); for pairs also agreement
-    (Krippendorff's alpha of the deployment's votes) and chosen_longer, the
-    share of the pairs with answers of different length in which the longer one was chosen; for likes `liked`, the share
-    of the answers that were.
+    mean, median and p95 in characters), mean_weight, by_source, raters (how many people stand
+    behind the rows); for pairs also agreement (Krippendorff's alpha of the deployment's votes) and chosen_longer, the share
+    of the pairs with answers of different length in which the longer one was chosen; for likes `liked`, the share of the
+    answers that were. What `languages` gives is to be added.
     """
     table, parts = {
         "dpo": ("pairs", ("prompt", "chosen", "rejected")),
@@ -35,13 +34,16 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     counts = fetch_one(
         cursor,
         """
-        select count(*) filter (split = 'train') as train_rows,
-            count(*) filter (split = 'heldout') as heldout_rows,
-            count(distinct prompt_key) filter (split = 'train') as train_prompts,
-            count(distinct prompt_key) filter (split = 'heldout') as heldout_prompts,
-            avg(weight) as mean_weight,
-            count(distinct person) as raters
-        from members
+        with prompts as (
+            select split, count(*) as rows, sum(weight) as weight from members group by prompt_key, split
+        )
+        select coalesce(sum(rows) filter (split = 'train'), 0)::bigint as train_rows,
+            coalesce(sum(rows) filter (split = 'heldout'), 0)::bigint as heldout_rows,
+            count(*) filter (split = 'train') as train_prompts,
+            count(*) filter (split = 'heldout') as heldout_prompts,
+            sum(weight) / sum(rows) as mean_weight,
+            (select count(distinct person) from voices semi join members using (seq)) as raters
+        from prompts
         """,
     )
     sizes = {part: f"{part}_chars" if method != "kto" else _CHARACTERS.format(part) for part in parts}
@@ -84,7 +86,6 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
         },
         "by_source": {row["source"]: row["rows"] for row in sources},
     }
-    report["languages"] = _languages(cursor, table)
     if method == "dpo":
         report["chosen_longer"] = lengths["chosen_longer"]
         report["agreement"] = raters.alpha(cursor, deployment)
@@ -95,9 +96,8 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     return report
 
 
-def _languages(cursor: Cursor, table: str) -> dict[str, float]:
-    import py3langid  # a second to import, once
-
+def sample(cursor: Cursor, table: str) -> list[str]:
+    """Return the beginnings of the last messages of at most `SAMPLE` prompts, the same for the same members."""
     rows = cursor.execute(
         f"""
         select left(prompt[-1].content, 500)
@@ -105,8 +105,18 @@ def _languages(cursor: Cursor, table: str) -> dict[str, float]:
         where seq in (select seq from members order by content_hash limit {SAMPLE})
         """
     ).fetchall()
-    found = Counter(str(py3langid.classify(row[0])[0]) for row in rows)
-    return {language: round(count / len(rows), 4) for language, count in found.most_common(10)}
+    return [row[0] for row in rows]
+
+
+def languages(texts: list[str]) -> dict[str, float]:
+    """Return the ten most frequent languages of texts, by py3langid: ISO 639-1 code -> share.
+
+    The first call of a process loads the model, for half a second.
+    """
+    import py3langid
+
+    found = Counter(str(py3langid.classify(text)[0]) for text in texts)
+    return {language: round(count / len(texts), 4) for language, count in found.most_common(10)}
 
 
 def to_markdown(facts: dict[str, Any]) -> str:

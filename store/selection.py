@@ -1,9 +1,9 @@
 """From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
 
-Each step leaves a table `members (seq, content_hash, prompt_key, person, weight, split)` and notes in `dropped (reason,
-rows)` what it took away. Chance is a hash of seed and content, so a choice depends on these alone, not on the order of
-arrival, the DuckDB version or the number of threads. A million rows are grouped by 64-bit keys; whole hashes are
-compared only among the rows whose keys agree, which are few.
+Each step leaves a table `members (seq, content_hash, prompt_key, weight, split)` and notes in `dropped (reason, rows)` what
+it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of seed and content, so a choice depends
+on these alone, not on the order of arrival, the DuckDB version or the number of threads. A million rows are grouped by
+64-bit keys; whole hashes are compared only among the rows whose keys agree, which are few.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 _SCOPED_PAIRS = f"""
 create or replace temp table scoped as
 with believed as (
-    select subject_id, count(*) as voices, min(person) as person
+    select subject_id, count(*) as voices
     from evidence
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, person, weight,
+select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, weight,
     coalesce(voices, 0) + (import_id is not null)::int as voices
 from pairs
 left join believed on believed.subject_id = pairs.id
@@ -56,7 +56,7 @@ with contested as (
 ),
 standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
-        min(person) as person, sum(voices) as voices, count(*) as copies
+        sum(voices) as voices, count(*) as copies
     from scoped
     join (select seq, versus_hash from pairs) using (seq)
     where question in (from contested)
@@ -68,11 +68,11 @@ weighed as (
     from standing
     left join tied using (versus_hash)
 )
-select seq, content_hash, prompt_key, person, 1 as copies, voices, voices as all_voices, weight
+select seq, content_hash, prompt_key, 1 as copies, voices, voices as all_voices, weight
 from scoped
 where question not in (from contested)
 union all
-select seq, content_hash, prompt_key, person, copies, voices, all_voices,
+select seq, content_hash, prompt_key, copies, voices, all_voices,
     weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
 from weighed
 """
@@ -85,13 +85,13 @@ with scoped as (
     where deployment in ('', $deployment) and seq <= $last_seq
 ),
 believed as (
-    select subject_id, count(*) as voices, min(person) as person
+    select subject_id, count(*) as voices
     from evidence
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select min(seq) as seq, content_hash, prompt_key, min(person) as person,
-    count(*) as copies, sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
+select min(seq) as seq, content_hash, prompt_key, count(*) as copies,
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
 from scoped
 left join believed on believed.subject_id = scoped.id
@@ -103,17 +103,36 @@ _PICK_LIKES = f"""
 create or replace temp table members as
 with standing as (
     select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion,
-        min(user_name) as person, count(*) as copies,
+        count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion
 )
-select seq, content_hash, prompt_key, person, copies, voices,
+select seq, content_hash, prompt_key, copies, voices,
     sum(voices) over (partition by prompt, completion) as all_voices,
     (2 * voices - sum(voices) over (partition by prompt, completion))
         / greatest(sum(voices) over (partition by prompt, completion), 1) as weight
 from standing
+"""
+
+# A row of `members` may stand for several of the same content, of one deployment and of all.
+_VOICES = """
+create or replace temp table voices as
+with said as ({said})
+select distinct members.seq, person
+from said
+join members using (content_hash)
+where person not in (select unnest($excluded::varchar[]))
+"""
+_SAID = """
+select content_hash, person
+from evidence
+join {table} on {table}.id = evidence.subject_id
+where deployment in ('', $deployment) and seq <= $last_seq
+"""
+_SAID_LIKES = """
+select content_hash, user_name as person from likes where deployment in ('', $deployment) and seq <= $last_seq
 """
 
 
@@ -132,8 +151,14 @@ def pick(
         cursor.execute(_SCOPED_PAIRS, params)
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
         cursor.execute(_PICK_PAIRS)
+        said = _SAID.format(table="pairs")
+    elif method == "sft":
+        cursor.execute(_PICK_DEMONSTRATIONS, params)
+        said = _SAID.format(table="demonstrations")
     else:
-        cursor.execute(_PICK_DEMONSTRATIONS if method == "sft" else _PICK_LIKES, params)
+        cursor.execute(_PICK_LIKES, params)
+        said = _SAID_LIKES
+    cursor.execute(_VOICES.format(said=said), params)
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
     _note(cursor, "exact duplicate", copies)
     _drop(cursor, "only excluded raters stand behind it", "voices = 0")
@@ -150,13 +175,15 @@ def pick(
             f"seq <= $seen and {_CHANCE.format('content_hash')} >= $replay",
             {"seen": seen_seq, "replay": settings.replay, "seed": seed},
         )
-    for limit, column, reason in (
-        (settings.max_per_prompt, "prompt_key", "above max_per_prompt"),
-        (settings.max_per_rater, "person", "above max_per_rater"),
+    for limit, rows, column, reason in (
+        (settings.max_per_prompt, "members", "prompt_key", "above max_per_prompt"),
+        # Whoever else stands behind a row that is one too many for one person: nobody has more than the limit.
+        (settings.max_per_rater, "members join voices using (seq)", "person", "above max_per_rater"),
     ):
         if limit is not None:
             ranked = f"""
-                select seq from members where {column} is not null
+                select seq
+                from {rows}
                 qualify row_number() over (
                     partition by {column} order by {_CHANCE.format("content_hash")}, content_hash
                 ) > $limit
@@ -181,38 +208,54 @@ def _drop_near(cursor: Cursor) -> None:
     )
 
 
+# MurmurHash3's 32-bit finalizer of a prompt's key and the seed, at a fiftieth of what MD5 costs: the key is a part of a
+# SHA-256 already, only the seed has to be mixed in.
+_CHANCES = """
+salted as (select *, xor(prompt_key >> 32, $salt::ubigint) as x from {0}),
+stirred as (select * replace ((xor(x, x >> 16) * 2246822507) & 4294967295 as x) from salted),
+twice as (select * replace ((xor(x, x >> 13) * 3266489909) & 4294967295 as x) from stirred),
+chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from twice)
+"""
+
+
 def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
     """Hold out prompts by chance; at least one, and never all, where there are two or more.
 
-    A prompt and those near it have one chance between them. It is MurmurHash3's 32-bit finalizer of the prompt's key and
-    the seed, at a fiftieth of what MD5 costs: the key is a part of a SHA-256 already, only the seed has to be mixed in.
+    Prompts that are alike share the greatest of their chances: one that joins them can only bring them from held-out to
+    train, so that what has been trained on is not held out later.
     """
     salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
     cursor.execute(
-        """
+        f"""
+        create or replace temp table group_chances as
+        with {_CHANCES.format("prompt_groups")}
+        select prompt_key, max(chance) over (partition by group_id) as greatest from chances
+        """,
+        {"salt": salt},
+    )
+    cursor.execute(
+        f"""
         create or replace temp table members as
-        with salted as (
-            select seq, content_hash, prompt_key, person, weight,
-                xor(coalesce(group_id, prompt_key) >> 32, $salt::ubigint) as x
-            from members
-            left join prompt_groups using (prompt_key)
+        with {_CHANCES.format("members")},
+        shared as (
+            select * replace (coalesce(greatest, chance) as chance)
+            from chances
+            left join group_chances using (prompt_key)
         ),
-        stirred as (select * replace ((xor(x, x >> 16) * 2246822507) & 4294967295 as x) from salted),
-        twice as (select * replace ((xor(x, x >> 13) * 3266489909) & 4294967295 as x) from stirred),
-        chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from twice),
-        bounds as (select min(chance) as least, max(chance) as most from chances)
-        select seq, content_hash, prompt_key, person, weight,
+        bounds as (select min(chance) as least, max(chance) as most from shared)
+        select seq, content_hash, prompt_key, weight,
             case when $fraction > 0 and chance < most and (chance < $fraction or chance = least) then 'heldout'
             else 'train' end as split
-        from chances, bounds
+        from shared, bounds
         """,
         {"fraction": settings.heldout_fraction, "salt": salt},
     )
 
 
 def _drop(cursor: Cursor, reason: str, condition: str, params: dict[str, object] | None = None) -> None:
-    cursor.execute(f"delete from members where {condition} returning 1", params or {})
-    _note(cursor, reason, len(cursor.fetchall()))
+    cursor.execute(f"delete from members where {condition}", params or {})
+    gone = cursor.fetchone()
+    _note(cursor, reason, int(gone[0]) if gone else 0)
 
 
 def _note(cursor: Cursor, reason: str, rows: int) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from store.snapshot_settings import METHODS, SnapshotSettings
 _COLUMNS = (
     "id, deployment, method, directory, settings, report, train_rows, heldout_rows, last_seq, created_at"
 )
+_FILES = ("train.parquet", "heldout.parquet", "report.md", "snapshot.json")
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 _FILE_COLUMNS = {
     "dpo": "pairs.id as pair_id, prompt, chosen, rejected, members.weight",
@@ -45,8 +47,8 @@ def build(
 ) -> Snapshot:
     """Freeze a deployment's rows for `method` ("dpo", "sft" or "kto") and return the snapshot.
 
-    Writes `directory/<hash>/` with train.parquet, heldout.parquet, report.md and, last, snapshot.json. The
-    same rows and settings give the same hash, and then the same directory. Other settings:
+    Writes `directory/<hash>/` with train.parquet, heldout.parquet, report.md and snapshot.json. The same rows, deployment
+    and settings give the same hash, and then the same directory. Other settings:
     store.snapshot_settings. `on_phase` is told what is being done. Raises `Invalid` for a bad setting and
     where no row is left to train on.
     """
@@ -85,7 +87,7 @@ def _build(
             0,
             f"at least one row for {deployment} to train on that the settings leave: vote on comparisons or import",
         )
-    id = _content_id(cursor, method, settings)
+    id = _vacant(cursor, _content_id(cursor, deployment, method, settings), method)
     report = data_report.measure(cursor, method, deployment)
     home, staging = directory / id, directory / f".{new_id('snap')}"
     facts = {
@@ -95,11 +97,19 @@ def _build(
         "settings": settings.to_json(),
         "report": report,
     }
+    texts = data_report.sample(cursor, _TABLES[method])
     try:
-        if not (home / "snapshot.json").exists():
-            tell("writing")
-            staging.mkdir(parents=True)
-            _write(cursor, staging, method, facts)
+        # Loading what tells languages takes half a second of one core, and writing leaves as much of the other idle.
+        with ThreadPoolExecutor(1) as aside:
+            languages = aside.submit(data_report.languages, texts)
+            if missing := not all((home / name).exists() for name in _FILES):
+                tell("writing")
+                staging.mkdir(parents=True)
+                _write_rows(cursor, staging, method)
+            report["languages"] = languages.result()
+        if missing:
+            (staging / "report.md").write_text(data_report.to_markdown(facts), "utf-8")
+            (staging / "snapshot.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
             shutil.rmtree(home, ignore_errors=True)
             staging.rename(home)
     finally:
@@ -153,8 +163,25 @@ def _groups(cursor: Cursor, method: str, settings: SnapshotSettings) -> None:
         near.groups(cursor, _TABLES[method], settings.near_duplicates)
 
 
-def _content_id(cursor: Cursor, method: str, settings: SnapshotSettings) -> str:
-    """Return `s-` and the first 32 hex digits of the SHA-256 of method, settings and sorted members.
+def _vacant(cursor: Cursor, id: str, method: str) -> str:
+    """Return `id`, or the next that follows from it where a snapshot of that id holds rows that are gone.
+
+    Rows go by erasure, or when who liked an answer takes that back. What learned from them stays listed under the old id;
+    rows of the same content that came since are other people's.
+    """
+    gone = f"""
+        select count(*)
+        from snapshot_members
+        anti join {_TABLES[method]} as alive on alive.id = item_id
+        where snapshot_id = $id
+        """
+    while scalar(cursor, gone, {"id": id}):
+        id = _id(hashlib.sha256(id.encode()))
+    return id
+
+
+def _content_id(cursor: Cursor, deployment: str, method: str, settings: SnapshotSettings) -> str:
+    """Return `s-` and the first 32 hex digits of the SHA-256 of deployment, method, settings and sorted members.
 
     Hashes, sides and weights are digested as three columns, since a million rows as one text took a second more.
     """
@@ -171,20 +198,21 @@ def _content_id(cursor: Cursor, method: str, settings: SnapshotSettings) -> str:
         columns[0].update(hashes.buffers()[2][: 64 * len(hashes)])
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
-    frame = json.dumps([method, settings.to_json()], sort_keys=True)
-    digest = hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns))
+    frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
+    return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
+
+
+def _id(digest: hashlib._Hash) -> str:
     return f"s-{digest.hexdigest()[:32]}"
 
 
-def _write(cursor: Cursor, staging: Path, method: str, facts: dict[str, Any]) -> None:
+def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
     rows = cursor.sql(
         f"select {_FILE_COLUMNS[method]}, split from {table} join members on members.seq = {table}.seq"
     )
     paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
     parquet.write(paths, rows.to_arrow_reader(parquet.BATCH))
-    (staging / "report.md").write_text(data_report.to_markdown(facts), "utf-8")
-    (staging / "snapshot.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), "utf-8")
 
 
 def _record(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import string
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store import comparisons, conversations, demonstrations, likes, pairs, parquet, snapshots
+from store import (
+    comparisons,
+    conversations,
+    demonstrations,
+    erasure,
+    likes,
+    pairs,
+    parquet,
+    snapshots,
+    verify,
+)
 from store.database import Store
 from store.errors import Invalid, NotFound
 from store.records import Candidate, Snapshot, Turn
@@ -180,6 +192,80 @@ def test_a_pair_of_every_deployment_and_of_one_is_one_row(db: Store, tmp_path: P
     made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
     assert made.train_rows == 2
     assert made.report["dropped"] == {"exact duplicate": 2}
+
+
+def test_deployments_that_share_rows_have_snapshots_of_their_own(db: Store, tmp_path: Path) -> None:
+    pairs.import_rows(db, rows(10), "test")
+    made = [snapshots.build(db, tmp_path, deployment, "dpo") for deployment in ("assistant", "poet")]
+    assert [snapshot.deployment for snapshot in made] == ["assistant", "poet"]
+    assert snapshots.build(db, tmp_path, "assistant", "dpo") == made[0]
+    assert [pairs.count_new(db, deployment) for deployment in ("assistant", "poet")] == [0, 0]
+    assert "DPO rows for `poet`" in (tmp_path / made[1].hash / "report.md").read_text()
+
+
+def test_what_others_say_again_after_an_erasure_is_a_snapshot_of_its_own(db: Store, tmp_path: Path) -> None:
+    asked = [
+        comparisons.create(
+            db, f"public question {n}", [Candidate("good"), Candidate("bad")], "assistant", votes_wanted=2
+        )
+        for n in range(4)
+    ]
+    for one in asked:
+        comparisons.vote(db, one.id, "a", "ada")
+    before = snapshots.build(db, tmp_path, "assistant", "dpo", 0.3)
+    erasure.erase_person(db, "ada")
+    for one in asked:
+        comparisons.vote(db, one.id, "a", "bob")
+    after = snapshots.build(db, tmp_path, "assistant", "dpo", 0.3)
+    assert after.hash != before.hash
+    assert after.report == before.report
+    held = read(after, "train") + read(after, "heldout")
+    assert {row["pair_id"] for row in held} == {pair.id for pair in pairs.list_page(db)}
+    assert snapshots.build(db, tmp_path, "assistant", "dpo", 0.3) == after
+    assert verify.verify(db) == []
+
+
+def test_what_has_been_trained_on_is_not_held_out_when_something_like_it_arrives(
+    db: Store, tmp_path: Path
+) -> None:
+    chance = random.Random(3)
+    asked = [
+        " ".join(chance.choice(string.ascii_lowercase) * 5 + str(chance.randrange(99)) for _ in range(30))
+        for _ in range(60)
+    ]
+
+    def sides() -> dict[str, str]:
+        made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.4)
+        return {
+            row["prompt"][0]["content"]: split for split in ("train", "heldout") for row in read(made, split)
+        }
+
+    pairs.import_rows(
+        db, [{"prompt": text, "chosen": "right", "rejected": "wrong"} for text in asked], "test"
+    )
+    before = sides()
+    further = [
+        {"prompt": text + " more", "chosen": "as it should be", "rejected": "not so"} for text in asked
+    ]
+    pairs.import_rows(db, further, "test")
+    after = sides()
+    assert all(after[text] == after[text + " more"] for text in asked)
+    moved = {(before[text], after[text]) for text in asked}
+    assert moved == {("train", "train"), ("heldout", "heldout"), ("heldout", "train")}
+
+
+def test_everybody_behind_a_row_counts(db: Store, tmp_path: Path) -> None:
+    for n in range(10):
+        vote(db, f"asked by {n}", {"ada": "good", "bob": "good"})
+    for n in range(10):
+        vote(db, f"asked again {n}", {"bob": "good"})
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
+    assert (made.train_rows, made.report["raters"]) == (20, 2)
+    without = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, exclude_raters=["ada"])
+    assert (without.train_rows, without.report["raters"]) == (20, 1)
+    limited = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, max_per_rater=3)
+    assert limited.train_rows == 3
+    assert limited.report["dropped"] == {"above max_per_rater": 17}
 
 
 def test_replay_and_caps(db: Store, tmp_path: Path) -> None:
