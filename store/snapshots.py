@@ -175,7 +175,8 @@ def _vacant(cursor: Cursor, id: str, method: str) -> str:
         anti join {_TABLES[method]} as alive on alive.id = item_id
         where snapshot_id = $id
         """
-    while scalar(cursor, gone, {"id": id}):
+    known = "select id from snapshots where id = $id"
+    while fetch_one(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
         id = _id(hashlib.sha256(id.encode()))
     return id
 
