@@ -145,6 +145,7 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
         parquet = sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet"))
         figures.add(snapshot_mb=round(parquet / 1e6), **blocks(db, "snapshot"))
         shutil.rmtree(home / "snapshots")
+        figures.add(**snapshots_again(db, home))
         figures.add(**votes_meanwhile(db, home))
         conversations.record_turns(
             db,
@@ -188,6 +189,19 @@ def blocks(db: Store, phase: str) -> dict[str, int]:
         f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
         f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),
     }
+
+
+def snapshots_again(db: Store, home: Path) -> dict[str, Any]:
+    """Return the medians of five further snapshots, with other seeds: others' work on the machine varies each by a fifth."""
+    took = []
+    for seed in range(2, 7):
+        build = partial(snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed)
+        took.append(measured("again", build))
+        shutil.rmtree(home / "snapshots")
+    return {
+        f"snapshot_{name}": statistics.median(figures[name] for figures in took)
+        for name in ("again_s", "again_cpu_s", "again_memory_mb")
+    } | {"snapshot_again_all_s": [figures["again_s"] for figures in took]}
 
 
 def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
