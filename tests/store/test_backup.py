@@ -166,5 +166,6 @@ def test_verify_names_what_disagrees(db: Store) -> None:
     assert found == {
         ("pair", "its text does not give its content hash"),
         ("evidence", "names a vote that is not there"),
+        ("comparison", "counts other votes than it has"),
         ("deployments", "its stable is not there"),
     }
