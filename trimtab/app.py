@@ -31,7 +31,7 @@ from serve.usage_writer import UsageWriter
 from store import deployments, pairs, runs
 from store.database import Store
 from store.redaction import redactor
-from trimtab import __version__, login
+from trimtab import __version__, forgetting, login
 from trimtab.api import (
     adapters,
     comparisons,
@@ -169,6 +169,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
     ]
     await platform.loop.start()
+    await asyncio.to_thread(forgetting.sweep, platform.db, platform.paths)
     try:
         yield
     finally:
