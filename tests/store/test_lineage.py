@@ -52,7 +52,9 @@ def trained(
 ) -> tuple[Release, Snapshot]:
     """Record what a run leaves: its snapshot, its adapter and its release."""
     deployments.ensure(db, "assistant", "smol")
-    snapshot = snapshots.build(db, home / "snapshots", "assistant", "dpo", 0.0, **settings)
+    snapshot = snapshots.build(
+        db, home / "snapshots", "assistant", "dpo", **{"heldout_fraction": 0.0, **settings}
+    )
     run = runs.create(db, "dpo", "assistant")
     runs.move(db, run.id, "snapshot")
     runs.move(db, run.id, "training", snapshot=snapshot.hash, start_adapter=start)
@@ -106,6 +108,42 @@ def test_lineage_goes_both_ways(db: Store, tmp_path: Path) -> None:
         == found["comparisons"]
     )
     assert len(asked("prompt_hash", "ref = 'assistant@3'")) == on_top["prompts"] == 5
+
+
+def test_the_rows_behind_a_release_come_in_pages(db: Store, tmp_path: Path) -> None:
+    for n in range(4):
+        vote(db, f"q{n}", "ada")
+    pairs.import_rows(db, [{"prompt": "q4", "chosen": "x", "rejected": "y"}], "file.jsonl")
+    second, first_snapshot = trained(db, tmp_path, "a-1")
+    vote(db, "q0", "bob")
+    vote(db, "late", "cy")
+    third, _ = trained(db, tmp_path, "a-2", start="a-1")
+    found: list[dict[str, Any]] = []
+    while part := lineage.page(db, third, limit=2, after=found[-1]["id"] if found else None):
+        found += part
+    assert [row["prompt"][0]["content"] for row in found] == ["q0", "q1", "q2", "q3", "q4", "late"]
+    assert found == lineage.page(db, third)
+    assert [row["raters"] for row in found] == [["ada", "bob"], *[["ada"]] * 3, [], ["cy"]]
+    assert [len(row["comparisons"]) for row in found] == [2, 1, 1, 1, 0, 1]
+    assert {row["split"] for row in found} == {"train"}
+    assert all(row["snapshot"] != first_snapshot.hash and row["weight"] == 1.0 for row in found)
+    assert len(lineage.page(db, second)) == releases.lineage(db, second.ref)["pairs"] == 5
+
+    erasure.erase_person(db, "cy")
+    gone = lineage.page(db, third)[-1]
+    assert (gone["id"], gone["erased"], gone["prompt"], gone["raters"]) == (found[-1]["id"], True, None, [])
+    assert lineage.page(db, third, "likes") == lineage.page(db, releases.get(db, "assistant@1")) == []
+    with pytest.raises(Invalid, match="noun"):
+        lineage.page(db, third, "votes")
+
+
+def test_rows_behind_that_were_held_out_say_so(db: Store, tmp_path: Path) -> None:
+    for n in range(12):
+        vote(db, f"question {n} on {chr(97 + n) * 8}", "ada")
+    release, snapshot = trained(db, tmp_path, "a-1", heldout_fraction=0.3)
+    splits = [row["split"] for row in lineage.page(db, release)]
+    assert (splits.count("train"), splits.count("heldout")) == (snapshot.train_rows, snapshot.heldout_rows)
+    assert snapshot.heldout_rows > 0
 
 
 def test_a_held_out_row_taught_nothing(db: Store, tmp_path: Path) -> None:
@@ -353,6 +391,7 @@ def test_a_release_that_learned_from_likes_knows_them_and_forgets_them(db: Store
     runs.move(db, run.id, "training", snapshot=snapshot.hash)
     adapters.record(db, AdapterRecord("a-1", "smol", "/a-1", run=run.id))
     made = releases.create(db, "assistant", "smol", "a-1", run=run.id)
+    assert [row["raters"] for row in lineage.page(db, made, "likes")] == [["ada"], ["bob"]]
     found = releases.lineage(db, made.ref)
     assert (found["likes"], found["pairs"], found["demonstrations"]) == (2, 0, 0)
     assert {row["name"] for row in found["raters"]} == {"ada", "bob"}
