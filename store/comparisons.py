@@ -187,7 +187,7 @@ def vote(
         "rater": rater,
         "choice": choice,
         "better": better,
-        "tags": list(values.clean_tags(tags)),
+        "tags": list(redaction.tags(db, values.clean_tags(tags))),
         "seconds": seconds,
         "created_at": utcnow(),
     }
