@@ -95,7 +95,7 @@ class Loop:
 
         No erasure comes between the snapshot and its copy: it would find neither this run nor the copy.
         """
-        with self.db.long_work:
+        with self.db.long_work, self.db.guarded():
             snapshot = snapshots.build(
                 self.db,
                 self.paths.snapshots,
@@ -432,7 +432,8 @@ class Loop:
         return await self.serving.change(partial(function, self.db, *args, **kwargs))
 
     async def _store(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await asyncio.to_thread(function, self.db, *args, **kwargs)
+        with self.db.guarded():
+            return await asyncio.to_thread(function, self.db, *args, **kwargs)
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

@@ -85,10 +85,14 @@ def texts_of(platform: Platform, run_id: str) -> list[str]:
     return sorted(file.name for file in platform.paths.run(run_id).iterdir() if file.name != "run.toml")
 
 
-def test_an_erasure_stops_the_run_that_trains_on_it(platform: Platform) -> None:
+def test_an_erasure_stops_the_run_that_trains_on_it_and_no_other(platform: Platform) -> None:
+    turn = Turn("c1", "conv", (Message("user", "Hi"),), "Hello.", "assistant", user="cy")
+    conversations.record_turns(platform.db, [turn])
     with serving(platform) as client:
         run = client.post("/api/runs", json={"method": "dpo", "deployment": "assistant"}).json()["id"]
         assert Training.begun.wait(30)
+        other = client.post("/api/users/cy/erase").json()
+        assert (other["stopped"], other["runs"], other["removed"]["conversations"]) == ([], [], 1)
         told = client.post(f"/api/users/{NAME}/erase?dry_run=true").json()
         assert (told["stopped"], told["runs"], told["removed"]["votes"], told["dry_run"]) == (
             [run],
@@ -98,7 +102,7 @@ def test_an_erasure_stops_the_run_that_trains_on_it(platform: Platform) -> None:
         )
         assert client.get(f"/api/runs/{run}").json()["state"] == "training"
         assert texts_of(platform, run) == ["heldout.parquet", "probe.json", "train.parquet"]
-        assert client.get("/api/erasures").json()["erasures"] == []
+        assert len(client.get("/api/erasures").json()["erasures"]) == 1
 
         done = client.post(f"/api/users/{NAME}/erase").json()
         assert (done["stopped"], done["runs"], done["dry_run"]) == ([run], [run], False)
@@ -109,20 +113,6 @@ def test_an_erasure_stops_the_run_that_trains_on_it(platform: Platform) -> None:
         again = client.post(f"/api/runs/{run}/resume")
         assert again.status_code == 409
         assert "start a new run" in again.json()["detail"]
-
-
-def test_a_run_that_learns_from_others_goes_on(platform: Platform) -> None:
-    with platform.db.atomic():
-        conversations.record_turns(
-            platform.db, [Turn("c1", "conv", (Message("user", "Hi"),), "Hello.", "assistant", user="cy")]
-        )
-    with serving(platform) as client:
-        run = client.post("/api/runs", json={"method": "dpo", "deployment": "assistant"}).json()["id"]
-        assert Training.begun.wait(30)
-        done = client.post("/api/users/cy/erase").json()
-        assert (done["stopped"], done["runs"]) == ([], [])
-        assert client.get(f"/api/runs/{run}").json()["state"] == "training"
-        assert "train.parquet" in texts_of(platform, run)
 
 
 def test_a_run_whose_data_was_erased_while_no_platform_ran_is_not_taken_up(platform: Platform) -> None:
