@@ -2,8 +2,9 @@
 
 A prompt is theirs where they said it in a conversation or asked for a comparison of it, and nobody else brought it: it
 was not said in another conversation, is in no imported row, is not one that the platform itself suggests, and no
-comparison of somebody else's is older than their own use. A younger one does not count: Rank shows prompts drawn from
-conversations, so it may be theirs, and in doubt their words go.
+comparison says that somebody else brought it. That is a gold question, one whose prompt who asked for it typed, or one
+that is older than their own use. Of any other the prompt may have been drawn from their conversation, and in doubt
+their words go.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ _OTHERS = """
     select prompt_hash
     from brought
     join comparisons using (prompt_hash)
-    where asked_by is distinct from $name and created_at < since
+    where asked_by is distinct from $name
+        and (source in ('typed', 'pair') or gold is not null or created_at < since)
     union
     select prompt_hash
     from (

@@ -258,16 +258,24 @@ def test_votes_on_what_others_said_too_stay(db: Store, elsewhere: Callable[[Stor
     assert verify.verify(db) == []
 
 
-def test_a_question_asked_before_or_suggested_is_nobody_s_alone(db: Store) -> None:
+def test_a_question_that_another_brought_or_that_is_suggested_is_nobody_s_alone(db: Store) -> None:
     vote(db, "older", "bob", asked_by="bob")
     vote(db, "starter", "bob", asked_by="ada")
     vote(db, "lonely", "ada", asked_by="ada")
     say(db, "ada", "older")
     say(db, "ada", "starter")
+    sides = [Candidate("good"), Candidate("bad")]
+    for question, facts in {
+        "typed": {"source": "typed", "asked_by": "bob"},
+        "drawn": {"source": "drawn", "asked_by": "bob"},
+        "gold": {"gold": "first"},
+    }.items():
+        say(db, "ada", question)
+        comparisons.vote(db, comparisons.create(db, question, sides, "assistant", **facts).id, "a", "bob")
     done = erasure.erase_person(db, "ada", suggested=["starter"])
-    assert (done.of_others, done.removed["comparisons"]) == ({}, 1)
+    assert (done.of_others, done.removed["comparisons"]) == ({"votes": 1}, 2)
     kept = {made.messages[0].content: made.asked_by for made in comparisons.list_all(db)}
-    assert kept == {"older": "bob", "starter": done.id}
+    assert kept == {"older": "bob", "starter": done.id, "typed": "bob", "gold": None}
     assert verify.verify(db) == []
 
 

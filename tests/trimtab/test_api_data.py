@@ -63,7 +63,11 @@ def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
     refused = client.post("/api/comparisons", json=asked)
     assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
     assert scalar(platform.db.read(), "select count(*) from comparisons") == 0
-    assert client.post("/api/comparisons", json=asked).status_code == 201
+    for drawn, source in ((None, "rank"), (True, "drawn"), (False, "typed")):
+        made = client.post("/api/comparisons", json={**asked, "drawn": drawn})
+        assert made.status_code == 201
+        assert comparisons.get(platform.db, made.json()["id"]).source == source
+        assert made.json()["source"] == "rank", "else a gold question would differ from it"
 
 
 def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:
