@@ -287,6 +287,13 @@ def _rename(cursor: Cursor, name: str, pseudonym: str) -> int:
 
 def _delete_words(cursor: Cursor, name: str, removed: dict[str, int]) -> None:
     mine = {"name": name}
+    cursor.execute(
+        """
+        create or replace temp table tagged as
+        select distinct subject_id as id from evidence where ref in (select id from votes where rater = $name)
+        """,
+        mine,
+    )
     _delete(
         cursor,
         removed,
@@ -354,6 +361,22 @@ def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
         ids = [str(row[0]) for row in cursor.fetchall()]
         removed[table] = len(ids)
         gone += ids
+        # A row has the tags of the first vote for it; where that was theirs, it gets those of the next.
+        cursor.execute(
+            f"""
+            update {table}
+            set tags = coalesce(
+                (
+                    select arg_min(votes.tags, votes.id)
+                    from evidence
+                    join votes on votes.id = evidence.ref
+                    where subject_id = {table}.id
+                ),
+                []
+            )
+            where import_id is null and id in (from tagged)
+            """
+        )
     if gone:
         cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
     return sorted(gone)

@@ -144,6 +144,9 @@ def do_everything_once(platform: Platform, home: Path) -> None:
     comparisons.vote(db, made.id, "a", NAME, better=f"{NAME} is", tags=[NAME])
     comparisons.vote(db, made.id, "a", "bob")
     vote(db, "Mine", NAME)
+    shared = comparisons.create(db, "Ours", [Candidate("x"), Candidate("y")], "assistant", votes_wanted=2)
+    for rater in (NAME, "bob"):
+        comparisons.vote(db, shared.id, "a", rater, better="z", tags=[f"of {rater}"])
     vote(db, "Asked first by bob", "bob", asked_by="bob")
     pairs.import_rows(db, [{"prompt": "p", "chosen": "x", "rejected": "y"}], "file.jsonl", imported_by=NAME)
     for excluded in ((), (NAME,)):
@@ -188,6 +191,9 @@ def test_a_forgotten_name_is_nowhere(tmp_path: Path) -> None:
         assert done.status_code == 200, done.text
         assert places_of(platform.db, NAME) == []
         assert verify.verify(platform.db) == []
+        assert {record.pair.tags for record in pairs.list_page(platform.db) if record.source != "file.jsonl"} == {
+            (), ("of bob",)
+        }  # fmt: skip
         for file in platform.paths.root.rglob("*"):
             if file.is_file() and not file.name.startswith("trimtab.duckdb"):
                 assert NAME.encode() not in file.read_bytes(), file
