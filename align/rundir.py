@@ -241,6 +241,15 @@ class RunDirectory:
         """Take the request back, so that the run can go on."""
         (self.path / "stop").unlink(missing_ok=True)
 
+    def forget_rows(self) -> None:
+        """Delete what holds text of the snapshot: both Parquet files, and the probe, which begins with a row.
+
+        Also those of the SFT stage inside. Not for a directory that a worker trains in.
+        """
+        for place in (self.path, self.path / "sft"):
+            for name in ("train.parquet", "heldout.parquet", "probe.json"):
+                (place / name).unlink(missing_ok=True)
+
     def stop_requested(self) -> bool:
         """Say whether a stop was asked for."""
         return (self.path / "stop").exists()

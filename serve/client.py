@@ -188,8 +188,12 @@ class PlatformClient:
         deployment: str | None = None,
         releases: Sequence[str] | None = None,
         sampling: Mapping[str, Any] | None = None,
+        drawn: bool | None = None,
     ) -> Json:
-        """POST /api/comparisons: two blind candidates `{id, a, b}` for one conversation."""
+        """POST /api/comparisons: two blind candidates `{id, a, b}` for one conversation.
+
+        `drawn` says whether the prompt came from `draw_prompt` (False: this caller brought it; None: unknown).
+        """
         body: dict[str, Any] = {"messages": list(messages)}
         if deployment is not None:
             body["deployment"] = deployment
@@ -197,6 +201,8 @@ class PlatformClient:
             body["releases"] = list(releases)
         if sampling:
             body["sampling"] = dict(sampling)
+        if drawn is not None:
+            body["drawn"] = drawn
         return await self._post("/api/comparisons", body)
 
     async def offer_pair(

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
-
 from store.database import Store, utcnow
-from store.errors import Conflict, NotFound, StoreDamaged
+from store.errors import Conflict, NotFound, StoreDamaged, StoreTooNew
 from store.ids import new_id
 from store.records import Record
 from store.rows import stamp
@@ -53,7 +51,7 @@ class Restored(Record):
 def write(db: Store, path: str | Path, on_phase: Callable[[str], None] | None = None) -> Backup:
     """Write a backup to `path` and check it; the file appears there whole or not at all.
 
-    Raises `Conflict` where `path` exists, `StoreDamaged` where what was written does not verify.
+    Raises `Conflict` where `path` exists, `StoreDamaged` where the store can't be read or its copy does not verify.
     """
     tell = on_phase or (lambda phase: None)
     path = Path(path).absolute()
@@ -63,12 +61,10 @@ def write(db: Store, path: str | Path, on_phase: Callable[[str], None] | None = 
     staging = path.with_name(f".{path.name}.{new_id('backup')}")
     try:
         tell("copying")
-        _copy(db, staging)
+        with db.guarded():
+            _copy(db, staging)
         tell("checking")
-        with Store.open(staging) as copy:
-            _insist(copy, staging)
-            rows, version = _rows(copy), copy.version
-        _sync(staging)
+        rows, version = _checked(staging, db.path, "No backup was written. An earlier one may be whole.")
         made = Backup(str(path), staging.stat().st_size, _sha256(staging), version, rows, stamp(utcnow()))
         staging.rename(path)
         _sync(path.parent)
@@ -93,10 +89,10 @@ def restore(backup: str | Path, path: str | Path, on_phase: Callable[[str], None
         tell("copying")
         shutil.copyfile(backup, staging)
         tell("checking")
-        with Store.open(staging) as copy:
-            _insist(copy, backup)
-            rows, version = _rows(copy), copy.version
-        _sync(staging)
+        untouched = f"{path} is as it was" if path.exists() else f"nothing was put at {path}"
+        rows, version = _checked(
+            staging, backup, f"It was not restored, and {untouched}. Choose another backup."
+        )
         tell("replacing")
         with Store.owning(path):
             kept = _set_aside(path)
@@ -123,16 +119,28 @@ def _copy(db: Store, to: Path) -> None:
         cursor.close()
 
 
-def _insist(copy: Store, path: Path) -> None:
+def _checked(staging: Path, original: Path, advice: str) -> tuple[dict[str, int], int]:
+    """Open a copy and verify it; return its rows by noun and its schema version.
+
+    Raises `StoreDamaged` or `StoreTooNew`, which name the file that it is a copy of: the copy itself will be gone.
+    """
     try:
-        wrong = verify(copy, files=False)
-    except duckdb.Error as error:
-        raise StoreDamaged(str(path), str(error)) from error
-    if wrong:
-        first = wrong[0]
-        raise StoreDamaged(
-            str(path), f"{len(wrong)} disagreements, the first: {first.noun} {first.id}: {first.what}."
-        )
+        with Store.open(staging) as copy:
+            if not copy.swept:  # what is verified below is not every column
+                copy.sweep()
+            with copy.guarded():
+                wrong = verify(copy, files=False)
+            if wrong:
+                first = f"{wrong[0].noun} {wrong[0].id}: {wrong[0].what}"
+                raise StoreDamaged(str(staging), f"{len(wrong)} disagreements, the first: {first}.")
+            rows, version = _rows(copy), copy.version
+    except StoreDamaged as error:
+        why = error.why.replace(str(staging), str(original))
+        raise StoreDamaged(str(original), why, advice) from error
+    except StoreTooNew as error:
+        raise StoreTooNew(str(original), error.version, error.known) from error
+    _sync(staging)
+    return rows, version
 
 
 def _rows(copy: Store) -> dict[str, int]:

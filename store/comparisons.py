@@ -42,9 +42,10 @@ def create(
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
-    It is decided once it has `votes_wanted` votes. `gold` ("first", "second", "tie" or "both_bad") makes a gold
-    question of it, in the order of `candidates`: its votes measure raters and teach nothing. Raises
-    `Invalid`.
+    `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn` or `shadow` (it comes from
+    people's conversations), `rank` (one or the other). It is decided once it has `votes_wanted` votes. `gold`
+    ("first", "second", "tie" or "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure
+    raters and teach nothing. Raises `Invalid`.
     """
     prompt = redaction.conversation(db, values.conversation(messages, "messages"))
     if len(candidates) != 2:
@@ -187,7 +188,7 @@ def vote(
         "rater": rater,
         "choice": choice,
         "better": better,
-        "tags": list(values.clean_tags(tags)),
+        "tags": list(redaction.tags(db, values.clean_tags(tags))),
         "seconds": seconds,
         "created_at": utcnow(),
     }

@@ -16,7 +16,7 @@ from store.database import Cursor, Store
 from store.errors import Conflict, NotFound
 from store.records import ConversationRecord, MessageRecord, Turn
 from store.rows import Row, check_limit, fetch_all, fetch_one, naive, run, stamp
-from store.values import Conversation, Demonstration, Message, conversation_hash
+from store.values import Conversation, Demonstration, Message
 
 
 def record_turns(db: Store, turns: Sequence[Turn]) -> None:
@@ -193,24 +193,26 @@ def recent_prompts(db: Store, limit: int = 100) -> list[Conversation]:
     return list(prompts)
 
 
-def prompts_of(cursor: Cursor, user: str) -> list[str]:
-    """Return the hashes of every prompt that a person's conversations led to, one for each answer."""
+def prompts_of(cursor: Cursor, user: str) -> dict[Conversation, datetime]:
+    """Return every prompt that a person's conversations led to, and when each was first answered (UTC, naive)."""
     rows = fetch_all(
         cursor,
         """
-        select distinct conversation_id, prompt_id
+        select conversation_id, prompt_id, min(completions.created_at) as since
         from completions
         join conversations on conversations.id = conversation_id
         where conversations.user_name = $user and prompt_id is not null
+        group by all
         """,
         {"user": user},
     )
     nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
-    found = set()
+    found: dict[Conversation, datetime] = {}
     for row in rows:
         branch = _branch(nodes[row["conversation_id"]], row["prompt_id"])
-        found.add(conversation_hash(Message(node["role"], node["content"]) for node in branch))
-    return sorted(found)
+        prompt = tuple(Message(node["role"], node["content"]) for node in branch)
+        found[prompt] = min(row["since"], found.get(prompt, row["since"]))
+    return found
 
 
 _CONVERSATIONS = """

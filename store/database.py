@@ -23,12 +23,14 @@ from typing import IO, Any, NamedTuple
 
 import duckdb
 
+from store.damage import is_damage, read_all
 from store.errors import StoreDamaged, StoreLocked, StoreTooNew
 
 Cursor = duckdb.DuckDBPyConnection
 
-SWEPT_BYTES = 64 * 2**20  # a store up to this size is read once when it is opened
-_DAMAGE = (duckdb.FatalException, duckdb.IOException, duckdb.SerializationException, duckdb.InternalException)
+SWEPT_BYTES = (
+    256 * 2**20
+)  # a store up to this size, half a second, is read once when it is opened; larger by `sweep`
 
 
 class Migration(NamedTuple):
@@ -75,6 +77,15 @@ def statement(cursor: Cursor, sql: str) -> duckdb.Statement:
     return known
 
 
+_homes: weakref.WeakKeyDictionary[Cursor, Path] = weakref.WeakKeyDictionary()
+
+
+def damage_in(cursor: Cursor, error: duckdb.Error) -> StoreDamaged | None:
+    """Return what to raise in the place of DuckDB's own error where it found a damaged block of a store."""
+    home = _homes.get(cursor)
+    return StoreDamaged(str(home), str(error)) if home and is_damage(error) else None
+
+
 def utcnow() -> datetime:
     """Return the time as the store keeps it: UTC, without zone, to the microsecond."""
     return datetime.now(UTC).replace(tzinfo=None)
@@ -93,6 +104,10 @@ class Store:
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
         self._loads = 0
+        self._sweeping = threading.Lock()
+        self._sweeper: Cursor | None = None
+        # Whether everything has been read once since the store was opened, so that damage would have shown.
+        self.swept = False
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
         # Whom an erasure has forgotten since the store was opened, and when; see store.forgotten.
@@ -117,10 +132,11 @@ class Store:
             store = cls(path, connection, lock)
             try:
                 store._migrate(version)
-                store._sweep()
+                if path.stat().st_size <= SWEPT_BYTES:
+                    read_all(store.read())
+                    store.swept = True
             except duckdb.Error as error:
-                # A failed checksum comes as the base class itself; a subclass such as ParserException is our fault.
-                if type(error) in (duckdb.Error, *_DAMAGE):
+                if is_damage(error, opening=True):
                     with suppress(duckdb.Error):
                         connection.close()
                     raise StoreDamaged(str(path), str(error)) from error
@@ -146,6 +162,7 @@ class Store:
         """Return a new cursor, for a long read beside this thread's own; the caller closes it."""
         cursor = self._connection.cursor()
         self._cursors.add(cursor)
+        _homes[cursor] = self.path
         return cursor
 
     @contextmanager
@@ -167,9 +184,11 @@ class Store:
                 cursor.execute(statement(cursor, "commit"))
                 for follow_up in self._follow_ups:
                     follow_up()
-            except BaseException:
+            except BaseException as error:
                 with suppress(duckdb.Error):
                     cursor.execute("rollback")
+                if is_damage(error):
+                    raise StoreDamaged(str(self.path), str(error)) from error
                 raise
             finally:
                 self._local.depth = 0
@@ -181,6 +200,36 @@ class Store:
         For inside `atomic`. It must not raise: what it follows is durable already.
         """
         self._follow_ups.append(follow_up)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Raise `StoreDamaged`, which says the way back, where DuckDB finds a damaged block inside."""
+        try:
+            yield
+        except duckdb.Error as error:
+            if is_damage(error):
+                raise StoreDamaged(str(self.path), str(error)) from error
+            raise
+
+    def sweep(self) -> None:
+        """Read everything once, in the background of other work, so that a damaged block is found before it is needed.
+
+        For a store that was too large to be read when it was opened. Raises `StoreDamaged`. Ends early, without a word,
+        when the store is closed meanwhile.
+        """
+        with self._sweeping:
+            if self._closed:
+                return
+            self._sweeper = self.cursor()
+            try:
+                with self.guarded():
+                    read_all(self._sweeper)
+                self.swept = True
+            except duckdb.InterruptException:
+                pass  # by `close`, and nobody else knows this cursor
+            finally:
+                self._sweeper.close()
+                self._sweeper = None
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -245,6 +294,11 @@ class Store:
             if self._closed:
                 return
             self._closed = True
+            while not self._sweeping.acquire(timeout=0.05):
+                if (sweeper := self._sweeper) is not None:
+                    with suppress(duckdb.Error):  # done by itself just now
+                        sweeper.interrupt()
+            self._sweeping.release()
             for cursor in list(self._cursors):
                 with suppress(duckdb.Error):
                     cursor.close()
@@ -276,19 +330,6 @@ class Store:
     def _log_bytes(self) -> int:
         log = self.path.with_name(self.path.name + ".wal")
         return log.stat().st_size if log.exists() else 0
-
-    def _sweep(self) -> None:
-        """Read a small store once, so that a damaged block is found now and not in the middle of the work.
-
-        DuckDB checks a block's checksum when it reads the block; a large file is left to `store.verify`.
-        """
-        if self.path.stat().st_size > SWEPT_BYTES:
-            return
-        cursor = self.read()
-        for (table,) in cursor.execute(
-            "select table_name from duckdb_tables() where not internal"
-        ).fetchall():
-            cursor.execute(f"select bit_xor(hash({table})) from {table}").fetchall()
 
     def _migrate(self, stop_at: int | None) -> None:
         known = [m for m in migrations() if stop_at is None or m.version <= stop_at]

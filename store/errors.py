@@ -44,14 +44,15 @@ class StoreTooNew(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The file can not be read as a store; `why` is the engine's own message."""
+    """The file can not be read as a store; `why` is the engine's own message, `advice` the way back."""
 
-    def __init__(self, path: str, why: str) -> None:
+    def __init__(self, path: str, why: str, advice: str | None = None) -> None:
         self.path, self.why = path, why
-        super().__init__(
-            f"{path} is damaged or is not a Trimtab store: {why} The file was left as it is. "
-            "The way back: move it (and a .wal file beside it) aside, then `trimtab restore BACKUP`."
+        self.advice = advice or (
+            "The way back: with no platform running on it, `trimtab restore BACKUP`, which keeps this file beside the "
+            "restored one."
         )
+        super().__init__(f"{path} is damaged or is not a Trimtab store: {why.rstrip('. ')}. {self.advice}")
 
 
 class NotFound(StoreError):

@@ -28,7 +28,7 @@ from store.rows import naive
 FORMATS = {
     "pairs": ("trl", "parquet", "openai", "ultrafeedback", "csv"),
     "demonstrations": ("trl", "parquet", "openai", "csv"),
-    "likes": ("trl", "parquet"),
+    "likes": ("trl", "parquet", "csv"),
 }
 _PARTS = {
     "pairs": ("prompt", "chosen", "rejected"),
@@ -74,8 +74,8 @@ _LINES = {
 class Filter:
     """Which rows to take; None takes all.
 
-    deployment: its own rows and those of every deployment. release: rows whose chosen answer a release (record id)
-    gave. rater: rows that a person stands behind. since, until: aware times of arrival, from and before. tag: rows
+    deployment: its own rows and those of every deployment. release: rows whose chosen or judged answer a release (record
+    id) gave. rater: rows that a person stands behind. since, until: aware times of arrival, from and before. tag: rows
     with it. min_agreement: 0 to 1, the margin among the voices for and against a pair.
     """
 
@@ -99,8 +99,9 @@ def export(
     """Write rows to `path` and return how many; the file, or for `parquet` the directory, appears whole or not at all.
 
     `trl` (JSONL) and `parquet` are TRL's conversational columns; `parquet` makes a directory with a dataset card that
-    `datasets.load_dataset(path)` reads. Reads one instant of the store. Raises `Conflict` where `path` exists,
-    `Invalid` for the noun, the format or a filter that the noun does not have.
+    `datasets.load_dataset(path)` reads. Reads one instant of the store. Raises `Conflict` where `path` exists, and for
+    `parquet` where no row matches, since `datasets` loads no dataset without rows; `Invalid` for the noun, the format
+    or a filter that the noun does not have.
     """
     if noun not in FORMATS:
         raise Invalid("noun", noun, FORMATS)
@@ -195,6 +196,8 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
         )
         """
         if noun == "pairs"
+        else "completion_id in (select id from completions where release = $release)"
+        if noun == "likes"
         else """
         id in (
             select subject_id
@@ -203,7 +206,7 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
             where evidence.kind = 'like' and completions.release = $release
         )
         """,
-        trained,
+        every,
     )
     add(
         "min_agreement",
@@ -247,13 +250,13 @@ def _write_csv(
     roles = ["user" if part == "prompt" else "assistant" for part in _PARTS[noun]]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow((*_PARTS[noun], *_EXTRA[noun]))
+        writer.writerow((*_PARTS[noun], *(column.rpartition(" ")[2] for column in _EXTRA[noun])))
         for batch in batches:
             rows = batch.fetchall()
             for row in rows:
-                texts, (*weight, tags) = row[: len(roles)], row[len(roles) :]
-                cells = map(_csv_cell, texts, roles)
-                writer.writerow((*cells, *weight, json.dumps(tags, ensure_ascii=False)))
+                cells = map(_csv_cell, row[: len(roles)], roles)
+                extra = (json.dumps(value, ensure_ascii=False) for value in row[len(roles) :])
+                writer.writerow((*cells, *extra))
             tell(count := count + len(rows))
     return count
 
@@ -276,6 +279,10 @@ def _write_parquet(
             table = batch.to_arrow_table().cast(schema)
             writer.write_table(table)
             tell(count := count + len(table))
+    if not count:
+        raise Conflict(
+            f"no {noun} match: a dataset of no rows can not be loaded, so nothing was written; change the filters"
+        )
     (path / "README.md").write_text(_card(noun, count), "utf-8")
     return count
 

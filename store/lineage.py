@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.database import Store
+from store import checks
+from store.database import Cursor, Store
 from store.records import Release
-from store.rows import Row, fetch_all, fetch_one, scalar
+from store.rows import Row, check_limit, fetch_all, fetch_one, scalar
+
+NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
+"""What a release can have learned from, and how the ids of these rows begin."""
 
 _RELEASE = "id, deployment || '@' || number as ref, adapter, run"
 
@@ -53,6 +57,109 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
         **_material(db, release.adapter),
         "comparisons": _comparisons(db, release.adapter),
     }
+
+
+def page(
+    db: Store, release: Release, noun: str = "pairs", limit: int = 100, after: str | None = None
+) -> list[Row]:
+    """Return the rows behind a release, itself or through an adapter below, in order of ids from above `after`.
+
+    Each: `id`, `split` ("train", or "heldout" where no snapshot trained on it), `weight` and `snapshot` (the nearest that
+    holds it), `prompt_hash`, `prompt` (messages), `raters` (names of those behind it), `comparisons` (ids), `source`,
+    `import_id`, and `erased`: then all but the first four are empty. Memory goes with `limit` (1 to 1000). Raises
+    `Invalid`.
+    """
+    prefix = NOUNS[checks.one_of("noun", noun, tuple(NOUNS))]
+    cursor = db.read()
+    snapshots = fetch_all(
+        cursor,
+        """
+        select snapshot_id, min(depth) as depth
+        from adapter_ancestry
+        join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
+        where adapter_ancestry.adapter = $adapter
+        group by snapshot_id
+        """,
+        {"adapter": release.adapter},
+    )
+    members = fetch_all(
+        cursor,
+        """
+        with behind as (
+            select unnest($snapshots::varchar[]) as snapshot_id, unnest($depths::integer[]) as depth
+        ),
+        first as (
+            select item_id, split, weight, snapshot_id, depth
+            from snapshot_members
+            join behind using (snapshot_id)
+            where item_id > $after and item_id < $end
+            order by item_id
+            limit $most
+        )
+        select item_id as id, if(bool_or(split = 'train'), 'train', 'heldout') as split, arg_min(weight, depth) as weight,
+            arg_min(snapshot_id, depth) as snapshot
+        from first
+        group by item_id
+        order by item_id
+        limit $limit
+        """,
+        {
+            "snapshots": [row["snapshot_id"] for row in snapshots],
+            "depths": [row["depth"] for row in snapshots],
+            "after": max(after or "", f"{prefix}-"),
+            "end": f"{prefix}.",  # the letter after `-`
+            "limit": check_limit(limit),
+            "most": limit * max(1, len(snapshots)),  # a row comes at most once a snapshot
+        },
+    )
+    if not members:
+        return []
+    known = _known(cursor, noun, [row["id"] for row in members])
+    empty: Row = {
+        "prompt_hash": None,
+        "prompt": None,
+        "source": None,
+        "import_id": None,
+        "raters": [],
+        "comparisons": [],
+    }
+    return [{**row, **known.get(row["id"], empty), "erased": row["id"] not in known} for row in members]
+
+
+def _known(cursor: Cursor, noun: str, ids: list[str]) -> dict[str, Row]:
+    """Return what the store knows of rows, in order of ids, by id; those that are gone are left out."""
+    params = {"ids": ids, "first": ids[0], "last": ids[-1]}
+    person = "user_name" if noun == "likes" else "null::varchar"
+    found = fetch_all(
+        cursor,
+        f"""
+        select id, prompt_hash, prompt, source, import_id, {person} as person
+        from {noun}
+        where id between $first and $last and id in (select unnest($ids))
+        """,
+        params,
+    )
+    voices = {
+        row["id"]: row
+        for row in fetch_all(
+            cursor,
+            """
+            select subject_id as id, list(distinct person order by person) filter (person is not null) as raters,
+                list(distinct comparison_id order by comparison_id) filter (comparison_id is not null) as comparisons
+            from evidence
+            left join votes on votes.id = evidence.ref
+            where subject_id between $first and $last and subject_id in (select unnest($ids))
+            group by subject_id
+            """,
+            params,
+        )
+    }
+    known = {}
+    for row in found:
+        own, voice = row.pop("person"), voices.get(row["id"], {})
+        raters = voice.get("raters") or ([own] if own else [])
+        known[row["id"]] = row | {"raters": raters, "comparisons": voice.get("comparisons") or []}
+    return known
 
 
 def of_pair(db: Store, item_id: str) -> list[Row]:

@@ -69,8 +69,13 @@ def text(db: Store, value: str) -> str:
     return value if db.redact is None else db.redact(value)
 
 
+def tags(db: Store, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return tags as the store may keep them, sorted and unique."""
+    return given if db.redact is None else tuple(sorted({db.redact(tag) for tag in given}))
+
+
 def value(db: Store, given: V) -> V:
-    """Return a pair, demonstration or judgement as the store may keep it.
+    """Return a pair, demonstration or judgement as the store may keep it, its tags too.
 
     Raises `Invalid` for a pair whose two answers differ only in what is redacted.
     """
@@ -78,11 +83,13 @@ def value(db: Store, given: V) -> V:
         return given
     item: Any = given
     parts = {f.name: getattr(item, f.name) for f in fields(item)}
-    changed = {
+    changed: dict[str, Any] = {
         name: conversation(db, part)
         for name, part in parts.items()
         if isinstance(part, tuple) and part and isinstance(part[0], Message)
     }
+    if "tags" in parts:
+        changed["tags"] = tags(db, parts["tags"])
     made: Any = replace(item, **changed)
     if isinstance(made, PreferencePair) and made.chosen == made.rejected:
         raise Invalid("rejected", "…", "a response that differs from `chosen` in more than redacted words")

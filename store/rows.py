@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from store.database import Cursor, statement
+import duckdb
+
+from store.database import Cursor, damage_in, statement
 from store.errors import Invalid
 from store.values import Conversation, Message
 
@@ -15,12 +17,20 @@ Row = dict[str, Any]
 
 
 def run(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Cursor:
-    """Run one statement with `$name` parameters and return the cursor, which holds its result."""
-    return cursor.execute(statement(cursor, sql), dict(params or {}))
+    """Run one statement with `$name` parameters and return the cursor, which holds its result.
+
+    Raises `StoreDamaged` where it meets a damaged block of a store, else what DuckDB raises.
+    """
+    try:
+        return cursor.execute(statement(cursor, sql), dict(params or {}))
+    except duckdb.Error as error:
+        if damage := damage_in(cursor, error):
+            raise damage from error
+        raise
 
 
 def fetch_all(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
-    """Run a query with `$name` parameters and return its rows as dicts by column name."""
+    """Run a query as `run` does and return its rows as dicts by column name."""
     run(cursor, sql, params)
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -36,9 +36,9 @@ _RULES = (
     ),
     (
         "comparison",
-        "counts fewer votes than it has",
+        "counts other votes than it has",
         "select id from comparisons c "
-        "where votes_given < (select count(*) from votes where comparison_id = c.id)",
+        "where votes_given <> (select count(*) from votes where comparison_id = c.id)",
     ),
     (
         "evidence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,8 +31,9 @@ from serve.shadow import Shadow
 from serve.usage_writer import UsageWriter
 from store import deployments, pairs, runs
 from store.database import Store
+from store.errors import StoreDamaged
 from store.redaction import redactor
-from trimtab import __version__, login
+from trimtab import __version__, forgetting, login
 from trimtab.api import (
     adapters,
     comparisons,
@@ -59,6 +61,8 @@ from trimtab.schedule import Scheduler
 from trimtab.screens import Screens
 from trimtab.serving import Serving, model_of
 from trimtab.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def build_platform(settings: Settings, url: str) -> Platform:
@@ -168,7 +172,10 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         asyncio.create_task(platform.screens.run(), name="screens"),
         asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
     ]
+    if not platform.db.swept:
+        background.append(asyncio.create_task(_look_for_damage(platform), name="reading the store"))
     await platform.loop.start()
+    await asyncio.to_thread(forgetting.sweep, platform.db, platform.paths)
     try:
         yield
     finally:
@@ -185,6 +192,16 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         with contextlib.suppress(FileNotFoundError):
             platform.paths.platform.unlink()
         platform.db.close()
+
+
+async def _look_for_damage(platform: Platform) -> None:
+    """Reads a store that was too large to be read before the start, while engines load; damage stops the platform."""
+    try:
+        await asyncio.to_thread(platform.db.sweep)
+    except StoreDamaged as error:
+        log.error("%s", error)
+        platform.damage = error
+        platform.stop()
 
 
 def api_router() -> APIRouter:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from store.database import Store
 from store.duels import Duel
 from store.errors import Conflict
 from store.records import Evaluation, Release, Run
-from store.states import RUN_FINAL
+from store.states import RUN_FINAL, RUN_UNDER_WAY
 from store.values import Probe
 from trimtab.paths import DataPaths
 from trimtab.serving import Serving
@@ -41,6 +41,12 @@ log = logging.getLogger(__name__)
 
 WARM_EVERY_S = 2.0
 """How often a worker that waits for a run is looked after, seconds."""
+
+DATA_ERASED = {
+    "kind": "data_erased",
+    "message": "a person whose words or votes it was to learn from was forgotten; start a new run, which goes without them",
+}
+"""Why an erasure ends a run."""
 
 T = TypeVar("T")
 
@@ -64,7 +70,7 @@ class Loop:
         self._chat_api = chat_api
         self._turn = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._cancelled: set[str] = set()
+        self._cancelled: dict[str, dict[str, Any] | None] = {}  # the run's error to be
         self.steps: dict[str, Callable[[Run], Awaitable[Run]]] = {
             "queued": self.begin,
             "snapshot": self.take_snapshot,
@@ -81,42 +87,46 @@ class Loop:
 
     async def take_snapshot(self, run: Run) -> Run:
         """snapshot -> training: freezes the data and writes the run directory, `run.toml` last."""
-        snapshot = await self._store(
-            snapshots.build,
-            self.paths.snapshots,
-            run.deployment,
-            run.method,
-            **self.settings.snapshot.model_dump(),
-        )
-        deployment = await self._store(deployments.get, run.deployment)
-        stable = await self._store(releases.get, deployment.stable)
-        recipe, flips = with_flip_rate(self.recipe_of(run), snapshot.report.get("agreement"))
-        if flips:
-            log.info("%s: %s", run.id, flips)
-        # an adapter that learned from something erased since is left out: its nearest clean ancestor, or the base
-        start = await self._store(erasure.clean_start, stable.adapter) if run.start_from == "stable" else None
-        spec = RunSpec(
-            method=run.method,
-            base_model=str(self.serving.model_path(stable.base)),
-            recipe=recipe.to_dict(),
-            snapshot=snapshot.id,
-            start_adapter=str(self.paths.adapters / start) if start else None,
-            start_sha256=await asyncio.to_thread(adapter_identity, self.paths.adapters / start)
-            if start
-            else None,
-            run_id=run.id,
-            base_name=stable.base,
-            max_lora_rank=self.serving.max_lora_rank(stable.base),
-            cache_dir=str(self.paths.cache),
-        )
-        frozen = self.paths.snapshots / snapshot.id
-        await asyncio.to_thread(
-            RunDirectory(self.paths.run(run.id)).write,
-            spec,
-            frozen / "train.parquet",
-            frozen / "heldout.parquet",
-        )
-        return await self._move(run, "training", snapshot=snapshot.id, base=stable.base, start_adapter=start)
+        facts = await asyncio.to_thread(self._freeze, run)
+        return await self._move(run, "training", **facts)
+
+    def _freeze(self, run: Run) -> dict[str, Any]:
+        """The work of `take_snapshot`, with what it found out of the run.
+
+        No erasure comes between the snapshot and its copy: it would find neither this run nor the copy.
+        """
+        with self.db.long_work, self.db.guarded():
+            snapshot = snapshots.build(
+                self.db,
+                self.paths.snapshots,
+                run.deployment,
+                run.method,
+                **self.settings.snapshot.model_dump(),
+            )
+            stable = releases.get(self.db, deployments.get(self.db, run.deployment).stable)
+            recipe, flips = with_flip_rate(self.recipe_of(run), snapshot.report.get("agreement"))
+            if flips:
+                log.info("%s: %s", run.id, flips)
+            # an adapter that learned from something erased since is left out: its nearest clean ancestor, or the base
+            start = erasure.clean_start(self.db, stable.adapter) if run.start_from == "stable" else None
+            spec = RunSpec(
+                method=run.method,
+                base_model=str(self.serving.model_path(stable.base)),
+                recipe=recipe.to_dict(),
+                snapshot=snapshot.id,
+                start_adapter=str(self.paths.adapters / start) if start else None,
+                start_sha256=adapter_identity(self.paths.adapters / start) if start else None,
+                run_id=run.id,
+                base_name=stable.base,
+                max_lora_rank=self.serving.max_lora_rank(stable.base),
+                cache_dir=str(self.paths.cache),
+            )
+            frozen = self.paths.snapshots / snapshot.id
+            RunDirectory(self.paths.run(run.id)).write(
+                spec, frozen / "train.parquet", frozen / "heldout.parquet"
+            )
+            runs.update(self.db, run.id, snapshot=snapshot.id)
+        return {"snapshot": snapshot.id, "base": stable.base, "start_adapter": start}
 
     def recipe_of(self, run: Run) -> Recipe:
         """The complete recipe that was asked for. Raises RecipeError."""
@@ -272,12 +282,11 @@ class Loop:
         self, release: Release, against: Release | None, suite: str, requested_by: str
     ) -> Evaluation:
         """Queues a suite over the newest held-out data. Raises Conflict when no snapshot holds any."""
-        found = [row for row in await self._store(snapshots.list_all) if row.deployment == release.deployment]
-        if not found:
+        heldout = await asyncio.to_thread(self._newest_heldout, release.deployment)
+        if heldout is None:
             raise Conflict(
-                f"nothing to measure on: {release.deployment} has no snapshot yet; it comes with a run"
+                f"nothing to measure on: {release.deployment} has no snapshot with its data; one comes with a run"
             )
-        newest = max(found, key=lambda row: row.created_at)
         evaluation: Evaluation = await self._store(
             evaluations.create,
             release.id,
@@ -285,7 +294,6 @@ class Loop:
             suite=suite,
             requested_by=requested_by,
         )
-        heldout = self.paths.snapshots / newest.id / "heldout.parquet"
 
         async def drive() -> None:
             async with self._turn:
@@ -294,6 +302,13 @@ class Loop:
 
         self._keep(evaluation.id, drive())
         return evaluation
+
+    def _newest_heldout(self, deployment: str) -> Path | None:
+        """The held-out rows of the newest snapshot whose files no erasure took."""
+        found = [row for row in snapshots.list_all(self.db) if row.deployment == deployment]
+        found.sort(key=lambda row: row.created_at, reverse=True)
+        files = (self.paths.snapshots / row.id / "heldout.parquet" for row in found)
+        return next((file for file in files if file.is_file()), None)
 
     async def _run_suite(
         self, evaluation: Evaluation, release: Release, against: Release | None, heldout: Path
@@ -316,9 +331,12 @@ class Loop:
     # ---- driving
 
     async def start(self) -> None:
-        """Takes up every run that an earlier platform left unfinished, oldest first."""
+        """Takes up every run that an earlier platform left unfinished, oldest first; not one whose data was erased."""
+        touched = await self._store(erasure.runs_touched)
         for run in await self._store(runs.unfinished):
-            if run.state in self.steps:
+            if run.state in self.steps and run.id in touched:
+                await self._move(run, "cancelled", error=DATA_ERASED)
+            elif run.state in self.steps:
                 log.info("taking up %s in state %s", run.id, run.state)
                 self.submit(run.id)
 
@@ -332,21 +350,32 @@ class Loop:
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
-    async def cancel(self, run_id: str) -> Run:
-        """Ends a run within seconds, keeping its checkpoints; it can be resumed."""
-        self._cancelled.add(run_id)
+    async def cancel(self, run_id: str, why: dict[str, Any] | None = None) -> Run:
+        """Ends a run within seconds, keeping its checkpoints; it can be resumed. `why` becomes the run's error."""
+        self._cancelled[run_id] = why
         task = self._tasks.get(run_id)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
         run: Run = await self._store(runs.get, run_id)
         if run.state not in RUN_FINAL:
-            run = await self._move(run, "cancelled")
-        self._cancelled.discard(run_id)
+            run = await self._move(run, "cancelled", error=why)
+        del self._cancelled[run_id]
         return run
 
+    async def stop_erased(self, run_ids: Iterable[str]) -> list[str]:
+        """Ends those of the runs that are under way, since data that they hold was erased; returns which."""
+        stopped = []
+        for run_id in run_ids:
+            run: Run = await self._store(runs.get, run_id)
+            if run.state in RUN_UNDER_WAY and (await self.cancel(run_id, DATA_ERASED)).state == "cancelled":
+                stopped.append(run_id)
+        return stopped
+
     async def resume(self, run_id: str) -> Run:
-        """Takes a cancelled or failed run up where its files say it was."""
+        """Takes a cancelled or failed run up where its files say it was. Raises Conflict where its data was erased."""
+        if run_id in await self._store(erasure.runs_touched):
+            raise Conflict(f"run {run_id} can not go on: {DATA_ERASED['message']}")
         run: Run = await self._store(runs.get, run_id)
         if run.state in ("failed", "cancelled") and run_id not in self._tasks:
             directory = RunDirectory(self.paths.run(run_id))
@@ -382,7 +411,8 @@ class Loop:
                 log.info("%s ended as %s", run.id, run.state)
             except asyncio.CancelledError:
                 if run_id in self._cancelled:
-                    await self._move(await self._store(runs.get, run_id), "cancelled")
+                    run = await self._store(runs.get, run_id)
+                    await self._move(run, "cancelled", error=self._cancelled[run_id])
                 raise
             except TrainingStopped:
                 await self._move(run, "cancelled")
@@ -402,7 +432,8 @@ class Loop:
         return await self.serving.change(partial(function, self.db, *args, **kwargs))
 
     async def _store(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await asyncio.to_thread(function, self.db, *args, **kwargs)
+        with self.db.guarded():
+            return await asyncio.to_thread(function, self.db, *args, **kwargs)
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

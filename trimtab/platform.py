@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -12,6 +13,7 @@ from serve.metrics import Metrics
 from serve.recorder import Recorder
 from serve.usage_writer import UsageWriter
 from store.database import Store
+from store.errors import StoreDamaged
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.schedule import Scheduler
@@ -25,6 +27,7 @@ class Platform:
     """The parts, built and connected; open from the start of the app's lifespan to its end.
 
     `key` is this boot's own key, for the command line on this machine and for evaluations; `url` is where it answers.
+    `stop` ends whoever serves it; `damage` is then the reason, where the store turned out to be damaged.
     """
 
     settings: Settings
@@ -42,6 +45,8 @@ class Platform:
     url: str
     key: str
     started_at: datetime
+    damage: StoreDamaged | None = None
+    stop: Callable[[], None] = field(default=lambda: None)
 
     @property
     def mode(self) -> Literal["single-user", "multi-user"]:

@@ -18,7 +18,10 @@ from trimtab.settings import Settings
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, StoreError and its kinds."""
+    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, StoreError and its kinds.
+
+    A store that turns out to be damaged while it serves ends it too, with StoreDamaged.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = listen(settings.server.host, settings.server.port)
@@ -48,7 +51,15 @@ def up(settings: Settings, open_browser: bool = False) -> None:
         loop="uvloop",
         http="httptools",
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    platform.stop = stop
+    server.run(sockets=[listener])
+    if platform.damage is not None:
+        raise platform.damage
 
 
 def listen(host: str, port: int) -> socket.socket:

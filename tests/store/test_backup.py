@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from store import audit, backup, comparisons, deployments, pairs, verify
 from store.database import Store
-from store.errors import Conflict, NotFound, StoreDamaged, StoreLocked
+from store.errors import Conflict, NotFound, StoreDamaged, StoreLocked, StoreTooNew
 from store.records import Candidate
 
 
@@ -154,6 +156,90 @@ def test_a_damaged_store_is_found_at_the_start_and_can_be_replaced(tmp_path: Pat
         assert pairs.count(new) == 1501
 
 
+def damage_pairs(path: Path) -> None:
+    """Fill a store and damage a block that holds texts of pairs."""
+    with Store.open(path) as db:
+        fill(db)
+    whole = path.read_bytes()
+    for at in PLACES[1:]:
+        path.write_bytes(whole)
+        flip(path, at)
+        with Store.open(path) as db:
+            try:
+                pairs.list_page(db, 1000)
+            except StoreDamaged:
+                return
+    raise AssertionError("no block holds them")
+
+
+def test_damage_in_a_store_too_large_to_be_read_at_the_start_is_told_by_what_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trimtab.duckdb"
+    monkeypatch.setattr("store.database.SWEPT_BYTES", 0)
+    damage_pairs(path)
+    with Store.open(path) as db:
+        assert not db.swept
+        told = f"^{re.escape(str(path))} is damaged .*`trimtab restore BACKUP`"
+        with pytest.raises(StoreDamaged, match=told):
+            db.sweep()
+        assert not db.swept
+        with pytest.raises(StoreDamaged, match=told):
+            pairs.list_page(db, 1000)
+        for careful in (db.guarded, db.atomic):
+            with pytest.raises(StoreDamaged, match=told), careful():
+                db.read().execute("select max(hash(pairs)) from pairs").fetchall()
+        with pytest.raises(StoreDamaged, match=told):
+            backup.write(db, tmp_path / "copy.duckdb")
+        with pytest.raises(duckdb.ParserException), db.guarded():
+            db.read().execute("nonsense")
+    assert list(tmp_path.glob("*copy*")) == []
+
+
+def test_a_large_store_is_read_whole_unless_it_is_closed_meanwhile(
+    db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(db)
+    backup.write(db, tmp_path / "copy.duckdb")
+    monkeypatch.setattr("store.database.SWEPT_BYTES", 0)
+    with Store.open(tmp_path / "copy.duckdb") as copy:
+        copy.sweep()
+        assert copy.swept
+        reading = threading.Event()
+
+        def endless(cursor: duckdb.DuckDBPyConnection) -> None:
+            reading.set()
+            cursor.execute(
+                "select max(a.i + b.i) from range(1000000000) a(i), range(1000000000) b(i)"
+            ).fetchall()
+
+        monkeypatch.setattr("store.database.read_all", endless)
+        copy.swept = False
+        sweeping = threading.Thread(target=copy.sweep)
+        sweeping.start()
+        assert reading.wait(10)
+        copy.close()
+        sweeping.join(10)
+        assert not copy.swept
+
+
+def test_what_can_not_be_restored_is_called_by_its_own_name(db: Store, tmp_path: Path) -> None:
+    foreign, target = tmp_path / "letter.txt", tmp_path / "home" / "trimtab.duckdb"
+    foreign.write_text("Dear Ada, " * 1000)
+    with pytest.raises(StoreDamaged, match=f"nothing was put at {target}") as caught:
+        backup.restore(foreign, target)
+    assert str(caught.value).startswith(str(foreign))
+    assert "restore-" not in str(caught.value)
+    Store.open(target).close()
+    with pytest.raises(StoreDamaged, match=f"{target} is as it was. Choose another backup"):
+        backup.restore(foreign, target)
+    newer = Path(backup.write(db, tmp_path / "newer.duckdb").path)
+    with Store.open(newer) as later, later.atomic() as cursor:
+        cursor.execute("insert into schema_migrations values (9999, 'from_the_future', now())")
+    with pytest.raises(StoreTooNew, match=f"^{newer} "):
+        backup.restore(newer, target)
+
+
 def test_verify_names_what_disagrees(db: Store) -> None:
     fill(db)
     with db.atomic() as cursor:
@@ -166,5 +252,6 @@ def test_verify_names_what_disagrees(db: Store) -> None:
     assert found == {
         ("pair", "its text does not give its content hash"),
         ("evidence", "names a vote that is not there"),
+        ("comparison", "counts other votes than it has"),
         ("deployments", "its stable is not there"),
     }

@@ -161,6 +161,20 @@ def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, vers
             assert snapshot.train_rows == count
 
 
+def test_comparisons_that_an_erasure_left_decided_without_votes_are_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.duckdb"
+    with Store.open(path, version=8) as old:
+        ids = []
+        for choice in "ab":
+            ids.append(comparisons.create(old, "Which?", [Candidate("x"), Candidate("y")], "assistant").id)
+            comparisons.vote(old, ids[-1], choice, "ada")
+        with old.atomic() as cursor:
+            cursor.execute("delete from votes where comparison_id = $id", {"id": ids[0]})
+    with Store.open(path) as new:
+        found = [(made.state, made.votes_given) for made in (comparisons.get(new, id) for id in ids)]
+        assert found == [("open", 0), ("decided", 1)]
+
+
 def test_a_failing_migration_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.duckdb"
     Store.open(path).close()

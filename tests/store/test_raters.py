@@ -116,13 +116,15 @@ def test_nothing_that_is_redacted_reaches_the_file(db: Store) -> None:
     mail = "ada@mail.example.org"
     conversations.record_turns(db, [Turn("c1", "conv", (Message("user", f"I am {mail}"),), f"Hi {mail}")])
     made = comparisons.create(db, f"to {mail}", [Candidate(f"x {mail}"), Candidate("y")], "assistant")
-    comparisons.vote(db, made.id, "a", "ada", better=f"z {mail}")
+    comparisons.vote(db, made.id, "a", "ada", better=f"z {mail}", tags=[mail, f"from {mail}", "a@b.org"])
     rows = [
-        {"prompt": f"p {mail}", "chosen": "x", "rejected": "y"},
+        {"prompt": f"p {mail}", "chosen": "x", "rejected": "y", "tags": [mail, "plain"]},
         {"prompt": "p", "chosen": "a@b.org", "rejected": "c@d.org"},
     ]
     result = pairs.import_rows(db, rows, "test")
     assert (result.accepted, "redacted" in result.rejected[0].why) == (1, True)
     assert conversations.get(db, "conv").messages[0].content == "I am [email]"
+    assert comparisons.votes(db, made.id)[0].tags == ("[email]", "from [email]")
+    assert pairs.list_page(db)[0].pair.tags == ("[email]", "plain")
     db.read().execute("checkpoint")
     assert mail.encode() not in db.path.read_bytes()

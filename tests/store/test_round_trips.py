@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from store import demonstrations, exporting, formats, likes, pairs
 from store.database import Store
+from store.errors import Conflict
 from store.exporting import export
 from store.importing import import_file
 from store.values import Demonstration, Judgement, Message, PreferencePair, to_json
@@ -60,6 +61,10 @@ def test_import_of_an_export_of_pairs_gives_the_same_hashes(
     one, two = two_stores(empty, home)
     with one, two:
         accepted = pairs.import_rows(one, rows, "test").accepted
+        if format == "parquet" and not accepted:
+            with pytest.raises(Conflict, match="no pairs match"):
+                export(one, home / "out", format=format)
+            return
         assert export(one, home / "out", format=format) == accepted
         if accepted:
             as_format = "trl" if format in ("csv", "parquet") else format

@@ -13,8 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve.gateway import Completion
-from store import comparisons, erasure, raters
-from store.records import Candidate
+from store import adapters, comparisons, erasure, raters, releases, runs, snapshots
+from store.records import AdapterRecord, Candidate
 from store.rows import scalar
 from trimtab.app import build_app, build_platform
 from trimtab.platform import Platform
@@ -63,7 +63,11 @@ def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
     refused = client.post("/api/comparisons", json=asked)
     assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
     assert scalar(platform.db.read(), "select count(*) from comparisons") == 0
-    assert client.post("/api/comparisons", json=asked).status_code == 201
+    for drawn, source in ((None, "rank"), (True, "drawn"), (False, "typed")):
+        made = client.post("/api/comparisons", json={**asked, "drawn": drawn})
+        assert made.status_code == 201
+        assert comparisons.get(platform.db, made.json()["id"]).source == source
+        assert made.json()["source"] == "rank", "else a gold question would differ from it"
 
 
 def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:
@@ -100,6 +104,24 @@ def test_a_gold_question_looks_like_any_other_and_measures_raters(
     (row,) = client.get("/api/raters").json()
     assert (row["gold_right"], row["gold_total"], row["median_seconds"]) == (1, 1, 3.5)
     assert client.get("/api/raters/agreement").json() == raters.alpha(platform.db.read())
+
+
+def test_the_rows_behind_a_release_lead_from_page_to_page(client: TestClient, platform: Platform) -> None:
+    db = platform.db
+    rows = [{"prompt": f"Question {n}", "chosen": "yes", "rejected": "no"} for n in range(3)]
+    client.post("/api/pairs", json=rows)
+    snapshot = snapshots.build(db, platform.paths.snapshots, "assistant", "dpo", 0.0, near_duplicates=None)
+    run = runs.create(db, "dpo", "assistant")
+    runs.update(db, run.id, snapshot=snapshot.id)
+    adapters.record(db, AdapterRecord("a-1", "smollm2-135m-instruct", "/a-1", run=run.id))
+    releases.create(db, "assistant", "smollm2-135m-instruct", "a-1", run=run.id)
+    found, place = [], "/api/releases/assistant@2/lineage/pairs?limit=2"
+    while place:
+        page = client.get(place)
+        found += [row["prompt"][0]["content"] for row in page.json()]
+        place = page.links.get("next", {}).get("url", "")
+    assert found == [row["prompt"] for row in rows]
+    assert client.get("/api/releases/assistant@2/lineage/votes").status_code == 422
 
 
 def test_what_the_settings_redact_is_never_stored(client: TestClient, platform: Platform) -> None:

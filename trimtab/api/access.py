@@ -22,9 +22,10 @@ def platform_of(request: Request) -> Platform:
 
 async def _authenticated(request: Request, platform: Annotated[Platform, Depends(platform_of)]) -> Principal:
     host = request.client.host if request.client else ""
-    return await asyncio.to_thread(
-        platform.authenticator.authenticate, request.headers, request.cookies, host
-    )
+    with platform.db.guarded():
+        return await asyncio.to_thread(
+            platform.authenticator.authenticate, request.headers, request.cookies, host
+        )
 
 
 def _with_role(role: str) -> Callable[..., Principal]:
@@ -43,5 +44,9 @@ Operator = Annotated[Principal, Depends(ops_role)]
 
 
 async def stored(platform: Platform, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Calls a store function on a thread of its own, so that the event loop never waits for the disk."""
-    return await asyncio.to_thread(function, platform.db, *args, **kwargs)
+    """Calls a store function on a thread of its own, so that the event loop never waits for the disk.
+
+    Raises what it raises, and StoreDamaged where it meets a damaged block.
+    """
+    with platform.db.guarded():
+        return await asyncio.to_thread(function, platform.db, *args, **kwargs)

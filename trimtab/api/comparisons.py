@@ -45,7 +45,8 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         names = [refs[found.stable], refs[found.canary or found.stable]]
     messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
-    made = await stored(platform, _keep, messages, candidates, deployment, principal.name, began)
+    source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
+    made = await stored(platform, _keep, messages, candidates, deployment, source, principal.name, began)
     return comparison_view(made)
 
 
@@ -54,6 +55,7 @@ def _keep(
     messages: list[Any],
     candidates: list[Candidate],
     deployment: str | None,
+    source: str,
     name: str,
     began: datetime,
 ) -> Comparison:
@@ -61,7 +63,7 @@ def _keep(
     with db.atomic():
         forgotten.refuse(db, name, began)
         return comparisons.create(
-            db, messages, candidates, deployment=deployment, source="rank", asked_by=name
+            db, messages, candidates, deployment=deployment, source=source, asked_by=name
         )
 
 

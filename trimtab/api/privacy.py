@@ -7,10 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from serve.limits import USER
-from store import erasure, keys, lineage, pairs, raters, snapshots
+from store import erasure, lineage, pairs, raters, snapshots
+from trimtab import forgetting
 from trimtab.api.access import Operator, ThePlatform, stored
-from trimtab.platform import Platform
 
 router = APIRouter(tags=["lineage and privacy"])
 
@@ -29,17 +28,18 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
 
 
 @router.post("/users/{name}/erase")
-async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it."""
-    done = await asyncio.to_thread(_erase, platform, name, principal.name)
-    platform.authenticator.forget()
-    return done.to_json()
+async def erase(
+    name: str, platform: ThePlatform, principal: Operator, dry_run: bool = False
+) -> dict[str, Any]:
+    """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it.
 
-
-def _erase(platform: Platform, name: str, actor: str) -> erasure.Erasure:
-    theirs = [key.id for key in keys.list_all(platform.db) if key.user == name]
-    with platform.usage.forgetting([USER + name, *theirs]):
-        return erasure.erase_person(platform.db, name, actor)
+    `removed` counts rows by noun, `of_others` how many of these votes and likes other people gave; `stopped` are the runs
+    under way that were to learn from them, `runs` all whose data held something of theirs. With `dry_run` nothing
+    changes, and the answer says what would.
+    """
+    if dry_run:
+        return await stored(platform, forgetting.preview, name)
+    return await forgetting.forget_person(platform, name, principal.name)
 
 
 @router.get("/raters")

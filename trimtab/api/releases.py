@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from store import adapters, audit, deployments, releases
 from store.errors import NotFound
+from store.lineage import page as rows_behind
 from store.records import Release
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.models.releases import ReleaseRequest, ReleaseView
@@ -92,5 +94,25 @@ async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
 
 @router.get("/{ref}/lineage")
 async def lineage(ref: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Run, snapshot, pairs, raters and prompts that a release learned from."""
+    """Run, snapshot, and how many pairs and prompts, by which raters and imports, a release learned from."""
     return await stored(platform, releases.lineage, ref)
+
+
+@router.get("/{ref}/lineage/{noun}")
+async def lineage_rows(
+    ref: str,
+    noun: Literal["pairs", "demonstrations", "likes"],
+    platform: ThePlatform,
+    principal: Operator,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+) -> list[dict[str, Any]]:
+    """The rows behind a release, one by one: prompt, raters, comparisons, split, weight; `Link` leads to the next page."""
+    limit = max(1, min(limit, 1000))
+    release = await stored(platform, releases.get, ref)
+    found = await stored(platform, rows_behind, release, noun, limit, after)
+    if len(found) == limit:
+        place = f"/api/releases/{quote(ref, safe='@')}/lineage/{noun}?limit={limit}&after={found[-1]['id']}"
+        response.headers["Link"] = f'<{place}>; rel="next"'
+    return found

@@ -106,7 +106,9 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
     return ComparisonView(
         **comparison.blind(),
         state=comparison.state,
-        source=comparison.source,
+        source="rank"
+        if comparison.source in ("typed", "drawn")
+        else comparison.source,  # as of a gold question
         created_at=comparison.created_at,
     )
 

@@ -20,6 +20,11 @@ class ComparisonRequest(Request):
     deployment: str | None = None
     releases: list[str] | None = Field(default=None, min_length=2, max_length=2)
     sampling: dict[str, Any] = Field(default_factory=dict)
+    drawn: bool | None = Field(
+        None,
+        description="whether the prompt came from `/api/prompts/draw`; false says that the caller brought it, so that "
+        "an erasure of somebody else who said it leaves the votes on it",
+    )
 
 
 class GoldRequest(Request):

@@ -1,0 +1,54 @@
+"""A damaged store: the platform ends or says so, with the way back, never with DuckDB's bare error."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from store import pairs
+from store.database import Store
+from store.errors import StoreDamaged
+from trimtab.api import training_data
+from trimtab.app import build_platform
+from trimtab.settings import EngineSettings, ServerSettings, Settings
+from trimtab.up import up
+
+URL = "http://127.0.0.1:7860"
+
+
+def settings(data: Path) -> Settings:
+    engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
+    return Settings(data=data, engines=engines, server=ServerSettings(port=0))
+
+
+@pytest.fixture
+def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores are too large to be read at the start, and what reads them whole meets a damaged block."""
+
+    def meets(cursor: duckdb.DuckDBPyConnection) -> None:
+        raise duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2")
+
+    monkeypatch.setattr("store.database.SWEPT_BYTES", 0)
+    monkeypatch.setattr("store.database.read_all", meets)
+
+
+def test_up_ends_with_the_way_back(damaged: None, tmp_path: Path) -> None:
+    with pytest.raises(StoreDamaged, match=r"trimtab\.duckdb is damaged .*`trimtab restore BACKUP`"):
+        up(settings(tmp_path))
+    Store.open(tmp_path / "trimtab.duckdb").close()
+
+
+def test_a_block_found_damaged_by_a_request_says_the_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meets(db: Store) -> None:
+        raise duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2")
+
+    monkeypatch.setattr(pairs, "stats", meets)
+    platform = build_platform(settings(tmp_path), URL)
+    with pytest.raises(StoreDamaged, match="trimtab restore BACKUP"):
+        asyncio.run(training_data.pair_stats(platform, None))  # type: ignore[arg-type] (it asks nobody)
+    platform.db.close()
