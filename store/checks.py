@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -52,7 +53,7 @@ def text(field: str, value: object, most: int = 1_000_000) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Invalid(field, value, "text that is valid Unicode (no lone surrogates)") from None
+        raise Invalid(field, value, "text that is valid Unicode (in UTF-8; no lone surrogates)") from None
     return value
 
 
@@ -63,6 +64,31 @@ def json_object(field: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise Invalid(field, value, "an object")
     return dict(value)
+
+
+def an_object(field: str, value: object) -> Mapping[str, Any]:
+    """Return an object of a row from outside."""
+    if not isinstance(value, Mapping):
+        raise Invalid(field, value, "an object")
+    return value
+
+
+def a_list(field: str, value: object) -> list[Any]:
+    """Return a list of a row from outside."""
+    if not isinstance(value, list):
+        raise Invalid(field, value, "a list")
+    return value
+
+
+def finite(field: str, value: object) -> float:
+    """Return a number, also one that is written as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Invalid(field, value, "a finite number")
+    return number
 
 
 def fraction(field: str, value: object, low: float = 0.0, high: float = 1.0) -> float:

@@ -6,6 +6,7 @@ StoreError
 ├── StoreDamaged   the file can not be read
 ├── NotFound       no such noun
 ├── Conflict       the request contradicts what is stored
+├── Truncated      a file ends in the middle of a row, or can not be read on
 └── Invalid        a value that the store does not accept
 """
 
@@ -81,3 +82,11 @@ class Invalid(StoreError):
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{field}: {shown} is not accepted; accepted: {self.accepted}")
+
+
+class Truncated(StoreError):
+    """A file ends within a row, or can not be read on: `after_row` whole rows came before; `where` is for people."""
+
+    def __init__(self, after_row: int, where: str) -> None:
+        self.after_row, self.where = after_row, where
+        super().__init__(f"the file breaks off after row {after_row:,} ({where})")

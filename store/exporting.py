@@ -299,8 +299,8 @@ def _card(noun: str, count: int) -> str:
 
 
 def _csv_cell(messages: list[dict[str, str]], role: str) -> str:
-    """Return plain text for one message of the expected role, else the message list as JSON."""
+    """Return plain text for one message of the expected role that is not blank, else the message list as JSON."""
     text = messages[0]["content"]
-    if len(messages) == 1 and messages[0]["role"] == role and text and not text.startswith("["):
+    if len(messages) == 1 and messages[0]["role"] == role and text.strip() and not text.startswith("["):
         return text
     return json.dumps(messages, ensure_ascii=False)

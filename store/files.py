@@ -5,32 +5,26 @@ A file that breaks off yields every whole row before the break and then raises `
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import zlib
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
-import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.errors import Invalid, NotFound, StoreError
+from store import csv_rows, json_rows, packed
+from store.errors import Invalid, NotFound, Truncated
+from store.packed import BreaksOff
 
 CONTAINERS = ("jsonl", "json", "csv", "parquet")
-_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+LOOKED_AT = 100
+"""Rows from which it is told what a file is: the first ones may be bad."""
 
-csv.field_size_limit(2**31 - 1)
-
-
-class Truncated(StoreError):
-    """A file ends in the middle of a row: `after_row` whole rows came before; `where` is for people."""
-
-    def __init__(self, after_row: int, where: str) -> None:
-        self.after_row, self.where = after_row, where
-        super().__init__(f"the file breaks off after row {after_row:,} ({where})")
+_PARQUET = b"PAR1"
+_HEAD = 2**20  # bytes from which the container is told
 
 
 class RowFile:
@@ -44,26 +38,33 @@ class RowFile:
         if container is not None and container not in CONTAINERS:
             raise Invalid("container", container, CONTAINERS)
         self.size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            self.compression = packed.compression(file.read(4))
+        self.container = container or _tell(self._head())
         self._raw = self.path.open("rb")
-        magic = self._raw.read(4)
-        self._raw.seek(0)
-        self.compression = "gzip" if magic[:2] == _GZIP else "zstd" if magic == _ZSTD else None
-        self._stream = io.BufferedReader(cast(io.RawIOBase, _Unpacked(self._raw, self.compression)), 2**20)
-        self.container = container or ("parquet" if magic == _PARQUET else self._tell())
+        self._part_done = 0.0  # of Parquet, which is not read from start to end
 
     def position(self) -> int:
         """Return how many bytes of the file have been read, for a progress bar."""
+        if self.container == "parquet":
+            return round(self._part_done * self.size)
         return self._raw.tell() if not self._raw.closed else self.size
 
     def rows(self) -> Iterator[object]:
-        """Yield the rows as JSON values. A line that is not JSON comes as its text, to be refused by number."""
+        """Yield the rows as JSON values; what can not be read as one comes as the `Invalid` that says why."""
         readers: dict[str, Callable[[], Iterator[object]]] = {
-            "jsonl": self._jsonl,
-            "json": self._json,
-            "csv": self._csv,
+            "jsonl": lambda: json_rows.lines(packed.text(self._chunks())),
+            "json": lambda: json_rows.elements(packed.text(self._chunks())),
+            "csv": lambda: csv_rows.rows(packed.text(self._chunks())),
             "parquet": self._parquet,
         }
-        return readers[self.container]()
+        count = 0
+        try:
+            for row in readers[self.container]():
+                count += 1
+                yield row
+        except BreaksOff as error:
+            raise Truncated(count, str(error)) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -75,144 +76,96 @@ class RowFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self) -> str:
-        start = self._stream.peek(65536)[:65536].lstrip(b"\xef\xbb\xbf \t\r\n")
-        if start[:1] == b"[":
-            return "json"
-        if start[:1] == b"{":
-            first = start.split(b"\n", 1)[0].strip()
-            # One object over several lines is a JSON document of one row; a whole object on a line begins JSONL.
-            return "json" if first == b"{" else "jsonl"
-        if b"," in start.split(b"\n", 1)[0]:
-            return "csv"
-        raise Invalid(
-            "file",
-            start[:40].decode("utf-8", "replace"),
-            "JSONL, a JSON array, CSV with a header, or Parquet",
-        )
+    def _chunks(self) -> Iterator[bytes]:
+        return packed.chunks(self._raw, self.compression)
 
-    def _jsonl(self) -> Iterator[object]:
-        count, pending = 0, None
-        try:
-            for line in self._stream:
-                if pending is not None:
-                    count += 1
-                    yield pending
-                    pending = None
-                if not line.strip():
-                    continue
-                try:
-                    value = json.loads(line)
-                except ValueError:
-                    pending = line.decode("utf-8", "replace")
-                    if not line.endswith(b"\n"):
-                        raise Truncated(count, "the last line is not whole") from None
-                    continue
-                count += 1
-                yield value
-        except (EOFError, OSError, zlib.error) as error:
-            raise Truncated(count, f"the {self.compression} data ends early") from error
-        if pending is not None:
-            yield pending
-
-    def _json(self) -> Iterator[object]:
-        count = 0
-        many = self._stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
-        try:
-            for item in ijson.items(self._stream, "item" if many else "", use_float=True):
-                count += 1
-                yield item
-        except ijson.IncompleteJSONError as error:
-            raise Truncated(count, "the JSON array is not closed") from error
-        except ijson.JSONError as error:
-            raise Truncated(count, f"what follows is not JSON: {error}") from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise Truncated(count, f"the {self.compression} data ends early") from error
-
-    def _csv(self) -> Iterator[object]:
-        count = 0
-        text = io.TextIOWrapper(self._stream, "utf-8-sig", errors="replace", newline="")
-        try:
-            reader = csv.DictReader(text, strict=True)
-            for row in reader:
-                count += 1
-                if None in row:
-                    yield "a row with more cells than the header: " + str(row[None])
-                else:
-                    yield {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
-        except csv.Error as error:
-            raise Truncated(count, f"a quoted cell is not closed: {error}") from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise Truncated(count, f"the {self.compression} data ends early") from error
-        finally:
-            text.detach()
+    def _head(self) -> bytes:
+        """Return how the unpacked file begins, as UTF-8 where it is text; less where it breaks off."""
+        head = b""
+        with self.path.open("rb") as file, suppress(BreaksOff):
+            if file.read(4) == _PARQUET:
+                return _PARQUET
+            file.seek(0)
+            stream = packed.text(packed.chunks(file, self.compression))
+            while len(head) < _HEAD and (more := stream.read1(_HEAD)):
+                head += more
+        return head
 
     def _parquet(self) -> Iterator[object]:
-        try:
-            file = pq.ParquetFile(self.path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise Truncated(
-                0, f"Parquet keeps its index at the end, and it can not be read: {error}"
-            ) from error
-        for batch in file.iter_batches(batch_size=1000):
-            yield from batch.to_pylist()
+        with tempfile.TemporaryFile() as unpacked:
+            source: str | IO[bytes] = str(self.path)
+            if self.compression is not None:  # its index is at the end
+                for chunk in self._chunks():
+                    unpacked.write(chunk)
+                source = unpacked
+            try:
+                file = pq.ParquetFile(source)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise BreaksOff(
+                    f"Parquet keeps its index at the end, and it can not be read: {error}"
+                ) from error
+            rows = max(file.metadata.num_rows, 1)
+            done = 0
+            batches = file.iter_batches(batch_size=1000)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError, ValueError) as error:
+                    raise BreaksOff(f"the Parquet data is damaged: {error}") from error
+                if batch is None:
+                    return
+                done += len(batch)
+                self._part_done = done / rows
+                yield from _values(batch)
 
 
-class _Unpacked:
-    """A raw byte stream out of a plain, gzip or zstd file; gives all there is before it raises for a cut-off end."""
-
-    def __init__(self, raw: IO[bytes], compression: str | None) -> None:
-        self._raw = raw
-        self._gzip = zlib.decompressobj(31) if compression == "gzip" else None
-        self._zstd = (
-            pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") if compression == "zstd" else None
-        )
-        self.closed = False
-
-    def _read(self, size: int) -> bytes:
-        if self._zstd is not None:
-            return bytes(self._zstd.read(min(size, 65536)))
-        if self._gzip is None:
-            return self._raw.read(size)
-        while True:
-            packed = self._gzip.unconsumed_tail or self._gzip.unused_data or self._raw.read(65536)
-            if self._gzip.eof and packed:
-                self._gzip = zlib.decompressobj(31)  # gzip files may be several, one after the other
-            if not packed:
-                if not self._gzip.eof:
-                    raise EOFError("the compressed data ends early")
-                return b""
-            if data := self._gzip.decompress(packed, size):
-                return data
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def readinto(self, buffer: bytearray) -> int:
-        data = self._read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def flush(self) -> None:
-        pass
-
-
-def _cell(column: str, value: str) -> object:
-    """Read a cell: a number in `weight`, a JSON list of messages or tags where it holds one, else its text."""
+def _values(batch: pa.RecordBatch) -> Iterator[object]:
     try:
-        if column == "weight":
-            return float(value)
-        if value.startswith('[{"role"') or (column == "tags" and value.startswith("[")):
-            return json.loads(value)
-    except ValueError:
-        return value
-    return value
+        yield from batch.to_pylist()
+    except (
+        pa.ArrowException,
+        ValueError,
+        OverflowError,
+    ) as error:  # text that is not UTF-8, a time out of range
+        if len(batch) == 1:
+            yield Invalid("row", "…", f"values that can be read ({error})")
+        else:
+            for place in range(len(batch)):
+                yield from _values(batch.slice(place, 1))
+
+
+def _tell(head: bytes) -> str:
+    """Tell the container from how a file begins."""
+    if head.startswith(_PARQUET):
+        return "parquet"
+    text = head.decode("utf-8", "replace").lstrip()
+    lines = [line for line in text.split("\n") if line.strip()][:LOOKED_AT]
+    if not lines:
+        return "jsonl"
+    if text[0] == "[":
+        return "jsonl" if len(lines) > 1 and _parsed(lines[0]) is not None else "json"
+    if text[0] == "{":
+        # One object over several lines begins a JSON document; a whole object on a line, or a bad line, begins JSONL.
+        return "json" if lines[0].strip() == "{" or _spans_lines(text) else "jsonl"
+    if any(line.lstrip()[:1] == "{" and _parsed(line) for line in lines):
+        return "jsonl"
+    if "\0" not in lines[0] and csv_rows.delimiter(lines[0]):
+        return "csv"
+    raise Invalid(
+        "file",
+        text[:40],
+        "JSONL, a JSON array, CSV with a header, or Parquet; text in UTF-8, or in UTF-16 with a byte order mark",
+    )
+
+
+def _parsed(text: str) -> object:
+    with suppress(Invalid):
+        return json_rows.parse(text)
+    return None
+
+
+def _spans_lines(text: str) -> bool:
+    with suppress(ValueError, RecursionError):
+        _, end = json.JSONDecoder().raw_decode(text)
+        return "\n" in text[:end]
+    return False

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
 from store import demonstrations, formats, likes, pairs
 from store.database import Store
-from store.errors import Invalid
-from store.files import RowFile, Truncated
+from store.errors import Invalid, Truncated
+from store.files import LOOKED_AT, RowFile
 from store.records import ImportResult, Record, RejectedRow
 
 NOUNS = {
@@ -113,11 +113,8 @@ class _Rows:
         self._rows: Iterator[object] = file.rows()
         self.broke_off: Truncated | None = None
 
-    def peek(self) -> object:
-        first = next(self, None)
-        if first is not None:
-            self._rows = chain([first], self._rows)
-        return first
+    def put_back(self, rows: list[object]) -> None:
+        self._rows = chain(rows, self._rows)
 
     def __iter__(self) -> _Rows:
         return self
@@ -152,11 +149,24 @@ class _Rejects:
 
 
 def _detect(noun: str, rows: _Rows) -> str:
-    first = rows.peek()
-    if first is None:
-        if rows.broke_off:
-            raise Invalid(
-                "file", str(rows.broke_off), "a file with at least one whole row, or name its format"
-            )
-        raise Invalid("file", "no rows", "a file with at least one row, or name its format")
-    return formats.detect(noun, first)
+    """Tell the format from the first row that says it; what comes before is refused by number when it is imported."""
+    seen: list[object] = []
+    unknown: Invalid | None = None
+    bad: Invalid | None = None
+    try:
+        for row in islice(rows, LOOKED_AT):
+            seen.append(row)
+            if isinstance(row, Mapping):
+                try:
+                    return formats.detect(noun, row)
+                except Invalid as error:
+                    unknown = unknown or error
+            else:
+                bad = bad or (row if isinstance(row, Invalid) else Invalid("row", row, "an object"))
+    finally:
+        rows.put_back(seen)
+    if unknown or bad:
+        raise unknown or bad  # type: ignore[misc]
+    if rows.broke_off:
+        raise Invalid("file", str(rows.broke_off), "a file with at least one whole row, or name its format")
+    raise Invalid("file", "no rows", "a file with at least one row, or name its format")

@@ -9,6 +9,7 @@ what it knows. Once a batch held known rows, the next is looked up before it is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -21,6 +22,8 @@ from store.database import Cursor, Store, utcnow
 from store.errors import Invalid
 from store.ids import new_id
 from store.records import ImportResult, RejectedRow
+
+log = logging.getLogger(__name__)
 
 BATCH = 2000
 REJECTED_SHOWN = 1000
@@ -57,6 +60,8 @@ def ingest(
 ) -> ImportResult:
     """Import `rows` with `read` (raises `Invalid`) and `insert` (raises `duckdb.ConstraintException` for a known row).
 
+    A row is an object, or the `Invalid` that says why it could not be read.
+
     Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
     told after each, and may raise to stop there; `on_rejected` gets every refused row. `convert` makes our columns of a
     row in another format (raises `Invalid`). `dry_run` judges and counts and stores nothing; its result has the id "".
@@ -77,16 +82,14 @@ def ingest(
             for row in batch:
                 seen += 1
                 try:
-                    if not isinstance(row, Mapping):
-                        raise Invalid("row", row, "an object")
-                    value = redaction.value(db, read(convert(row) if convert else row))
+                    value = redaction.value(db, _judge(row, read, convert, seen))
                 except Invalid as error:
                     refused += 1
                     rejected = RejectedRow(seen, str(error))
                     if len(shown) < REJECTED_SHOWN:
                         shown.append(rejected)
                     if on_rejected:
-                        on_rejected(rejected, row)
+                        on_rejected(rejected, row.value if isinstance(row, Invalid) else row)
                     continue
                 if (key := value.content_hash) in values:
                     duplicates += 1
@@ -100,6 +103,22 @@ def ingest(
         if accepted and not dry_run:
             near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
+
+
+def _judge(row: object, read: Callable[[Row], V], convert: Callable[[Row], Row] | None, number: int) -> V:
+    """Return what a row says. Raises `Invalid`, also for what goes wrong in judging it: the good rows are not to be lost."""
+    if isinstance(row, Invalid):
+        raise row
+    if not isinstance(row, Mapping):
+        raise Invalid("row", row, "an object")
+    try:
+        return read(convert(row) if convert else row)
+    except (Invalid, MemoryError):
+        raise
+    except Exception as error:
+        log.exception("row %d could not be judged", number)
+        why = f"a row that Trimtab can judge ({type(error).__name__}: an error of its own; its log says more)"
+        raise Invalid("row", "…", why) from error
 
 
 def _unknown(cursor: Cursor, table: str, values: Mapping[str, V], scope: str) -> dict[str, V]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from typing import Any
 
 from store.errors import Invalid
@@ -146,12 +147,15 @@ class PreferencePair:
         """Read `{messages|prompt, chosen, rejected, weight?, tags?}`; each text or a message list.
 
         Where `chosen` and `rejected` begin with the same messages as the prompt (or no prompt is given),
-        these are taken as the prompt. Raises `Invalid` naming the field.
+        these are taken as the prompt; of texts without a prompt, the words that both begin with. Raises `Invalid` naming
+        the field.
         """
         chosen = completion(_need(row, "chosen"), "chosen")
         rejected = completion(_need(row, "rejected"), "rejected")
         prompt = read_prompt(row)
-        if prompt is None:
+        if prompt is None and isinstance(row["chosen"], str) and isinstance(row["rejected"], str):
+            prompt, chosen, rejected = _implicit(row["chosen"], row["rejected"])
+        elif prompt is None:
             shared = 0
             while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
                 shared += 1
@@ -302,7 +306,7 @@ def clean_tags(tags: object) -> tuple[str, ...]:
     """Return tags sorted and unique; raises `Invalid` unless they are a list of texts that are not blank."""
     if tags is None:
         return ()
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
+    if isinstance(tags, str | Mapping) or not isinstance(tags, Iterable):
         raise Invalid("tags", tags, "a list of texts")
     read = list(tags)
     for tag in read:
@@ -327,11 +331,31 @@ def _after(prompt: Conversation, answer: Conversation) -> Conversation:
     return answer
 
 
+def _implicit(chosen: str, rejected: str) -> tuple[Conversation, Conversation, Conversation]:
+    """Split two texts after the words that they begin with, as TRL's `extract_prompt` does, but never within a word."""
+    shared = commonprefix([chosen, rejected])  # noqa: RUF071 (these are no paths)
+    end = max((place for place, sign in enumerate(shared) if sign.isspace()), default=0)
+    if not shared[:end].strip():
+        raise Invalid(
+            "prompt",
+            None,
+            "text or a message list, or `chosen` and `rejected` that begin with the same words",
+        )
+    for side, text in (("chosen", chosen), ("rejected", rejected)):
+        if text == shared or not text[end:].strip():
+            raise Invalid(side, text, "text that goes on after the words that both sides begin with")
+    return (
+        (Message("user", shared[:end]),),
+        (Message("assistant", chosen[end:]),),
+        (Message("assistant", rejected[end:]),),
+    )
+
+
 def _unicode(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Invalid(where, text, "text that is valid Unicode (no lone surrogates)") from None
+        raise Invalid(where, text, "text that is valid Unicode (in UTF-8; no lone surrogates)") from None
     return text
 
 

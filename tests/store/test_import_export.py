@@ -24,86 +24,13 @@ from store.errors import Conflict, Invalid, NotFound
 from store.exporting import Filter, export
 from store.importing import FileImport, import_file
 from store.records import Candidate, Turn
-from store.values import Message, to_json
-
-TRL = {"prompt": "Q", "chosen": "good", "rejected": "bad"}
-
-
-def turns(*texts: str) -> list[dict[str, str]]:
-    return to_json(Message("user" if n % 2 == 0 else "assistant", text) for n, text in enumerate(texts))
+from store.values import Message
+from tests.store.samples import DEMONSTRATIONS, OPENWEBUI, PAIRS, TRL, turns
 
 
 def lines(path: Path, rows: list[Any]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-OPENWEBUI = {
-    "id": "f1",
-    "type": "rating",
-    "data": {"rating": 1, "model_id": "m", "tags": ["kind"]},
-    "meta": {"message_id": "3"},
-    "snapshot": {
-        "chat": {
-            "chat": {
-                "history": {
-                    "currentId": "3",
-                    "messages": {
-                        "1": {"id": "1", "parentId": None, "role": "user", "content": "Q"},
-                        "2": {"id": "2", "parentId": "1", "role": "assistant", "content": "bad"},
-                        "3": {"id": "3", "parentId": "1", "role": "assistant", "content": "good"},
-                    },
-                }
-            }
-        }
-    },
-}
-ARGILLA = {
-    "id": "r1",
-    "fields": {"instruction": "Q", "response1": "bad", "response2": "good"},
-    "responses": {
-        "preference": [{"value": "response2", "user_id": "u1"}, {"value": "response2", "user_id": "u2"}]
-    },
-}
-PAIRS: dict[str, tuple[str, Any]] = {
-    "trl text": ("trl", TRL),
-    "trl conversational": ("trl", {"prompt": turns("Q"), "chosen": turns("", "good")[1:], "rejected": turns("", "bad")[1:]}),
-    "trl without prompt": ("trl", {"chosen": turns("Q", "good"), "rejected": turns("Q", "bad")}),
-    "hh-rlhf": ("hh-rlhf", {"chosen": "\n\nHuman: Q\n\nAssistant: good", "rejected": "\n\nHuman: Q\n\nAssistant: bad"}),
-    "ultrafeedback binarised": (
-        "ultrafeedback",
-        {"prompt": "Q", "prompt_id": "x", "chosen": turns("Q", "good"), "rejected": turns("Q", "bad"),
-         "messages": turns("Q", "good"), "score_chosen": 8.0, "score_rejected": 3.0},
-    ),
-    "ultrafeedback scored": (
-        "ultrafeedback",
-        {"source": "s", "instruction": "Q", "completions": [
-            {"response": "middling", "overall_score": 5}, {"response": "good", "overall_score": 9.5},
-            {"response": "bad", "overall_score": 1}]},
-    ),
-    "lmarena": (
-        "lmarena",
-        {"question_id": "1", "model_a": "m", "model_b": "n", "winner": "model_b", "conversation_a": turns("Q", "bad"),
-         "conversation_b": turns("Q", "good")},
-    ),
-    "lmarena 55k": (
-        "lmarena",
-        {"prompt": '["Q"]', "response_a": '["good"]', "response_b": '["bad"]', "winner_model_a": 1, "winner_model_b": 0,
-         "winner_tie": 0},
-    ),
-    "openwebui": ("openwebui", OPENWEBUI),
-    "argilla 2": ("argilla", ARGILLA),
-    "argilla 1 ranking": (
-        "argilla",
-        {"fields": ARGILLA["fields"], "responses": [{"status": "submitted", "values": {"order": {"value": [
-            {"value": "response2", "rank": 1}, {"value": "response1", "rank": 2}]}}}]},
-    ),
-    "openai": (
-        "openai",
-        {"input": {"messages": turns("Q"), "tools": [], "parallel_tool_calls": True},
-         "preferred_output": turns("", "good")[1:], "non_preferred_output": turns("", "bad")[1:]},
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PAIRS)
@@ -144,15 +71,6 @@ def test_rows_without_a_preference_are_refused_with_the_reason(
     done = import_file(db, lines(tmp_path / "rows.jsonl", [{**row, **change}, row]), format=format)
     assert done.result.accepted == 1
     assert why in done.result.rejected[0].why
-
-
-DEMONSTRATIONS = {
-    "sharegpt": {"conversations": [{"from": "gpt", "value": "Hi!"}, {"from": "human", "value": "Q"},
-                                   {"from": "gpt", "value": "A"}, {"from": "human", "value": "bye"}]},
-    "openai": {"messages": turns("Q", "A")},
-    "alpaca": {"instruction": "Q", "input": "", "output": "A"},
-    "trl": {"prompt": "Q", "completion": "A"},
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("format", formats.FORMATS["demonstrations"])

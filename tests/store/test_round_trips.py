@@ -23,9 +23,13 @@ many = settings(max_examples=60, deadline=None)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
 answer = text.map(lambda t: (Message("assistant", t),))
-long_answer = st.tuples(answer, text, answer).map(lambda p: (*p[0], Message("user", p[1]), *p[2]))
+long_answer = st.tuples(answer, text | st.just(" "), answer).map(
+    lambda p: (*p[0], Message("user", p[1]), *p[2])
+)
+# Messages of a prompt may be blank.
+blank = st.sampled_from(["", " ", "\n", "\r\n\t", "\u00a0"])
 prompt = st.lists(
-    st.tuples(st.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=3
+    st.tuples(st.sampled_from(["system", "user", "assistant"]), text | blank), min_size=1, max_size=3
 ).map(lambda parts: tuple(Message(role, said) for role, said in parts))
 tags = st.lists(text, max_size=2)
 
@@ -72,6 +76,14 @@ def test_import_of_an_export_of_pairs_gives_the_same_hashes(
             assert (done.result.accepted, done.broke_off) == (accepted, None)
         kept = "content_hash" if format == "openai" else "content_hash, weight, tags"
         assert content(one, "pairs", kept) == content(two, "pairs", kept)
+
+
+def test_a_blank_message_comes_back_from_csv(db: Store, tmp_path: Path) -> None:
+    row = {"prompt": [{"role": "user", "content": " "}], "chosen": "good", "rejected": "bad"}
+    assert pairs.import_rows(db, [row], "test").accepted == 1
+    export(db, tmp_path / "out", format="csv")
+    done = import_file(db, tmp_path / "out")
+    assert (done.result.duplicates, done.result.rejected) == (1, ())
 
 
 @pytest.mark.parametrize("format", exporting.FORMATS["demonstrations"])

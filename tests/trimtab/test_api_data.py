@@ -46,6 +46,31 @@ def test_refused_rows_go_to_a_file(client: TestClient, tmp_path: Path) -> None:
     assert (taken.status_code, taken.json()["field"]) == (409, "rejects")
 
 
+DEEP = '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
+ONE = '{"prompt": "One\u2028?", "chosen": "yes", "rejected": "no"}'
+
+
+@pytest.mark.parametrize("route", ["/api/pairs", "/api/imports/pairs"])
+@pytest.mark.parametrize("body", [f"[{ONE}, {DEEP}, {{bad}}]", f"{ONE}\n{DEEP}\nbad\n"])
+def test_rows_nested_too_deep_are_refused_and_the_good_ones_kept(
+    client: TestClient, route: str, body: str
+) -> None:
+    done = client.post(route, content=body.encode())
+    assert (done.status_code, done.json()["accepted"]) == (200, 1)
+    assert [row["row"] for row in done.json()["rejected"]] == [2, 3]
+    assert "100 deep" in done.json()["rejected"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    "body", [DEEP, f'{{"rows": [{DEEP}]}}', f"[{ONE}, {DEEP[:-20]}", "not json", "[1, 2"]
+)
+def test_a_body_that_can_not_be_read_is_a_bad_request(client: TestClient, body: str) -> None:
+    refused = client.post("/api/pairs", content=body)
+    assert (refused.status_code, refused.json()["field"]) == (400, "body")
+    for route in ("/api/comparisons", "/api/runs", "/api/exports/pairs"):
+        assert client.post(route, content=DEEP).status_code in (400, 422)
+
+
 def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from io import BytesIO
 from types import ModuleType
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from store import demonstrations, pairs
+from store import demonstrations, json_rows, pairs
+from store.errors import Invalid
+from store.packed import BreaksOff
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.exchange import known_deployment
 from trimtab.api.models.training_data import DemonstrationView, ImportView, PairView
@@ -92,26 +94,28 @@ async def _import(
     return ImportView.model_validate(result)
 
 
-def _rows(body: bytes) -> list[Any]:
-    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines."""
-    text = body.decode("utf-8", errors="replace").strip()
+def _rows(body: bytes) -> list[object]:
+    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
     accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2:
+    if body.lstrip().startswith(b"["):
+        try:
+            return list(json_rows.elements(BytesIO(body)))
+        except BreaksOff as error:
             raise Problem(400, f"the body is not JSON: {error}", field="body", accepted=accepted) from error
-        return [_line(line) for line in lines]
-    rows = parsed.get("rows", [parsed]) if isinstance(parsed, dict) else parsed
+    lines = [line.decode("utf-8", "surrogateescape") for line in body.split(b"\n") if line.strip()]
+    whole = _parsed("\n".join(lines), "body")
+    if isinstance(whole, Invalid):
+        if len(lines) < 2:
+            raise Problem(400, str(whole), field="body", accepted=accepted) from whole
+        return [_parsed(line) for line in lines]
+    rows = whole.get("rows", [whole]) if isinstance(whole, dict) else whole
     if not isinstance(rows, list):
         raise Problem(422, f"rows: a {type(rows).__name__} is not accepted", field="rows", accepted=accepted)
     return rows
 
 
-def _line(line: str) -> Any:
-    """One JSON line; a broken one stays text, which the import refuses with its row number."""
+def _parsed(text: str, field: str = "row") -> object:
     try:
-        return json.loads(line)
-    except ValueError:
-        return line
+        return json_rows.parse(text, field)
+    except Invalid as error:
+        return error
