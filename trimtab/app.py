@@ -37,7 +37,8 @@ from trimtab.api import (
     comparisons,
     conversations,
     evals,
-    exchange,
+    exports,
+    imports,
     pairing,
     people,
     privacy,
@@ -51,6 +52,7 @@ from trimtab.api import (
 from trimtab.api import deployments as deployment_routes
 from trimtab.api import runs as run_routes
 from trimtab.browsers import SameMachineOnly
+from trimtab.long_work import LongWork
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.platform import Platform
@@ -66,6 +68,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     paths = DataPaths(settings.data.absolute())
     paths.make()
     db = Store.open(paths.store, memory=settings.store.memory)
+    paths.clear_scratch()  # after the store: whoever owns it is the one platform here
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
@@ -95,7 +98,8 @@ def build_platform(settings: Settings, url: str) -> Platform:
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow)
     serving = Serving(settings, paths, pool, reconciler)
-    loop = Loop(db, serving, paths, settings, lambda: ChatApi(url, key=key))
+    long_work = LongWork()
+    loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
 
     async def new_pairs() -> int:
         return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
@@ -129,6 +133,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         usage=UsageWriter(db, ledger),
         metrics=metrics,
         loop=loop,
+        long_work=long_work,
         scheduler=scheduler,
         screens=Screens(url),
         url=url,
@@ -176,6 +181,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await platform.loop.close()
+        platform.long_work.close()
         await platform.gateway.aclose()
         await platform.serving.pool.stop()
         if platform.gateway.shadow is not None:
@@ -196,7 +202,8 @@ def api_router() -> APIRouter:
         comparisons,
         pairing,
         training_data,
-        exchange,
+        imports,
+        exports,
         privacy,
         run_routes,
         recipes,

@@ -31,6 +31,7 @@ from store.errors import Conflict
 from store.records import Evaluation, Release, Run
 from store.states import RUN_FINAL
 from store.values import Probe
+from trimtab.long_work import LongWork
 from trimtab.paths import DataPaths
 from trimtab.serving import Serving
 from trimtab.settings import Settings
@@ -57,9 +58,11 @@ class Loop:
         serving: Serving,
         paths: DataPaths,
         settings: Settings,
+        long_work: LongWork,
         chat_api: Callable[[], ChatApi],
     ) -> None:
         self.db, self.serving, self.paths, self.settings = db, serving, paths, settings
+        self.long_work = long_work
         self.workers = Workers(settings.training, paths.logs / "waiting-worker.log")
         self._chat_api = chat_api
         self._turn = asyncio.Lock()
@@ -81,8 +84,9 @@ class Loop:
 
     async def take_snapshot(self, run: Run) -> Run:
         """snapshot -> training: freezes the data and writes the run directory, `run.toml` last."""
-        snapshot = await self._store(
+        snapshot = await self.long_work.run(
             snapshots.build,
+            self.db,
             self.paths.snapshots,
             run.deployment,
             run.method,

@@ -12,6 +12,7 @@ from serve.metrics import Metrics
 from serve.recorder import Recorder
 from serve.usage_writer import UsageWriter
 from store.database import Store
+from trimtab.long_work import LongWork
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.schedule import Scheduler
@@ -37,6 +38,7 @@ class Platform:
     usage: UsageWriter
     metrics: Metrics
     loop: Loop
+    long_work: LongWork
     scheduler: Scheduler
     screens: Screens
     url: str

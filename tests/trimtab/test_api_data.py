@@ -83,6 +83,30 @@ def test_exports_are_filtered_by_release_name(client: TestClient, platform: Plat
     )
 
 
+@pytest.mark.parametrize("noun", ["pairs", "demonstrations", "likes"])
+def test_an_export_for_a_deployment_that_there_is_not_is_refused(
+    client: TestClient, tmp_path: Path, noun: str
+) -> None:
+    wanted = {"file": str(tmp_path / "out.jsonl"), "deployment": "nobody"}
+    refused = client.post(f"/api/exports/{noun}", json=wanted)
+    assert (refused.status_code, refused.json()["field"]) == (404, "deployment")
+    assert "assistant" in refused.json()["accepted"]
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_lists_of_a_deployment_that_there_is_not_are_refused(client: TestClient) -> None:
+    for path in ("pairs", "demonstrations", "leaderboard", "raters/agreement"):
+        assert client.get(f"/api/{path}?deployment=nobody").status_code == 404
+        assert client.get(f"/api/{path}?deployment=assistant").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["exports/pairs", "backup"])
+def test_a_file_that_can_not_be_written_is_named_with_the_reason(client: TestClient, path: str) -> None:
+    refused = client.post(f"/api/{path}", json={"file": "/proc/x"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("/proc/x can not be written: ")
+
+
 def test_a_gold_question_looks_like_any_other_and_measures_raters(
     client: TestClient, platform: Platform
 ) -> None:

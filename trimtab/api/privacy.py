@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from serve.limits import USER
 from store import erasure, keys, lineage, pairs, raters, snapshots
 from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.deployments import known_deployment
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["lineage and privacy"])
@@ -31,7 +32,7 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
 @router.post("/users/{name}/erase")
 async def erase(name: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it."""
-    done = await asyncio.to_thread(_erase, platform, name, principal.name)
+    done = await platform.long_work.run(_erase, platform, name, principal.name)
     platform.authenticator.forget()
     return done.to_json()
 
@@ -53,6 +54,7 @@ async def agreement(
     platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> dict[str, Any]:
     """Krippendorff's alpha over the comparisons with two votes or more: 1 is agreement, 0 what chance gives."""
+    await known_deployment(platform, deployment)
     return await asyncio.to_thread(lambda: raters.alpha(platform.db.read(), deployment))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import ModuleType
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from store import demonstrations, pairs
+from store.records import ImportResult
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.exchange import known_deployment
+from trimtab.api.deployments import known_deployment
 from trimtab.api.models.training_data import DemonstrationView, ImportView, PairView
 from trimtab.api.problems import Problem
 from trimtab.api.views import demonstration_view, pair_view
@@ -37,6 +39,7 @@ async def list_pairs(
     deployment: str | None = None,
 ) -> list[PairView]:
     """Preference pairs, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
     found = await stored(platform, pairs.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
@@ -68,6 +71,7 @@ async def list_demonstrations(
     deployment: str | None = None,
 ) -> list[DemonstrationView]:
     """Demonstrations, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
     found = await stored(platform, demonstrations.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
@@ -86,10 +90,16 @@ async def import_demonstrations(
 async def _import(
     request: Request, platform: Platform, noun: ModuleType, who: str, deployment: str | None
 ) -> ImportView:
-    known_deployment(platform, deployment)
-    rows = _rows(await request.body())
-    result = await stored(platform, noun.import_rows, rows, "api", imported_by=who, deployment=deployment)
-    return ImportView.model_validate(result)
+    await known_deployment(platform, deployment)
+    body = await request.body()
+
+    def work() -> ImportResult:
+        done: ImportResult = noun.import_rows(
+            platform.db, _rows(body), "api", imported_by=who, deployment=deployment
+        )
+        return done
+
+    return ImportView.model_validate(await asyncio.wrap_future(platform.long_work.submit_import(work)))
 
 
 def _rows(body: bytes) -> list[Any]:
@@ -99,7 +109,9 @@ def _rows(body: bytes) -> list[Any]:
     try:
         parsed = json.loads(text)
     except ValueError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [
+            line for line in text.split("\n") if line.strip()
+        ]  # splitlines() would split texts at U+2028
         if len(lines) < 2:
             raise Problem(400, f"the body is not JSON: {error}", field="body", accepted=accepted) from error
         return [_line(line) for line in lines]
