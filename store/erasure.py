@@ -25,7 +25,7 @@ from store.database import Cursor, Store, utcnow
 from store.errors import NotFound
 from store.ids import new_id
 from store.records import Record
-from store.rows import dumps, fetch_all, fetch_one, loads, stamp
+from store.rows import dumps, fetch_all, fetch_one, loads, scalar, stamp
 
 # Every column that names a person and whose row stays.
 _NAMED = (
@@ -118,6 +118,15 @@ def erase_person(db: Store, name: str, actor: str | None = None) -> Erasure:
         for split in ("train", "heldout"):
             (Path(row["directory"]) / f"{split}.parquet").unlink(missing_ok=True)
     return _erasure({"id": id, "report": dumps(report, "report"), "created_at": now})
+
+
+def knows(db: Store, name: str) -> bool:
+    """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
+    own = (("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"),
+           ("votes", "rater"), ("likes", "user_name"), ("conversations", "user_name"))  # fmt: skip
+    places = [f"exists (from {table} where {column} = $name)" for table, column in (*own, *_NAMED)]
+    places.append("exists (from usage where holder = 'user ' || $name)")
+    return bool(scalar(db.read(), f"select {' or '.join(places)}", {"name": name}))
 
 
 def list_all(db: Store) -> list[Erasure]:

@@ -7,7 +7,7 @@ TrimtabError
 ├── UnsafeAddress        refuses to listen beyond this machine while nobody has to sign in
 ├── PlatformNotFound     the command line found no running platform
 ├── StoreNotFound        a data directory holds no store
-├── PathRefused          the system does not let a file be written there
+├── PathRefused          the system does not let a path be used
 └── ModelNotPrepared     a model directory is missing and could not be made
 ```
 """
@@ -44,11 +44,11 @@ class StoreNotFound(TrimtabError):
 
 
 class PathRefused(TrimtabError):
-    """The system refuses to write at `path`, for the reason `why`; `full` where its disk has no room."""
+    """The system refuses to open or write `path`, for the reason `why`; `full` where its disk has no room."""
 
     def __init__(self, path: str, why: str, full: bool = False) -> None:
         self.path, self.why, self.full = path, why, full
-        super().__init__(f"{path} can not be written: {why}")
+        super().__init__(f"{path} can not be used: {why}")
 
 
 class ModelNotPrepared(TrimtabError):

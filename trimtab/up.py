@@ -14,17 +14,19 @@ from store import keys, users
 from store.database import Store
 from trimtab.app import build_app, build_platform
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.paths import writing
 from trimtab.settings import Settings
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, StoreError and its kinds."""
+    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = listen(settings.server.host, settings.server.port)
     port = listener.getsockname()[1]
     url = f"http://{_spoken(settings.server.host)}:{port}"
-    platform = build_platform(settings, url)
+    with writing(settings.data.absolute()):
+        platform = build_platform(settings, url)
     try:
         refuse_if_open(platform.db, settings.server.host)
     except UnsafeAddress:

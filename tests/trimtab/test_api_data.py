@@ -66,6 +66,19 @@ def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
     assert client.post("/api/comparisons", json=asked).status_code == 201
 
 
+def test_a_person_nobody_knows_has_no_lineage_and_nothing_to_forget(
+    client: TestClient, platform: Platform
+) -> None:
+    for method, path in (("GET", "lineage"), ("POST", "erase")):
+        assert client.request(method, f"/api/users/nobody/{path}").status_code == 404
+    made = comparisons.create(platform.db, "Q", [Candidate("yes"), Candidate("no")])
+    comparisons.vote(platform.db, made.id, "a", "ada")
+    assert client.get("/api/users/ada/lineage").json() == []
+    assert client.post("/api/users/ada/erase").status_code == 200
+    for method, path in (("GET", "lineage"), ("POST", "erase")):
+        assert client.request(method, f"/api/users/ada/{path}").status_code == 404
+
+
 def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:
     release = client.get("/api/releases/assistant@1").json()["id"]
     made = comparisons.create(
@@ -104,7 +117,7 @@ def test_lists_of_a_deployment_that_there_is_not_are_refused(client: TestClient)
 def test_a_file_that_can_not_be_written_is_named_with_the_reason(client: TestClient, path: str) -> None:
     refused = client.post(f"/api/{path}", json={"file": "/proc/x"})
     assert refused.status_code == 422
-    assert refused.json()["detail"].startswith("/proc/x can not be written: ")
+    assert refused.json()["detail"].startswith("/proc/x can not be used: ")
 
 
 def test_a_gold_question_looks_like_any_other_and_measures_raters(

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from serve.limits import USER
 from store import erasure, keys, lineage, pairs, raters, snapshots
+from store.errors import NotFound
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments import known_deployment
 from trimtab.platform import Platform
@@ -25,8 +26,11 @@ async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Opera
 
 @router.get("/users/{name}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every release that learned from a person's words or votes."""
-    return await stored(platform, lineage.of_person, name)
+    """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
+    found = await stored(platform, lineage.of_person, name)
+    if not found and not await stored(platform, erasure.knows, name):
+        raise NotFound("person", name)
+    return found
 
 
 @router.post("/users/{name}/erase")
