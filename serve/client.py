@@ -255,7 +255,7 @@ class PlatformClient:
         """POST /api/imports/{noun}: send a file in pieces, as they are read, then yield what becomes of it.
 
         Each is an object with one key: `progress`, `refused` (a row) and, last, `result`. Closing the iterator ends the
-        import at its next batch. Raises `ApiError` before the first, or instead of the result.
+        import. Raises `ApiError` before the first, or instead of the result.
         """
         query = {k: v for k, v in options.items() if v is not None}
         path = _path("api", "imports", noun)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import duckdb
@@ -24,6 +25,7 @@ from store.records import ImportResult, RejectedRow
 
 BATCH = 2000
 REJECTED_SHOWN = 1000
+TELL_S = 0.5  # seconds within a batch between two words of `on_batch`: rows may be so long that a batch takes minutes
 _UNIQUE = ("pairs", "demonstrations")  # these refuse a content hash that they hold
 
 
@@ -58,7 +60,8 @@ def ingest(
     """Import `rows` with `read` (raises `Invalid`) and `insert` (raises `duckdb.ConstraintException` for a known row).
 
     Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
-    told after each, and may raise to stop there; `on_rejected` gets every refused row. `convert` makes our columns of a
+    told after each, and every `TELL_S` within one, whose rows are not accepted yet; it may raise to stop there, which
+    leaves the batches before. `on_rejected` gets every refused row. `convert` makes our columns of a
     row in another format (raises `Invalid`). `dry_run` judges and counts and stores nothing; its result has the id "".
     """
     scope = "" if deployment is None else checks.deployment_name(deployment)
@@ -66,6 +69,7 @@ def ingest(
     accepted = duplicates = refused = seen = 0
     shown: list[RejectedRow] = []
     remaining = iter(rows)
+    told = monotonic()
     with ExitStack() as stack:
         if dry_run:
             sink: _Trial | _Real = stack.enter_context(_Trial(db, noun, scope))
@@ -75,6 +79,9 @@ def ingest(
         while batch := list(islice(remaining, BATCH)):
             values: dict[str, V] = {}
             for row in batch:
+                if on_batch and monotonic() - told > TELL_S:
+                    on_batch(seen, accepted, duplicates, refused)
+                    told = monotonic()
                 seen += 1
                 try:
                     if not isinstance(row, Mapping):
@@ -97,6 +104,7 @@ def ingest(
             duplicates += len(values) - new
             if on_batch:
                 on_batch(seen, accepted, duplicates, refused)
+                told = monotonic()
         if accepted and not dry_run:
             near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)

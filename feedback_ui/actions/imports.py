@@ -36,7 +36,7 @@ class Import:
 async def follow(
     client: PlatformClient, path: Path, noun: str, deployment: str | None, dry_run: bool
 ) -> AsyncGenerator[Import, None]:
-    """Import a file and yield how far that is. Closing the iterator ends the import at its next batch.
+    """Import a file and yield how far that is. Closing the iterator ends the import.
 
     Raises `ApiError`, with 422 where the file is no longer there.
     """

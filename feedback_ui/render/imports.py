@@ -55,7 +55,7 @@ def _done(result: dict[str, Any]) -> str:
 
 
 def _stopped(now: Import) -> str:
-    if now.progress is None or now.dry_run:
+    if now.dry_run or now.progress is None or not now.progress["accepted"]:
         return copy.DATA_IMPORT_STOPPED_EMPTY
     return copy.DATA_IMPORT_STOPPED.format(rows=number(now.progress["accepted"]))
 

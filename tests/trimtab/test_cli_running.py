@@ -133,6 +133,7 @@ def test_ctrl_c_ends_an_import_and_says_what_stays(
 
     show = cli_imports._Screen.importing
     monkeypatch.setattr(ingest, "BATCH", 2)
+    monkeypatch.setattr(ingest, "TELL_S", LONG_S)
     monkeypatch.setattr(imports, "SILENCE_S", LONG_S)
     monkeypatch.setattr(imports, "import_file", paced)
     monkeypatch.setattr(imports._Import, "_stop", lambda *given: (stop(*given), noticed.set()))

@@ -176,6 +176,7 @@ def test_an_import_ends_at_the_next_batch_when_its_caller_goes(
     headers: dict[str, str],
 ) -> None:
     monkeypatch.setattr(ingest, "BATCH", 2)
+    monkeypatch.setattr(ingest, "TELL_S", LONG_S)
     begun = threading.Event()
 
     def paced(*args: Any, on_progress: Callable[[Progress], None], **options: Any) -> Any:

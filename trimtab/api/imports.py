@@ -103,7 +103,7 @@ async def import_upload(
     `Accept: application/x-ndjson` the answer is a stream of lines, each an object with one key: `progress`, then
     `refused` for every refused row (`{row, why, data}`), and last `result`, or `problem` with its status.
 
-    An import ends at the next batch when its caller goes away; what was taken stays, and the same file adds the rest.
+    An import ends when its caller goes away: what was taken stays, and the same file adds the rest.
     """
     await _check(platform, noun, format, deployment)
     refused = await asyncio.to_thread(new_path, rejects, "rejects") if rejects else None
@@ -233,7 +233,7 @@ class _Import:
                 yield lines
 
     def end(self) -> None:
-        """Stop what is under way at its next batch, and remove what was received when that is done."""
+        """Stop what is under way, and remove what was received when that is done."""
         if self._work is None:
             self._remove()
         else:

@@ -48,18 +48,19 @@ def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
         told = client.import_file(
             wanted.noun, screen.sending(), dry_run=str(wanted.dry_run).lower(), **options
         )
-        async with aclosing(told):  # an interrupted command tells the platform by closing the connection
-            async for line in told:
-                if "progress" in line:
-                    screen.importing(line["progress"])
-                elif "refused" in line:
-                    refused.write(line["refused"])
-                else:
-                    return dict(line["result"])
+        with screen, refused:  # in here, so that the bar is off the screen before an error is told
+            async with aclosing(told):  # an interrupted command tells the platform by closing the connection
+                async for line in told:
+                    if "progress" in line:
+                        screen.importing(line["progress"])
+                    elif "refused" in line:
+                        refused.write(line["refused"])
+                    else:
+                        return dict(line["result"])
         raise AssertionError("an import ends with a result or an error")
 
     try:
-        with source, refused, screen:
+        with source:
             done = ask(go, data)
     except typer.Exit as end:
         if end.exit_code == INTERRUPTED:
@@ -202,10 +203,10 @@ class _Screen:
 
     def stopped(self) -> str:
         """What an interruption leaves."""
-        if self._told is None:
-            return "stopped: nothing was imported"
         if self._wanted.dry_run:
             return "stopped: a dry run keeps nothing"
+        if self._told is None or not self._told["accepted"]:
+            return "stopped: no rows were taken"
         return (
             f"stopped: at least {self._told['accepted']:,} rows were taken and stay; "
             "the same file again adds only what is missing"
