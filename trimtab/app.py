@@ -163,6 +163,7 @@ def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
 @asynccontextmanager
 async def running(platform: Platform) -> AsyncIterator[None]:
     """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
+    platform.long_work.make_room()
     await asyncio.to_thread(platform.usage.start)
     await platform.serving.reconciler.refresh()
     background = [

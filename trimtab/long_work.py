@@ -18,6 +18,8 @@ IMPORTS = 2
 """Imports at a time. They are Python at work: more would only take the processor from each other and from the rest."""
 OTHERS = 3
 """Other long work at a time; a thread of its own each, so that an erasure does not wait for an import to end."""
+SHORT = 32
+"""Calls that answer at once, at a time. asyncio's own are few: a few votes that wait for an erasure would take them all."""
 
 
 class LongWork:
@@ -35,6 +37,10 @@ class LongWork:
         """Run any other function that takes long and return what it does."""
         work = partial(function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._others, work)
+
+    def make_room(self) -> None:
+        """Give the running event loop threads enough for short calls, so that those that read pass those that must wait."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SHORT, "short"))
 
     def close(self) -> None:
         """Start nothing more; what runs is left to end by itself."""

@@ -213,15 +213,21 @@ def secret(key: dict[str, Any]) -> str:
 
 def erased(done: dict[str, Any]) -> str:
     """What an erasure took away, which releases had learned from it, and which runs were made of it."""
-    removed = ", ".join(f"{count} {noun}" for noun, count in (done.get("removed") or {}).items() if count)
+    removed = _amounts(done.get("removed"))
     learned = " ".join(badge(row.get("ref"), "warn") for row in done.get("releases") or ())
     more = f"<p>{esc(copy.ERASE_LEARNED)} {learned}</p>" if learned else ""
+    if others := _amounts(done.get("of_others")):
+        more = f"<p>{esc(copy.ERASE_OTHERS.format(counts=others))}</p>{more}"
     for part, said in (("runs", copy.ERASE_RUNS), ("stopped", copy.ERASE_STOPPED)):
         if runs := " ".join(badge(run) for run in done.get(part) or ()):
             more += f"<p>{esc(said)} {runs}</p>"
     return notice(
         copy.ERASE_DONE.format(removed=removed or copy.ERASE_NOTHING), "warn" if more else "good", more
     )
+
+
+def _amounts(counts: dict[str, int] | None) -> str:
+    return ", ".join(f"{count} {noun}" for noun, count in (counts or {}).items() if count)
 
 
 def flagged(rows: list[dict[str, Any]]) -> str:

@@ -351,6 +351,7 @@ class TestOps:
         page.locator("#erase-again").get_by_role("textbox").fill("ada")
         page.locator("#erase-do").click()
         expect(page.locator("#erase-result")).to_contain_text("3 votes, 2 pairs")
+        expect(page.locator("#erase-result")).to_contain_text("other people gave 1 votes")
         expect(page.locator("#erase-result")).to_contain_text("ask for them anew: run-0007")
 
     def test_data_shows_raters_and_what_a_snapshot_holds(self, page: Page, screens: Screens) -> None:

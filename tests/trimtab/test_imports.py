@@ -146,6 +146,21 @@ def test_long_imports_leave_the_threads_that_answer_pages(platform: Platform, he
     asyncio.run(go())
 
 
+def test_votes_that_wait_for_an_erasure_leave_threads_to_who_reads(platform: Platform) -> None:
+    async def go() -> None:
+        async with asking(platform) as client:
+            with platform.db.atomic():  # on this thread, as an erasure holds the store on its own
+                waiting = [
+                    asyncio.create_task(client.post("/api/keys", json={"name": f"k{n}", "roles": ["chat"]}))
+                    for n in range(12)
+                ]
+                assert (await client.get("/api/pairs/stats")).status_code == 200
+                assert not any(task.done() for task in waiting)
+            assert {(await task).status_code for task in waiting} == {201}
+
+    asyncio.run(go())
+
+
 def test_an_import_that_waits_for_its_turn_does_not_begin_for_a_caller_that_left(
     platform: Platform, held: Held, removed: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

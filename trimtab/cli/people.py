@@ -20,8 +20,8 @@ Roles = Annotated[
 ]
 
 _RUNS = {
-    "runs": "runs that were made of their rows",
-    "stopped": "runs that were stopped, since they were at it; ask for them anew",
+    "runs": "runs whose data held rows of theirs",
+    "stopped": "runs that were stopped, since they were to learn from them; ask for them anew",
 }
 """What an erasure says of runs, and how that is told."""
 
@@ -124,6 +124,8 @@ def erase_user(
     )
     removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
     console.print(f"{name} is forgotten: {removed or 'nothing'} gone", highlight=False)
+    if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items()):
+        console.print(f"of these, other people gave {others}", highlight=False)
     for release in done["releases"]:
         console.print(f"[yellow]{release['ref']} learned from them; the next run starts without it[/yellow]")
     for part, said in _RUNS.items():
