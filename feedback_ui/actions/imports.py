@@ -32,11 +32,27 @@ class Import:
     refused: Path | None = None
     stopped: bool = False
 
+    @property
+    def taken(self) -> bool:
+        """Whether every row of the file has been dealt with."""
+        return self.result is not None and not self.dry_run
+
+
+class Stop:
+    """What a person says to an import that is under way."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+
+class _Stopped(Exception):
+    """Ends an upload that nobody wants any more."""
+
 
 async def follow(
-    client: PlatformClient, path: Path, noun: str, deployment: str | None, dry_run: bool
+    client: PlatformClient, path: Path, noun: str, deployment: str | None, dry_run: bool, stop: Stop
 ) -> AsyncGenerator[Import, None]:
-    """Import a file and yield how far that is. Closing the iterator ends the import.
+    """Import a file and yield how far that is; after `stop` the last says so. Closing the iterator ends the import, too.
 
     Raises `ApiError`, with 422 where the file is no longer there.
     """
@@ -48,29 +64,36 @@ async def follow(
         raise ApiError(422, "Invalid", copy.DATA_IMPORT_GONE) from error
     options = {"name": path.name, "deployment": deployment or None, "dry_run": str(dry_run).lower()}
     refused = _Refused(path)
-    with source, refused:
-        async with aclosing(client.import_file(noun, _pieces(source), **options)) as told:
-            async for line in told:
-                if "refused" in line:
-                    refused.write(line["refused"])
-                elif "progress" in line:
-                    now = replace(now, progress=line["progress"])
-                    yield now
-                else:
-                    now = replace(now, result=line["result"])
-    yield replace(now, refused=refused.path)
+    try:
+        with source, refused:
+            async with aclosing(client.import_file(noun, _pieces(source, stop), **options)) as told:
+                async for line in told:
+                    if "result" in line:
+                        now = replace(now, result=line["result"], refused=refused.path)
+                    elif stop.said:
+                        raise _Stopped
+                    elif "refused" in line:
+                        refused.write(line["refused"])
+                    else:
+                        now = replace(now, progress=line["progress"])
+                        yield now
+    except _Stopped:
+        now = replace(now, stopped=True)
+    yield now
 
 
 def put_away(done: Import, upload: Path) -> None:
-    """Remove what an import that has ended left in temporary directories; after a dry run the upload is needed again."""
+    """Remove what an import left in temporary directories; the upload stays where it has not been taken whole."""
     if done.refused:
         shutil.rmtree(done.refused.parent, ignore_errors=True)
-    if not done.dry_run:
+    if done.taken:
         upload.unlink(missing_ok=True)
 
 
-async def _pieces(source: IO[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(source: IO[bytes], stop: Stop) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(source.read, PIECE):
+        if stop.said:
+            raise _Stopped
         yield piece
 
 

@@ -48,6 +48,6 @@ def build_data(connection: Connection) -> Part:
 
     chosen = [importing.deployment, gold.deployment]
     screen = [pairs, demonstrations, raters, snapshots, *chosen]
-    for event in (*importing.done, *gold.done):
-        event.then(refresh, chosen, screen, show_progress="hidden", api_visibility="private")
+    for form in (importing, gold):
+        form.done.then(refresh, chosen, screen, show_progress="hidden", api_visibility="private")
     return Part(refresh, screen, chosen)

@@ -41,4 +41,4 @@ def build_gold(connection: Connection) -> Form:
 
     fields = [question, good, bad]
     done = add.click(on_add, [*fields, deployment], fields, api_name="add_gold", show_progress="hidden")
-    return Form(deployment, [done])
+    return Form(deployment, done)

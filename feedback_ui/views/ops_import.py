@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
 from feedback_ui import copy
 from feedback_ui.actions import imports as actions
-from feedback_ui.actions.imports import Import
+from feedback_ui.actions.imports import Stop
 from feedback_ui.connection import Connection
 from feedback_ui.errors import explain
 from feedback_ui.html import form_head
@@ -24,7 +23,7 @@ from serve.client import ApiError
 
 def build_import(connection: Connection) -> Form:
     """Lay out the form; `done` of what it returns is the event of an import's end."""
-    under_way = gr.State(None)
+    stopper = gr.State(None)
     with gr.Group(elem_classes="tt-form"):
         static(form_head(copy.DATA_IMPORT, copy.DATA_IMPORT_HINT))
         with gr.Row():
@@ -46,7 +45,7 @@ def build_import(connection: Connection) -> Form:
             cancel = gr.Button(
                 copy.DATA_IMPORT_CANCEL,
                 variant="stop",
-                visible=False,
+                interactive=False,
                 min_width=140,
                 scale=0,
                 elem_id="import-cancel",
@@ -61,7 +60,7 @@ def build_import(connection: Connection) -> Form:
             )
 
     def busy(is_busy: bool) -> Update:
-        return {start: gr.Button(interactive=not is_busy), cancel: gr.Button(visible=is_busy)}
+        return {start: gr.Button(interactive=not is_busy), cancel: gr.Button(interactive=is_busy)}
 
     async def on_import(
         path: str | None, noun: str, name: str | None, dry: bool, request: gr.Request
@@ -71,30 +70,35 @@ def build_import(connection: Connection) -> Form:
             gr.Warning(copy.DATA_IMPORT_NO_FILE)
             yield {result: ""}
             return
-        yield {refused_row: gr.Row(visible=False), **busy(True)}
-        now = Import(dry)
+        stop = Stop()
+        yield {stopper: stop, **busy(True)}
         try:
             async with (
                 connection.client(request) as client,
-                aclosing(actions.follow(client, Path(path), noun, name, dry)) as steps,
+                aclosing(actions.follow(client, Path(path), noun, name, dry, stop)) as steps,
             ):
                 async for now in steps:
-                    yield {under_way: now, result: render.imported(now)}
+                    yield {result: render.imported(now)}
         except ApiError as error:
             gr.Warning(explain(error), title=copy.FAILED, duration=8)
-            yield {under_way: None, result: "", **busy(False)}
+            yield {result: "", **busy(False)}
             return
-        if now.refused:
-            yield {refused: gr.DownloadButton(value=str(now.refused)), refused_row: gr.Row(visible=True)}
+        yield {
+            # Shown or hidden once an import: Gradio may lose the first of two changes in quick succession.
+            refused_row: gr.Row(visible=now.refused is not None),
+            refused: gr.DownloadButton(value=str(now.refused) if now.refused else None),
+            **({file: None} if now.taken else {}),
+            **busy(False),
+        }
         await asyncio.to_thread(actions.put_away, now, Path(path))  # Gradio serves a copy of the refused rows
-        yield {under_way: None, **busy(False), **({} if dry else {file: None})}
 
-    def on_cancel(now: Import | None) -> Update:
-        """Say what an import that was cancelled leaves."""
-        shown = {result: render.imported(replace(now, stopped=True))} if now else {}
-        return {**shown, under_way: None, **busy(False)}
+    def on_cancel(stop: Stop | None) -> Update:
+        """Tell the import, which ends and says what that leaves: said from here, a late word of it would cover that."""
+        if stop:
+            stop.said = True
+        return {cancel: gr.Button(interactive=False)}
 
-    screen = [under_way, result, refused, refused_row, start, cancel, file]
+    screen = [stopper, result, refused, refused_row, start, cancel, file]
     started = start.click(
         on_import,
         [file, kind, deployment, dry_run],
@@ -103,7 +107,5 @@ def build_import(connection: Connection) -> Form:
         show_progress="hidden",
         trigger_mode="once",
     )
-    stopped = cancel.click(
-        on_cancel, [under_way], screen, cancels=[started], show_progress="hidden", api_visibility="private"
-    )
-    return Form(deployment, [started, stopped])
+    cancel.click(on_cancel, [stopper], [cancel], show_progress="hidden", api_visibility="private")
+    return Form(deployment, started)

@@ -21,7 +21,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Form:
-    """A form of a tab: its field for a deployment, and the events after which the tab shows something else."""
+    """A form of a tab: its field for a deployment, and the event after which the tab shows something else."""
 
     deployment: Any
-    done: Sequence[Any]
+    done: Any

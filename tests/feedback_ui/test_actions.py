@@ -303,7 +303,7 @@ class TestImport:
     def follow(self, screens: Screens, path: Path, *asked: Any) -> list[imports.Import]:
         async def go() -> list[imports.Import]:
             async with PlatformClient(screens.url) as client:
-                return [step async for step in imports.follow(client, path, *asked)]
+                return [step async for step in imports.follow(client, path, *asked, imports.Stop())]
 
         return asyncio.run(go())
 
@@ -343,13 +343,29 @@ class TestImport:
 
         async def go() -> None:
             async with PlatformClient(screens.url) as client:
-                async with aclosing(imports.follow(client, path, "pairs", None, False)) as steps:
+                stop = imports.Stop()
+                async with aclosing(imports.follow(client, path, "pairs", None, False, stop)) as steps:
                     while (await anext(steps)).progress is None:
                         pass
                 while not screens.stub.cancelled:
                     await client.whoami()
 
         asyncio.run(asyncio.wait_for(go(), 20))
+
+    def test_an_upload_that_is_stopped_says_so(self, screens: Screens, tmp_path: Path) -> None:
+        path = tmp_path / "votes.jsonl"
+        path.write_text('{"prompt": "p", "chosen": "c"}\n')
+        stop = imports.Stop()
+        stop.said = True
+
+        async def go() -> list[imports.Import]:
+            async with PlatformClient(screens.url) as client:
+                return [step async for step in imports.follow(client, path, "pairs", None, False, stop)]
+
+        last = asyncio.run(go())[-1]
+        assert last.stopped
+        assert not last.taken
+        assert screens.stub.pairs == []
 
 
 def test_a_gold_question_needs_all_its_parts(screens: Screens) -> None:

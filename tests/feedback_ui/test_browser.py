@@ -298,6 +298,7 @@ class TestOps:
         assert screens.stub.pairs == []
         page.get_by_label("Only check").uncheck()
         page.locator("#import-start").click()
+        expect(page.locator("#import-result")).not_to_contain_text("Checked")
         expect(page.locator("#import-result")).to_contain_text("1 accepted, 0 known already, 1 refused")
         expect(page.locator("#import-result")).to_contain_text("chosen: missing")
         expect(page.locator("#import-result")).to_contain_text("breaks off after row 2")

@@ -58,6 +58,7 @@ class Data(Memory):
             try:
                 yield _line("progress", progress | {"waiting": False})
                 while self.import_held:
+                    yield _line("progress", progress | {"waiting": False})
                     await asyncio.sleep(0.02)
                 for row in refused:
                     yield _line("refused", row)
