@@ -19,6 +19,10 @@ from feedback_ui.views.rank import build_rank
 # Events that one process answers at the same time: streams mostly wait for the engine.
 _CONCURRENCY = 256
 
+# What was uploaded, and refused rows that were offered, hold what people said: after a day they go.
+_SWEEP_S, _KEPT_S = 3600, 86_400
+_LARGEST_UPLOAD = "1gb"
+
 
 def build(base_url: str | Callable[[], str]) -> gr.Blocks:
     """Build the screens as clients of the platform at `base_url`: Chat at `/`, Rank at `/rank`, Ops at `/ops`.
@@ -27,7 +31,9 @@ def build(base_url: str | Callable[[], str]) -> gr.Blocks:
     requested before a browser opens a page.
     """
     connection = Connection(base_url)
-    with gr.Blocks(title=copy.TITLE, analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(
+        title=copy.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(_SWEEP_S, _KEPT_S)
+    ) as demo:
         build_chat(demo, connection)
     with demo.route("Rank", "/rank"):
         build_rank(demo, connection)
@@ -65,6 +71,6 @@ def mount(
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
-            max_file_size="64mb",
+            max_file_size=_LARGEST_UPLOAD,
             **settings,
         )

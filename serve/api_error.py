@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -57,12 +58,20 @@ def api_error(response: httpx.Response) -> ApiError:
             wait,
         )
     if isinstance(body, dict) and ("title" in body or "detail" in body):
-        return ApiError(
-            response.status_code,
-            str(body.get("title", response.reason_phrase)),
-            body["detail"] if isinstance(body.get("detail"), str) else json.dumps(body.get("detail", "")),
-            body.get("field"),
-            body.get("accepted"),
-            wait,
-        )
+        return problem_error(response.status_code, response.reason_phrase, body, wait)
     return ApiError(response.status_code, response.reason_phrase, response.text[:500], retry_after=wait)
+
+
+def problem_error(
+    status: int, title: str, body: Mapping[str, Any], retry_after: float | None = None
+) -> ApiError:
+    """Read an `ApiError` from problem details; `title` is for those that have none."""
+    detail = body.get("detail", "")
+    return ApiError(
+        status,
+        str(body.get("title", title)),
+        detail if isinstance(detail, str) else json.dumps(detail),
+        body.get("field"),
+        body.get("accepted"),
+        retry_after,
+    )

@@ -8,14 +8,15 @@ a platform that cannot be reached is `PlatformUnreachable`. It knows no store an
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from serve.api_error import ApiError, PlatformUnreachable, api_error
+from serve import ndjson
+from serve.api_error import ApiError, PlatformUnreachable, api_error, problem_error
 from serve.chat_stream import ChatDelta, deltas
 from serve.sse import events
 
@@ -94,17 +95,6 @@ class PlatformClient:
         if "json" in response.headers.get("content-type", ""):
             return response.json()
         return response.text
-
-    async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, Any]) -> Json:
-        """Send a body in pieces, as it is read, and return the parsed JSON answer; raises `ApiError`."""
-        query = {k: v for k, v in params.items() if v is not None}
-        try:
-            response = await self._http.request("POST", path, content=content, params=query)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.is_error:
-            raise api_error(response)
-        return response.json()
 
     async def _get(self, path: str, **params: Any) -> Json:
         return await self.request("GET", path, params=params)
@@ -249,12 +239,6 @@ class PlatformClient:
         """GET /api/pairs: one page of preference pairs."""
         return await self._get("/api/pairs", limit=limit, after=after, deployment=deployment)
 
-    async def pairs_import(
-        self, rows: Iterable[Json], source: str = "import", deployment: str | None = None
-    ) -> Json:
-        """POST /api/pairs: `{accepted, duplicates, rejected: [{row, why}]}`."""
-        return await self._post("/api/pairs", _rows(rows, source, deployment))
-
     async def pairs_stats(self) -> Json:
         """GET /api/pairs/stats."""
         return await self._get("/api/pairs/stats")
@@ -265,15 +249,74 @@ class PlatformClient:
         """GET /api/demonstrations: one page of demonstrations."""
         return await self._get("/api/demonstrations", limit=limit, after=after, deployment=deployment)
 
-    async def demonstrations_import(
-        self, rows: Iterable[Json], source: str = "import", deployment: str | None = None
+    async def import_options(
+        self, noun: str, format: str | None = None, deployment: str | None = None
     ) -> Json:
-        """POST /api/demonstrations: `{accepted, duplicates, rejected: [{row, why}]}`."""
-        return await self._post("/api/demonstrations", _rows(rows, source, deployment))
+        """GET /api/imports/{noun}: what an import accepts; refuses (`ApiError`) the options that one would refuse."""
+        return await self._get(_path("api", "imports", noun), format=format, deployment=deployment)
+
+    async def import_file(
+        self, noun: str, content: AsyncIterator[bytes], **options: Any
+    ) -> AsyncGenerator[Json, None]:
+        """POST /api/imports/{noun}: send a file in pieces, as they are read, then yield what becomes of it.
+
+        Each is an object with one key: `progress`, `refused` (a row) and, last, `result`. Closing the iterator ends the
+        import. Raises `ApiError` before the first, or instead of the result.
+        """
+        query = {k: v for k, v in options.items() if v is not None}
+        path = _path("api", "imports", noun)
+        headers = {"Accept": "application/x-ndjson"}
+        try:
+            async with self._http.stream(
+                "POST", path, content=content, params=query, headers=headers
+            ) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise api_error(response)
+                async for told in ndjson.objects(response.aiter_bytes()):
+                    if (problem := told.get("problem")) is not None:
+                        raise problem_error(problem["status"], "Import failed", problem)
+                    yield told
+                    if "result" in told:
+                        return
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        raise self._unreachable(EOFError("the platform stopped before the import had ended"))
 
     async def demonstrations_stats(self) -> Json:
         """GET /api/demonstrations/stats."""
         return await self._get("/api/demonstrations/stats")
+
+    async def export_file(self, noun: str, file: str, **fields: Any) -> Json:
+        """POST /api/exports/{noun}: write rows to `file`, a path on the platform's machine -> `{file, rows, format}`."""
+        return await self._post(_path("api", "exports", noun), {"file": file, **fields})
+
+    async def pair_lineage(self, pair: str) -> Json:
+        """GET /api/pairs/{id}/lineage: the releases that learned from a pair."""
+        return await self._get(_path("api", "pairs", pair, "lineage"))
+
+    async def snapshots_list(self) -> Json:
+        """GET /api/snapshots, newest first."""
+        return await self._get("/api/snapshots")
+
+    async def snapshots_get(self, ident: str) -> Json:
+        """GET /api/snapshots/{id}: settings, rows, data report."""
+        return await self._get(_path("api", "snapshots", ident))
+
+    # ---- raters
+
+    async def raters(self) -> Json:
+        """GET /api/raters: agreement, gold questions, speed and position bias of each."""
+        return await self._get("/api/raters")
+
+    async def raters_agreement(self, deployment: str | None = None) -> Json:
+        """GET /api/raters/agreement: Krippendorff's alpha."""
+        return await self._get("/api/raters/agreement", deployment=deployment)
+
+    async def add_gold(self, messages: Messages, good: str, bad: str, **fields: Any) -> Json:
+        """POST /api/comparisons/gold (deployment, votes_wanted): a question whose answer is known, to measure raters by."""
+        body = {"messages": list(messages), "good": good, "bad": bad, **fields}
+        return await self._post("/api/comparisons/gold", body)
 
     # ---- runs
 
@@ -412,6 +455,14 @@ class PlatformClient:
         """DELETE /api/users/{name}."""
         return await self.request("DELETE", _path("api", "users", name))
 
+    async def users_lineage(self, name: str) -> Json:
+        """GET /api/users/{name}/lineage: the releases that learned from a person."""
+        return await self._get(_path("api", "users", name, "lineage"))
+
+    async def users_erase(self, name: str) -> Json:
+        """POST /api/users/{name}/erase: forget a person; what went, and what had learned from it."""
+        return await self._post(_path("api", "users", name, "erase"))
+
     async def usage(self, since: str | None = None, until: str | None = None) -> Json:
         """GET /api/usage: who used what from `since` to `until` (YYYY-MM-DD in UTC; default: this month)."""
         return await self._get("/api/usage", since=since, until=until)
@@ -427,8 +478,3 @@ class PlatformClient:
 
 def _conversation(ident: str | None) -> dict[str, str]:
     return {} if ident is None else {"X-Trimtab-Conversation": ident}
-
-
-def _rows(rows: Iterable[Json], source: str, deployment: str | None) -> dict[str, Any]:
-    body: dict[str, Any] = {"rows": list(rows), "source": source}
-    return body if deployment is None else {**body, "deployment": deployment}

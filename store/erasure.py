@@ -157,6 +157,15 @@ def _forget(
     return report, items
 
 
+def knows(db: Store, name: str) -> bool:
+    """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
+    own = (("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"),
+           ("votes", "rater"), ("likes", "user_name"), ("conversations", "user_name"))  # fmt: skip
+    places = [f"exists (from {table} where {column} = $name)" for table, column in (*own, *_NAMED)]
+    places.append("exists (from usage where holder = 'user ' || $name)")
+    return bool(scalar(db.read(), f"select {' or '.join(places)}", {"name": name}))
+
+
 def list_all(db: Store) -> list[Erasure]:
     """Return every erasure, newest first."""
     rows = fetch_all(db.read(), "select id, report, created_at from erasures order by id desc")

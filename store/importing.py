@@ -64,8 +64,8 @@ def import_file(
     Container (JSONL, JSON array, CSV, Parquet), compression and, without `format`, the format (store.formats) are told
     from the content. Refused rows go with number and reason to the JSONL file `rejects` when it is given, and never stop
     the others; a file that breaks off gives its whole rows and says where. The same file twice adds nothing. `source`
-    names the origin (default: the file's name). `on_progress` is told after each batch and may raise to stop there;
-    what was committed stays. Raises `NotFound` and `Invalid`.
+    names the origin (default: the file's name). `on_progress` is told after each batch and some times a second, and may
+    raise to stop there; the batches before stay. Raises `NotFound` and `Invalid`.
     """
     if noun not in NOUNS:
         raise Invalid("noun", noun, NOUNS)

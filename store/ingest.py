@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import duckdb
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 2000
 REJECTED_SHOWN = 1000
+TELL_S = 0.5  # seconds within a batch between two words of `on_batch`: rows may be so long that a batch takes minutes
 _UNIQUE = ("pairs", "demonstrations")  # these refuse a content hash that they hold
 
 
@@ -63,7 +65,8 @@ def ingest(
     A row is an object, or the `Invalid` that says why it could not be read.
 
     Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
-    told after each, and may raise to stop there; `on_rejected` gets every refused row. `convert` makes our columns of a
+    told after each, and every `TELL_S` within one, whose rows are not accepted yet; it may raise to stop there, which
+    leaves the batches before. `on_rejected` gets every refused row. `convert` makes our columns of a
     row in another format (raises `Invalid`). `dry_run` judges and counts and stores nothing; its result has the id "".
     """
     scope = "" if deployment is None else checks.deployment_name(deployment)
@@ -71,6 +74,7 @@ def ingest(
     accepted = duplicates = refused = seen = 0
     shown: list[RejectedRow] = []
     remaining = iter(rows)
+    told = monotonic()
     with ExitStack() as stack:
         if dry_run:
             sink: _Trial | _Real = stack.enter_context(_Trial(db, noun, scope))
@@ -80,6 +84,9 @@ def ingest(
         while batch := list(islice(remaining, BATCH)):
             values: dict[str, V] = {}
             for row in batch:
+                if on_batch and monotonic() - told > TELL_S:
+                    on_batch(seen, accepted, duplicates, refused)
+                    told = monotonic()
                 seen += 1
                 try:
                     value = redaction.value(db, _judge(row, read, convert, seen))
@@ -100,6 +107,7 @@ def ingest(
             duplicates += len(values) - new
             if on_batch:
                 on_batch(seen, accepted, duplicates, refused)
+                told = monotonic()
         if accepted and not dry_run:
             near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)

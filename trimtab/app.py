@@ -39,7 +39,8 @@ from trimtab.api import (
     comparisons,
     conversations,
     evals,
-    exchange,
+    exports,
+    imports,
     pairing,
     people,
     privacy,
@@ -53,6 +54,7 @@ from trimtab.api import (
 from trimtab.api import deployments as deployment_routes
 from trimtab.api import runs as run_routes
 from trimtab.browsers import SameMachineOnly
+from trimtab.long_work import LongWork
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.platform import Platform
@@ -70,6 +72,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     paths = DataPaths(settings.data.absolute())
     paths.make()
     db = Store.open(paths.store, memory=settings.store.memory)
+    paths.clear_scratch()  # after the store: whoever owns it is the one platform here
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
@@ -99,7 +102,8 @@ def build_platform(settings: Settings, url: str) -> Platform:
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow)
     serving = Serving(settings, paths, pool, reconciler)
-    loop = Loop(db, serving, paths, settings, lambda: ChatApi(url, key=key))
+    long_work = LongWork(db)
+    loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
 
     async def new_pairs() -> int:
         return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
@@ -133,6 +137,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         usage=UsageWriter(db, ledger),
         metrics=metrics,
         loop=loop,
+        long_work=long_work,
         scheduler=scheduler,
         screens=Screens(url),
         url=url,
@@ -162,6 +167,7 @@ def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
 @asynccontextmanager
 async def running(platform: Platform) -> AsyncIterator[None]:
     """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
+    platform.long_work.make_room()
     await asyncio.to_thread(platform.usage.start)
     await platform.serving.reconciler.refresh()
     background = [
@@ -183,6 +189,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await platform.loop.close()
+        platform.long_work.close()
         await platform.gateway.aclose()
         await platform.serving.pool.stop()
         if platform.gateway.shadow is not None:
@@ -213,7 +220,8 @@ def api_router() -> APIRouter:
         comparisons,
         pairing,
         training_data,
-        exchange,
+        imports,
+        exports,
         privacy,
         run_routes,
         recipes,

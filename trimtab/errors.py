@@ -6,6 +6,8 @@ TrimtabError
 ├── PortInUse            somebody listens on the address already
 ├── UnsafeAddress        refuses to listen beyond this machine while nobody has to sign in
 ├── PlatformNotFound     the command line found no running platform
+├── StoreNotFound        a data directory holds no store
+├── PathRefused          the system does not let a path be used
 └── ModelNotPrepared     a model directory is missing and could not be made
 ```
 """
@@ -35,6 +37,18 @@ class UnsafeAddress(TrimtabError):
 
 class PlatformNotFound(TrimtabError):
     """No platform runs where the command line looked."""
+
+
+class StoreNotFound(TrimtabError):
+    """There is no store in the data directory, and what was asked for must not make one."""
+
+
+class PathRefused(TrimtabError):
+    """The system refuses to open or write `path`, for the reason `why`; `full` where its disk has no room."""
+
+    def __init__(self, path: str, why: str, full: bool = False) -> None:
+        self.path, self.why, self.full = path, why, full
+        super().__init__(f"{path} can not be used: {why}")
 
 
 class ModelNotPrepared(TrimtabError):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from align.rundir import RunDirectory
@@ -23,10 +22,10 @@ async def forget_person(platform: Platform, name: str, actor: str) -> dict[str, 
 
     Raises NotFound.
     """
-    done = await asyncio.to_thread(_erase, platform, name, actor)
+    done = await platform.long_work.run(_erase, platform, name, actor)
     platform.authenticator.forget()
     stopped = await platform.loop.stop_erased(done.runs)
-    await asyncio.to_thread(sweep, platform.db, platform.paths)
+    await platform.long_work.run(sweep, platform.db, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 
 

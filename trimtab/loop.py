@@ -31,6 +31,7 @@ from store.errors import Conflict
 from store.records import Evaluation, Release, Run
 from store.states import RUN_FINAL, RUN_UNDER_WAY
 from store.values import Probe
+from trimtab.long_work import LongWork
 from trimtab.paths import DataPaths
 from trimtab.serving import Serving
 from trimtab.settings import Settings
@@ -63,9 +64,11 @@ class Loop:
         serving: Serving,
         paths: DataPaths,
         settings: Settings,
+        long_work: LongWork,
         chat_api: Callable[[], ChatApi],
     ) -> None:
         self.db, self.serving, self.paths, self.settings = db, serving, paths, settings
+        self.long_work = long_work
         self.workers = Workers(settings.training, paths.logs / "waiting-worker.log")
         self._chat_api = chat_api
         self._turn = asyncio.Lock()
@@ -87,7 +90,7 @@ class Loop:
 
     async def take_snapshot(self, run: Run) -> Run:
         """snapshot -> training: freezes the data and writes the run directory, `run.toml` last."""
-        facts = await asyncio.to_thread(self._freeze, run)
+        facts = await self.long_work.run(self._freeze, run)
         return await self._move(run, "training", **facts)
 
     def _freeze(self, run: Run) -> dict[str, Any]:
@@ -95,7 +98,7 @@ class Loop:
 
         No erasure comes between the snapshot and its copy: it would find neither this run nor the copy.
         """
-        with self.db.long_work, self.db.guarded():
+        with self.db.long_work:
             snapshot = snapshots.build(
                 self.db,
                 self.paths.snapshots,

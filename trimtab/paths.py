@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
+
+from trimtab.errors import PathRefused
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class DataPaths:
         return self.root / "cache"
 
     @property
+    def scratch(self) -> Path:
+        """What requests under way keep on the disk, such as uploads; emptied when a platform starts."""
+        return self.root / "scratch"
+
+    @property
     def processes(self) -> Path:
         """Records of running child processes, to find leftovers by."""
         return self.root / "processes"
@@ -71,6 +85,11 @@ class DataPaths:
             path.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
 
+    def clear_scratch(self) -> None:
+        """Empties the scratch directory of what an earlier platform had no time to remove."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
     def write_platform(self, facts: dict[str, Any]) -> None:
         """Says who runs here, for the command line; whole or not at all."""
         temporary = self.platform.with_suffix(".tmp")
@@ -85,3 +104,20 @@ class DataPaths:
         except (OSError, ValueError):
             return None
         return facts if isinstance(facts, dict) and psutil.pid_exists(int(facts.get("pid", -1))) else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes to `path`: where the system refuses that, PathRefused names it as the caller did.
+
+    Files beside it, such as those that get its name once they are whole, count as the path itself.
+    """
+    try:
+        yield
+    except OSError as error:
+        given = error.filename
+        other = isinstance(given, str) and Path(given).parent != path.parent
+        why = error.strerror or str(error)
+        raise PathRefused(given if other else str(path), why, error.errno in _FULL) from error
+    except duckdb.IOException as error:  # as DuckDB says it, which opens and writes files by itself
+        raise PathRefused(str(path), str(error).removeprefix("IO Error: ")) from error

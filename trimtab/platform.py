@@ -14,6 +14,7 @@ from serve.recorder import Recorder
 from serve.usage_writer import UsageWriter
 from store.database import Store
 from store.errors import StoreDamaged
+from trimtab.long_work import LongWork
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
 from trimtab.schedule import Scheduler
@@ -40,6 +41,7 @@ class Platform:
     usage: UsageWriter
     metrics: Metrics
     loop: Loop
+    long_work: LongWork
     scheduler: Scheduler
     screens: Screens
     url: str

@@ -14,11 +14,12 @@ from store import keys, users
 from store.database import Store
 from trimtab.app import build_app, build_platform
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.paths import writing
 from trimtab.settings import Settings
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, StoreError and its kinds.
+    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds.
 
     A store that turns out to be damaged while it serves ends it too, with StoreDamaged.
     """
@@ -27,7 +28,8 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     listener = listen(settings.server.host, settings.server.port)
     port = listener.getsockname()[1]
     url = f"http://{_spoken(settings.server.host)}:{port}"
-    platform = build_platform(settings, url)
+    with writing(settings.data.absolute()):
+        platform = build_platform(settings, url)
     try:
         refuse_if_open(platform.db, settings.server.host)
     except UnsafeAddress:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from feedback_ui import copy
-from feedback_ui.actions.data import Holdings, Imported
+from feedback_ui.actions.data import Holdings
 from feedback_ui.html import (
     ago,
     badge,
@@ -151,21 +151,6 @@ def raters(held: Holdings) -> str:
     return card(copy.RATERS, table(heads, cells, copy.RATERS, numeric=(1, 2, 3, 4, 5)) + hint)
 
 
-def imported(result: Imported) -> str:
-    """How far an import is, and every row that it refused."""
-    done = result.sent >= result.total
-    tone = "warn" if result.rejected else "good"
-    text = f"{number(result.accepted)} accepted, {number(result.duplicates)} duplicates, "
-    text += f"{number(len(result.rejected))} refused"
-    if not done:
-        return notice(
-            f"Importing: {number(result.sent)} of {number(result.total)} rows. {text}.", "accent tt-busy"
-        )
-    rows = [(number(row["row"]), esc(row["why"])) for row in result.rejected[:50]]
-    more = table(("Row", "Why it was refused"), rows, "Refused rows", numeric=(0,)) if rows else ""
-    return notice(f"{text}.", tone, more)
-
-
 def users(rows: list[dict[str, Any]]) -> str:
     """Everybody who may sign in."""
     if not rows:
@@ -227,13 +212,22 @@ def secret(key: dict[str, Any]) -> str:
 
 
 def erased(done: dict[str, Any]) -> str:
-    """What an erasure took away, and which releases had learned from it."""
-    removed = ", ".join(f"{count} {noun}" for noun, count in (done.get("removed") or {}).items() if count)
+    """What an erasure took away, which releases had learned from it, and which runs were made of it."""
+    removed = _amounts(done.get("removed"))
     learned = " ".join(badge(row.get("ref"), "warn") for row in done.get("releases") or ())
     more = f"<p>{esc(copy.ERASE_LEARNED)} {learned}</p>" if learned else ""
+    if others := _amounts(done.get("of_others")):
+        more = f"<p>{esc(copy.ERASE_OTHERS.format(counts=others))}</p>{more}"
+    for part, said in (("runs", copy.ERASE_RUNS), ("stopped", copy.ERASE_STOPPED)):
+        if runs := " ".join(badge(run) for run in done.get(part) or ()):
+            more += f"<p>{esc(said)} {runs}</p>"
     return notice(
-        copy.ERASE_DONE.format(removed=removed or copy.ERASE_NOTHING), "warn" if learned else "good", more
+        copy.ERASE_DONE.format(removed=removed or copy.ERASE_NOTHING), "warn" if more else "good", more
     )
+
+
+def _amounts(counts: dict[str, int] | None) -> str:
+    return ", ".join(f"{count} {noun}" for noun, count in (counts or {}).items() if count)
 
 
 def flagged(rows: list[dict[str, Any]]) -> str:

@@ -17,3 +17,11 @@ class Part:
     refresh: Callable[..., Any]
     outputs: Sequence[Any]
     inputs: Sequence[Any] = field(default=())
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a tab: its field for a deployment, and the event after which the tab shows something else."""
+
+    deployment: Any
+    done: Any

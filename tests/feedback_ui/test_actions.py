@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from feedback_ui import copy
-from feedback_ui.actions import chat, data, ops, people, rank, training
+from feedback_ui.actions import chat, data, imports, ops, people, rank, training
 from feedback_ui.actions.numbers import optional_float, optional_int
 from feedback_ui.actions.platform import readiness
 from feedback_ui.errors import explain
@@ -298,37 +300,81 @@ class TestOperations:
 
 
 class TestImport:
-    def read(self, tmp_path: Path, text: str) -> list[Any]:
-        path = tmp_path / "rows.jsonl"
-        path.write_text(text, encoding="utf-8")
-        return data.read_rows(path)
+    def follow(self, screens: Screens, path: Path, *asked: Any) -> list[imports.Import]:
+        async def go() -> list[imports.Import]:
+            async with PlatformClient(screens.url) as client:
+                return [step async for step in imports.follow(client, path, *asked, imports.Stop())]
 
-    def test_json_lines_and_arrays(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"a": 1}\n\n{"a": 2}\n') == [{"a": 1}, {"a": 2}]
-        assert self.read(tmp_path, '\n[{"a": 1}]') == [{"a": 1}]
+        return asyncio.run(go())
 
-    @pytest.mark.parametrize(
-        ("text", "why"), [("", "empty"), ('{"a": 1}\n{oops', "line 2"), ("[1,", "JSON array")]
-    )
-    def test_an_unreadable_file_says_where(self, tmp_path: Path, text: str, why: str) -> None:
-        with pytest.raises(ApiError, match=why):
-            self.read(tmp_path, text)
-
-    def test_refused_rows_keep_their_number_in_the_file(
-        self, screens: Screens, monkeypatch: pytest.MonkeyPatch
+    def test_a_file_is_sent_as_it_is_and_its_refused_rows_come_back(
+        self, screens: Screens, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(data, "BATCH", 2)
-        good = {"prompt": "p", "chosen": "c", "rejected": "r"}
-        rows, done = [good, good, good, {"prompt": "p"}, good], data.Imported(5)
+        path = tmp_path / "votes.jsonl"
+        path.write_text('{"prompt": "p", "chosen": "c"}\n{"prompt": "a\u2028b"}\n')
+        *steps, last = self.follow(screens, path, "pairs", "assistant", False)
+        asked = screens.stub.requests[-1][2]
+        assert asked == {"name": "votes.jsonl", "deployment": "assistant", "dry_run": "false"}
+        assert steps[1].progress["rows"] == 2
+        assert (last.result["accepted"], last.result["rejected_count"]) == (1, 1)
+        assert last.refused.name == "votes.jsonl.rejects.jsonl"
+        assert json.loads(last.refused.read_text())["data"] == {"prompt": "a\u2028b"}
+        imports.put_away(last, path)
+        assert not last.refused.parent.exists()
+        assert not path.exists()
+
+    def test_a_dry_run_leaves_the_upload_for_the_import(self, screens: Screens, tmp_path: Path) -> None:
+        path = tmp_path / "likes.jsonl"
+        path.write_text('{"prompt": "p", "completion": "c", "label": true}\n')
+        last = self.follow(screens, path, "likes", "", True)[-1]
+        assert last.result["dry_run"]
+        assert last.refused is None
+        imports.put_away(last, path)
+        assert path.exists()
+
+    def test_a_file_that_is_gone_is_asked_for_again(self, screens: Screens, tmp_path: Path) -> None:
+        with pytest.raises(ApiError, match="choose it again"):
+            self.follow(screens, tmp_path / "gone", "pairs", None, False)
+
+    def test_an_import_that_nobody_follows_ends(self, screens: Screens, tmp_path: Path) -> None:
+        screens.stub.import_held = True
+        path = tmp_path / "votes.jsonl"
+        path.write_text('{"prompt": "p", "chosen": "c"}\n')
 
         async def go() -> None:
             async with PlatformClient(screens.url) as client:
-                while done.sent < done.total:
-                    await data.import_rows(client, "pairs", rows, done)
+                stop = imports.Stop()
+                async with aclosing(imports.follow(client, path, "pairs", None, False, stop)) as steps:
+                    while (await anext(steps)).progress is None:
+                        pass
+                while not screens.stub.cancelled:
+                    await client.whoami()
 
-        asyncio.run(go())
-        assert (done.accepted, len(screens.stub.pairs)) == (4, 4)
-        assert done.rejected == [{"row": 4, "why": "chosen: missing"}]
+        asyncio.run(asyncio.wait_for(go(), 20))
+
+    def test_an_upload_that_is_stopped_says_so(self, screens: Screens, tmp_path: Path) -> None:
+        path = tmp_path / "votes.jsonl"
+        path.write_text('{"prompt": "p", "chosen": "c"}\n')
+        stop = imports.Stop()
+        stop.said = True
+
+        async def go() -> list[imports.Import]:
+            async with PlatformClient(screens.url) as client:
+                return [step async for step in imports.follow(client, path, "pairs", None, False, stop)]
+
+        last = asyncio.run(go())[-1]
+        assert last.stopped
+        assert not last.taken
+        assert screens.stub.pairs == []
+
+
+def test_a_gold_question_needs_all_its_parts(screens: Screens) -> None:
+    with pytest.raises(ApiError, match=copy.GOLD_BAD):
+        run(screens, data.add_gold, "2 + 2?", "4", " ", None)
+    run(screens, data.add_gold, " 2 + 2? ", "4", "5", "")
+    (made,) = screens.stub.gold
+    assert made["messages"] == [{"role": "user", "content": "2 + 2?"}]
+    assert (made["good"], made["bad"], made["deployment"]) == ("4", "5", None)
 
 
 def test_the_platform_may_offer_a_pair_in_the_middle_of_a_talk(screens: Screens) -> None:

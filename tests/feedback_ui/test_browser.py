@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.feedback_ui.conftest import Screens
 
 pytestmark = pytest.mark.browser
+
+GOOD_ROW = '{"prompt": "p", "chosen": "c", "rejected": "r"}'
 
 WRITE_AT_ONCE = """() => new MutationObserver((_, observer) => {
     const box = document.querySelector("#rank-better textarea");
@@ -278,16 +280,55 @@ class TestOps:
         expect(page.locator(".toast-body")).to_contain_text("Learning rate")
         assert screens.stub.runs == {}
 
-    def test_import_reports_refused_rows(self, page: Page, screens: Screens, tmp_path: Path) -> None:
-        rows = tmp_path / "pairs.jsonl"
-        rows.write_text('{"prompt": "p", "chosen": "c", "rejected": "r"}\n{"prompt": "p"}\n')
+    def choose(self, page: Page, screens: Screens, *rows: str) -> None:
+        """Open the Data tab and choose a file of these rows."""
         page.goto(screens.url + "/ops")
         page.get_by_role("tab", name="Data").click()
-        page.locator("#import-file input[type=file]").set_input_files(rows)
-        expect(page.locator("#import-file")).to_contain_text("pairs")
+        content = "".join(f"{row}\n" for row in rows).encode()
+        chosen = {"name": "votes.jsonl", "mimeType": "application/jsonl", "buffer": content}
+        page.locator("#import-file input[type=file]").set_input_files(chosen)
+        expect(page.locator("#import-file")).to_contain_text("votes")
+
+    def test_import_reports_refused_rows_and_gives_them_back(self, page: Page, screens: Screens) -> None:
+        screens.stub.import_breaks_off = "the file breaks off after row 2"
+        self.choose(page, screens, GOOD_ROW, '{"prompt": "p"}')
+        page.get_by_label("Only check").check()
         page.locator("#import-start").click()
-        expect(page.locator("#import-result")).to_contain_text("1 accepted")
+        expect(page.locator("#import-result")).to_contain_text("nothing kept: 1 accepted")
+        assert screens.stub.pairs == []
+        page.get_by_label("Only check").uncheck()
+        page.locator("#import-start").click()
+        expect(page.locator("#import-result")).not_to_contain_text("Checked")
+        expect(page.locator("#import-result")).to_contain_text("1 accepted, 0 known already, 1 refused")
         expect(page.locator("#import-result")).to_contain_text("chosen: missing")
+        expect(page.locator("#import-result")).to_contain_text("breaks off after row 2")
+        expect(page.locator("#ops-pairs")).to_contain_text("p")
+        with page.expect_download() as download:
+            page.locator("#import-refused").click()
+        assert download.value.suggested_filename == "votes.jsonl.rejects.jsonl"
+        assert json.loads(download.value.path().read_text())["row"] == 2
+
+    def test_an_import_shows_how_far_it_is_and_can_be_stopped(self, page: Page, screens: Screens) -> None:
+        screens.stub.import_held = True
+        self.choose(page, screens, GOOD_ROW)
+        page.locator("#import-start").click()
+        expect(page.locator("#import-result")).to_contain_text("25% of the file")
+        page.locator("#import-cancel").click()
+        expect(page.locator("#import-result")).to_contain_text("At least 1 rows were taken and stay")
+        expect(page.locator("#import-start")).to_be_enabled()
+        until(lambda: screens.stub.cancelled == 1, "the import went on")
+
+    def test_a_gold_question_is_asked(self, page: Page, screens: Screens) -> None:
+        page.goto(screens.url + "/ops")
+        page.get_by_role("tab", name="Data").click()
+        page.locator("#gold-question textarea").fill("2 + 2?")
+        page.locator("#gold-good textarea").fill("4")
+        page.locator("#gold-add").click()
+        expect(page.locator(".toast-body")).to_contain_text("Wrong answer is empty")
+        page.locator("#gold-bad textarea").fill("5")
+        page.locator("#gold-add").click()
+        expect(page.locator("#gold-question textarea")).to_have_value("")
+        assert [row["good"] for row in screens.stub.gold] == ["4"]
 
     def test_a_key_s_secret_is_shown_once(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/ops")
@@ -311,6 +352,8 @@ class TestOps:
         page.locator("#erase-again").get_by_role("textbox").fill("ada")
         page.locator("#erase-do").click()
         expect(page.locator("#erase-result")).to_contain_text("3 votes, 2 pairs")
+        expect(page.locator("#erase-result")).to_contain_text("other people gave 1 votes")
+        expect(page.locator("#erase-result")).to_contain_text("ask for them anew: run-0007")
 
     def test_data_shows_raters_and_what_a_snapshot_holds(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/ops")

@@ -6,14 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 from feedback_ui import html
 from feedback_ui.actions.chat import Candidates
-from feedback_ui.actions.data import Imported
+from feedback_ui.actions.imports import Import
 from feedback_ui.actions.platform import Readiness
 from feedback_ui.actions.rank import Table
 from feedback_ui.actions.training import Followed
-from feedback_ui.render import dialogue, frame, overview, people, releases, runs
+from feedback_ui.render import dialogue, frame, imports, overview, people, releases, runs
 from tests.feedback_ui.double.rows import used
 
 EVIL = "<img src=x onerror=alert(1)>"
+
+
+def outcome(rejected: list[dict], broke_off: str | None = None, accepted: int = 1) -> dict:
+    counts = {"accepted": accepted, "duplicates": 0, "rejected_count": len(rejected), "dry_run": False}
+    return {**counts, "rejected": rejected, "broke_off": broke_off, "format": "trl", "container": "jsonl"}
 
 
 def test_durations_and_times() -> None:
@@ -52,7 +57,8 @@ def test_everything_from_outside_is_escaped() -> None:
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
         people.usage([used(EVIL, EVIL, 1, 1)]),
         people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
-        people.imported(Imported(1, 1, rejected=[{"row": 1, "why": EVIL}])),
+        imports.imported(Import(dry_run=False, result=outcome([{"row": 1, "why": EVIL}], broke_off=EVIL))),
+        people.erased({"removed": {EVIL: 1}, "runs": [EVIL], "stopped": [EVIL]}),
         frame.header("chat", {"name": EVIL, "roles": ["ops"], "mode": "multi-user"}),
     ]
     for markup in shown:
@@ -162,3 +168,12 @@ def test_a_budget_that_is_used_up_stands_out() -> None:
     assert ' tt-bad"' not in ada
     assert '<span class="tt-badge tt-bad">0 tokens this month</span>' in ci
     assert "Nobody has asked" in people.usage([])
+
+
+def test_an_import_that_took_nothing_is_no_success() -> None:
+    refused = [{"row": 1, "why": "chosen: missing"}]
+    for accepted, tone in ((0, "tt-bad"), (1, "tt-warn")):
+        assert tone in imports.imported(Import(False, result=outcome(refused, accepted=accepted)))
+    assert "tt-good" in imports.imported(Import(False, result=outcome([])))
+    many = outcome(refused) | {"rejected_count": 1200}
+    assert "The first 1 of 1,200 refused rows" in imports.imported(Import(False, result=many))

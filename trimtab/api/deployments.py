@@ -8,6 +8,7 @@ from store import deployments, duels, leaderboard, releases
 from store.records import Deployment
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.models.deployments import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
+from trimtab.api.problems import Problem
 from trimtab.api.views import canary_votes, deployment_view
 from trimtab.platform import Platform
 
@@ -17,6 +18,14 @@ router = APIRouter(tags=["deployments"])
 async def release_names(platform: Platform) -> dict[str, str]:
     """Public name of every release by record id."""
     return {release.id: release.ref for release in await stored(platform, releases.list_all)}
+
+
+async def known_deployment(platform: Platform, name: str | None) -> None:
+    """Raises Problem 404 for a deployment that there never was; None is every deployment."""
+    if name is not None:
+        known = [found.name for found in await stored(platform, deployments.list_all)]
+        if name not in known:
+            raise Problem(404, f"no deployment {name!r}", field="deployment", accepted=", ".join(known))
 
 
 async def describe(platform: Platform, found: Deployment, names: dict[str, str]) -> DeploymentView:
@@ -74,6 +83,7 @@ async def ranked(
     platform: ThePlatform, principal: Rater, deployment: str | None = None
 ) -> list[LeaderboardRowView]:
     """Releases ranked from votes, best first."""
+    await known_deployment(platform, deployment)
     names = await release_names(platform)
     rows = await stored(platform, leaderboard.rank, deployment)
     return [

@@ -8,8 +8,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from store import erasure, lineage, pairs, raters, snapshots
+from store.errors import NotFound
 from trimtab import forgetting
 from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.deployments import known_deployment
 
 router = APIRouter(tags=["lineage and privacy"])
 
@@ -23,8 +25,11 @@ async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Opera
 
 @router.get("/users/{name}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every release that learned from a person's words or votes."""
-    return await stored(platform, lineage.of_person, name)
+    """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
+    found = await stored(platform, lineage.of_person, name)
+    if not found and not await stored(platform, erasure.knows, name):
+        raise NotFound("person", name)
+    return found
 
 
 @router.post("/users/{name}/erase")
@@ -38,7 +43,7 @@ async def erase(
     changes, and the answer says what would.
     """
     if dry_run:
-        return await stored(platform, forgetting.preview, name)
+        return await platform.long_work.run(forgetting.preview, platform.db, name)
     return await forgetting.forget_person(platform, name, principal.name)
 
 
@@ -53,6 +58,7 @@ async def agreement(
     platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> dict[str, Any]:
     """Krippendorff's alpha over the comparisons with two votes or more: 1 is agreement, 0 what chance gives."""
+    await known_deployment(platform, deployment)
     return await asyncio.to_thread(lambda: raters.alpha(platform.db.read(), deployment))
 
 

@@ -5,6 +5,7 @@ One table maps our error types to statuses; nothing is decided on the text of a 
 
 from __future__ import annotations
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from align.errors import AlignError, RecipeError
 from align.plan import PlanError
 from serve.errors import AdapterRefused, EngineUnavailable, RequestError
 from store.errors import Conflict, Invalid, NotFound, StoreError
+from trimtab.errors import PathRefused
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,10 @@ def install(app: FastAPI) -> None:
     def _store(request: Request, error: StoreError) -> JSONResponse:
         return problem(503, str(error))
 
+    @app.exception_handler(PathRefused)
+    def _path(request: Request, error: PathRefused) -> JSONResponse:
+        return problem(507 if error.full else 422, str(error), accepted="a path that can be written to")
+
     @app.exception_handler(RequestError)
     def _request(request: Request, error: RequestError) -> JSONResponse:
         accepted = ", ".join(error.accepted) if error.accepted is not None else None
@@ -104,6 +110,14 @@ def install(app: FastAPI) -> None:
     def _unexpected(request: Request, error: Exception) -> JSONResponse:
         log.exception("%s %s failed", request.method, request.url.path)
         return problem(500, "an error of the platform's own; its log says more")
+
+
+def told(request: Request, error: Exception) -> dict[str, Any]:
+    """The problem details of an error that comes when an answer has begun already, to be its last line."""
+    handlers = request.app.exception_handlers
+    handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
+    details: dict[str, Any] = json.loads(handler(request, error).body)
+    return details
 
 
 def _fault(fault: Any) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from store.states import RUN_UNDER_WAY
 from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments import describe, release_names
+from trimtab.api.files import new_path
 from trimtab.api.models.base import Request
 from trimtab.api.models.status import EngineView, ScheduleView, StatusView
-from trimtab.api.problems import Problem
+from trimtab.paths import writing
 from trimtab.platform import Platform
 from trimtab.schedule import next_time
 
@@ -98,11 +99,10 @@ class BackupRequest(Request):
 @router.post("/backup", status_code=201)
 async def backup(body: BackupRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Writes a whole copy of the store while everything runs."""
-    return await asyncio.to_thread(_backup, platform, body.file)
+    path = await asyncio.to_thread(new_path, body.file)
+    return await platform.long_work.run(_backup, platform, path)
 
 
-def _backup(platform: Platform, file: str) -> dict[str, Any]:
-    path = Path(file).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise Problem(422, f"{path.parent} is not a directory", field="file", accepted="a new file's path")
-    return write(platform.db, path).to_json()
+def _backup(platform: Platform, path: Path) -> dict[str, Any]:
+    with writing(path):
+        return write(platform.db, path).to_json()

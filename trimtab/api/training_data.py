@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from io import BytesIO
 from types import ModuleType
 from typing import Any
@@ -11,8 +12,9 @@ from fastapi import APIRouter, Request, Response
 from store import demonstrations, json_rows, pairs
 from store.errors import Invalid
 from store.packed import BreaksOff
+from store.records import ImportResult
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
-from trimtab.api.exchange import known_deployment
+from trimtab.api.deployments import known_deployment
 from trimtab.api.models.training_data import DemonstrationView, ImportView, PairView
 from trimtab.api.problems import Problem
 from trimtab.api.views import demonstration_view, pair_view
@@ -39,6 +41,7 @@ async def list_pairs(
     deployment: str | None = None,
 ) -> list[PairView]:
     """Preference pairs, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
     found = await stored(platform, pairs.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
@@ -70,6 +73,7 @@ async def list_demonstrations(
     deployment: str | None = None,
 ) -> list[DemonstrationView]:
     """Demonstrations, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
     found = await stored(platform, demonstrations.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
@@ -88,10 +92,16 @@ async def import_demonstrations(
 async def _import(
     request: Request, platform: Platform, noun: ModuleType, who: str, deployment: str | None
 ) -> ImportView:
-    known_deployment(platform, deployment)
-    rows = _rows(await request.body())
-    result = await stored(platform, noun.import_rows, rows, "api", imported_by=who, deployment=deployment)
-    return ImportView.model_validate(result)
+    await known_deployment(platform, deployment)
+    body = await request.body()
+
+    def work() -> ImportResult:
+        done: ImportResult = noun.import_rows(
+            platform.db, _rows(body), "api", imported_by=who, deployment=deployment
+        )
+        return done
+
+    return ImportView.model_validate(await asyncio.wrap_future(platform.long_work.submit_import(work)))
 
 
 def _rows(body: bytes) -> list[object]:

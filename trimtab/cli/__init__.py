@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from trimtab.cli import adapters, chat, data, models, people, platform, releases, runs, usage
+from trimtab.cli import (
+    adapters,
+    chat,
+    data,
+    lineage,
+    models,
+    people,
+    platform,
+    raters,
+    releases,
+    runs,
+    snapshots,
+    usage,
+)
 
 app = typer.Typer(
     name="trimtab",
@@ -14,17 +27,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (platform, chat, usage):
+for module in (platform, chat, usage, raters):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")
 app.add_typer(data.demos_app, name="demos")
 app.add_typer(data.likes_app, name="likes")
+app.add_typer(raters.gold_app, name="gold")
+app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(runs.train_app, name="train")
 app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(releases.rollout_app, name="rollout")
+app.add_typer(lineage.app, name="lineage")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(people.keys_app, name="keys")
 app.add_typer(people.users_app, name="users")

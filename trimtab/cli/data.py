@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serve.client import PlatformClient
-from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, show
+from trimtab.cli.imports import Wanted, run
 
 pairs_app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
 demos_app = typer.Typer(help="Demonstrations.", no_args_is_help=True)
 likes_app = typer.Typer(help="Likes and dislikes of single answers.", no_args_is_help=True)
-
-PIECE = 1 << 20
-"""Bytes sent at a time."""
 
 File = Annotated[Path, typer.Argument(help="JSONL, a JSON array, CSV or Parquet, also gzip or zstd.")]
 Target = Annotated[
@@ -30,7 +24,9 @@ Deployment = Annotated[str | None, typer.Option(help="Deployment that the rows a
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, keep nothing.")]
 Rejects = Annotated[
     Path | None,
-    typer.Option(help="A new file on the platform's machine for the refused rows, with number and reason."),
+    typer.Option(
+        help="A new file for the refused rows, with number and reason; default: FILE.rejects.jsonl."
+    ),
 ]
 Release = Annotated[str | None, typer.Option(help="Rows whose chosen answer this release gave.")]
 Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person stands behind.")]
@@ -55,7 +51,7 @@ def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
         as_json: AsJson = False,
         data: DataOption = None,
     ) -> None:
-        _import(noun, file, format, deployment, dry_run, rejects, as_json, data)
+        run(Wanted(noun, file, format, deployment, dry_run, rejects), as_json, data)
 
     summary = f"Import {rows}; bad rows are reported with number and reason and stop nothing."
     app.command("import", help=summary)(command)
@@ -121,67 +117,10 @@ def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
     show(ask(lambda client: client.pairs_stats(), data), as_json)
 
 
-def _import(
-    noun: str,
-    file: Path,
-    format: str | None,
-    deployment: str | None,
-    dry_run: bool,
-    rejects: Path | None,
-    as_json: bool,
-    data: Any,
-) -> None:
-    if not file.is_file():
-        fail(f"{file}: no such file")
-
-    size = file.stat().st_size
-    refused = str(rejects.absolute()) if rejects else None
-
-    async def run(client: PlatformClient) -> Any:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=as_json) as bar:
-            task = bar.add_task(f"sending {file.name}", total=size)
-
-            async def pieces() -> AsyncIterator[bytes]:
-                with file.open("rb") as stream:
-                    while piece := await asyncio.to_thread(stream.read, PIECE):
-                        yield piece
-                        bar.advance(task, len(piece))
-                bar.update(task, description=f"importing {file.name}")
-
-            options = {
-                "name": file.name,
-                "format": format,
-                "deployment": deployment,
-                "dry_run": str(dry_run).lower(),
-                "rejects": refused,
-            }
-            return await client.upload(f"/api/imports/{noun}", pieces(), options)
-
-    found = ask(run, data)
-    if as_json:
-        show(found, True)
-        return
-    would = "would be " if dry_run else ""
-    console.print(
-        f"{found['accepted']} {would}accepted, {found['duplicates']} known already, {found['rejected_count']} refused "
-        f"({found['format']} rows, {found['container']})"
-    )
-    if found["broke_off"]:
-        console.print(
-            f"[yellow]the file breaks off: {found['broke_off']}; the whole rows before were taken[/yellow]"
-        )
-    if found["rejects"]:
-        console.print(f"the refused rows are in {found['rejects']}")
-    for row in found["rejected"][:20]:
-        console.print(f"  row {row['row']}: {row['why']}", highlight=False, soft_wrap=True)
-
-
 def _export(noun: str, file: Path, format: str, data: Any, **where: Any) -> None:
     filters = {
         name: value.replace(tzinfo=UTC).isoformat() if isinstance(value, datetime) else value
         for name, value in where.items()
     }
-    body = {"file": str(file.absolute()), "format": format, **filters}
-    made = ask(lambda client: client.request("POST", f"/api/exports/{noun}", body), data)
+    made = ask(lambda client: client.export_file(noun, str(file.absolute()), format=format, **filters), data)
     console.print(f"{made['file']}: {made['rows']} rows")

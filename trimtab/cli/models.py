@@ -13,7 +13,8 @@ import typer
 
 from serve.client import PlatformClient
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
-from trimtab.paths import DataPaths
+from trimtab.errors import PathRefused
+from trimtab.paths import DataPaths, writing
 from trimtab.settings import DEFAULT_BASE
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
@@ -79,7 +80,11 @@ def add_model(
 def prepare(data: DataOption = None, config: ConfigOption = None) -> None:
     """Prepare the built-in model's weights once (about half a minute)."""
     paths = DataPaths(settings(config, data=data).data.absolute())
-    paths.make()
+    try:
+        with writing(paths.root):
+            paths.make()
+    except PathRefused as error:
+        fail(str(error))
     directory = paths.model(DEFAULT_BASE)
     if (directory / "config.json").is_file():
         console.print(f"{DEFAULT_BASE} is in {directory} already")

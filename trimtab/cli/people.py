@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from store import erasure, keys, users
-from store.database import Store
-from store.errors import StoreError
-from trimtab.cli.common import AsJson, DataOption, address, ask, console, fail, paths, show
-from trimtab.errors import PlatformNotFound
+from trimtab.cli.common import AsJson, DataOption, ask, console, show
+from trimtab.cli.offline import opened, running
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
@@ -20,33 +19,26 @@ Roles = Annotated[
     list[str] | None, typer.Option("--role", help="chat, rater or ops; may be given several times.")
 ]
 
-
-def _running(data: Any) -> bool:
-    try:
-        address(data)
-    except PlatformNotFound:
-        return False
-    return True
+_RUNS = {
+    "runs": "runs whose data held rows of theirs",
+    "stopped": "runs that were stopped, since they were to learn from them; ask for them anew",
+}
+"""What an erasure says of runs, and how that is told."""
 
 
-def _in_store(data: Any, function: Any, *args: Any) -> Any:
-    where = paths(data)
-    where.make()
-    try:
-        with Store.open(where.store) as store:
-            return function(store, *args)
-    except StoreError as error:
-        fail(str(error))
+def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make: bool = False) -> Any:
+    with opened(data, make) as store:
+        return function(store, *args)
 
 
 @keys_app.command("create")
 def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
     """Make an API key. Its secret is shown once, now."""
     roles = role or ["chat"]
-    if _running(data):
+    if running(data):
         made = ask(lambda client: client.keys_create(name, roles), data)
     else:
-        key, secret = _in_store(data, keys.create, name, roles)
+        key, secret = _in_store(data, keys.create, name, roles, make=True)
         made = {"id": key.id, "name": key.name, "roles": list(key.roles), "secret": secret}
     if as_json:
         show(made, True)
@@ -60,7 +52,7 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     """API keys without their secrets."""
     rows = (
         ask(lambda client: client.keys_list(), data)
-        if _running(data)
+        if running(data)
         else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
     )
     columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
@@ -70,7 +62,7 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
 @keys_app.command("revoke")
 def revoke_key(key_id: str, data: DataOption = None) -> None:
     """Revoke a key at once."""
-    if _running(data):
+    if running(data):
         ask(lambda client: client.keys_revoke(key_id), data)
     else:
         _in_store(data, keys.revoke, key_id)
@@ -88,10 +80,10 @@ def add_user(
 ) -> None:
     """Add a person who may sign in."""
     roles = role or ["chat", "rater"]
-    if _running(data):
+    if running(data):
         ask(lambda client: client.users_add(name, roles, password), data)
     else:
-        _in_store(data, users.create, name, roles, password)
+        _in_store(data, users.create, name, roles, password, make=True)
     console.print(f"{name} may sign in ({', '.join(roles)})")
 
 
@@ -100,7 +92,7 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     """Everybody who may sign in."""
     rows = (
         ask(lambda client: client.users_list(), data)
-        if _running(data)
+        if running(data)
         else [user.to_json() for user in _in_store(data, users.list_all)]
     )
     show(rows, as_json, {"name": "name", "roles": "roles", "created_at": "since"}, "nobody: single-user mode")
@@ -109,7 +101,7 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
 @users_app.command("remove")
 def remove_user(name: str, data: DataOption = None) -> None:
     """Take a person's access away."""
-    if _running(data):
+    if running(data):
         ask(lambda client: client.users_remove(name), data)
     else:
         _in_store(data, users.remove, name)
@@ -126,11 +118,16 @@ def erase_user(
     if not yes:
         typer.confirm(f"Forget {name}? What is erased can not be brought back", abort=True)
     done = (
-        ask(lambda client: client.request("POST", f"/api/users/{quote(name, safe='')}/erase"), data)
-        if _running(data)
+        ask(lambda client: client.users_erase(name), data)
+        if running(data)
         else _in_store(data, erasure.erase_person, name, "operator").to_json()
     )
     removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
     console.print(f"{name} is forgotten: {removed or 'nothing'} gone", highlight=False)
+    if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items()):
+        console.print(f"of these, other people gave {others}", highlight=False)
     for release in done["releases"]:
         console.print(f"[yellow]{release['ref']} learned from them; the next run starts without it[/yellow]")
+    for part, said in _RUNS.items():
+        if runs := done.get(part):
+            console.print(f"[yellow]{said}: {', '.join(runs)}[/yellow]", highlight=False, soft_wrap=True)

@@ -9,7 +9,9 @@ import typer
 
 from store.errors import StoreError
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
+from trimtab.cli.offline import opened
 from trimtab.errors import TrimtabError
+from trimtab.paths import writing
 
 
 def register(app: typer.Typer) -> None:
@@ -100,13 +102,9 @@ def backup(
         console.print(f"{made['path']}: {made['bytes']:,} bytes")
         return
     from store.backup import write
-    from store.database import Store
 
-    try:
-        with Store.open(where.store) as store:
-            done = write(store, file)
-    except StoreError as error:
-        fail(str(error))
+    with opened(data) as store, writing(file.absolute()):
+        done = write(store, file)
     console.print(f"{done.path}: {done.bytes:,} bytes")
 
 
@@ -120,8 +118,9 @@ def restore(
     from store.backup import restore as put_back
 
     try:
-        done = put_back(file, where.store)
-    except StoreError as error:
+        with writing(where.store):
+            done = put_back(file, where.store)
+    except (StoreError, TrimtabError) as error:
         fail(str(error))
     console.print(
         f"restored {done.path} from {file}" + (f"; the file before is {done.kept}" if done.kept else "")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.feedback_ui.double.memory import Memory
@@ -19,21 +23,56 @@ class Data(Memory):
     async def list_demonstrations(self, request: Request) -> Response:
         return JSONResponse(self.demonstrations)
 
-    async def import_rows(self, request: Request) -> Response:
-        body = await request.json()
-        rows = body["rows"] if isinstance(body, dict) else body
-        needed = ("chosen", "rejected") if request.url.path.endswith("pairs") else ("completion",)
-        target = self.pairs if needed[0] == "chosen" else self.demonstrations
+    async def import_file(self, request: Request) -> Response:
+        noun, query = request.path_params["noun"], request.query_params
+        rows = [json.loads(line) for line in (await request.body()).split(b"\n") if line]
+        needed = {"pairs": "chosen", "demonstrations": "completion", "likes": "label"}[noun]
+        target = {"pairs": self.pairs, "demonstrations": self.demonstrations, "likes": []}[noun]
+        dry_run = query["dry_run"] == "true"
+        self.requests.append(("POST", request.url.path, dict(query), dict(request.headers)))
         refused = []
         for number, row in enumerate(rows, 1):
-            lacking = [name for name in needed if not isinstance(row, dict) or not row.get(name)]
-            if lacking:
-                refused.append({"row": number, "why": f"{lacking[0]}: missing"})
-                continue
-            prompt = row.get("messages") or [{"role": "user", "content": row.get("prompt", "")}]
-            made = {**row, "id": self.new("row"), "prompt": prompt, "source": "import", "created_at": now()}
-            target.insert(0, made)
-        return JSONResponse({"accepted": len(rows) - len(refused), "duplicates": 0, "rejected": refused})
+            if needed not in row:
+                refused.append({"row": number, "why": f"{needed}: missing", "data": row})
+            elif not dry_run:
+                prompt = [{"role": "user", "content": row["prompt"]}]
+                target.insert(
+                    0,
+                    {**row, "id": self.new("row"), "prompt": prompt, "source": "import", "created_at": now()},
+                )
+        counts = {"accepted": len(rows) - len(refused), "duplicates": 0}
+        progress = {
+            "bytes_done": 50,
+            "bytes_total": 200,
+            "rows": len(rows),
+            **counts,
+            "rejected": len(refused),
+        }
+        result = {
+            **counts, "rejected": refused, "rejected_count": len(refused), "format": "trl", "container": "jsonl",
+            "compression": None, "broke_off": self.import_breaks_off, "dry_run": dry_run, "rejects": None,
+        }  # fmt: skip
+
+        async def lines() -> Any:
+            done = False
+            try:
+                yield _line("progress", progress | {"waiting": False})
+                while self.import_held:
+                    yield _line("progress", progress | {"waiting": False})
+                    await asyncio.sleep(0.02)
+                for row in refused:
+                    yield _line("refused", row)
+                yield _line("result", result)
+                done = True
+            finally:
+                self.cancelled += not done
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    async def add_gold(self, request: Request) -> Response:
+        body = await request.json()
+        self.gold.append(body)
+        return JSONResponse({"id": self.new("cmp"), "messages": body["messages"]}, 201)
 
     async def stats(self, request: Request) -> Response:
         return JSONResponse({"total": len(self.pairs), "by_source": {"vote": len(self.pairs)}})
@@ -68,12 +107,16 @@ class Data(Memory):
     def data_routes(self) -> list[Route]:
         return [
             Route("/api/pairs", self.list_pairs, methods=["GET"]),
-            Route("/api/pairs", self.import_rows, methods=["POST"]),
+            Route("/api/imports/{noun}", self.import_file, methods=["POST"]),
+            Route("/api/comparisons/gold", self.add_gold, methods=["POST"]),
             Route("/api/pairs/stats", self.stats),
             Route("/api/demonstrations", self.list_demonstrations, methods=["GET"]),
-            Route("/api/demonstrations", self.import_rows, methods=["POST"]),
             Route("/api/demonstrations/stats", self.stats),
             Route("/api/snapshots", self.snapshots),
             Route("/api/raters", self.raters),
             Route("/api/raters/agreement", self.agreement),
         ]
+
+
+def _line(kind: str, value: dict[str, Any]) -> str:
+    return json.dumps({kind: value}) + "\n"

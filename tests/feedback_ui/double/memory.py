@@ -44,6 +44,9 @@ class Memory:
         self.usage = [used("user", "ada", 120, 48_200), used("key", "ci", 9_000, 1_250_000, tokens=1_250_000)]
         self.evals: list[dict[str, Any]] = []
         self.step_s = 0.0
+        self.import_held = False
+        self.import_breaks_off: str | None = None
+        self.gold: list[dict[str, Any]] = []
         self.known_people = {"ada"}
         self.erased: list[dict[str, Any]] = []
         self.ids = itertools.count(1)

@@ -47,6 +47,7 @@ class People(Memory):
         self.known_people.discard(name)
         learned = [{"id": row["id"], "ref": row["name"]} for row in self.releases if row["adapter"]]
         done = {"id": self.new("erase"), "removed": {"votes": 3, "pairs": 2, "likes": 0}, "releases": learned}
+        done |= {"runs": ["run-0007"], "stopped": ["run-0007"], "of_others": {"votes": 1}}
         self.erased.append(done)
         return JSONResponse(done)
 

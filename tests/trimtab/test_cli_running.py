@@ -1,0 +1,185 @@
+"""The command line against a platform in this process: imports as a person sees them, lineage, raters, snapshots."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from typer.testing import CliRunner
+
+from store import comparisons, importing, ingest, pairs, snapshots
+from store.importing import Progress
+from store.records import Candidate
+from trimtab import screens, up
+from trimtab.api import imports
+from trimtab.app import build_app, build_platform
+from trimtab.cli import app
+from trimtab.cli import imports as cli_imports
+from trimtab.platform import Platform
+from trimtab.settings import EngineSettings, Settings
+
+LONG_S = 30
+"""How long a test waits for what takes moments, seconds."""
+GOOD = {"prompt": "One?", "chosen": "yes", "rejected": "no"}
+
+
+class _Server(uvicorn.Server):
+    """A server in a thread; says when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    def install_signal_handlers(self) -> None:
+        """The test runner keeps its own."""
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    listener = up.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
+    platform = build_platform(Settings(data=tmp_path_factory.mktemp("data"), engines=engines), url)
+    server = _Server(uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(screens, "_build", lambda url: FastAPI())
+        patch.setenv("TRIMTAB_URL", url)
+        patch.setenv("TRIMTAB_KEY", platform.key)
+        thread.start()
+        assert server.ready.wait(LONG_S)
+        yield platform
+        server.should_exit = True
+        thread.join(LONG_S)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def write(name: str, *rows: Any) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    Path(name).write_text("".join(f"{line}\n" for line in lines))
+    return Path(name)
+
+
+def test_refused_rows_lie_beside_the_file_and_nothing_is_overwritten(platform: Platform) -> None:
+    file = write("votes.jsonl", GOOD, {"prompt": "Two?"}, "broken")
+    said = run("pairs", "import", str(file))
+    assert "1 accepted, 0 known already, 2 refused" in said
+    assert "votes.jsonl.rejects.jsonl" in said
+    assert "row 2: " in said
+    kept = Path("votes.jsonl.rejects.jsonl").read_text()
+    assert [json.loads(line)["row"] for line in kept.splitlines()] == [2, 3]
+    again = json.loads(run("pairs", "import", str(file), "--json"))
+    assert again["rejects"].endswith("votes.jsonl.rejects-2.jsonl")
+    assert Path("votes.jsonl.rejects.jsonl").read_text() == kept
+    run("pairs", "import", str(file), "--rejects", "mine.jsonl")
+    assert "exists already" in run("pairs", "import", str(file), "--rejects", "mine.jsonl", status=1)
+    good = write("good.jsonl", GOOD | {"prompt": "Three?"})
+    assert "rejects" not in run("pairs", "import", str(good))
+    assert not list(Path().glob("good.jsonl.*"))
+
+
+def test_an_import_that_takes_no_row_fails_and_says_so(platform: Platform) -> None:
+    file = write("bad.jsonl", {"prompt": "Two?"}, "broken")
+    command = ("pairs", "import", str(file), "--format", "trl")
+    assert "no row was taken: every one was refused" in run(*command, status=1)
+    assert json.loads(run(*command, "--json", status=1))["rejected_count"] == 2
+    assert "is a directory" in run("pairs", "import", ".", status=1)
+    assert "no such file" in run("pairs", "import", "nothing.jsonl", status=1)
+
+
+def test_options_are_refused_before_the_file_is_sent(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_imports._Screen, "sending", None)
+    file = write("votes.jsonl", GOOD)
+    assert "argilla" in run("pairs", "import", str(file), "--format", "morse", status=1)
+    assert "assistant" in run("pairs", "import", str(file), "--deployment", "nobody", status=1)
+
+
+def test_ctrl_c_ends_an_import_and_says_what_stays(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noticed, removed = threading.Event(), threading.Event()
+    stop, remove = imports._Import._stop, imports._Import._remove
+
+    def paced(*args: Any, on_progress: Callable[[Progress], None], **options: Any) -> Any:
+        def after_a_batch(progress: Progress) -> None:
+            on_progress(progress)
+            noticed.wait(LONG_S)
+
+        return importing.import_file(*args, on_progress=after_a_batch, **options)
+
+    def interrupt(self: Any, progress: dict[str, Any]) -> None:
+        show(self, progress)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    show = cli_imports._Screen.importing
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    monkeypatch.setattr(ingest, "TELL_S", LONG_S)
+    monkeypatch.setattr(imports, "SILENCE_S", LONG_S)
+    monkeypatch.setattr(imports, "import_file", paced)
+    monkeypatch.setattr(imports._Import, "_stop", lambda *given: (stop(*given), noticed.set()))
+    monkeypatch.setattr(imports._Import, "_remove", lambda self: (remove(self), removed.set()))
+    monkeypatch.setattr(cli_imports._Screen, "importing", interrupt)
+    before = pairs.count(platform.db)
+    file = write("votes.jsonl", *(GOOD | {"prompt": f"{n}?"} for n in range(20)))
+    assert "at least 2 rows were taken and stay" in run("pairs", "import", str(file), status=130)
+    assert removed.wait(LONG_S)
+    assert pairs.count(platform.db) == before + 4
+
+
+def test_lineage_raters_gold_and_snapshots(platform: Platform) -> None:
+    gold = ("gold", "add", "2 + 2?", "--good", "4", "--bad", "5", "--votes", "1")
+    question = json.loads(run(*gold, "--json"))["id"]
+    assert "waits for 1 raters" in run(*gold)
+    shown = comparisons.get(platform.db, question)
+    comparisons.vote(platform.db, question, "a" if shown.a.content == "4" else "b", "ada")
+    made = comparisons.create(platform.db, "Q?", [Candidate("yes"), Candidate("no")])
+    (pair,) = comparisons.vote(platform.db, made.id, "a", "ada").pairs
+    assert "1 of 1" in run("raters")
+    assert [row["name"] for row in json.loads(run("raters", "--json"))["raters"]] == ["ada"]
+    assert "no release learned from it" in run("lineage", "pair", pair)
+    assert json.loads(run("lineage", "user", "ada", "--json")) == []
+    assert "no person 'nobody'" in run("lineage", "user", "nobody", status=1)
+    assert json.loads(run("lineage", "release", "assistant@1", "--json"))["pairs"] == 0
+    assert "no snapshots yet" in run("snapshots", "list")
+    frozen = snapshots.build(platform.db, platform.paths.snapshots, "assistant", "dpo")
+    assert frozen.id in run("snapshots", "list")
+    report = run("snapshots", "show", frozen.id)
+    assert "characters of" in report
+    assert "chosen_longer" in report
+    assert json.loads(run("snapshots", "show", frozen.id, "--json"))["report"]["train_rows"] > 0
+
+
+def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = {"removed": {"votes": 1}, "releases": [], "runs": ["run-1", "run-2"], "stopped": ["run-2"]}
+
+    async def erase(self: object, name: str) -> Any:
+        return done
+
+    monkeypatch.setattr("serve.client.PlatformClient.users_erase", erase)
+    said = run("users", "erase", "ada", "--yes")
+    assert "runs whose data held rows of theirs: run-1, run-2" in said
+    assert "ask for them anew: run-2" in said

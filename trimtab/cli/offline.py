@@ -1,0 +1,44 @@
+"""The store without a running platform, for commands that must work before one starts or when none does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from store.database import Store
+from store.errors import StoreError
+from trimtab.cli.common import address, fail, paths
+from trimtab.errors import PlatformNotFound, StoreNotFound, TrimtabError
+from trimtab.paths import writing
+
+
+def running(data: Path | None) -> bool:
+    """Whether a platform answers for this data directory, or is named by `TRIMTAB_URL`."""
+    try:
+        address(data)
+    except PlatformNotFound:
+        return False
+    return True
+
+
+@contextmanager
+def opened(data: Path | None, make: bool = False) -> Iterator[Store]:
+    """The store of a data directory; only with `make` one is made where there is none.
+
+    Failures end the command with their reason, those of what is done inside too.
+    """
+    where = paths(data)
+    try:
+        with writing(where.root):
+            if make:
+                where.make()
+            elif not where.store.is_file():
+                raise StoreNotFound(
+                    f"no store in {where.root}: `trimtab up` makes one; --data names another directory"
+                )
+            store = Store.open(where.store)
+        with store:
+            yield store
+    except (StoreError, TrimtabError) as error:
+        fail(str(error))
