@@ -459,9 +459,10 @@ class PlatformClient:
         """GET /api/users/{name}/lineage: the releases that learned from a person."""
         return await self._get(_path("api", "users", name, "lineage"))
 
-    async def users_erase(self, name: str) -> Json:
-        """POST /api/users/{name}/erase: forget a person; what went, and what had learned from it."""
-        return await self._post(_path("api", "users", name, "erase"))
+    async def users_erase(self, name: str, dry_run: bool = False) -> Json:
+        """POST /api/users/{name}/erase: forget a person; what went (with `dry_run`: would go), what learned from it."""
+        path = _path("api", "users", name, "erase")
+        return await self._post(path + "?dry_run=true" if dry_run else path)
 
     async def usage(self, since: str | None = None, until: str | None = None) -> Json:
         """GET /api/usage: who used what from `since` to `until` (YYYY-MM-DD in UTC; default: this month)."""

@@ -169,7 +169,9 @@ async def two_answers(
 
     The same path serves a pair that the platform itself offers: it too is a comparison with an id, a and b.
     """
-    made = await client.create_comparison(talk.messages(), deployment=model.split("@")[0], sampling=options)
+    made = await client.create_comparison(
+        talk.messages(), deployment=model.split("@")[0], sampling=options, drawn=False
+    )
     return Candidates(made["id"], made["a"], made["b"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from feedback_ui import copy
 from serve.client import ApiError, PlatformClient
@@ -42,7 +41,14 @@ async def erase_person(client: PlatformClient, name: str, again: str) -> dict[st
     """Forget a person's words and votes for good; refuses (422) unless the name was typed twice alike."""
     if not name.strip() or name.strip() != again.strip():
         raise ApiError(422, "Invalid", copy.ERASE_DIFFERS, field=copy.ERASE_NAME)
-    return dict(await client.request("POST", f"/api/users/{quote(name.strip(), safe='')}/erase", body={}))
+    return dict(await client.users_erase(name.strip()))
+
+
+async def preview_erasure(client: PlatformClient, name: str) -> dict[str, Any]:
+    """What forgetting a person would delete; nothing changes. Refuses (422) an empty name."""
+    if not name.strip():
+        raise ApiError(422, "Invalid", copy.ERASE_WHOM, field=copy.ERASE_NAME)
+    return dict(await client.users_erase(name.strip(), dry_run=True))
 
 
 async def add_user(client: PlatformClient, name: str, password: str, roles: list[str]) -> dict[str, Any]:

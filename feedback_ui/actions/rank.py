@@ -11,10 +11,14 @@ from serve.client import ApiError, PlatformClient
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a comparison starts from: the earlier messages and the person's last one."""
+    """What a comparison starts from: the earlier messages and the person's last one.
+
+    `drawn` says that it came from what people asked, and not from the rater.
+    """
 
     earlier: tuple[dict[str, Any], ...] = ()
     text: str = ""
+    drawn: bool = False
 
     def messages(self) -> list[dict[str, Any]]:
         """The whole conversation as chat messages."""
@@ -50,7 +54,7 @@ def split_prompt(messages: list[dict[str, Any]]) -> Prompt:
 async def draw(client: PlatformClient) -> Prompt:
     """Draw a prompt from what people asked; raises `ApiError` (404) when there is none yet."""
     drawn = await client.draw_prompt()
-    return split_prompt(list((drawn or {}).get("messages", ())))
+    return replace(split_prompt(list((drawn or {}).get("messages", ()))), drawn=True)
 
 
 async def sample(
@@ -61,7 +65,9 @@ async def sample(
     options: dict[str, Any] | None = None,
 ) -> Table:
     """Have two responses written, blind, and lay them on the table; `options` are sampling fields."""
-    made = await client.create_comparison(prompt.messages(), deployment=deployment or None, sampling=options)
+    made = await client.create_comparison(
+        prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
+    )
     pair = Candidates(made["id"], made["a"], made["b"], tuple(made.get("messages") or prompt.messages()))
     return Table(pair, votes=table.votes)
 

@@ -212,18 +212,20 @@ def secret(key: dict[str, Any]) -> str:
 
 
 def erased(done: dict[str, Any]) -> str:
-    """What an erasure took away, which releases had learned from it, and which runs were made of it."""
+    """What an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
+    planned = bool(done.get("dry_run"))
+    stopped = copy.ERASE_WOULD_STOP if planned else copy.ERASE_STOPPED
     removed = _amounts(done.get("removed"))
     learned = " ".join(badge(row.get("ref"), "warn") for row in done.get("releases") or ())
     more = f"<p>{esc(copy.ERASE_LEARNED)} {learned}</p>" if learned else ""
     if others := _amounts(done.get("of_others")):
         more = f"<p>{esc(copy.ERASE_OTHERS.format(counts=others))}</p>{more}"
-    for part, said in (("runs", copy.ERASE_RUNS), ("stopped", copy.ERASE_STOPPED)):
+    for part, said in (("runs", copy.ERASE_RUNS), ("stopped", stopped)):
         if runs := " ".join(badge(run) for run in done.get(part) or ()):
             more += f"<p>{esc(said)} {runs}</p>"
-    return notice(
-        copy.ERASE_DONE.format(removed=removed or copy.ERASE_NOTHING), "warn" if more else "good", more
-    )
+    said = copy.ERASE_WOULD if planned else copy.ERASE_DONE
+    tone = "warn" if more or planned else "good"
+    return notice(said.format(removed=removed or copy.ERASE_NOTHING), tone, more)
 
 
 def _amounts(counts: dict[str, int] | None) -> str:

@@ -55,6 +55,7 @@ def build_access(connection: Connection) -> Part:
                 with gr.Row():
                     gone = gr.Textbox(label=copy.ERASE_NAME, min_width=120, elem_id="erase-name")
                     again = gr.Textbox(label=copy.ERASE_AGAIN, min_width=120, elem_id="erase-again")
+                look = gr.Button(copy.ERASE_PREVIEW, elem_id="erase-preview")
                 erase = gr.Button(copy.ERASE_DO, variant="stop", elem_id="erase-do")
                 erased = static(elem_id="erase-result")
                 flagged = static(elem_id="erase-flagged")
@@ -106,6 +107,13 @@ def build_access(connection: Connection) -> Part:
                     await actions.revoke_key(client, ident)
         return await refresh(request)
 
+    async def on_look(who: str, request: gr.Request) -> Update:
+        """Show what forgetting a person would delete."""
+        with toasts():
+            async with connection.client(request) as client:
+                found = await actions.preview_erasure(client, who or "")
+        return {erased: render.erased(found)}
+
     async def on_erase(who: str, same: str, request: gr.Request) -> Update:
         """Forget a person."""
         with toasts():
@@ -114,6 +122,7 @@ def build_access(connection: Connection) -> Part:
         return {**await refresh(request), gone: "", again: "", erased: render.erased(done)}
 
     screen = [users, keys, used, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
+    look.click(on_look, [gone], [erased], api_name="preview_erasure", show_progress="hidden")
     erase.click(on_erase, [gone, again], screen, api_name="erase_person", show_progress="hidden")
     add.click(on_add, [name, password, roles], screen, api_name="add_user", show_progress="hidden")
     remove.click(on_remove, [leaving], screen, api_name="remove_user", show_progress="hidden")

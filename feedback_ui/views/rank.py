@@ -158,7 +158,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             yield {}
             return
         # Earlier messages belong to the prompt that was drawn, not to one typed afterwards.
-        asked_for = Prompt(drawn.earlier if text.strip() == drawn.text.strip() else (), text)
+        asked_for = drawn if text.strip() == drawn.text.strip() else Prompt(text=text)
         async for update in laid_out(asked_for, emptied(own, why), name, table, (heat, longest), request):
             yield update
 

@@ -345,6 +345,10 @@ class TestOps:
         page.goto(screens.url + "/ops")
         page.get_by_role("tab", name="Access").click()
         page.locator("#erase-name").get_by_role("textbox").fill("ada")
+        page.locator("#erase-preview").click()
+        expect(page.locator("#erase-result")).to_contain_text(
+            "Nothing is deleted yet. These rows would go: 3 votes, 2 pairs"
+        )
         page.locator("#erase-again").get_by_role("textbox").fill("ad")
         page.locator("#erase-do").click()
         expect(page.locator(".toast-body")).to_contain_text("nothing was deleted")

@@ -74,7 +74,8 @@ def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -
     run("users", "remove", "ada", "--data", "d")
     assert json.loads(run("users", "list", "--data", "d", "--json")) == []
     run("users", "add", "bob", "--password", "correct horse", "--data", "d")
-    assert "bob is forgotten: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
+    assert "to forget bob would delete: 1 user" in run("users", "erase", "bob", "--dry-run", "--data", "d")
+    assert "bob is forgotten, with: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
     assert "bob" in run("users", "erase", "bob", "--yes", "--data", "d", status=1)
 
 

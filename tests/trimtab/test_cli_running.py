@@ -176,7 +176,7 @@ def test_lineage_raters_gold_and_snapshots(platform: Platform) -> None:
 def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     done = {"removed": {"votes": 1}, "releases": [], "runs": ["run-1", "run-2"], "stopped": ["run-2"]}
 
-    async def erase(self: object, name: str) -> Any:
+    async def erase(self: object, name: str, dry_run: bool) -> Any:
         return done
 
     monkeypatch.setattr("serve.client.PlatformClient.users_erase", erase)

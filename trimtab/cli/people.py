@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from store import erasure, keys, users
-from trimtab.cli.common import AsJson, DataOption, ask, console, show
+from store import keys, users
+from trimtab import forgetting
+from trimtab.cli.common import AsJson, DataOption, ask, console, paths, show
 from trimtab.cli.offline import opened, running
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -112,19 +113,31 @@ def remove_user(name: str, data: DataOption = None) -> None:
 def erase_user(
     name: str,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Forget a person: their words and votes go, for good; says which releases learned from them."""
-    if not yes:
+    """Forget a person: their words and votes go, for good; says what goes first, and which releases learned from it."""
+    if not yes or dry_run:
+        found = _erase(data, name, dry_run=True)
+        _say_what_goes(found, f"to forget {name} would delete")
+        if dry_run:
+            return
         typer.confirm(f"Forget {name}? What is erased can not be brought back", abort=True)
-    done = (
-        ask(lambda client: client.users_erase(name), data)
-        if running(data)
-        else _in_store(data, erasure.erase_person, name, "operator").to_json()
-    )
+    _say_what_goes(_erase(data, name), f"{name} is forgotten, with")
+
+
+def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
+    if running(data):
+        return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
+    if dry_run:
+        return _in_store(data, forgetting.preview, name)
+    return _in_store(data, forgetting.forget_offline, paths(data), name, "operator")
+
+
+def _say_what_goes(done: dict[str, Any], said_first: str) -> None:
     removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
-    console.print(f"{name} is forgotten: {removed or 'nothing'} gone", highlight=False)
-    if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items()):
+    console.print(f"{said_first}: {removed or 'nothing'}", highlight=False)
+    if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items() if count):
         console.print(f"of these, other people gave {others}", highlight=False)
     for release in done["releases"]:
         console.print(f"[yellow]{release['ref']} learned from them; the next run starts without it[/yellow]")

@@ -44,12 +44,14 @@ class People(Memory):
         name = request.path_params["id"]
         if name not in self.known_people:
             return problem(404, "Not Found", f"there is no person {name!r}")
-        self.known_people.discard(name)
+        dry_run = request.query_params.get("dry_run") == "true"
         learned = [{"id": row["id"], "ref": row["name"]} for row in self.releases if row["adapter"]]
         done = {"id": self.new("erase"), "removed": {"votes": 3, "pairs": 2, "likes": 0}, "releases": learned}
         done |= {"runs": ["run-0007"], "stopped": ["run-0007"], "of_others": {"votes": 1}}
-        self.erased.append(done)
-        return JSONResponse(done)
+        if not dry_run:
+            self.known_people.discard(name)
+            self.erased.append(done)
+        return JSONResponse(done | {"dry_run": dry_run})
 
     async def erasures(self, request: Request) -> Response:
         flagged = [row for done in self.erased for row in done["releases"]]
