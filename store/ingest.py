@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from itertools import islice
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +25,10 @@ from store.records import ImportResult, RejectedRow
 
 log = logging.getLogger(__name__)
 
-BATCH = 2000
+BATCH = 2000  # rows at most
+BATCH_CHARACTERS = (
+    32_000_000  # of the texts of a batch, and one row more: a batch of very long rows ends before
+)
 REJECTED_SHOWN = 1000
 TELL_S = 0.5  # seconds within a batch between two words of `on_batch`: rows may be so long that a batch takes minutes
 _UNIQUE = ("pairs", "demonstrations")  # these refuse a content hash that they hold
@@ -38,6 +40,11 @@ class Value(Protocol):
     @property
     def content_hash(self) -> str:
         """What says that two rows are the same."""
+        ...
+
+    @property
+    def characters(self) -> int:
+        """How long its texts are together."""
         ...
 
 
@@ -73,41 +80,55 @@ def ingest(
     checks.text("source", source, 200)
     accepted = duplicates = refused = seen = 0
     shown: list[RejectedRow] = []
-    remaining = iter(rows)
+    values: dict[str, V] = {}
+    waiting = 0  # characters of `values`
     told = monotonic()
+
+    def tell() -> None:
+        nonlocal told
+        if on_batch:
+            on_batch(seen, accepted, duplicates, refused)
+            told = monotonic()
+
     with ExitStack() as stack:
         if dry_run:
             sink: _Trial | _Real = stack.enter_context(_Trial(db, noun, scope))
         else:
             stack.enter_context(db.loading())
             sink = _Real(db, noun, source, imported_by, scope)
-        while batch := list(islice(remaining, BATCH)):
-            values: dict[str, V] = {}
-            for row in batch:
-                if on_batch and monotonic() - told > TELL_S:
-                    on_batch(seen, accepted, duplicates, refused)
-                    told = monotonic()
-                seen += 1
-                try:
-                    value = redaction.value(db, _judge(row, read, convert, seen))
-                except Invalid as error:
-                    refused += 1
-                    rejected = RejectedRow(seen, str(error))
-                    if len(shown) < REJECTED_SHOWN:
-                        shown.append(rejected)
-                    if on_rejected:
-                        on_rejected(rejected, row.value if isinstance(row, Invalid) else row)
-                    continue
-                if (key := value.content_hash) in values:
-                    duplicates += 1
-                else:
-                    values[key] = value
-            new = sink.take(values, insert, refused)
+
+        def write() -> None:
+            nonlocal accepted, duplicates, waiting
+            new = sink.take(values, insert, duplicates, refused)
             accepted += new
             duplicates += len(values) - new
-            if on_batch:
-                on_batch(seen, accepted, duplicates, refused)
-                told = monotonic()
+            values.clear()
+            waiting = 0
+            tell()
+
+        for row in rows:
+            if monotonic() - told > TELL_S:
+                tell()
+            seen += 1
+            try:
+                value = redaction.value(db, _judge(row, read, convert, seen))
+            except Invalid as error:
+                refused += 1
+                rejected = RejectedRow(seen, str(error))
+                if len(shown) < REJECTED_SHOWN:
+                    shown.append(rejected)
+                if on_rejected:
+                    on_rejected(rejected, row.value if isinstance(row, Invalid) else row)
+                continue
+            if (key := value.content_hash) in values:
+                duplicates += 1
+                continue
+            values[key] = value
+            waiting += value.characters
+            if len(values) == BATCH or waiting > BATCH_CHARACTERS:
+                write()
+        if values or refused or duplicates:
+            write()
         if accepted and not dry_run:
             near.refresh(db, noun)
     return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
@@ -151,7 +172,7 @@ class _Real:
         self.id = new_id("imp")
         self._db, self._source, self._scope = db, source, scope
         self._noun = noun
-        self._accepted = self._duplicates = self._unfolded = 0
+        self._accepted = self._unfolded = 0
         self._fresh = noun in _UNIQUE
         with db.atomic() as cursor:
             cursor.execute(
@@ -166,16 +187,19 @@ class _Real:
                 },
             )
 
-    def take(self, values: Mapping[str, V], insert: Insert[V], refused: int) -> int:
-        """Write what is new of the values, given by content hash, and return how many that were."""
+    def take(self, values: Mapping[str, V], insert: Insert[V], duplicates: int, refused: int) -> int:
+        """Write what is new of the values, given by content hash, and return how many that were.
+
+        `duplicates` and `refused` were counted before.
+        """
+        counts = {"duplicates": duplicates, "refused": refused}
         new = None
         if self._fresh and not self._db.in_transaction:  # a refused insert ends the transaction that it is in
             with suppress(duckdb.ConstraintException):
-                new = self._write(values, insert, refused, fresh=True)
+                new = self._write(values, insert, **counts, fresh=True)
         if new is None:
-            new = self._write(values, insert, refused, fresh=False)
+            new = self._write(values, insert, **counts, fresh=False)
         self._accepted += new
-        self._duplicates += len(values) - new
         self._fresh = self._noun in _UNIQUE and new == len(values)
         self._unfolded += new
         if self._db.fold(self._unfolded, BATCH):
@@ -186,8 +210,8 @@ class _Real:
         self,
         values: Mapping[str, V],
         insert: Insert[V],
+        duplicates: int,
         refused: int,
-        *,
         fresh: bool,
     ) -> int:
         with self._db.atomic() as cursor:
@@ -200,7 +224,7 @@ class _Real:
                 {
                     "id": self.id,
                     "accepted": self._accepted + len(new),
-                    "duplicates": self._duplicates + len(values) - len(new),
+                    "duplicates": duplicates + len(values) - len(new),
                     "rejected": refused,
                 },
             )
@@ -217,7 +241,7 @@ class _Trial:
         self._noun, self._scope = noun, scope
         self._cursor.execute("create or replace temp table trial_hashes (hash varchar)")
 
-    def take(self, values: Mapping[str, V], insert: object, refused: int) -> int:
+    def take(self, values: Mapping[str, V], insert: object, duplicates: int, refused: int) -> int:
         fresh = _unknown(self._cursor, self._noun, values, self._scope)
         self._cursor.execute(
             """

@@ -84,6 +84,11 @@ def completion(value: object, where: str) -> Conversation:
     return read
 
 
+def characters(*parts: Iterable[Message]) -> int:
+    """Return how many characters messages hold together."""
+    return sum(len(message.content) for part in parts for message in part)
+
+
 def to_json(messages: Iterable[Message]) -> list[dict[str, str]]:
     """Return the messages as a list of `{"role", "content"}`."""
     return [message.to_json() for message in messages]
@@ -131,6 +136,11 @@ class PreferencePair:
         in_order = _order(self.chosen) <= _order(self.rejected)
         versus = content if in_order else _sha256([prompt, rejected, chosen])
         return content, versus, _sha256([prompt])
+
+    @property
+    def characters(self) -> int:
+        """How long its texts are together."""
+        return characters(self.prompt, self.chosen, self.rejected)
 
     def to_json(self) -> dict[str, Any]:
         """Return TRL's conversational preference form, plus `weight` and `tags`."""
@@ -187,6 +197,11 @@ class Demonstration:
         """SHA-256 of the prompt."""
         return conversation_hash(self.prompt)
 
+    @property
+    def characters(self) -> int:
+        """How long its texts are together."""
+        return characters(self.prompt, self.completion)
+
     def to_json(self) -> dict[str, Any]:
         """Return TRL's conversational prompt-completion form, plus `tags`."""
         return {
@@ -232,6 +247,11 @@ class Judgement:
     def prompt_hash(self) -> str:
         """SHA-256 of the prompt."""
         return conversation_hash(self.prompt)
+
+    @property
+    def characters(self) -> int:
+        """How long its texts are together."""
+        return characters(self.prompt, self.completion)
 
     def to_json(self) -> dict[str, Any]:
         """Return TRL's conversational unpaired-preference form."""

@@ -34,6 +34,25 @@ def test_known_rows_among_new_ones_are_duplicates_batch_by_batch(
     assert counted == (380, 120)
 
 
+def test_what_is_twice_in_a_file_is_counted_once_also_in_what_is_kept_of_the_import(
+    db: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "BATCH", 50)
+    done = pairs.import_rows(db, [row for row in ROWS[:90] for _ in range(2)] + [{}, {}], "twice")
+    assert (done.accepted, done.duplicates, done.rejected_count) == (90, 90, 2)
+    kept = db.read().execute("select accepted, duplicates, rejected from imports").fetchone()
+    assert kept == (90, 90, 2)
+
+
+def test_a_batch_of_long_rows_ends_early(db: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "BATCH_CHARACTERS", 1000)
+    rows = [{"prompt": f"Q{n}", "chosen": "long " * 100, "rejected": "bad"} for n in range(7)]
+    told: list[int] = []
+    done = pairs.import_rows(db, rows, "long", on_batch=lambda rows, *_: told.append(rows))
+    assert done.accepted == 7
+    assert told == [2, 4, 6, 7]
+
+
 def test_an_import_inside_a_transaction_keeps_it_whole(db: Store) -> None:
     pairs.import_rows(db, ROWS[:10], "first")
     with db.atomic():

@@ -102,13 +102,15 @@ def export_likes(
     file: Target,
     format: OutFormat = "trl",
     deployment: Deployment = None,
+    release: Release = None,
     rater: Person = None,
     since: Since = None,
     until: Until = None,
     data: DataOption = None,
 ) -> None:
     """Export likes and dislikes to a new file, whole or not at all."""
-    _export("likes", file, format, data, deployment=deployment, rater=rater, since=since, until=until)
+    where = {"release": release, "rater": rater, "since": since, "until": until}
+    _export("likes", file, format, data, deployment=deployment, **where)
 
 
 @pairs_app.command("stats")
