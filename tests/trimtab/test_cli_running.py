@@ -118,6 +118,15 @@ def test_options_are_refused_before_the_file_is_sent(
     assert "assistant" in run("pairs", "import", str(file), "--deployment", "nobody", status=1)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: what a script starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_an_import_and_says_what_stays(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
