@@ -123,13 +123,14 @@ def stats(db: Store) -> dict[str, Any]:
         cursor,
         """
         select count(*) as total,
-            approx_count_distinct(prompt_hash) as prompts,
             avg(prompt_chars) as mean_prompt_chars,
             avg(completion_chars) as mean_completion_chars
         from demonstrations
         """,
     )
-    return {**(whole or {}), **paging.groups(cursor, "demonstrations")}
+    assert whole is not None
+    prompts = paging.prompts(cursor, "demonstrations")
+    return {"total": whole["total"], "prompts": prompts, **whole, **paging.groups(cursor, "demonstrations")}
 
 
 def _record(row: Row) -> DemonstrationRecord:

@@ -8,6 +8,9 @@ from store.database import Cursor, Store
 from store.errors import NotFound
 from store.rows import Row, check_limit, fetch_all, fetch_one, scalar
 
+EXACT = 100_000
+"""Rows up to which different prompts are counted one by one; above, to within a few hundredths, in an eighth to a half of the time."""
+
 _IN_SCOPE = "($deployment is null or deployment in ('', $deployment))"
 
 
@@ -63,6 +66,13 @@ def count_new(db: Store, table: str, deployment: str, method: str) -> int:
             {"deployment": deployment, "method": method},
         )
     )
+
+
+def prompts(cursor: Cursor, table: str) -> int:
+    """Return how many different prompts the rows have; an estimate above `EXACT` rows."""
+    few = int(scalar(cursor, f"select count(*) from {table}")) <= EXACT
+    counted = "count(distinct prompt_hash)" if few else "approx_count_distinct(prompt_hash)"
+    return int(scalar(cursor, f"select {counted} from {table}"))
 
 
 def groups(cursor: Cursor, table: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def count_new(db: Store, deployment: str) -> int:
 def stats(db: Store) -> dict[str, Any]:
     """Return counts and lengths of all pairs.
 
-    Keys: total, prompts (distinct), by_source, by_deployment, by_tag (dicts of counts; deployment "" is every
+    Keys: total, prompts (different ones, see paging.prompts), by_source, by_deployment, by_tag (dicts of counts; deployment "" is every
     deployment), mean_prompt_chars, mean_chosen_chars, mean_rejected_chars, chosen_longer (share of the pairs
     with answers of different length in which the longer one was chosen; null without any).
     """
@@ -129,7 +129,6 @@ def stats(db: Store) -> dict[str, Any]:
         cursor,
         """
         select count(*) as total,
-            approx_count_distinct(prompt_hash) as prompts,
             avg(prompt_chars) as mean_prompt_chars,
             avg(chosen_chars) as mean_chosen_chars,
             avg(rejected_chars) as mean_rejected_chars,
@@ -137,7 +136,9 @@ def stats(db: Store) -> dict[str, Any]:
         from pairs
         """,
     )
-    return {**(whole or {}), **paging.groups(cursor, "pairs")}
+    assert whole is not None
+    prompts = paging.prompts(cursor, "pairs")
+    return {"total": whole["total"], "prompts": prompts, **whole, **paging.groups(cursor, "pairs")}
 
 
 def of_vote(db: Store, vote_id: str) -> list[PairRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from store import database, ingest, pairs
+from store import database, ingest, paging, pairs
 from store.database import LOG, Store
 from store.rows import scalar
 
@@ -51,6 +51,15 @@ def test_a_batch_of_long_rows_ends_early(db: Store, monkeypatch: pytest.MonkeyPa
     done = pairs.import_rows(db, rows, "long", on_batch=lambda rows, *_: told.append(rows))
     assert done.accepted == 7
     assert told == [2, 4, 6, 7]
+
+
+def test_prompts_are_counted_one_by_one_while_they_are_few(
+    db: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs.import_rows(db, [*ROWS, ROWS[0] | {"chosen": "better"}], "first")
+    assert list(pairs.stats(db).items())[:2] == [("total", 501), ("prompts", 500)]
+    monkeypatch.setattr(paging, "EXACT", 500)
+    assert pairs.stats(db)["prompts"] == pytest.approx(500, rel=0.1)
 
 
 def test_an_import_inside_a_transaction_keeps_it_whole(db: Store) -> None:

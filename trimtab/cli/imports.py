@@ -93,9 +93,7 @@ def _say(done: dict[str, Any], wanted: Wanted, refused: Refused) -> None:
         f"({done['format']} rows, {done['container']})"
     )
     if done["broke_off"]:
-        console.print(
-            f"[yellow]the file breaks off: {done['broke_off']}; the whole rows before were taken[/yellow]"
-        )
+        console.print(f"[yellow]{done['broke_off']}; the whole rows before were taken[/yellow]")
     for row in done["rejected"][:SHOWN]:
         console.print(f"  row {row['row']}: {row['why']}", highlight=False, soft_wrap=True, markup=False)
     if refused.path:
