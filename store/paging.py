@@ -9,7 +9,7 @@ from store.errors import NotFound
 from store.rows import Row, check_limit, fetch_all, fetch_one, scalar
 
 EXACT = 100_000
-"""Rows up to which different prompts are counted one by one; above, to within a few hundredths, in an eighth to a half of the time."""
+"""Rows up to which different prompts are counted one by one; above, they are estimated to within a few hundredths."""
 
 _IN_SCOPE = "($deployment is null or deployment in ('', $deployment))"
 
