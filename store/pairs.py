@@ -121,8 +121,8 @@ def stats(db: Store) -> dict[str, Any]:
     """Return counts and lengths of all pairs.
 
     Keys: total, prompts (different ones, see paging.prompts), by_source, by_deployment, by_tag (dicts of counts;
-    deployment "" is every deployment), mean_prompt_chars, mean_chosen_chars, mean_rejected_chars, chosen_longer (share of the pairs
-    with answers of different length in which the longer one was chosen; null without any).
+    deployment "" is every deployment), mean_prompt_chars, mean_chosen_chars, mean_rejected_chars, chosen_longer (share
+    of the pairs with answers of different length in which the longer one was chosen; null without any).
     """
     cursor = db.read()
     whole = fetch_one(
