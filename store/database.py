@@ -28,9 +28,8 @@ from store.errors import StoreDamaged, StoreLocked, StoreTooNew
 
 Cursor = duckdb.DuckDBPyConnection
 
-SWEPT_BYTES = (
-    256 * 2**20
-)  # a store up to this size, half a second, is read once when it is opened; larger by `sweep`
+SWEPT_BYTES = 256 * 2**20
+"""A store up to this size is read once when it is opened, which takes half a second; `Store.sweep` reads larger ones."""
 
 
 class Migration(NamedTuple):

@@ -122,11 +122,8 @@ class RowFile:
 def _values(batch: pa.RecordBatch) -> Iterator[object]:
     try:
         yield from batch.to_pylist()
-    except (
-        pa.ArrowException,
-        ValueError,
-        OverflowError,
-    ) as error:  # text that is not UTF-8, a time out of range
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        # text that is not UTF-8, a time out of range
         if len(batch) == 1:
             yield Invalid("row", "…", f"values that can be read ({error})")
         else:
