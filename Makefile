@@ -22,7 +22,7 @@ lint: setup ## Ruff, the type checker and the import directions
 	@echo "==> mypy"; $(BIN)/mypy
 	@echo "==> import directions"; $(BIN)/lint-imports
 
-test: ## Lint, then every test: unit, integration, browser, end to end (13 to 20 minutes on 2 cores)
+test: ## Lint, then every test: unit, integration, browser, end to end (16 to 22 minutes on 2 cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
 	@echo "==> tests of the parts, in two processes"
