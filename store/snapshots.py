@@ -99,7 +99,7 @@ def _build(
     }
     texts = data_report.sample(cursor, _TABLES[method])
     try:
-        # Loading what tells languages takes half a second of one core, and writing leaves as much of the other idle.
+        # Loading what tells languages takes half a second of one core; writing does not use both of two all the time.
         with ThreadPoolExecutor(1) as aside:
             languages = aside.submit(data_report.languages, texts)
             if missing := not all((home / name).exists() for name in _FILES):
