@@ -22,7 +22,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from align.data import Row, encode, read_rows, render
+from align.chat_template import render
+from align.data import Row, encode, read_rows
 from align.errors import AlignError, ModelError
 from align.model import choose, load_base, load_tokenizer
 from align.recipe import Recipe, resolve

@@ -54,6 +54,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
             "max-num-seqs": 64,
             "enable-auto-tool-choice": True,
             "tool-call-parser": "hermes",
+            "trust-request-chat-template": True,
         },
         "probe_interval_s": 2.0,
         "probe_timeout_s": 10.0,
