@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from align.chat_template import differences, prepared, reads_parts
-from align.data import read_rows
 from align.rendering import RowRenderer
+from align.training.data import read_rows
 from tests.support.templates import ALTERNATE, NO_SYSTEM, TEMPLATES
 
 USER = {"role": "user", "content": "Name a bird."}

@@ -11,12 +11,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from align.chat_template import Refused
-from align.data import encode
 from align.rendering import RowRenderer
-from serve import bodies
-from serve.engine import Engine
+from align.training.data import encode
+from serve.engine.engine import Engine
 from serve.errors import EngineFailed
-from serve.limits import Limits
+from serve.gateway import requests
+from serve.metering.limits import Limits
 from serve.router import Target
 from store.chat_messages import context_of
 from store.values import conversation, to_json
@@ -72,8 +72,8 @@ async def test_a_stored_row_has_the_token_ids_that_the_engine_got(
         refused = 0
         for messages in conversations(40):
             body = {"model": "assistant", "messages": messages}
-            bodies.check_chat(body, Limits())
-            sent, _ = bodies.for_engine(body, target, Limits())
+            requests.check_chat(body, Limits())
+            sent, _ = requests.for_engine(body, target, Limits())
             engines = await ids_of_engine(engine, sent, template)
             row = {
                 "prompt": to_json(conversation(messages)),

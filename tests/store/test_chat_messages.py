@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import Invalid
 from store.values import Message
-from trimtab.api.models.conversations import MessageBody
+from trimtab.api.conversations.models import MessageBody
 
 
 @pytest.mark.parametrize("read", [Message.from_json, MessageBody.model_validate])
