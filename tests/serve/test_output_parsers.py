@@ -10,8 +10,8 @@ import pytest
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
-from serve.engine_spec import EngineSpec, command
-from serve.forward import refusal
+from serve.engine.spec import EngineSpec, command
+from serve.gateway.upstream import refusal
 from serve.output_parsers import FALLBACK_TOOL_PARSER, REASONING_PARSERS, TOOL_PARSERS, parser_arguments
 from serve.router import Target
 

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from align.errors import AlignError, RecipeError
-from align.plan import PlanError
+from align.recipe.plan import PlanError
 from serve.errors import AdapterRefused, EngineUnavailable, RequestError
 from store.errors import Conflict, Invalid, NotFound, StoreError
 from trimtab.errors import PathRefused
