@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serve.engine.lora_targets import linear_modules
-from serve.output_parsers import merge_arguments, parser_arguments
+from serve.engine.output_parsers import merge_arguments, parser_arguments
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's --max-lora-rank accepts
 OURS = (

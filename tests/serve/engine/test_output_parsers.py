@@ -10,9 +10,14 @@ import pytest
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
+from serve.engine.output_parsers import (
+    FALLBACK_TOOL_PARSER,
+    REASONING_PARSERS,
+    TOOL_PARSERS,
+    parser_arguments,
+)
 from serve.engine.spec import EngineSpec, command
 from serve.gateway.upstream import refusal
-from serve.output_parsers import FALLBACK_TOOL_PARSER, REASONING_PARSERS, TOOL_PARSERS, parser_arguments
 from serve.router import Target
 
 
