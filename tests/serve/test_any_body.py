@@ -17,7 +17,7 @@ from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from store.errors import NotFound
 from store.feedback import conversations
-from tests.serve.platform_part import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running
 from tests.support import stub_engine
 from tests.support.asgi import serving
 
