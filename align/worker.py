@@ -152,8 +152,8 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     if spec.method == "dpo" and recipe.sft_epochs:
         spec = _sft_first(run, spec, recipe, log, stop, ours)
 
-    from align.chat_template import differences
     from align.training import model as models
+    from align.training.chat_template import differences
     from align.training.cpu.allocator import give_back, keep_pages, map_large_blocks
     from align.training.cpu.fused_lora import fuse
     from align.training.data import read_rows

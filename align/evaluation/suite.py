@@ -20,8 +20,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
-from align.messages import conversation
-from align.rendering import was_cut
+from align.messages import conversation, was_cut
 from align.stats import mean_interval, paired_bootstrap, wilson
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]

@@ -1,7 +1,8 @@
 """From a snapshot's Parquet file to token ids: the one place where messages become tokens.
 
 Rows keep the order of the file. What cannot be trained on is left out and counted, never silently: see
-`Dropped`. A prompt has the ids that an engine gets for it (see `align.rendering`), and an answer starts right after.
+`Dropped`. A prompt has the ids that an engine gets for it (see `align.training.rendering`), and an answer
+starts right after.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from align.chat_template import Refused
 from align.errors import DataError
-from align.rendering import RowRenderer
+from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
+from align.training.rendering import RowRenderer
 
 
 @dataclass(frozen=True)

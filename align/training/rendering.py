@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.chat_template import Refused, answer_end, render, thinks
-from align.messages import conversation
+from align.messages import conversation, was_cut
+from align.training.chat_template import Refused, answer_end, render, thinks
 from store.chat_messages import context_of, served
-
-FINISHED = ("stop", "tool_calls", "function_call")
-"""Reasons for which an answer ends by itself; one without a known reason counts as finished."""
 
 END_OF_THINKING = "\n</think>\n\n"
 
@@ -74,8 +71,3 @@ class RowRenderer:
 
     def _render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
         return render(self.tokenizer, messages, add_generation_prompt, self._options)
-
-
-def was_cut(finish_reason: str | None) -> bool:
-    """Tell whether an answer ended before the model had finished it: at its limit, or when the client left."""
-    return finish_reason is not None and finish_reason not in FINISHED

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from align.chat_template import Refused
-from align.rendering import RowRenderer
+from align.training.chat_template import Refused
 from align.training.data import encode
+from align.training.rendering import RowRenderer
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from serve.gateway import requests
