@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.lora_targets import IN_A_BLOCK, read_shapes
+from serve.engine.lora_targets import IN_A_BLOCK, read_shapes
 
 Shape = tuple[int, int] | None
 # Weights of quantised layers: their shape is that of a packed form.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serve.engine.stream_client import StreamBroken
 from serve.errors import (
     AdapterNotLoaded,
     AdapterRefused,
@@ -18,9 +19,8 @@ from serve.errors import (
     ProcessFailed,
     ServeError,
 )
-from serve.http_stream import StreamBroken
 from store.errors import Conflict, Invalid, NotFound, StoreError, Truncated
-from store.packed import BreaksOff
+from store.transfer.decompression import BreaksOff
 
 RETRY_S = 5
 """After how many seconds to try again what may work then."""

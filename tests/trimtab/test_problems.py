@@ -14,8 +14,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from serve.answers import error_response
 from serve.error_status import status_of
+from serve.gateway.responses import error_response
 from trimtab.api import problems
 
 ROOT = Path(__file__).resolve().parents[2]

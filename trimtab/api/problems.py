@@ -16,13 +16,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from align.errors import AlignError, DiskFull, OutOfMemory, RecipeError
-from align.evaluate import EvaluationError
-from align.plan import PlanError
+from align.evaluation.suite import EvaluationError
 from align.prepare import PrepareError
-from serve.answers import error_response
+from align.recipe.plan import PlanError
 from serve.error_status import STATUSES as SERVING
 from serve.error_status import retry_after, status_of
 from serve.errors import RequestError
+from serve.gateway.responses import error_response
 from trimtab.errors import (
     ModelNotPrepared,
     PathRefused,
@@ -31,7 +31,7 @@ from trimtab.errors import (
     StoreNotFound,
     TrimtabError,
 )
-from trimtab.training import TrainingFailed, TrainingStopped
+from trimtab.runs.workers import TrainingFailed, TrainingStopped
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,19 @@
+"""Files on the platform's machine whose path a caller names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trimtab.api.problems import Problem
+from trimtab.config.paths import writing
+
+
+def new_path(file: str, field: str = "file") -> Path:
+    """Where a new file may be made. Raises Problem 409 where something is there, 422 where no directory is."""
+    path = Path(file).expanduser().absolute()
+    with writing(path):
+        if path.exists():
+            raise Problem(409, f"{path} exists already", field=field)
+        if not path.parent.is_dir():
+            raise Problem(422, f"{path.parent} is not a directory", field=field, accepted="a new file's path")
+    return path
