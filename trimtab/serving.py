@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serve.adapter_files import stage
+from serve.adapters.files import stage
 from serve.adapters.prune import prune
 from serve.adapters.publishing import Published, publish, refuse_what_breaks_a_rule
 from serve.adapters.reconciler import Reconciler

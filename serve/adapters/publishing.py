@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from serve.adapter_files import FILES, WEIGHTS, needs_staging, stage
+from serve.adapters.files import FILES, WEIGHTS, needs_staging, stage
 from serve.adapters.parity import Parity, compare, measure, token_cost
 from serve.adapters.validation import AdapterFacts, check
 from serve.engine.engine import Engine

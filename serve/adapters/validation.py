@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.adapter_files import CONFIG, TEMPLATE, WEIGHTS, check_files
-from serve.base_modules import BaseModules, Shape, read_base_modules, targeted, unmatched
+from serve.adapters.base_modules import BaseModules, Shape, read_base_modules, targeted, unmatched
+from serve.adapters.files import CONFIG, TEMPLATE, WEIGHTS, check_files
 from serve.errors import AdapterRefused
 from serve.safetensors_file import TensorInfo, finite, has_values, read_header
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from serve.adapter_files import CONFIG, WEIGHTS, needs_staging, stage
+from serve.adapters.files import CONFIG, WEIGHTS, needs_staging, stage
 from serve.adapters.validation import NAME, check
 from serve.errors import AdapterRefused
 from tests.support.models import ALL_LINEAR, make_lora, make_tiny_base, read_config
