@@ -1,7 +1,7 @@
 """Request bodies: read, checked at the edge, and made into what the engine gets.
 
-Checks what the platform itself relies on (the model's name, the shape of the messages) and leaves every other field
-to the engine, which knows far more of them: unknown fields pass through.
+Checks what the platform itself reads (the model's name, the shape of the messages, flags and limits) and leaves every
+other field to the engine, which knows far more of them: unknown fields pass through.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import orjson
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.chat_messages import context_of, served
 
+MAX_SHOWN = 100
+"""How many characters of a refused value an error repeats."""
+FLAGS = ("stream", "store")
+"""Fields that decide how the gateway answers and what it keeps; the engine would accept "false" as text."""
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-SYSTEM = ("system", "developer")
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -58,7 +62,8 @@ def check_chat(body: Mapping[str, Any], limits: Limits) -> None:
             f"`messages` holds {len(messages)} messages; accepted: up to {limits.max_messages}.", "messages"
         )
     for i, message in enumerate(messages):
-        _check_message(message, f"messages[{i}]")
+        _check_message(message, i)
+    _check_types(body)
     _check_numbers(body, limits, ("max_tokens", "max_completion_tokens"))
 
 
@@ -67,43 +72,71 @@ def check_completion(body: Mapping[str, Any], limits: Limits) -> None:
     prompt = body.get("prompt")
     if not isinstance(prompt, str | list) and "prompt_embeds" not in body:
         raise RequestError("`prompt` must be text, or a list of texts or of token ids.", "prompt")
+    _check_types(body)
     _check_numbers(body, limits, ("max_tokens",))
 
 
-def _check_message(message: Any, where: str) -> None:
+def _check_message(message: Any, place: int) -> None:
+    where = f"messages[{place}]"
     if not isinstance(message, dict):
         raise RequestError(f"`{where}` must be an object with role and content, not {_kind(message)}.", where)
     role = message.get("role")
     if role not in ROLES:
         raise RequestError(
-            f"`{where}.role` is {role!r}; accepted: {', '.join(ROLES)}.", f"{where}.role", accepted=ROLES
+            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(ROLES)}.",
+            f"{where}.role",
+            accepted=ROLES,
         )
     content = message.get("content")
-    if content is None and role == "assistant" and message.get("tool_calls"):
-        return
-    if not isinstance(content, str | list):
+    if isinstance(content, str) or (content is None and role == "assistant"):
+        return  # null: an answer of tool calls alone, or a refusal
+    if not isinstance(content, list):
         raise RequestError(
             f"`{where}.content` must be text or a list of parts, not {_kind(content)}.", f"{where}.content"
         )
-    if isinstance(content, list):
-        for j, part in enumerate(content):
-            if not isinstance(part, str) and not (
-                isinstance(part, dict) and isinstance(part.get("type"), str)
-            ):
-                inner = f"{where}.content[{j}]"
-                raise RequestError(f"`{inner}` must be an object with a type.", inner)
+    for j, part in enumerate(content):
+        _check_part(part, f"{where}.content[{j}]")
+
+
+def _check_part(part: Any, where: str) -> None:
+    if isinstance(part, str):
+        return
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise RequestError(f"`{where}` must be an object with a type.", where)
+    if part["type"] == "text" and not isinstance(part.get("text"), str):
+        raise RequestError(f"`{where}.text` must be text, not {_kind(part.get('text'))}.", f"{where}.text")
+
+
+def _check_types(body: Mapping[str, Any]) -> None:
+    """Check the types of the fields that both kinds of request share and the gateway reads."""
+    for name in FLAGS:
+        _check_flag(body.get(name), name)
+    user = body.get("user")
+    if user is not None and not isinstance(user, str):
+        raise RequestError(f"`user` must be text, not {_kind(user)}.", "user")
+    options = body.get("stream_options")
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise RequestError(f"`stream_options` must be an object, not {_kind(options)}.", "stream_options")
+    _check_flag(options.get("include_usage"), "stream_options.include_usage")
+
+
+def _check_flag(value: Any, name: str) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"`{name}` is {_shown(value)}; accepted: true or false, not in quotes.", name)
 
 
 def _check_numbers(body: Mapping[str, Any], limits: Limits, names: tuple[str, ...]) -> None:
     for name in names:
         value = body.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-            raise RequestError(f"`{name}` is {value!r}; accepted: a whole number, 0 or more.", name)
+            raise RequestError(f"`{name}` is {_shown(value)}; accepted: a whole number, 0 or more.", name)
         if value is not None and limits.max_tokens is not None and value > limits.max_tokens:
             raise RequestError(f"`{name}` is {value}; accepted: up to {limits.max_tokens}.", name)
     n = body.get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= limits.max_n):
-        raise RequestError(f"`n` is {n!r}; accepted: a whole number from 1 to {limits.max_n}.", "n")
+        raise RequestError(f"`n` is {_shown(n)}; accepted: a whole number from 1 to {limits.max_n}.", "n")
 
 
 def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple[dict[str, Any], bool]:
@@ -111,7 +144,8 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
 
     The engine's own name of the model goes in; the release's sampling defaults fill the fields that the
     client left out; the release's system prompt comes first unless the conversation has a system (or
-    developer) message of its own. A stream always reports its usage, which the gateway counts.
+    developer) message of its own, and content in several text parts is one text (see `store.chat_messages`). A stream
+    always reports its usage, which the gateway counts.
     """
     out = dict(body)
     out.pop("store", None)
@@ -121,14 +155,11 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
             out[key] = value
     if limits.max_tokens is not None and not any(out.get(k) for k in ("max_tokens", "max_completion_tokens")):
         out["max_tokens"] = limits.max_tokens
-    messages = out.get("messages")
-    if target.system_prompt and messages is not None and all(m["role"] not in SYSTEM for m in messages):
-        out["messages"] = [{"role": "system", "content": target.system_prompt}, *messages]
+    if (messages := out.get("messages")) is not None:
+        out["messages"] = served(messages, context_of(target.system_prompt))
     asked = True
     if out.get("stream"):
         options = out.get("stream_options") or {}
-        if not isinstance(options, dict):
-            raise RequestError("`stream_options` must be an object.", "stream_options")
         asked = bool(options.get("include_usage"))
         out["stream_options"] = {**options, "include_usage": True}
     return out, asked
@@ -137,3 +168,9 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """Return a refused value as an error repeats it: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

@@ -13,22 +13,21 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from serve.errors import EngineUnavailable, RequestError
+from serve.error_status import retry_after, status_of
+from serve.errors import RequestError
 from serve.router import RoutingTable, Target
 
 MOST_HEADER = 200
 _JSON = json.JSONDecoder()
 
 
-def error_response(error: RequestError | EngineUnavailable) -> Response:
-    """Return an error in OpenAI's form, with `accepted` beside it where the field has a list of values."""
-    if isinstance(error, EngineUnavailable):
-        error = RequestError(
-            f"{error}.".replace("..", "."),
-            status=503,
-            code="engine_unavailable",
-            headers={"Retry-After": str(error.retry_after_s)},
-        )
+def error_response(error: BaseException) -> Response:
+    """Return an error in OpenAI's form, with `accepted` beside it where the field has a list of values.
+
+    An error that is not known (`serve.error_status`) is answered with 500 and without its text.
+    """
+    if not isinstance(error, RequestError):
+        error = as_request_error(error)
     kind = "server_error" if error.status >= 500 else error.kind
     body: dict[str, Any] = {
         "message": error.message, "type": kind, "param": error.param, "code": error.code,
@@ -36,6 +35,22 @@ def error_response(error: RequestError | EngineUnavailable) -> Response:
     if error.accepted is not None:
         body["accepted"] = error.accepted
     return json_response({"error": body}, error.status, error.headers)
+
+
+def as_request_error(error: BaseException) -> RequestError:
+    """Return the error of a request that a failure behind the gateway becomes."""
+    known = status_of(error)
+    if known is None:
+        return RequestError(
+            "An error of the platform's own; its log says more.", status=500, code="internal_error"
+        )
+    return RequestError(
+        f"{error}.".replace("..", "."),
+        known.field,
+        status=known.status,
+        code=known.code,
+        headers=retry_after(error, known),
+    )
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

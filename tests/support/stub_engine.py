@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -43,38 +44,46 @@ async def _models(request: Request) -> Response:
 
 
 async def _answer(request: Request) -> Response:
-    body = await request.json()
+    try:
+        return _reply(await request.json())
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        return JSONResponse({"error": {"message": f"not accepted: {error!r}", "param": None}}, 400)
+
+
+def _reply(body: dict[str, Any]) -> Response:
     chat = "messages" in body
     text = body["messages"][-1]["content"] if chat else body["prompt"]
     verb, _, number = str(text).partition(" ")
+    words = int(number) if number.isdecimal() else 0
     if verb == "refuse":
         return JSONResponse({"error": {"message": "no", "param": None}}, 400)
     if body.get("stream"):
         return StreamingResponse(
-            _events(chat, verb, int(number or 0), body.get("n") or 1), media_type="text/event-stream"
+            _events(chat, verb, words, body.get("n") or 1), media_type="text/event-stream"
         )
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
     if chat:
-        choice["message"] = {"role": "assistant", "content": "word " * int(number or 0)}
+        choice["message"] = {"role": "assistant", "content": "word " * words}
     else:
         choice |= {"text": "x", "logprobs": {"token_logprobs": [-0.1]}}
-    value = {"id": "cmpl-1", "model": MODEL, "choices": [choice], "usage": USAGE}
+    value = {"id": _new_id(), "model": MODEL, "choices": [choice], "usage": USAGE}
     return Response(_dump(value), media_type="application/json")
 
 
 async def _events(chat: bool, verb: str, words: int, choices: int) -> AsyncIterator[bytes]:
+    ident = _new_id()
     if verb == "wait":
         await asyncio.Event().wait()
     for index in range(choices if chat else 0):
-        yield _event([_choice(index, chat, {"role": "assistant", "content": ""})])
+        yield _event(ident, [_choice(index, chat, {"role": "assistant", "content": ""})])
     for n in range(words):
-        yield _event([_choice(n % choices, chat, {"content": "word "})])
+        yield _event(ident, [_choice(n % choices, chat, {"content": "word "})])
     if verb == "hold":
         await asyncio.Event().wait()
     if verb == "break":
         raise ConnectionError("as it was told")
-    yield _event([_choice(0, chat, {}, "stop")])
-    yield _event([], usage=USAGE)
+    yield _event(ident, [_choice(0, chat, {}, "stop")])
+    yield _event(ident, [], usage=USAGE)
     yield b"data: [DONE]\n\n"
 
 
@@ -83,8 +92,12 @@ def _choice(index: int, chat: bool, delta: dict[str, str], finish: str | None = 
     return {"index": index, **said, "logprobs": None, "finish_reason": finish}
 
 
-def _event(choices: list[dict[str, Any]], **more: Any) -> bytes:
-    return b"data: " + _dump({"id": "chatcmpl-1", "model": MODEL, "choices": choices, **more}) + b"\n\n"
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def _event(ident: str, choices: list[dict[str, Any]], **more: Any) -> bytes:
+    return b"data: " + _dump({"id": ident, "model": MODEL, "choices": choices, **more}) + b"\n\n"
 
 
 def _dump(value: Any) -> bytes:
