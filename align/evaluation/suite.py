@@ -20,7 +20,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
-from align.measures import Scored, choose_rows, measure
+from align.evaluation.measures import Scored, choose_rows, measure
 from align.messages import conversation, was_cut
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
