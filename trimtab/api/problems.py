@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +25,20 @@ from trimtab.errors import PathRefused
 log = logging.getLogger(__name__)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ProblemResponse(JSONResponse):
+    """Problem details; what has no encoding in UTF-8 is shown as its escape, since a message may repeat anything."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
+
+
 class Problem(Exception):
     """A failure with its status, raised by an operation that knows what went wrong."""
 
@@ -36,7 +51,7 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
     """A problem-details response; `more` are further members (those that are None are left out)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {name: value for name, value in more.items() if value is not None}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    return ProblemResponse(body, status, headers=headers)
 
 
 def install(app: FastAPI) -> None:
