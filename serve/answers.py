@@ -13,6 +13,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from serve.content_encoding import decompress, too_large
 from serve.errors import EngineUnavailable, RequestError
 from serve.router import RoutingTable, Target
 
@@ -108,7 +109,7 @@ def usage(data: bytes) -> Mapping[str, Any] | None:
 
 
 async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """Read a request body; raises `RequestError` (413) as soon as it is larger than `limit` bytes."""
+    """Read a request body, decompressed; raises `RequestError` (413) as soon as it is larger than `limit` bytes."""
     declared = headers.get(b"content-length", b"")
     size = int(declared) if declared.isdigit() else 0
     parts: list[bytes] = []
@@ -118,10 +119,8 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> 
             raise RequestError("The request ended before its body did.", status=499, code="client_left")
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            encoding = headers.get(b"content-encoding")
+            return body if encoding is None else decompress(body, encoding.decode("latin-1"), limit)
         size = sum(map(len, parts))
-    raise RequestError(
-        f"The body is larger than {limit} bytes, the most that is accepted.",
-        status=413,
-        code="body_too_large",
-    )
+    raise too_large(limit)

@@ -13,6 +13,13 @@ from serve.http_stream import Connection, StreamBroken
 from serve.pool import EnginePool
 from serve.router import Target
 
+TOOLS_OFF = "--enable-auto-tool-choice"
+_TOOLS_REFUSED = (
+    'The engine of {base} does not read tool calls. Set `enable-auto-tool-choice = true` and `tool-call-parser = "hermes"` '
+    "(or the parser of this model's family) in its table `[engines.NAME.args]` of trimtab.toml, or send "
+    '`"tool_choice": "none"` or the name of one function.'
+)
+
 
 class Upstream:
     """`async with Upstream(...) as (engine, response)`: a request at a replica, with its answer of status 200.
@@ -92,6 +99,8 @@ def refusal(raw: bytes, status: int, target: Target) -> RequestError:
     message = error_message(value, status).replace(target.engine_model, target.model)
     error = value.get("error") if isinstance(value, dict) else None
     param = error.get("param") if isinstance(error, dict) else None
+    if TOOLS_OFF in message:
+        message, param = _TOOLS_REFUSED.format(base=target.base), "tool_choice"
     if status == 404:
         # The public name is known, so this is the adapter: its files are gone or it can not be loaded.
         return adapter_unavailable(target)

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from align.evaluate import ChatApi
 from serve.auth import Authenticator, Principal
 from serve.canary import CanaryPolicy, CanaryWatch
+from serve.content_encoding import CompressedBodies
 from serve.engine_spec import EngineSpec
 from serve.gateway import Gateway, HotPath, Limits
 from serve.ledger import Ledger
@@ -54,6 +55,7 @@ from trimtab.api import (
 from trimtab.api import deployments as deployment_routes
 from trimtab.api import runs as run_routes
 from trimtab.browsers import SameMachineOnly
+from trimtab.cross_origin import CrossOrigin
 from trimtab.long_work import LongWork
 from trimtab.loop import Loop
 from trimtab.paths import DataPaths
@@ -64,6 +66,8 @@ from trimtab.screens import Screens
 from trimtab.serving import Serving, model_of
 from trimtab.settings import Settings
 
+MAX_API_BODY = 64 * 2**20
+"""Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
 log = logging.getLogger(__name__)
 
 
@@ -265,10 +269,17 @@ def build_app(platform: Platform) -> FastAPI:
     app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
+    app.add_middleware(
+        CompressedBodies, prefix="/api/", but="/api/imports/", limit=MAX_API_BODY, refuse=problems.refuse
+    )
     app.add_middleware(HotPath, gateway=platform.gateway)
+    origins = platform.settings.server.cors_origins
+    if origins:
+        app.add_middleware(CrossOrigin, origins=origins)
     app.add_middleware(
         SameMachineOnly,
         active=lambda: platform.authenticator.single_user,
         also=platform.settings.server.allowed_hosts,
+        origins=origins,
     )
     return app

@@ -14,6 +14,7 @@ from store import keys, users
 from store.database import Store
 from trimtab.app import build_app, build_platform
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.http10 import Protocol
 from trimtab.paths import writing
 from trimtab.settings import Settings
 
@@ -51,7 +52,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
         timeout_graceful_shutdown=settings.server.drain_s,
         lifespan="on",
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
     )
     server = uvicorn.Server(config)
 

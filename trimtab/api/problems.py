@@ -11,14 +11,17 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from align.errors import AlignError, RecipeError
 from align.plan import PlanError
-from serve.errors import AdapterRefused, EngineUnavailable, RequestError
+from serve.answers import error_response
+from serve.errors import AdapterRefused, EngineUnavailable, Forbidden, RequestError
+from serve.openai_paths import is_openai_path
 from store.errors import Conflict, Invalid, NotFound, StoreError
 from trimtab.errors import PathRefused
 
@@ -52,6 +55,25 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {name: value for name, value in more.items() if value is not None}
     return ProblemResponse(body, status, headers=headers)
+
+
+def failure(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """A failure that any path may have, in the form that is spoken there: OpenAI's, or problem details."""
+    if not is_openai_path(path):
+        return problem(status, detail, headers)
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    kind = Forbidden if status == 403 else RequestError
+    return error_response(kind(detail, status=status, code=code, headers=headers))
+
+
+async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of `/api` that does not reach its route."""
+    await _of_request(error)(scope, receive, send)
+
+
+def _of_request(error: RequestError) -> JSONResponse:
+    accepted = ", ".join(error.accepted) if error.accepted is not None else None
+    return problem(error.status, error.message, error.headers, field=error.param, accepted=accepted)
 
 
 def install(app: FastAPI) -> None:
@@ -97,8 +119,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     def _request(request: Request, error: RequestError) -> JSONResponse:
-        accepted = ", ".join(error.accepted) if error.accepted is not None else None
-        return problem(error.status, error.message, error.headers, field=error.param, accepted=accepted)
+        return _of_request(error)
 
     @app.exception_handler(AdapterRefused)
     def _refused(request: Request, error: AdapterRefused) -> JSONResponse:
@@ -109,8 +130,9 @@ def install(app: FastAPI) -> None:
         return problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    def _http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        return failure(request.url.path, error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -122,9 +144,9 @@ def install(app: FastAPI) -> None:
         return problem(422, detail, field=first.get("field"), accepted=first.get("accepted"), errors=faults)
 
     @app.exception_handler(Exception)
-    def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    def _unexpected(request: Request, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.url.path)
-        return problem(500, "an error of the platform's own; its log says more")
+        return failure(request.url.path, 500, "an error of the platform's own; its log says more")
 
 
 def told(request: Request, error: Exception) -> dict[str, Any]:
