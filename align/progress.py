@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from align.errors import Stopped
-from align.rundir import RunDirectory
+from align.run_directory import RunDirectory
 
 POLL_SECONDS = 0.5
 

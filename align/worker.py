@@ -26,14 +26,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from align import trackers
-from align.crew import Crew, crew
 from align.errors import AlignError, DataError, DiskFull, ModelError, OutOfMemory, Stopped
-from align.fields import FIELDS
-from align.launch import HALVED, LAUNCHED, end_with_parent, run_together
 from align.progress import NoLog, ProgressLog, StopSwitch
-from align.recipe import Recipe, resolve, with_flip_rate
-from align.rundir import (
+from align.recipe.fields import FIELDS
+from align.recipe.recipe import Recipe, resolve, with_flip_rate
+from align.run_directory import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_SMALLER,
@@ -43,12 +40,15 @@ from align.rundir import (
     adapter_identity,
     write_atomic,
 )
-from align.warm import wait_for_run
+from align.training import trackers
+from align.training.distributed.launcher import HALVED, LAUNCHED, end_with_parent, run_together
+from align.training.distributed.process_group import Crew, crew
+from align.training.preload import wait_for_run
 
 if TYPE_CHECKING:  # these import torch, which takes seconds; a request to stop is heard before
-    from align.data import Row
-    from align.scoring import Scores
-    from align.session import Session
+    from align.training.data import Row
+    from align.training.scoring import Scores
+    from align.training.session import Session
 
 # With less than this free a checkpoint could not be written.
 FULL_BYTES = 4 << 20
@@ -152,11 +152,11 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     if spec.method == "dpo" and recipe.sft_epochs:
         spec = _sft_first(run, spec, recipe, log, stop, ours)
 
-    from align import model as models
-    from align.allocator import give_back, keep_pages, map_large_blocks
-    from align.data import read_rows
-    from align.fused import fuse
-    from align.session import Session, peak_memory
+    from align.training import model as models
+    from align.training.cpu.allocator import give_back, keep_pages, map_large_blocks
+    from align.training.cpu.fused_lora import fuse
+    from align.training.data import read_rows
+    from align.training.session import Session, peak_memory
 
     fit = _trainer(spec.method)
     hardware = models.choose(recipe)
@@ -253,7 +253,7 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     _write_probe(session, tokenizer, held or rows, unfinished)
     report["peak_memory_bytes"] = peak_memory()
     report["seconds"] = time.monotonic() - started
-    from align.card import write_card
+    from align.training.model_card import write_card
 
     write_card(unfinished, spec, report)
     shutil.rmtree(run.adapter, ignore_errors=True)
@@ -279,8 +279,8 @@ def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
 
 
 def _make_scorable(session: Session, base: Any) -> None:
-    from align.model import without_dropout
-    from align.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
+    from align.training.model import without_dropout
+    from align.training.packed.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
 
     without_dropout(base)
     reason = None if session.recipe.packing else "packing = false"
@@ -296,7 +296,7 @@ def _make_scorable(session: Session, base: Any) -> None:
 
 def _remember_reference(run: RunDirectory, spec: RunSpec, recipe: Recipe, ours: Crew) -> dict[str, Any]:
     """Record what the reference is, and fail if this run began with another one."""
-    from align import model as models
+    from align.training import model as models
 
     facts: dict[str, Any] = {"kind": "base", "base": models.base_identity(spec.base_model, recipe)}
     if spec.start_adapter:
@@ -330,11 +330,11 @@ def _reference(
 ) -> tuple[Scores, Scores]:
     """Log-probabilities under the reference, which is the model as it is now: of what the method trains on
     (nothing for SFT; for KTO the rows and then the mismatched ones), and of the held-out rows."""
-    from align.scoring import ReferenceCache
+    from align.training.scoring import ReferenceCache
 
     wanted = [] if session.spec.method == "sft" else list(rows)
     if session.spec.method == "kto":
-        from align.kto import mismatched
+        from align.training.methods.kto import mismatched
 
         wanted += mismatched(rows)
     directory = Path(session.spec.cache_dir) if session.spec.cache_dir else session.run.path
@@ -350,7 +350,7 @@ def _reference(
 
 
 def _scored(session: Session, model: Any, rows: Any, phase: str) -> Any:
-    from align.scoring import score_rows
+    from align.training.scoring import score_rows
 
     last = [time.monotonic()]
 
@@ -375,7 +375,7 @@ def _score(session: Session, model: Any, rows: list[Row], phase: str) -> Scores:
 
 
 def _measure(session: Session, held: list[Row], policy: Scores, reference: Scores | None) -> dict[str, Any]:
-    from align.scoring import label_measures, likelihood_measures, preference_measures
+    from align.training.scoring import label_measures, likelihood_measures, preference_measures
 
     if session.spec.method == "sft":
         return likelihood_measures(held, policy)
@@ -390,7 +390,7 @@ def _trainer(method: str) -> Callable[..., Any]:
 
 
 def _write_probe(session: Session, tokenizer: Any, rows: list[Row], adapter: Path) -> None:
-    from align import probe
+    from align.training import probe
 
     token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed)
     table, missing = probe.measure(session.spec.base_model, adapter, token_ids, session.recipe)

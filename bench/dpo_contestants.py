@@ -72,16 +72,17 @@ def contestant_align(job: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT))
     import torch
 
-    from align import dpo, logprobs, sft
-    from align.allocator import keep_pages
-    from align.fused import fuse
-    from align.model import add_adapter, choose, load_base, load_tokenizer, without_dropout
-    from align.packed_model import make_packed, make_plain
     from align.progress import ProgressLog, StopSwitch
-    from align.recipe import resolve
-    from align.rundir import RunDirectory, RunSpec
-    from align.scoring import likelihood_measures, preference_measures, score_rows
-    from align.session import Session, train
+    from align.recipe.recipe import resolve
+    from align.run_directory import RunDirectory, RunSpec
+    from align.training.cpu.allocator import keep_pages
+    from align.training.cpu.fused_lora import fuse
+    from align.training.methods import dpo, sft
+    from align.training.model import add_adapter, choose, load_base, load_tokenizer, without_dropout
+    from align.training.packed import logprobs
+    from align.training.packed.packed_model import make_packed, make_plain
+    from align.training.scoring import likelihood_measures, preference_measures, score_rows
+    from align.training.session import Session, train
 
     options, method = dict(job["options"]), job["method"]
     if options.pop("keep_pages", True):
@@ -161,7 +162,7 @@ def read(pairs: list[dict[str, Any]], tokenizer: Any, method: str) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from align.data import read_rows
+    from align.training.data import read_rows
 
     columns = [{**row, "completion": row["chosen"]} for row in pairs]
     with tempfile.TemporaryDirectory() as scratch:

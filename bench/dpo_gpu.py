@@ -7,7 +7,8 @@
     OMP_NUM_THREADS=2 taskset -c 0,1 python3 bench/dpo_gpu.py --device cpu --cases 135m-cpu --steps 4      two CPU cores
 
 Needs this repository and torch, transformers, peft, trl, bitsandbytes, datasets; no weights, no network, no other
-package of ours. What is timed is `align.dpo.PairTrainer`, built as the worker builds it; where a case names a
+package of ours. What is timed is `align.training.methods.dpo.PairTrainer`, built as the worker builds it;
+where a case names a
 comparison, plain TRL's `DPOTrainer` trains the same rows on the same model with its own defaults, but the same batch,
 optimiser and LoRA. One JSON object a case, then the line that every benchmark ends with.
 
@@ -40,18 +41,18 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import torch
 from random_model import SHAPES, build, parameters, word_tokenizer
 
-from align import dpo
-from align.allocator import keep_pages
-from align.data import Row
-from align.fused import fuse
-from align.model import Hardware, add_adapter, without_dropout
-from align.packed_model import disagreement, make_packed
-from align.packing import Tree
 from align.progress import ProgressLog, StopSwitch
-from align.recipe import resolve
-from align.rundir import RunDirectory, RunSpec
-from align.scoring import score_rows
-from align.session import Session, train
+from align.recipe.recipe import resolve
+from align.run_directory import RunDirectory, RunSpec
+from align.training.cpu.allocator import keep_pages
+from align.training.cpu.fused_lora import fuse
+from align.training.data import Row
+from align.training.methods import dpo
+from align.training.model import Hardware, add_adapter, without_dropout
+from align.training.packed.packed_model import disagreement, make_packed
+from align.training.packed.packing import Tree
+from align.training.scoring import score_rows
+from align.training.session import Session, train
 
 
 @dataclass(frozen=True)

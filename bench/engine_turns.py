@@ -1,7 +1,7 @@
 """A real engine and the gateway before it, asked in turns with the same work.
 
 A wave is one greedy answer of fixed length a stream, so that both do the same steps; what is compared is two waves that
-follow each other. The engine runs as the platform runs it (`serve.engine`).
+follow each other. The engine runs as the platform runs it (`serve.engine.engine`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import psutil
 
 from bench.bench_models import embedded
 from bench.servers import ROOT, cpu, free_port, running
-from serve.engine import Engine, EngineSpec
+from serve.engine.engine import Engine, EngineSpec
 
 KEY = "bench"
 

@@ -3,7 +3,7 @@
     python -m bench.full_collection
 
 The platform's imports and its screens are loaded as `trimtab up` loads them; medians of full collections before and after
-`gc.freeze`, which `trimtab.screens` does once they are open, with 20,000 dictionaries of chats under way in both.
+`gc.freeze`, which `trimtab.ui_mount` does once they are open, with 20,000 dictionaries of chats under way in both.
 """
 
 from __future__ import annotations

@@ -16,19 +16,19 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-import serve.engine
+import serve.engine.engine
 from bench.http_clients import CLIENTS
+from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
-from serve.engine_spec import EngineSpec
-from serve.gateway import Gateway, HotPath, Limits
-from serve.metrics import Metrics
-from serve.pool import EnginePool
-from serve.reconciler import Reconciler
-from serve.recorder import Recorder
+from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
+from serve.gateway.handler import Gateway, HotPath, Limits
+from serve.gateway.metrics import Metrics
+from serve.gateway.recorder import Recorder
+from serve.metering.usage_writer import UsageWriter
 from serve.router import Router
-from serve.usage_writer import UsageWriter
-from store import deployments
-from store.database import Store
+from store.db.database import Store
+from store.rollout import deployments
 
 KEY = "bench"
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     args = parser.parse_args()
     if args.client != "ours":
-        serve.engine.HttpStream = CLIENTS[args.client]  # type: ignore[misc]
+        serve.engine.engine.HttpStream = CLIENTS[args.client]  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as scratch, Store.open(Path(scratch) / "bench.duckdb") as db:
         deployments.ensure(db, "assistant", args.base)
 

@@ -1,4 +1,4 @@
-"""General HTTP clients behind the interface of `serve.http_stream.HttpStream`, to be measured against it.
+"""General HTTP clients behind the interface of `serve.engine.stream_client.HttpStream`, to be measured against it.
 
     python -m bench.gateway --clients
 

@@ -1,4 +1,4 @@
-"""LoRA's part of a step on the CPU: `serve.cpu_punica` against vLLM's own kernels, on SmolLM2-135M's shapes.
+"""LoRA's part of a step on the CPU: `serve.vllm_plugin.cpu_kernels` against vLLM's own kernels, on SmolLM2-135M's shapes.
 
     python -m bench.lora_cpu [--quick]
 
@@ -20,8 +20,8 @@ import torch
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
-from serve.cpu_lora import mask_rows_without_adapter
-from serve.cpu_punica import GroupedPunica
+from serve.vllm_plugin.cpu_kernels import GroupedPunica
+from serve.vllm_plugin.patches import mask_rows_without_adapter
 
 BLOCKS, RANK, SLOTS = 30, 16, 4
 # inputs, and outputs of each slice: q/k/v, o, gate/up, down

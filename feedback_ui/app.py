@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request
 
-from feedback_ui import copy
+from feedback_ui import texts
+from feedback_ui.chat.view import build_chat
 from feedback_ui.connection import Connection
+from feedback_ui.ops.view import build_ops
+from feedback_ui.rank.view import build_rank
 from feedback_ui.theme import FAVICON, css, head, theme
-from feedback_ui.views.chat import build_chat
-from feedback_ui.views.ops import build_ops
-from feedback_ui.views.rank import build_rank
 
 # Events that one process answers at the same time: streams mostly wait for the engine.
 _CONCURRENCY = 256
@@ -32,7 +32,7 @@ def build(base_url: str | Callable[[], str]) -> gr.Blocks:
     """
     connection = Connection(base_url)
     with gr.Blocks(
-        title=copy.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(_SWEEP_S, _KEPT_S)
+        title=texts.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(_SWEEP_S, _KEPT_S)
     ) as demo:
         build_chat(demo, connection)
     with demo.route("Rank", "/rank"):

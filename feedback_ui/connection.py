@@ -11,7 +11,7 @@ from collections.abc import Callable
 import gradio as gr
 import httpx
 
-from serve.client import PlatformClient
+from trimtab_client.client import PlatformClient
 
 _FORWARDED = ("cookie", "authorization")
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from feedback_ui import copy
+from feedback_ui import texts
 from feedback_ui.html import esc
-from serve.client import ApiError, PlatformUnreachable
+from trimtab_client.client import ApiError, PlatformUnreachable
 
 
 def explain(error: ApiError) -> str:
@@ -20,11 +20,11 @@ def explain(error: ApiError) -> str:
 def sentence(error: ApiError) -> str:
     """Say what went wrong and, where the platform named them, which field and what it accepts."""
     if isinstance(error, PlatformUnreachable):
-        return copy.UNREACHABLE
+        return texts.UNREACHABLE
     if error.status == 401:
-        return copy.SIGN_IN
+        return texts.SIGN_IN
     if error.status == 403:
-        return error.detail or copy.NOT_ALLOWED
+        return error.detail or texts.NOT_ALLOWED
     text = (error.detail or error.title).strip().rstrip(".")
     if error.field and error.field not in text:
         text = f"{error.field}: {text}"
@@ -42,4 +42,4 @@ def toasts() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise gr.Error(explain(error), title=copy.FAILED, duration=8, print_exception=False) from error
+        raise gr.Error(explain(error), title=texts.FAILED, duration=8, print_exception=False) from error

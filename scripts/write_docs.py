@@ -15,7 +15,7 @@ import typer
 from pydantic import BaseModel
 
 from trimtab.cli import app as cli
-from trimtab.settings import Settings
+from trimtab.config.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 MADE = "<!-- Made by `make docs` from the code; edit the code. -->\n\n"

@@ -1,6 +1,6 @@
 """Who is asking, and what may they do.
 
-A bearer key (from `store.keys`, or the local key of this boot), else a session cookie, else, in single-user mode,
+A bearer key (from `store.accounts.keys`, or the local key of this boot), else a session cookie, else, in single-user mode,
 anybody on this machine. Checked identities are remembered for a few seconds, as hashes. Host and Origin headers are
 the business of the app's middleware.
 """
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serve.errors import Forbidden, Unauthenticated
-from store import keys, users
-from store.database import Store
+from store.accounts import keys, users
+from store.db.database import Store
 
 ROLES = ("chat", "rater", "ops")  # each may do what those before it may
 SESSION_COOKIE = "trimtab_session"

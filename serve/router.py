@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serve.errors import UnknownModel
-from store import deployments, releases
-from store.database import Store
+from store.db.database import Store
 from store.records import Release
+from store.rollout import deployments, releases
 
 Lane = Literal["stable", "canary", "pinned", "base"]
 

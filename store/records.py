@@ -264,7 +264,7 @@ class Snapshot(Record):
 
 @dataclass(frozen=True, slots=True)
 class Run(Record):
-    """One training run; see store.states for `state`.
+    """One training run; see store.rollout.run_states for `state`.
 
     `release` is a release's record id. `start_from` says what training goes on from: `stable` (its adapter,
     where it has one) or `base`.

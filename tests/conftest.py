@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
-import serve.engine
+import serve.engine.engine
 from align.prepare import prepare
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -35,7 +35,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByEngine:
 @pytest.fixture(scope="session", autouse=True)
 def _engines_take_their_share() -> None:
     """Engines stand back for the gateway before them; beside another test process they would hardly get a core."""
-    serve.engine.BEHIND_GATEWAY = 0
+    serve.engine.engine.BEHIND_GATEWAY = 0
 
 
 @pytest.fixture(scope="session")

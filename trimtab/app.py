@@ -15,56 +15,55 @@ from fastapi_offline import FastAPIOffline
 from starlette.requests import Request
 from starlette.responses import Response
 
-from align.evaluate import ChatApi
+from align.evaluation.suite import ChatApi
+from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
-from serve.canary import CanaryPolicy, CanaryWatch
 from serve.content_encoding import CompressedBodies
-from serve.engine_spec import EngineSpec
-from serve.gateway import Gateway, HotPath, Limits
-from serve.ledger import Ledger
-from serve.limits import Budget
-from serve.metrics import Metrics
-from serve.pool import EnginePool
-from serve.reconciler import Reconciler
-from serve.recorder import Recorder
+from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
+from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.handler import Gateway, HotPath, Limits
+from serve.gateway.metrics import Metrics
+from serve.gateway.recorder import Recorder
+from serve.gateway.shadow import Shadow
+from serve.metering.limits import Budget
+from serve.metering.usage_counter import Ledger
+from serve.metering.usage_writer import UsageWriter
 from serve.router import Router, Target
-from serve.shadow import Shadow
-from serve.usage_writer import UsageWriter
-from store import deployments, pairs, runs
-from store.database import Store
+from store.db.database import Store
+from store.db.redaction import redactor
 from store.errors import StoreDamaged
-from store.redaction import redactor
-from trimtab import __version__, forgetting, login
-from trimtab.api import (
-    adapters,
-    comparisons,
-    conversations,
-    evals,
-    exports,
-    imports,
-    pairing,
-    people,
-    privacy,
-    problems,
-    recipes,
-    releases,
-    status,
-    training_data,
-    usage,
-)
-from trimtab.api import deployments as deployment_routes
-from trimtab.api import runs as run_routes
-from trimtab.browsers import SameMachineOnly
+from store.rollout import deployments, runs
+from store.training_data import pairs
+from trimtab import __version__, erasure
+from trimtab.api import problems
+from trimtab.api.adapters import routes as adapters
+from trimtab.api.comparisons import routes as comparisons
+from trimtab.api.comparisons import sampled
+from trimtab.api.conversations import routes as conversations
+from trimtab.api.deployments import routes as deployment_routes
+from trimtab.api.evals import routes as evals
+from trimtab.api.people import erasures
+from trimtab.api.people import routes as people
+from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import routes as releases
+from trimtab.api.runs import routes as run_routes
+from trimtab.api.status import routes as status
+from trimtab.api.training_data import exports, imports
+from trimtab.api.training_data import routes as training_data
+from trimtab.api.usage import routes as usage
+from trimtab.background import LongWork
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
 from trimtab.cross_origin import CrossOrigin
-from trimtab.long_work import LongWork
 from trimtab.loop import Loop
-from trimtab.paths import DataPaths
 from trimtab.platform import Platform
-from trimtab.requests import start_run
-from trimtab.schedule import Scheduler
-from trimtab.screens import Screens
+from trimtab.runs.schedule import Scheduler
 from trimtab.serving import Serving, model_of
-from trimtab.settings import Settings
+from trimtab.start_run import start_run
+from trimtab.ui_mount import Screens
+from trimtab.web import login
+from trimtab.web.origin_check import SameMachineOnly
 
 MAX_API_BODY = 64 * 2**20
 """Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
@@ -185,7 +184,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
     if not platform.db.swept:
         background.append(asyncio.create_task(_look_for_damage(platform), name="reading the store"))
     await platform.loop.start()
-    await asyncio.to_thread(forgetting.sweep, platform.db, platform.paths)
+    await asyncio.to_thread(erasure.sweep, platform.db, platform.paths)
     try:
         yield
     finally:
@@ -222,11 +221,11 @@ def api_router() -> APIRouter:
         status,
         conversations,
         comparisons,
-        pairing,
+        sampled,
         training_data,
         imports,
         exports,
-        privacy,
+        erasures,
         run_routes,
         recipes,
         releases,

@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 
-from store.database import Store
+from store.db.database import Store
 from store.errors import StoreError, StoreLocked
-from store.verify import verify
-from trimtab.paths import DataPaths
-from trimtab.settings import Settings
+from store.maintenance.verify import verify
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
 
 NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
 LEAST_FREE_GB = 5

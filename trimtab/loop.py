@@ -20,23 +20,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from align.evaluate import ChatApi, run_suite
-from align.gate import decide
-from align.recipe import Recipe, resolve, with_flip_rate
-from align.rundir import RunDirectory, RunSpec, adapter_identity
-from store import adapters, deployments, duels, erasure, evaluations, releases, runs, snapshots
-from store.database import Store
-from store.duels import Duel
+from align.evaluation.gate import decide
+from align.evaluation.suite import ChatApi, run_suite
+from align.recipe.recipe import Recipe, resolve, with_flip_rate
+from align.run_directory import RunDirectory, RunSpec, adapter_identity
+from store.datasets import snapshots
+from store.db.database import Store
 from store.errors import Conflict
+from store.privacy import erasure
 from store.records import Evaluation, Release, Run
-from store.states import RUN_FINAL, RUN_UNDER_WAY
+from store.rollout import adapters, canary_votes, deployments, evaluations, releases, runs
+from store.rollout.canary_votes import Duel
+from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY
 from store.values import Probe
-from trimtab.long_work import LongWork
-from trimtab.paths import DataPaths
+from trimtab.background import LongWork
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
+from trimtab.rollout.canary_test import decide as decide_canary
+from trimtab.runs.workers import TrainingFailed, TrainingStopped, Worker, Workers
 from trimtab.serving import Serving
-from trimtab.settings import Settings
-from trimtab.training import TrainingFailed, TrainingStopped, Worker, Workers
-from trimtab.verdict import decide as decide_canary
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +257,7 @@ class Loop:
     async def weigh_votes(self, deployment: str) -> None:
         """Promotes or rolls back a canary once people's votes say enough; called after each vote."""
         policy = self.settings.canary
-        duel: Duel | None = await self._store(duels.of_canary, deployment)
+        duel: Duel | None = await self._store(canary_votes.of_canary, deployment)
         if duel is None or policy.votes_alpha is None:
             return
         verdict = decide_canary(duel.wins, duel.losses, policy.votes_alpha, policy.min_votes)

@@ -8,19 +8,19 @@ from datetime import datetime
 from typing import Literal
 
 from serve.auth import Authenticator
-from serve.gateway import Gateway
-from serve.metrics import Metrics
-from serve.recorder import Recorder
-from serve.usage_writer import UsageWriter
-from store.database import Store
+from serve.gateway.handler import Gateway
+from serve.gateway.metrics import Metrics
+from serve.gateway.recorder import Recorder
+from serve.metering.usage_writer import UsageWriter
+from store.db.database import Store
 from store.errors import StoreDamaged
-from trimtab.long_work import LongWork
+from trimtab.background import LongWork
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
 from trimtab.loop import Loop
-from trimtab.paths import DataPaths
-from trimtab.schedule import Scheduler
-from trimtab.screens import Screens
+from trimtab.runs.schedule import Scheduler
 from trimtab.serving import Serving
-from trimtab.settings import Settings
+from trimtab.ui_mount import Screens
 
 
 @dataclass

@@ -15,17 +15,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serve.adapters.prune import prune
+from serve.adapters.publishing import Published, publish, refuse_what_breaks_a_rule
+from serve.adapters.reconciler import Reconciler
+from serve.engine.pool import EnginePool
+from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
-from serve.pool import EnginePool
-from serve.process import GuardedProcess
-from serve.prune import prune
-from serve.publishing import Published, publish, refuse_what_breaks_a_rule
-from serve.reconciler import Reconciler
-from store.database import Store
+from store.db.database import Store
 from store.records import AdapterRecord
 from store.values import Probe
-from trimtab.paths import DataPaths
-from trimtab.settings import DEFAULT_BASE, Settings
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import DEFAULT_BASE, Settings
 
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0

@@ -1,6 +1,6 @@
 -- Every noun of the platform. Times are UTC without zone. Hashes and tokens are SHA-256 in hex; no secret is kept.
 -- Foreign keys are left out on purpose: DuckDB has no cascade, and an update of a referenced row is refused as if
--- it were a delete. `store.verify` checks every reference instead.
+-- it were a delete. `store.maintenance.verify` checks every reference instead.
 
 create table users (
     name varchar primary key,

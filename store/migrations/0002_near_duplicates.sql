@@ -1,4 +1,4 @@
--- Fingerprints for finding near duplicates, made after the rows arrive (store.near). No text is kept here.
+-- Fingerprints for finding near duplicates, made after the rows arrive (store.near_duplicates.index). No text is kept here.
 
 -- How far each noun has been fingerprinted.
 create table near_progress (noun varchar primary key, seq bigint not null);

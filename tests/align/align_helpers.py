@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from align.recipe import resolve
-from align.rundir import RunDirectory, RunSpec
+from align.recipe.recipe import resolve
+from align.run_directory import RunDirectory, RunSpec
 from tests.support.words import WORDS, sentence
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -148,7 +148,15 @@ def make_run(tmp_path: Path, tiny: Path) -> Callable[..., RunDirectory]:
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["align.worker", "align.dpo", "align.sft", "align.probe", "align.packed_model"])
+FORKS.set_forkserver_preload(
+    [
+        "align.worker",
+        "align.training.methods.dpo",
+        "align.training.methods.sft",
+        "align.training.probe",
+        "align.training.packed.packed_model",
+    ]
+)
 
 
 def _worker(path: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from align_helpers import likes, pairs
 from starlette.testclient import TestClient
 
-from align.rundir import RunDirectory
+from align.run_directory import RunDirectory
 from trimtab.app import build_app, build_platform
-from trimtab.settings import EngineSettings, Settings, TrainingSettings
+from trimtab.config.settings import EngineSettings, Settings, TrainingSettings
 
 URL = "http://127.0.0.1:7860"
 
@@ -29,7 +29,7 @@ def until(client: TestClient, run: str, states: tuple[str, ...]) -> dict[str, An
 
 @pytest.mark.slow
 def test_likes_are_trained_on_by_kto(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.training.BEHIND_CHAT", 0)  # another test process wants the cores, too
+    monkeypatch.setattr("trimtab.runs.workers.BEHIND_CHAT", 0)  # another test process wants the cores, too
     engines = {"main": EngineSettings(base="tiny", model=str(tiny), url="http://127.0.0.1:9", api_key="none")}
     settings = Settings(
         data=tmp_path / "data",

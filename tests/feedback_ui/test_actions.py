@@ -12,14 +12,20 @@ from typing import Any
 
 import pytest
 
-from feedback_ui import copy
-from feedback_ui.actions import chat, data, imports, ops, people, rank, training
-from feedback_ui.actions.numbers import optional_float, optional_int
-from feedback_ui.actions.platform import readiness
+from feedback_ui import texts
+from feedback_ui.chat import actions as chat
+from feedback_ui.conversation import Talk, Turn, from_record, signature
 from feedback_ui.errors import explain
-from feedback_ui.talk import Talk, Turn, from_record, signature
-from serve.client import ApiError, PlatformClient
+from feedback_ui.frame.actions import readiness
+from feedback_ui.numbers import optional_float, optional_int
+from feedback_ui.ops import actions as ops
+from feedback_ui.ops.access import actions as people
+from feedback_ui.ops.data import actions as data
+from feedback_ui.ops.data import imports_actions as imports
+from feedback_ui.ops.training import actions as training
+from feedback_ui.rank import actions as rank
 from tests.feedback_ui.conftest import Screens
+from trimtab_client.client import ApiError, PlatformClient
 
 
 def run(screens: Screens, action: Any, *args: Any, **kwargs: Any) -> Any:
@@ -285,7 +291,7 @@ class TestOperations:
             async with PlatformClient("http://127.0.0.1:9") as client:
                 return await readiness(client)
 
-        assert asyncio.run(go()).word == copy.OFFLINE
+        assert asyncio.run(go()).word == texts.OFFLINE
 
     def test_people(self, screens: Screens) -> None:
         run(screens, people.add_user, " ada ", "correct horse", ["chat"])
@@ -369,7 +375,7 @@ class TestImport:
 
 
 def test_a_gold_question_needs_all_its_parts(screens: Screens) -> None:
-    with pytest.raises(ApiError, match=copy.GOLD_BAD):
+    with pytest.raises(ApiError, match=texts.GOLD_BAD):
         run(screens, data.add_gold, "2 + 2?", "4", " ", None)
     run(screens, data.add_gold, " 2 + 2? ", "4", "5", "")
     (made,) = screens.stub.gold

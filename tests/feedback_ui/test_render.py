@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from feedback_ui import html
-from feedback_ui.actions.chat import Candidates
-from feedback_ui.actions.imports import Import
-from feedback_ui.actions.platform import Readiness
-from feedback_ui.actions.rank import Table
-from feedback_ui.actions.training import Followed
-from feedback_ui.render import dialogue, frame, imports, overview, people, releases, runs
+from feedback_ui import dialogue, html
+from feedback_ui.chat.actions import Candidates
+from feedback_ui.frame import render as frame
+from feedback_ui.frame.actions import Readiness
+from feedback_ui.ops.access import render as people
+from feedback_ui.ops.data import imports_render as imports
+from feedback_ui.ops.data.imports_actions import Import
+from feedback_ui.ops.overview import render as overview
+from feedback_ui.ops.releases import render as releases
+from feedback_ui.ops.training import render as runs
+from feedback_ui.ops.training.actions import Followed
+from feedback_ui.rank.actions import Table
 from tests.feedback_ui.double.rows import used
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from serve.adapter_check import check
-from serve.engine import Engine
-from serve.engine_spec import EngineSpec
-from serve.pool import EnginePool
+from serve.adapters.validation import check
+from serve.engine.engine import Engine
+from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
 from tests.support.models import make_many_loras, make_tiny_base, read_config
 
 BASE = "tiny"

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.engine_spec import EngineSpec
-from serve.pool import EnginePool
-from store import conversations
+from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
 from store.errors import NotFound
-from tests.serve.platform_part import KEY, Part, running
+from store.feedback import conversations
+from tests.serve.gateway_harness import KEY, Part, running
 from tests.support import stub_engine
 from tests.support.asgi import serving
 

@@ -9,8 +9,8 @@ import pytest
 
 from serve.auth import ROLES, SESSION_COOKIE, Authenticator, Principal, require
 from serve.errors import Forbidden, Unauthenticated
-from store import keys, users
-from store.database import Store
+from store.accounts import keys, users
+from store.db.database import Store
 
 HERE = "127.0.0.1"
 

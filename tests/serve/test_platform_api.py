@@ -16,13 +16,19 @@ import pytest
 import schemathesis
 from starlette.testclient import TestClient
 
-from serve.engine import Engine
+from serve.engine.engine import Engine
 from serve.router import Route, Target, share
 from tests.serve.conftest import BASE
-from trimtab.api.pairing import wants_pair
+from trimtab.api.comparisons.sampled import wants_pair
 from trimtab.app import build_app, build_platform
+from trimtab.config.settings import (
+    CanarySettings,
+    DeploymentSettings,
+    EngineSettings,
+    LimitsSettings,
+    Settings,
+)
 from trimtab.platform import Platform
-from trimtab.settings import CanarySettings, DeploymentSettings, EngineSettings, LimitsSettings, Settings
 
 URL = "http://127.0.0.1:7860"
 HI = [{"role": "user", "content": "Hello there"}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from serve.forward import refusal
+from serve.gateway.upstream import refusal
 from serve.router import Target
 
 TARGET = Target("assistant", "assistant", "assistant@3", "rel-1", "tiny", "a-0123456789abcdef")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from serve.errors import UnknownModel
 from serve.router import Route, RoutingTable, Target, build_table, share
-from store import adapters, deployments, releases
-from store.database import Store
+from store.db.database import Store
 from store.records import AdapterRecord
+from store.rollout import adapters, deployments, releases
 
 ADAPTER = "a-0123456789abcdef"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from store import database, ingest, paging, pairs
-from store.database import LOG, Store
-from store.rows import scalar
+from store.db import database, listing
+from store.db.database import LOG, Store
+from store.db.rows import scalar
+from store.training_data import batch_import, pairs
 
 ROWS = [{"prompt": f"Q{n}", "chosen": "good", "rejected": "bad"} for n in range(500)]
 
@@ -25,7 +26,7 @@ def settings(db: Store) -> dict[str, str]:
 def test_known_rows_among_new_ones_are_duplicates_batch_by_batch(
     db: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 50)
+    monkeypatch.setattr(batch_import, "BATCH", 50)
     pairs.import_rows(db, ROWS[120:140] + ROWS[400:], "first")
     done = pairs.import_rows(db, ROWS, "second")
     assert (done.accepted, done.duplicates) == (380, 120)
@@ -37,7 +38,7 @@ def test_known_rows_among_new_ones_are_duplicates_batch_by_batch(
 def test_what_is_twice_in_a_file_is_counted_once_also_in_what_is_kept_of_the_import(
     db: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 50)
+    monkeypatch.setattr(batch_import, "BATCH", 50)
     done = pairs.import_rows(db, [row for row in ROWS[:90] for _ in range(2)] + [{}, {}], "twice")
     assert (done.accepted, done.duplicates, done.rejected_count) == (90, 90, 2)
     kept = db.read().execute("select accepted, duplicates, rejected from imports").fetchone()
@@ -45,7 +46,7 @@ def test_what_is_twice_in_a_file_is_counted_once_also_in_what_is_kept_of_the_imp
 
 
 def test_a_batch_of_long_rows_ends_early(db: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "BATCH_CHARACTERS", 1000)
+    monkeypatch.setattr(batch_import, "BATCH_CHARACTERS", 1000)
     rows = [{"prompt": f"Q{n}", "chosen": "long " * 100, "rejected": "bad"} for n in range(7)]
     told: list[int] = []
     done = pairs.import_rows(db, rows, "long", on_batch=lambda rows, *_: told.append(rows))
@@ -58,7 +59,7 @@ def test_prompts_are_counted_one_by_one_while_they_are_few(
 ) -> None:
     pairs.import_rows(db, [*ROWS, ROWS[0] | {"chosen": "better"}], "first")
     assert list(pairs.stats(db).items())[:2] == [("total", 501), ("prompts", 500)]
-    monkeypatch.setattr(paging, "EXACT", 500)
+    monkeypatch.setattr(listing, "EXACT", 500)
     assert pairs.stats(db)["prompts"] == pytest.approx(500, rel=0.1)
 
 
@@ -87,7 +88,7 @@ def groups(db: Store, table: str, column: str) -> list[int]:
 def test_row_groups_end_when_full_or_nearly_so_with_a_long_log(
     db: Store, monkeypatch: pytest.MonkeyPatch, group: int, log: int, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 50)
+    monkeypatch.setattr(batch_import, "BATCH", 50)
     monkeypatch.setattr(database, "ROW_GROUP", group)
     monkeypatch.setattr(database, "LOADING_LOG", log)
     pairs.import_rows(db, ROWS, "first")

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from trimtab.app import build_app, build_platform
-from trimtab.settings import EngineSettings, Settings
+from trimtab.config.settings import EngineSettings, Settings
 
 URL = "http://127.0.0.1:7860"
 HALF = "\ud83d"

@@ -14,13 +14,14 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from store import adapters, releases, runs
 from store.records import AdapterRecord
-from trimtab import planning, screens
-from trimtab.api.runs import _events
+from store.rollout import adapters, releases, runs
+from trimtab import ui_mount
+from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform
+from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
-from trimtab.settings import EngineSettings, Settings
+from trimtab.runs import planning
 
 URL = "http://127.0.0.1:7860"
 BASE = "smollm2-135m-instruct"
@@ -85,7 +86,7 @@ def test_screens_that_cannot_open_say_so_and_the_rest_answers(
     def broken(url: str) -> FastAPI:
         raise ImportError("no Gradio here")
 
-    monkeypatch.setattr(screens, "_build", broken)
+    monkeypatch.setattr(ui_mount, "_build", broken)
     with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
         page = client.get("/")
         assert page.status_code == 503
@@ -355,7 +356,7 @@ async def what_is_done(platform: Platform, run: str) -> list[dict[str, Any]]:
 def test_a_run_s_events_say_what_its_worker_does_between_steps(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trimtab.api.runs.EVENT_POLL_S", 0.02)
+    monkeypatch.setattr("trimtab.api.runs.routes.EVENT_POLL_S", 0.02)
     run = runs.create(platform.db, "dpo", "assistant").id
     for state in ("snapshot", "training"):
         runs.move(platform.db, run, state)

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from serve.gateway import Completion
-from store import adapters, comparisons, erasure, raters, releases, runs, snapshots
+from serve.gateway.handler import Completion
+from store.datasets import snapshots
+from store.db.rows import scalar
+from store.feedback import comparisons, raters
+from store.privacy import erasure
 from store.records import AdapterRecord, Candidate
-from store.rows import scalar
+from store.rollout import adapters, releases, runs
 from trimtab.app import build_app, build_platform
+from trimtab.config.settings import EngineSettings, PrivacySettings, Settings
 from trimtab.platform import Platform
-from trimtab.settings import EngineSettings, PrivacySettings, Settings
 
 URL = "http://127.0.0.1:7860"
 

@@ -15,16 +15,20 @@ import uvicorn
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
-from store import comparisons, importing, ingest, pairs, snapshots
-from store.importing import Progress
+from store.datasets import snapshots
+from store.feedback import comparisons
 from store.records import Candidate
-from trimtab import screens, up
-from trimtab.api import imports
+from store.training_data import batch_import, pairs
+from store.transfer import import_file
+from store.transfer.import_file import Progress
+from trimtab import server as up
+from trimtab import ui_mount
+from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform
 from trimtab.cli import app
 from trimtab.cli import imports as cli_imports
+from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
-from trimtab.settings import EngineSettings, Settings
 
 LONG_S = 30
 """How long a test waits for what takes moments, seconds."""
@@ -55,7 +59,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     server = _Server(uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(screens, "_build", lambda url: FastAPI())
+        patch.setattr(ui_mount, "_build", lambda url: FastAPI())
         patch.setenv("TRIMTAB_URL", url)
         patch.setenv("TRIMTAB_KEY", platform.key)
         thread.start()
@@ -138,15 +142,15 @@ def test_ctrl_c_ends_an_import_and_says_what_stays(
             on_progress(progress)
             noticed.wait(LONG_S)
 
-        return importing.import_file(*args, on_progress=after_a_batch, **options)
+        return import_file.import_file(*args, on_progress=after_a_batch, **options)
 
     def interrupt(self: Any, progress: dict[str, Any]) -> None:
         show(self, progress)
         os.kill(os.getpid(), signal.SIGINT)
 
     show = cli_imports._Screen.importing
-    monkeypatch.setattr(ingest, "BATCH", 2)
-    monkeypatch.setattr(ingest, "TELL_S", LONG_S)
+    monkeypatch.setattr(batch_import, "BATCH", 2)
+    monkeypatch.setattr(batch_import, "TELL_S", LONG_S)
     monkeypatch.setattr(imports, "SILENCE_S", LONG_S)
     monkeypatch.setattr(imports, "import_file", paced)
     monkeypatch.setattr(imports._Import, "_stop", lambda *given: (stop(*given), noticed.set()))
@@ -188,7 +192,7 @@ def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.Monke
     async def erase(self: object, name: str, dry_run: bool) -> Any:
         return done
 
-    monkeypatch.setattr("serve.client.PlatformClient.users_erase", erase)
+    monkeypatch.setattr("trimtab_client.client.PlatformClient.users_erase", erase)
     said = run("users", "erase", "ada", "--yes")
     assert "runs whose data held rows of theirs: run-1, run-2" in said
     assert "ask for them anew: run-2" in said

@@ -8,13 +8,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from store import pairs
-from store.database import Store
+from store.db.database import Store
 from store.errors import StoreDamaged
-from trimtab.api import training_data
+from store.training_data import pairs
+from trimtab.api.training_data import routes as training_data
 from trimtab.app import build_platform
-from trimtab.settings import EngineSettings, ServerSettings, Settings
-from trimtab.up import up
+from trimtab.config.settings import EngineSettings, ServerSettings, Settings
+from trimtab.server import up
 
 URL = "http://127.0.0.1:7860"
 
@@ -31,8 +31,8 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     def meets(cursor: duckdb.DuckDBPyConnection) -> None:
         raise duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2")
 
-    monkeypatch.setattr("store.database.SWEPT_BYTES", 0)
-    monkeypatch.setattr("store.database.read_all", meets)
+    monkeypatch.setattr("store.db.database.SWEPT_BYTES", 0)
+    monkeypatch.setattr("store.db.database.read_all", meets)
 
 
 def test_up_ends_with_the_way_back(damaged: None, tmp_path: Path) -> None:

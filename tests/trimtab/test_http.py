@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from store import keys, users
+from store.accounts import keys, users
 from trimtab.app import build_app, build_platform
+from trimtab.config.settings import EngineSettings, ScheduleSettings, ServerSettings, Settings
 from trimtab.http10 import Protocol
 from trimtab.platform import Platform
-from trimtab.settings import EngineSettings, ScheduleSettings, ServerSettings, Settings
 
 URL = "http://127.0.0.1:7860"
 PAGE = "https://app.example"

@@ -16,16 +16,17 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from store import importing, ingest, pairs
 from store.errors import Invalid
-from store.importing import Progress
+from store.training_data import batch_import, pairs
+from store.transfer import import_file
+from store.transfer.import_file import Progress
 from tests.support.asgi import serving
-from trimtab import screens
-from trimtab.api import imports
+from trimtab import ui_mount
+from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform, running
-from trimtab.long_work import IMPORTS
+from trimtab.background import IMPORTS
+from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
-from trimtab.settings import EngineSettings, Settings
 
 URL = "http://127.0.0.1:7860"
 LINES = {"Accept": "application/x-ndjson"}
@@ -37,7 +38,7 @@ MANY = 40
 
 @pytest.fixture(autouse=True)
 def _no_screens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screens, "_build", lambda url: FastAPI())
+    monkeypatch.setattr(ui_mount, "_build", lambda url: FastAPI())
 
 
 @pytest.fixture
@@ -190,8 +191,8 @@ def test_an_import_ends_at_the_next_batch_when_its_caller_goes(
     noticed: threading.Event,
     headers: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 2)
-    monkeypatch.setattr(ingest, "TELL_S", LONG_S)
+    monkeypatch.setattr(batch_import, "BATCH", 2)
+    monkeypatch.setattr(batch_import, "TELL_S", LONG_S)
     begun = threading.Event()
 
     def paced(*args: Any, on_progress: Callable[[Progress], None], **options: Any) -> Any:
@@ -200,7 +201,7 @@ def test_an_import_ends_at_the_next_batch_when_its_caller_goes(
             begun.set()
             noticed.wait(LONG_S)
 
-        return importing.import_file(*args, on_progress=after_a_batch, **options)
+        return import_file.import_file(*args, on_progress=after_a_batch, **options)
 
     monkeypatch.setattr(imports, "import_file", paced)
 
@@ -222,7 +223,7 @@ def test_an_import_ends_at_the_next_batch_when_its_caller_goes(
 def test_a_stream_tells_progress_then_refused_rows_then_the_result(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH", 2)
+    monkeypatch.setattr(batch_import, "BATCH", 2)
     bad = b'{"prompt": "a\xe2\x80\xa8b"}\nbroken\n'
     answer = client.post("/api/imports/pairs?name=votes", content=rows(3) + bad, headers=LINES)
     assert answer.headers["content-type"] == "application/x-ndjson"

@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 
-from align.recipe import resolve
-from align.rundir import RunDirectory, RunSpec
-from store import audit, comparisons, deployments, duels, erasure, pairs, releases, runs
+from align.recipe.recipe import resolve
+from align.run_directory import RunDirectory, RunSpec
+from store.accounts import audit
 from store.errors import Conflict, Invalid
+from store.feedback import comparisons
+from store.privacy import erasure
 from store.records import AdapterRecord, Candidate, Run
+from store.rollout import canary_votes, deployments, releases, runs
+from store.training_data import pairs
 from trimtab.app import build_platform
+from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
-from trimtab.requests import start_run
-from trimtab.settings import EngineSettings, Settings
-from trimtab.training import STOPPED
+from trimtab.runs.workers import STOPPED
+from trimtab.start_run import start_run
 
 BASE = "smollm2-135m-instruct"
 
@@ -227,11 +231,11 @@ def test_votes_of_an_earlier_canary_do_not_count(platform: Platform) -> None:
     deployments.set_canary(platform.db, "assistant", release.ref, 0.1)
     vote(platform, stable, release.id, 3)
     deployments.set_canary(platform.db, "assistant", release.ref, 0.5)
-    found = duels.of_canary(platform.db, "assistant")
+    found = canary_votes.of_canary(platform.db, "assistant")
     assert found is not None
     assert (found.wins, found.losses) == (0, 3), "another weight is the same canary"
     deployments.rollback(platform.db, "assistant")
     deployments.set_canary(platform.db, "assistant", release.ref, 0.1)
-    found = duels.of_canary(platform.db, "assistant")
+    found = canary_votes.of_canary(platform.db, "assistant")
     assert found is not None
     assert (found.wins, found.losses) == (0, 0)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from serve.ledger import Used
-from serve.limits import Holder
-from store import usage
+from serve.metering.limits import Holder
+from serve.metering.usage_counter import Used
+from store.accounts import usage
 from store.records import Usage
 from trimtab.app import build_app, build_platform
+from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
 from trimtab.platform import Platform
-from trimtab.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
 
 URL = "http://127.0.0.1:7860"
 BASE = "smollm2-135m-instruct"

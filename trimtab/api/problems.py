@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from align.errors import AlignError, RecipeError
-from align.plan import PlanError
-from serve.answers import error_response
+from align.recipe.plan import PlanError
 from serve.errors import AdapterRefused, EngineUnavailable, Forbidden, RequestError
+from serve.gateway.responses import error_response
 from serve.openai_paths import is_openai_path
 from store.errors import Conflict, Invalid, NotFound, StoreError
 from trimtab.errors import PathRefused

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
-from store.duels import Duel
 from store.records import (
     Comparison,
     DemonstrationRecord,
@@ -18,16 +17,17 @@ from store.records import (
     Run,
     RunEvent,
 )
+from store.rollout.canary_votes import Duel
 from store.values import Conversation
-from trimtab.api.models.comparisons import ComparisonView
-from trimtab.api.models.deployments import CanaryVotes, DeploymentView
-from trimtab.api.models.evals import EvalView
-from trimtab.api.models.people import KeyView
-from trimtab.api.models.releases import ReleaseView
-from trimtab.api.models.runs import RunView, TransitionView
-from trimtab.api.models.training_data import DemonstrationView, PairView
-from trimtab.settings import CanarySettings
-from trimtab.verdict import evidence
+from trimtab.api.comparisons.models import ComparisonView
+from trimtab.api.deployments.models import CanaryVotes, DeploymentView
+from trimtab.api.evals.models import EvalView
+from trimtab.api.people.models import KeyView
+from trimtab.api.releases.models import ReleaseView
+from trimtab.api.runs.models import RunView, TransitionView
+from trimtab.api.training_data.models import DemonstrationView, PairView
+from trimtab.config.settings import CanarySettings
+from trimtab.rollout.canary_test import evidence
 
 Names = Mapping[str, str]
 """Release id -> public name."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
-from trimtab.paths import DataPaths
+from trimtab.config.paths import DataPaths
 from trimtab.serving import model_of
 
 app = typer.Typer(help="Adapters: what each costs, old ones, merging.", no_args_is_help=True)

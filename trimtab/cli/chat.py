@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.client import ApiError, PlatformClient
 from trimtab.cli.common import DataOption, ask, console, errors, explain
+from trimtab_client.client import ApiError, PlatformClient
 
 
 def register(app: typer.Typer) -> None:

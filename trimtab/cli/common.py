@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serve.client import ApiError, PlatformClient, PlatformUnreachable
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
+from trimtab.config.settings_file import load
 from trimtab.errors import PlatformNotFound, SettingsError, TrimtabError
-from trimtab.paths import DataPaths
-from trimtab.settings import Settings
-from trimtab.settings_file import load
+from trimtab_client.client import ApiError, PlatformClient, PlatformUnreachable
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from typing import IO, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from serve.client import PlatformClient
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
+from trimtab_client.client import PlatformClient
 
 PIECE = 1 << 20
 """Bytes sent at a time."""

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import tomlkit
 import typer
 
-from serve.client import PlatformClient
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
+from trimtab.config.paths import DataPaths, writing
+from trimtab.config.settings import DEFAULT_BASE
 from trimtab.errors import PathRefused
-from trimtab.paths import DataPaths, writing
-from trimtab.settings import DEFAULT_BASE
+from trimtab_client.client import PlatformClient
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
 

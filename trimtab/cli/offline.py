@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.database import Store
+from store.db.database import Store
 from store.errors import StoreError
 from trimtab.cli.common import address, fail, paths
+from trimtab.config.paths import writing
 from trimtab.errors import PlatformNotFound, StoreNotFound, TrimtabError
-from trimtab.paths import writing
 
 
 def running(data: Path | None) -> bool:

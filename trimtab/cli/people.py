@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from store import keys, users
-from trimtab import forgetting
+from store.accounts import keys, users
+from trimtab import erasure
 from trimtab.cli.common import AsJson, DataOption, ask, console, paths, show
 from trimtab.cli.offline import opened, running
 
@@ -130,8 +130,8 @@ def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
         return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
     if dry_run:
-        return _in_store(data, forgetting.preview, name)
-    return _in_store(data, forgetting.forget_offline, paths(data), name, "operator")
+        return _in_store(data, erasure.preview, name)
+    return _in_store(data, erasure.forget_offline, paths(data), name, "operator")
 
 
 def _say_what_goes(done: dict[str, Any], said_first: str) -> None:

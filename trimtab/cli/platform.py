@@ -10,8 +10,8 @@ import typer
 from store.errors import StoreError
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
 from trimtab.cli.offline import opened
+from trimtab.config.paths import writing
 from trimtab.errors import TrimtabError
-from trimtab.paths import writing
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def up(
     """Start the platform: engines, gateway, operations API and UI. Ctrl-C stops every process that it started."""
     server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     chosen = settings(config, data=data, server=server or None)
-    from trimtab.up import up as serve  # the web stack: seconds to import, and no other command needs it
+    from trimtab.server import up as serve  # the web stack: seconds to import, and no other command needs it
 
     try:
         serve(chosen, open_browser)
@@ -101,7 +101,7 @@ def backup(
         made: dict[str, Any] = ask(lambda client: client.backup(str(file.absolute())), data)
         console.print(f"{made['path']}: {made['bytes']:,} bytes")
         return
-    from store.backup import write
+    from store.maintenance.backup import write
 
     with opened(data) as store, writing(file.absolute()):
         done = write(store, file)
@@ -115,7 +115,7 @@ def restore(
     where = paths(data)
     if where.read_platform() is not None:
         fail(f"a platform runs on {where.root}: stop it first")
-    from store.backup import restore as put_back
+    from store.maintenance.backup import restore as put_back
 
     try:
         with writing(where.store):

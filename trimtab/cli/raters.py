@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.client import PlatformClient
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
+from trimtab_client.client import PlatformClient
 
 gold_app = typer.Typer(help="Questions whose answer is known, to measure raters by.", no_args_is_help=True)
 

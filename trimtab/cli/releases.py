@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.client import PlatformClient
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+from trimtab_client.client import PlatformClient
 
 releases_app = typer.Typer(
     help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from align.errors import RecipeError
-from align.recipe import load
-from serve.client import PlatformClient
+from align.recipe.recipe import load
 from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
 from trimtab.cli.watch import RunScreen
+from trimtab_client.client import PlatformClient
 
 train_app = typer.Typer(help="Ask for a training run.", no_args_is_help=True)
 runs_app = typer.Typer(help="Training runs.", no_args_is_help=True)

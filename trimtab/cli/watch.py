@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from align.plan import duration
+from align.recipe.plan import duration
 
 FIGURES = {
     "loss": "loss",

@@ -1,0 +1,343 @@
+"""Plan first: what a run will need, from the base's `config.json` and the recipe alone. No torch, no weights.
+
+Memory is added up by part. What is counted was measured: the activations that autograd keeps for a Llama-shaped layer
+(floats a token, `_kept`), and the constant part of a process. Time is the floating-point operations of the passes over
+the machine's measured or assumed rate. Estimates are for models of the Llama family; others come close when their
+`config.json` uses the same names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from align.errors import AlignError, DataError, ModelError
+from align.recipe.recipe import Recipe
+
+GB = 1e9
+# Bytes a parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
+RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
+# What a heap that keeps its pages (align.training.cpu.allocator) holds beside the activations, as a share of
+# them: the gaps between
+# what is kept. Five cases of bench/plan.py took 0.28 to 0.47 of them more than the other parts explain.
+HEAP_GAPS = 0.25
+# Share of the rate of large matrix products that a whole step reaches.
+EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
+# Rates assumed when none was measured, FLOP/s: two CPU cores, and one recent data-centre GPU in bfloat16.
+RATE = {"cpu": 80e9, "cuda": 500e12}
+# What a chat template adds to a message.
+TEMPLATE_TOKENS = 8
+
+
+class PlanError(AlignError):
+    """The run cannot fit; `hint` names the knob to turn."""
+
+    kind = "plan"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The data: how many rows, and mean and largest tokens of a prompt and of one answer."""
+
+    count: int
+    prompt: float
+    answer: float
+    longest: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate. Bytes by part, optimiser steps, seconds; `advice` is the knob to turn if it does not fit."""
+
+    trainable_parameters: int
+    parts: dict[str, float]
+    steps: int
+    seconds: float
+    available: float | None
+    advice: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def total(self) -> float:
+        """Peak memory in bytes."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is below what is available (unknown counts as yes)."""
+        return self.available is None or self.total <= self.available
+
+    def within(self, available: float) -> Plan:
+        """Return the same estimate against another amount of memory, in bytes."""
+        return replace(self, available=available)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        return {**vars(self), "total": self.total, "fits": self.fits}
+
+    def explain(self) -> str:
+        """Return the plan as lines for a terminal."""
+        lines = [f"trainable parameters  {self.trainable_parameters:,}"]
+        lines += [f"  {name:<20}{size / GB:8.2f} GB" for name, size in self.parts.items()]
+        room = "" if self.available is None else f" of {self.available / GB:.2f} GB"
+        lines.append(
+            f"peak memory           {self.total / GB:8.2f} GB{room}{'' if self.fits else '  DOES NOT FIT'}"
+        )
+        lines.append(f"time                  {duration(self.seconds)} for {self.steps} steps")
+        return "\n".join([*lines, *self.notes, *([] if self.fits else [self.advice])])
+
+
+def plan(
+    base_model: str | Path,
+    recipe: Recipe,
+    rows: Rows,
+    device: str = "cpu",
+    available: float | None = None,
+    rate: float | None = None,
+) -> Plan:
+    """Estimate memory and time of a run of `recipe` on `base_model` (a directory with a config.json).
+
+    `available` is the device's memory in bytes, `rate` its rate of matrix products in FLOP/s. Raises `ModelError`
+    when the configuration cannot be read.
+    """
+    shape = _Shape.read(Path(base_model))
+    trainable = shape.trainable(recipe)
+    weight_bytes = 4 if device == "cpu" or recipe.dtype == "float32" else 2
+    tokens = _tokens_in_a_micro_batch(recipe, rows)
+    checkpointing = recipe.gradient_checkpointing
+    if checkpointing == "auto":
+        checkpointing = device == "cuda"
+    weights = shape.linear * (NF4_BYTES if recipe.qlora else weight_bytes) + shape.rest * weight_bytes
+    parts = {
+        "runtime": RUNTIME[device],
+        "weights": weights,
+        "adapter": 4.0 * trainable,
+        "gradients": 4.0 * trainable,
+        "optimiser": trainable * _optimiser_bytes(recipe, device),
+        "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
+        "logits": _logits(shape, recipe, rows, weight_bytes, device),
+    }
+    notes = []
+    if device == "cpu" and not checkpointing:
+        parts["heap gaps"] = HEAP_GAPS * parts["activations"]
+    if recipe.qlora and device == "cpu":
+        parts["dequantised weights"] = 4.0 * shape.linear
+        notes.append("on the CPU the 4-bit layers are held dequantised beside, when there is room")
+        # Quantising reads the whole file, and its pages stay with the process until the kernel wants them.
+        parts["mapped file"] = float(
+            sum(file.stat().st_size for file in Path(base_model).glob("*.safetensors"))
+        )
+    if recipe.num_processes > 1:
+        if device == "cpu":
+            parts = {name: size * recipe.num_processes for name, size in parts.items()}
+        notes.append(
+            f"{recipe.num_processes} processes" + ("" if device == "cpu" else ": memory is that of each GPU")
+        )
+    steps = _steps(recipe, rows)
+    seconds = _seconds(shape, recipe, rows, steps, checkpointing, rate or RATE[device], device)
+    advice = _advice(recipe, parts, checkpointing)
+    return Plan(trainable, parts, steps, seconds, available, advice, tuple(notes))
+
+
+def require_fit(estimate: Plan) -> None:
+    """Raise `PlanError` naming the knob to turn when `estimate` does not fit."""
+    if not estimate.fits and estimate.available is not None:
+        need, have = estimate.total / GB, estimate.available / GB
+        raise PlanError(f"the run needs about {need:.1f} GB, {have:.1f} GB are there", estimate.advice)
+
+
+def measure_rows(snapshot: Path, base_model: str | Path, method: str, sample: int = 256) -> Rows:
+    """Return the token counts of a snapshot file, from its first `sample` rows. Raises as `count_rows`, and `DataError`
+    when the file cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(snapshot)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{snapshot} cannot be read: {error}") from error
+    if not table.num_rows:
+        raise DataError(f"{snapshot.name} has no rows")
+    return count_rows(table.slice(0, sample).to_pylist(), table.num_rows, base_model, method)
+
+
+def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | Path, method: str) -> Rows:
+    """Return the token counts of `total` rows from some of them, by the base's own tokenizer.
+
+    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` a message. Raises `ModelError` without a
+    tokenizer.json.
+    """
+    from tokenizers import Tokenizer
+
+    file = Path(base_model) / "tokenizer.json"
+    if not file.is_file():
+        raise ModelError(f"{base_model} has no tokenizer.json to count with")
+    tokenizer = Tokenizer.from_file(str(file))
+
+    def count(value: str | Sequence[Mapping[str, str]]) -> int:
+        texts = [value] if isinstance(value, str) else [message["content"] for message in value]
+        return sum(
+            len(tokenizer.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS for text in texts
+        )
+
+    names = ("chosen", "rejected") if method == "dpo" else ("completion",)
+    prompts, answers, longest = [], [], 0
+    for row in rows:
+        prompts.append(count(row["prompt"]))
+        sizes = [count(row[name]) for name in names]
+        answers += sizes
+        longest = max(longest, prompts[-1] + max(sizes))
+    return Rows(total, sum(prompts) / len(prompts), sum(answers) / len(answers), longest)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    hidden: int
+    inner: int
+    layers: int
+    queries: int
+    keys: int
+    vocabulary: int
+    tied: bool
+
+    @classmethod
+    def read(cls, directory: Path) -> _Shape:
+        try:
+            config = json.loads((directory / "config.json").read_text())
+            heads = int(config["num_attention_heads"])
+            size = int(config.get("head_dim") or config["hidden_size"] // heads)
+            return cls(
+                int(config["hidden_size"]),
+                int(config["intermediate_size"]),
+                int(config["num_hidden_layers"]),
+                heads * size,
+                int(config.get("num_key_value_heads") or heads) * size,
+                int(config["vocab_size"]),
+                bool(config.get("tie_word_embeddings", False)),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{directory} has no configuration to plan from ({error!r})") from error
+
+    @property
+    def modules(self) -> dict[str, tuple[int, int]]:
+        h, i = self.hidden, self.inner
+        attention = {"q_proj": (h, self.queries), "k_proj": (h, self.keys), "v_proj": (h, self.keys)}
+        return {
+            **attention,
+            "o_proj": (self.queries, h),
+            "gate_proj": (h, i),
+            "up_proj": (h, i),
+            "down_proj": (i, h),
+        }
+
+    @property
+    def linear(self) -> int:
+        return self.layers * sum(a * b for a, b in self.modules.values())
+
+    @property
+    def rest(self) -> int:
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
+
+    def trainable(self, recipe: Recipe) -> int:
+        wanted = self.modules if recipe.target_modules == "all-linear" else recipe.target_modules
+        each = sum(
+            (a + b) * recipe.rank_pattern.get(n, recipe.r)
+            for n, (a, b) in self.modules.items()
+            if n in wanted
+        )
+        return self.layers * each
+
+    def kept(self, rank: int) -> float:
+        """Floats a token that autograd keeps in one layer; measured on Llama shapes of several widths."""
+        return 7.3 * self.hidden + 4.7 * self.keys + 4 * self.inner + 7 * rank + 50
+
+
+def _tokens_in_a_micro_batch(recipe: Recipe, rows: Rows) -> float:
+    prompt, answer = _lengths(recipe, rows)
+    answers = 2 if recipe.method == "dpo" else 1
+    shared = recipe.method == "dpo" and recipe.packing and recipe.share_prompt
+    one = prompt + answers * answer if shared else answers * (prompt + answer)
+    # The largest micro-batch, not the mean one, decides; rows vary by about half their length.
+    spread = (min(rows.longest, recipe.max_length) / max(1.0, prompt + answer)) ** (
+        1 / recipe.per_device_train_batch_size
+    )
+    return float(recipe.per_device_train_batch_size * one * spread)
+
+
+def _lengths(recipe: Recipe, rows: Rows) -> tuple[float, float]:
+    prompt = min(rows.prompt, recipe.max_length - 1)
+    return prompt, min(rows.answer, recipe.max_length - prompt)
+
+
+def _activations(shape: _Shape, recipe: Recipe, tokens: float, size: int, checkpointing: bool) -> float:
+    layer = shape.kept(recipe.r) * size
+    # While one layer's gradient is made, about two activations of the inner width exist beside what was kept.
+    passing = tokens * (2 * shape.inner + 4 * shape.hidden) * size
+    if checkpointing:
+        dequantised = 2.0 * shape.inner * shape.hidden if recipe.qlora else 0.0
+        return tokens * (shape.layers * shape.hidden * size + layer) + passing + dequantised
+    return tokens * shape.layers * layer + passing
+
+
+def _logits(shape: _Shape, recipe: Recipe, rows: Rows, size: int, device: str) -> float:
+    chunk = 128 if device == "cpu" else 512
+    _, answer = _lengths(recipe, rows)
+    targets = recipe.per_device_train_batch_size * answer * (2 if recipe.method == "dpo" else 1)
+    return min(chunk, targets) * shape.vocabulary * (4 + 4 + size) + 3 * targets * shape.hidden * size
+
+
+def _optimiser_bytes(recipe: Recipe, device: str) -> float:
+    eight_bit = recipe.optim in ("adamw_8bit", "paged_adamw_8bit") or (
+        recipe.optim == "auto" and recipe.qlora
+    )
+    return {"sgd": 0.0, "adafactor": 0.1, "lion_8bit": 1.0}.get(recipe.optim, 2.0 if eight_bit else 8.0)
+
+
+def _steps(recipe: Recipe, rows: Rows) -> int:
+    if recipe.max_steps > 0:
+        return int(recipe.max_steps)
+    batch = recipe.per_device_train_batch_size * recipe.num_processes
+    per_epoch = math.ceil(math.ceil(rows.count / batch) / recipe.gradient_accumulation_steps)
+    return max(1, math.ceil(per_epoch * recipe.num_train_epochs))
+
+
+def _seconds(
+    shape: _Shape, recipe: Recipe, rows: Rows, steps: int, checkpointing: bool, rate: float, device: str
+) -> float:
+    tokens = _tokens_in_a_micro_batch(recipe, rows) * recipe.gradient_accumulation_steps * steps
+    prompt, answer = _lengths(recipe, rows)
+    passes = 3 if checkpointing else 2  # forward, backward to the inputs, and forward again
+    body = 2.0 * shape.linear * tokens * passes
+    answers = answer / (prompt + answer)
+    head = 2.0 * shape.vocabulary * shape.hidden * tokens * answers * 2
+    reference = 0.0
+    if recipe.method != "sft":
+        once = _tokens_in_a_micro_batch(recipe, rows) / recipe.per_device_train_batch_size * rows.count
+        reference = 2.0 * shape.linear * once
+    return (body + head + reference) / (rate * EFFICIENCY[device])
+
+
+def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str:
+    largest = max(("weights", "activations", "optimiser", "logits"), key=lambda name: parts[name])
+    if largest == "weights" and not recipe.qlora:
+        return "use QLoRA (qlora = true): the weights are the largest part"
+    if largest == "activations" and recipe.per_device_train_batch_size > 1:
+        return "lower per_device_train_batch_size and raise gradient_accumulation_steps: activations are the largest part"
+    if largest == "activations" and not checkpointing:
+        return "set gradient_checkpointing = true: activations are the largest part"
+    if largest in ("activations", "logits"):
+        return "lower max_length"
+    return "use a smaller base model, or lower r" if recipe.qlora else "lower r, or use a smaller base model"
+
+
+def duration(seconds: float) -> str:
+    """Say seconds in the unit that fits: `90 s`, `12 min`, `2.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

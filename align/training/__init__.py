@@ -1,0 +1,1 @@
+"""What runs in the worker: the only code that imports torch."""

@@ -1,0 +1,93 @@
+"""An adapter merged into its base: one Hugging Face directory for an engine that serves nothing else.
+
+Run as `python -m align.training.merge --model DIR --adapter DIR --out DIR`. The directory is complete or
+absent. Before it gets its
+name, the log-probabilities of a probe text are computed over the weights as they were written and over base and adapter
+apart; when they differ by more than `TOLERANCE` the merge is refused. Prints one line of JSON:
+`{"out", "mean_abs", "max_abs", "dtype"}`, in natural-log units a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from align.training.probe import logprobs, probe_tokens
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+class MergeError(Exception):
+    """The adapter can not be merged; the text says why."""
+
+
+def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
+    """Write base `model` with `adapter` merged into it to the new directory `out`; returns what `main` prints.
+
+    Raises `MergeError` when `out` exists, the merge meets values that are not finite, or the merged weights say something
+    else than base and adapter.
+    """
+    out = Path(out).absolute()
+    if out.exists():
+        raise MergeError(f"{out} exists already; choose a new directory")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokens = probe_tokens(tokenizer, [], 0)
+    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+    tuned = PeftModel.from_pretrained(base, str(adapter)).eval()
+    apart = logprobs(tuned, tokens)
+    try:
+        merged = tuned.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise MergeError(f"the adapter holds values that are not finite: {error}") from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = out.parent / f".{out.name}.{os.getpid()}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        merged.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        written = AutoModelForCausalLM.from_pretrained(scratch, dtype="auto").eval()
+        distances = [abs(a - b) for a, b in zip(apart, logprobs(written, tokens), strict=True)]
+        mean, dtype = sum(distances) / len(distances), written.dtype
+        if not mean <= TOLERANCE.get(dtype, 5e-2):
+            raise MergeError(
+                f"merged and separate weights differ by {mean:.4g} nats a token; accepted: {TOLERANCE[dtype]:g}"
+            )
+        scratch.rename(out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {
+        "out": str(out),
+        "mean_abs": mean,
+        "max_abs": max(distances),
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status 1 with one line of reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m align.training.merge", description="Merge an adapter into its base."
+    )
+    parser.add_argument("--model", required=True, help="Hugging Face directory of the base model")
+    parser.add_argument("--adapter", required=True, type=Path, help="PEFT directory")
+    parser.add_argument("--out", required=True, type=Path, help="new directory")
+    args = parser.parse_args(argv)
+    try:
+        print(json.dumps(merge(args.model, args.adapter, args.out)))
+    except (MergeError, OSError, ValueError, RuntimeError) as error:
+        print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

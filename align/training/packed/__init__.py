@@ -1,0 +1,1 @@
+"""Sequence packing and prefix sharing."""

@@ -1,0 +1,193 @@
+"""Sequence log-probabilities of rows under a model: the reference's, cached by content, and the held-out
+measures.
+
+Batches are packs of about `TOKENS` tokens; nothing here has a gradient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align.stats import mean_interval, wilson
+from align.training.data import Row
+from align.training.packed.packing import pack
+
+TOKENS = {"cpu": 2048, "cuda": 8192}
+SAVE_EVERY_SECONDS = 30.0
+
+Scores = list[list[float]]
+
+
+@torch.no_grad()
+def score_rows(
+    model: torch.nn.Module,
+    rows: Sequence[Row],
+    share: bool = True,
+    tick: Callable[[int], None] = lambda done: None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    tokens: int | None = None,
+) -> Iterator[tuple[int, list[float]]]:
+    """Yield (row's index, summed log-probability of each of its answers), in any order; `tick` gets rows
+    done."""
+    device = next(model.parameters()).device
+    budget = tokens or TOKENS.get(device.type, TOKENS["cuda"])
+    done = 0
+    for group in _groups(rows, budget):
+        batch = pack([rows[i].tree for i in group], share).to(device)
+        with autocast():
+            sums = batch.sum_by_answer(model(pack=batch)).tolist()
+        for index in group:
+            width = len(rows[index].tree.answers)
+            yield index, sums[:width]
+            sums = sums[width:]
+        done += len(group)
+        tick(done)
+
+
+def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+    # Rows of like length lie together, which keeps the share of attention and the size of packs even.
+    order = sorted(range(len(rows)), key=lambda i: rows[i].tokens)
+    group: list[int] = []
+    total = 0
+    for index in order:
+        if group and total + rows[index].tokens > budget:
+            yield group
+            group, total = [], 0
+        group.append(index)
+        total += rows[index].tokens
+    if group:
+        yield group
+
+
+class ReferenceCache:
+    """Log-probabilities by (model identity, prompt, answer), in one file a model identity.
+
+    `writes` is false in all but one of several processes that share a run. Safe to
+    delete at any time. Writers replace the file whole; two runs that write at once lose at most work.
+    """
+
+    def __init__(self, directory: Path, identity: str, writes: bool = True) -> None:
+        self.path = directory / f"{identity[:32]}.npz"
+        self.hits = 0
+        self.writes = writes
+        self.known: dict[bytes, float] = {}
+        if self.path.exists():
+            try:
+                with np.load(self.path) as stored:
+                    keys = [bytes(k) for k in stored["keys"]]
+                    self.known = dict(zip(keys, stored["values"].tolist(), strict=True))
+            except (OSError, ValueError, KeyError):
+                self.known = {}  # damaged: it is only a cache
+
+    def save(self) -> None:
+        """Replace the file by what is known now; a process that is not to write leaves it to the one that is."""
+        if not self.writes:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        keys = np.frombuffer(b"".join(self.known), dtype=np.uint8).reshape(-1, 16)
+        with temporary.open("wb") as file:
+            np.savez(file, keys=keys, values=np.array(list(self.known.values()), dtype=np.float64))
+        temporary.replace(self.path)
+
+    def fill(
+        self,
+        rows: Sequence[Row],
+        compute: Callable[[Sequence[Row]], Iterator[tuple[int, list[float]]]],
+    ) -> Scores:
+        """Return each row's answers' log-probabilities, asking `compute` for the rows that are not known."""
+        keys = [[_key(row.tree.prompt, a) for a in row.tree.answers] for row in rows]
+        missing = [i for i, row in enumerate(keys) if any(k not in self.known for k in row)]
+        self.hits += len(rows) - len(missing)
+        saved = time.monotonic()
+        for place, sums in compute([rows[i] for i in missing]) if missing else ():
+            self.known.update(zip(keys[missing[place]], sums, strict=True))
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        if missing:
+            self.save()
+        return [[self.known[k] for k in row] for row in keys]
+
+
+def _key(prompt: Sequence[int], answer: Sequence[int]) -> bytes:
+    digest = hashlib.sha256(np.array([len(prompt), *prompt, *answer], dtype=np.int64).tobytes())
+    return digest.digest()[:16]
+
+
+def preference_measures(
+    rows: Sequence[Row], policy: Scores, reference: Scores | None, beta: float
+) -> dict[str, Any]:
+    """Held-out measures of pairs: how often the policy prefers the chosen answer, each with its 95% interval.
+
+    `accuracy` compares summed log-probabilities, `accuracy_per_token` their mean a token, `reward_accuracy`
+    implicit rewards against the reference (only when `reference` is given and differs from `policy`). A tie
+    counts half.
+    """
+    logps = np.array(policy, dtype=np.float64).reshape(-1, 2)
+    lengths = np.array([[len(a) for a in row.tree.answers] for row in rows], dtype=np.float64).reshape(-1, 2)
+    out: dict[str, Any] = {"n": len(rows)}
+    if not rows:
+        return out
+    out["accuracy"] = _share(logps[:, 0] - logps[:, 1])
+    out["accuracy_per_token"] = _share(logps[:, 0] / lengths[:, 0] - logps[:, 1] / lengths[:, 1])
+    out["logps/chosen"] = mean_interval(logps[:, 0])
+    out["logps/rejected"] = mean_interval(logps[:, 1])
+    if reference is not None:
+        ratios = logps - np.array(reference, dtype=np.float64).reshape(-1, 2)
+        margins = beta * (ratios[:, 0] - ratios[:, 1])
+        out["reward_accuracy"] = _share(margins)
+        out["rewards/margins"] = mean_interval(margins)
+        out["loss"] = mean_interval(np.logaddexp(0.0, -margins))
+    return out
+
+
+def likelihood_measures(rows: Sequence[Row], policy: Scores) -> dict[str, Any]:
+    """Held-out measures of demonstrations: negative log-likelihood a token (nats) and perplexity."""
+    if not rows:
+        return {"n": 0}
+    sums = np.array([s[0] for s in policy])
+    lengths = np.array([len(row.tree.answers[0]) for row in rows], dtype=np.float64)
+    loss = float(-sums.sum() / lengths.sum())
+    return {
+        "n": len(rows),
+        "loss": {**mean_interval(-sums / lengths), "value": loss},
+        "perplexity": float(np.exp(min(loss, 700.0))),
+        "tokens": int(lengths.sum()),
+    }
+
+
+def label_measures(
+    rows: Sequence[Row], policy: Scores, reference: Scores | None, beta: float
+) -> dict[str, Any]:
+    """Held-out measures of likes: how often the implicit reward's sign agrees with the label, and its mean
+    by label."""
+    if not rows or reference is None:
+        return {"n": len(rows)}
+    rewards = beta * (np.array(policy)[:, 0] - np.array(reference)[:, 0])
+    liked = np.array([row.desirable for row in rows])
+    out: dict[str, Any] = {"n": len(rows), "reward_accuracy": _share(np.where(liked, rewards, -rewards))}
+    for name, chosen in (("rewards/chosen", liked), ("rewards/rejected", ~liked)):
+        if chosen.any():
+            out[name] = mean_interval(rewards[chosen])
+    return out
+
+
+def _share(margins: Any) -> dict[str, float]:
+    wins = float((margins > 0).sum() + 0.5 * (margins == 0).sum())
+    return wilson(wins, len(margins))
+
+
+def as_tensor(scores: Scores) -> Tensor:
+    """Return rows of equal width as a float32 tensor (rows, answers)."""
+    return torch.tensor(scores, dtype=torch.float32)

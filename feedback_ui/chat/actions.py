@@ -1,0 +1,206 @@
+"""Chat: answer, wait for a loading engine, rate, look back, compare two answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedback_ui import texts
+from feedback_ui.conversation import Talk, Turn, from_record
+from feedback_ui.frame.actions import Readiness, readiness
+from feedback_ui.numbers import optional_float, optional_int
+from trimtab_client.client import ApiError, PlatformClient
+
+# The screen is redrawn at most this often (seconds): a token each redraw would only keep the browser busy.
+_REDRAW_S = 0.08
+_RETRY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step of an answer: the conversation so far and, while nothing is written yet, what is waited for."""
+
+    talk: Talk
+    waiting: Readiness | None = None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds)."""
+
+    comparison: str
+    a: str
+    b: str
+    messages: tuple[dict[str, Any], ...] = ()
+    laid: float = field(default_factory=time.monotonic, compare=False)
+
+    def seconds(self) -> float:
+        """How long they have been there."""
+        return time.monotonic() - self.laid
+
+
+async def model_choices(client: PlatformClient) -> list[tuple[str, str]]:
+    """The names that may answer, deployments first, as (label, value)."""
+    rows = await client.models()
+    names = [str(row["id"]) for row in rows]
+    deployments = [name for name in names if any(other.startswith(f"{name}@") for other in names)]
+    releases = [name for name in names if "@" in name]
+    bases = [name for name in names if name not in deployments and name not in releases]
+    return [
+        *((name, name) for name in deployments),
+        *((f"{name} (this release only)", name) for name in releases),
+        *((f"{name} (base model)", name) for name in bases),
+    ]
+
+
+async def default_model(client: PlatformClient) -> str:
+    """The name that answers when none was chosen yet; raises `ApiError` (503) where nothing is served."""
+    choices = await model_choices(client)
+    if not choices:
+        raise ApiError(503, "No model", texts.NO_MODELS)
+    return choices[0][1]
+
+
+def sampling(temperature: str, max_tokens: str) -> dict[str, Any]:
+    """The sampling fields of a request; what is left empty stays with the release. Raises `ApiError` (422)."""
+    fields = {
+        "temperature": optional_float(
+            temperature, texts.CHAT_TEMPERATURE, "a number from 0 to 2, or nothing"
+        ),
+        "max_tokens": optional_int(max_tokens, texts.CHAT_MAX_TOKENS, "a whole number above 0, or nothing"),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+async def answer(
+    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+) -> AsyncIterator[Progress]:
+    """Stream the answer to a conversation that ends with the person's message.
+
+    While the engine loads (503) this waits and tries again, reporting what is waited for, until it serves or the
+    caller closes the iterator. Closing it cancels the generation. Raises `ApiError` for every other refusal.
+    """
+    while True:
+        try:
+            async for progress in _stream(client, talk, model, options):
+                yield progress
+            return
+        except ApiError as error:
+            if error.status != 503:
+                raise
+            wait = error.retry_after or _RETRY_S
+        yield Progress(talk, await readiness(client))
+        await asyncio.sleep(min(wait, _RETRY_S))
+
+
+async def _stream(
+    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+) -> AsyncIterator[Progress]:
+    started = time.monotonic()
+    first: float | None = None
+    shown = 0.0
+    text, last = "", None
+    async for delta in client.stream_chat(model, talk.messages(), conversation=talk.conversation, **options):
+        last, now = delta, time.monotonic()
+        text += delta.text
+        if first is None and delta.text:
+            first = now - started
+        if talk.conversation is None and delta.conversation:
+            talk = Talk(delta.conversation, talk.turns)
+        if now - shown >= _REDRAW_S and text:
+            shown = now
+            yield Progress(
+                talk.answered(
+                    Turn("assistant", text, delta.release, delta.lane, delta.completion_id, done=False)
+                )
+            )
+    if last is None:
+        raise ApiError(502, "empty_answer", "The engine closed the answer without a word")
+    yield Progress(
+        talk.answered(
+            Turn(
+                "assistant",
+                text,
+                last.release,
+                last.lane,
+                last.completion_id,
+                seconds=time.monotonic() - started,
+                first=first,
+            )
+        )
+    )
+
+
+async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | None) -> Talk:
+    """Record a thumb on the answer at `index`; raises `ApiError` where it was never recorded."""
+    turn = talk.turns[index]
+    if not turn.completion_id:
+        raise ApiError(409, texts.FAILED, texts.CHAT_LIKE_LATER)
+    await client.like(turn.completion_id, liked)
+    return talk.rated(index, liked)
+
+
+async def history(client: PlatformClient, limit: int = 40) -> list[dict[str, Any]]:
+    """The caller's recent conversations, newest first."""
+    return list(await client.conversations(limit=limit) or ())
+
+
+async def history_with(client: PlatformClient, conversation: str | None) -> list[dict[str, Any]]:
+    """The recent conversations once the newest answer's is among them: it is recorded a moment after its last token."""
+    rows = await history(client)
+    for _ in range(8):
+        if conversation is None or any(row.get("id") == conversation for row in rows):
+            break
+        await asyncio.sleep(0.25)
+        rows = await history(client)
+    return rows
+
+
+async def reopen(client: PlatformClient, conversation: str) -> Talk:
+    """Load one conversation."""
+    return from_record(await client.conversation(conversation))
+
+
+async def two_answers(
+    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any] | None = None
+) -> Candidates:
+    """Ask for two blind answers to a conversation that ends with the person's message.
+
+    The same path serves a pair that the platform itself offers: it too is a comparison with an id, a and b.
+    """
+    made = await client.create_comparison(
+        talk.messages(), deployment=model.split("@")[0], sampling=options, drawn=False
+    )
+    return Candidates(made["id"], made["a"], made["b"])
+
+
+async def offered(
+    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+) -> tuple[Talk, Candidates] | None:
+    """Two blind answers where the platform wants this turn judged (pair mode), else None.
+
+    Without the role to vote nothing is offered.
+    """
+    if "@" in model:
+        return None
+    try:
+        made = await client.offer_pair(talk.messages(), model, talk.conversation, options)
+    except ApiError:
+        return None  # the answer itself says what is wrong, or waits for a loading engine
+    if made is None:
+        return None
+    return Talk(made["conversation"], talk.turns), Candidates(made["id"], made["a"], made["b"])
+
+
+async def choose(client: PlatformClient, talk: Talk, pair: Candidates, choice: str) -> Talk:
+    """Vote on two answers; the chosen one (A for a tie) joins the conversation, signed by what the vote revealed."""
+    vote = await client.vote(pair.comparison, choice, seconds=pair.seconds())
+    if choice == "both_bad":
+        return talk
+    kept = "b" if choice == "b" else "a"
+    revealed = (vote or {}).get("revealed", {})
+    text = pair.b if kept == "b" else pair.a
+    return talk.answered(Turn("assistant", text, str(revealed.get(kept) or "")))

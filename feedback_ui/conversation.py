@@ -1,0 +1,115 @@
+"""A conversation as the Chat screen holds it: frozen values, no Gradio, no requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from feedback_ui import texts
+from feedback_ui.html import duration, esc
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message, and for an answer who gave it; `seconds` is how long it took, `first` until its first token."""
+
+    role: str
+    content: str
+    release: str = ""
+    lane: str = ""
+    completion_id: str = ""
+    liked: bool | None = None
+    seconds: float | None = None
+    first: float | None = None
+    done: bool = True
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The turns of one conversation; `conversation` is its id on the platform once that is known."""
+
+    conversation: str | None = None
+    turns: tuple[Turn, ...] = field(default=())
+
+    def said(self, text: str) -> Talk:
+        """Add the person's message."""
+        return replace(self, turns=(*self.turns, Turn("user", text)))
+
+    def answered(self, turn: Turn) -> Talk:
+        """Add an answer, or replace the unfinished one at the end."""
+        open_end = bool(self.turns) and self.turns[-1].role == "assistant" and not self.turns[-1].done
+        kept = self.turns[:-1] if open_end else self.turns
+        return replace(self, turns=(*kept, turn))
+
+    def settled(self) -> Talk:
+        """Close an answer that was stopped; one without a word is dropped."""
+        if not self.turns or self.turns[-1].done:
+            return self
+        last = replace(self.turns[-1], done=True)
+        return replace(self, turns=(*self.turns[:-1], last) if last.content else self.turns[:-1])
+
+    def before(self, index: int) -> Talk:
+        """Cut back to the person's message at `index` or the nearest one before it, and keep that message."""
+        for at in range(min(index, len(self.turns) - 1), -1, -1):
+            if self.turns[at].role == "user":
+                return replace(self, turns=self.turns[: at + 1])
+        return replace(self, turns=())
+
+    def reworded(self, index: int, text: str) -> Talk:
+        """Replace the person's message at `index` and forget what followed."""
+        return replace(self, turns=(*self.turns[:index], Turn("user", text)))
+
+    def rated(self, index: int, liked: bool | None) -> Talk:
+        """Record a thumb on the answer at `index`."""
+        turns = list(self.turns)
+        turns[index] = replace(turns[index], liked=liked)
+        return replace(self, turns=tuple(turns))
+
+    def messages(self) -> list[dict[str, str]]:
+        """The turns as chat messages for the API, without an empty or unfinished answer at the end."""
+        return [{"role": t.role, "content": t.content} for t in self.settled().turns if t.content]
+
+    def bubbles(self) -> list[dict[str, Any]]:
+        """The turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
+        return [{"role": t.role, "content": t.content + signature(t)} for t in self.turns]
+
+    def awaiting(self, text: str) -> list[dict[str, Any]]:
+        """The turns with a bubble that says what the next answer waits for."""
+        note = f'<span class="tt-typing">{esc(text)}</span>'
+        return [*self.bubbles(), {"role": "assistant", "content": note}]
+
+    def thumbs(self) -> list[str | None]:
+        """The thumbs for `gr.Chatbot(feedback_value=...)`: one entry an answer."""
+        names = {True: "Like", False: "Dislike", None: None}
+        return [names[t.liked] for t in self.turns if t.role == "assistant"]
+
+
+def signature(turn: Turn) -> str:
+    """Who gave an answer, as a line below it; the page's script keeps it out of what is copied."""
+    if turn.role != "assistant" or not turn.done:
+        return ""
+    body = "" if turn.content.strip() else texts.CHAT_EMPTY_ANSWER
+    if not turn.release:
+        return body
+    # An answer cut off inside a code block would swallow the line: close the block on the screen only.
+    fence = "\n```" if turn.content.count("```") % 2 else ""
+    lane = f" · {turn.lane}" if turn.lane and turn.lane != "pinned" else ""
+    took = f" · {duration(turn.seconds)}" if turn.seconds is not None else ""
+    return f'{body}{fence}\n\n<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
+
+
+def from_record(record: dict[str, Any]) -> Talk:
+    """Read a conversation as `GET /api/conversations/{id}` returns it."""
+    turns = []
+    for message in record.get("messages", ()):
+        turns.append(
+            Turn(
+                role=str(message.get("role", "user")),
+                content=str(message.get("content", "")),
+                release=str(message.get("release") or ""),
+                lane=str(message.get("lane") or ""),
+                completion_id=str(message.get("completion_id") or ""),
+                liked=message.get("liked"),
+            )
+        )
+    return Talk(record.get("id"), tuple(t for t in turns if t.role in ("user", "assistant")))

@@ -1,0 +1,1 @@
+"""The Ops screen, one folder per tab."""

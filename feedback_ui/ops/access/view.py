@@ -1,0 +1,130 @@
+"""Ops, Access: users, API keys and what they used."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import texts
+from feedback_ui.connection import Connection
+from feedback_ui.errors import toasts
+from feedback_ui.html import form_head
+from feedback_ui.listing import static
+from feedback_ui.ops import actions as ops
+from feedback_ui.ops.access import actions, render
+from feedback_ui.part import Part, Update
+
+
+def build_access(connection: Connection) -> Part:
+    """Lay out the tab; returns how to refresh it."""
+    with gr.Row(elem_classes="tt-columns"):
+        with gr.Column(min_width=320):
+            users = static(elem_id="ops-users")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(texts.USER_ADD))
+                name = gr.Textbox(label=texts.USER_NAME, elem_id="user-name")
+                password = gr.Textbox(
+                    label=texts.USER_PASSWORD,
+                    info=texts.USER_PASSWORD_INFO,
+                    type="password",
+                    elem_id="user-password",
+                )
+                roles = gr.CheckboxGroup(
+                    list(texts.ROLES), value=["chat", "rater"], label=texts.USER_ROLES, elem_id="user-roles"
+                )
+                add = gr.Button(texts.USER_ADD, elem_id="user-add")
+            with gr.Group(elem_classes="tt-form"):
+                leaving = gr.Dropdown([], allow_custom_value=True, label=texts.USER_PICK, elem_id="user-pick")
+                remove = gr.Button(texts.USER_REMOVE, variant="stop", elem_id="user-remove")
+            used = static(elem_id="ops-usage")
+        with gr.Column(min_width=320):
+            keys = static(elem_id="ops-keys")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(texts.KEY_CREATE))
+                label = gr.Textbox(label=texts.KEY_NAME, elem_id="key-name")
+                key_roles = gr.CheckboxGroup(
+                    list(texts.ROLES), value=["chat"], label=texts.USER_ROLES, elem_id="key-roles"
+                )
+                make = gr.Button(texts.KEY_CREATE, elem_id="key-create")
+                secret = static(elem_id="key-secret")
+            with gr.Group(elem_classes="tt-form"):
+                dying = gr.Dropdown([], allow_custom_value=True, label=texts.KEY_PICK, elem_id="key-pick")
+                revoke = gr.Button(texts.KEY_REVOKE, variant="stop", elem_id="key-revoke")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(texts.ERASE, texts.ERASE_HINT))
+                with gr.Row():
+                    gone = gr.Textbox(label=texts.ERASE_NAME, min_width=120, elem_id="erase-name")
+                    again = gr.Textbox(label=texts.ERASE_AGAIN, min_width=120, elem_id="erase-again")
+                look = gr.Button(texts.ERASE_PREVIEW, elem_id="erase-preview")
+                erase = gr.Button(texts.ERASE_DO, variant="stop", elem_id="erase-do")
+                erased = static(elem_id="erase-result")
+                flagged = static(elem_id="erase-flagged")
+
+    async def refresh(request: gr.Request) -> Update:
+        """Show users, keys and usage as they are now; a secret that was shown is gone."""
+        with toasts():
+            async with connection.client(request) as client:
+                if not await ops.may_operate(client):
+                    return {}
+                now = await actions.access(client)
+        return {
+            users: render.users(now.users),
+            keys: render.keys(now.keys),
+            used: render.usage(now.usage),
+            leaving: gr.Dropdown([row["name"] for row in now.users], value=None),
+            dying: gr.Dropdown(now.live_keys(), value=None),
+            secret: "",
+            flagged: render.flagged(now.flagged),
+        }
+
+    async def on_add(who: str, word: str, may: list[str], request: gr.Request) -> Update:
+        """Add a user."""
+        with toasts():
+            async with connection.client(request) as client:
+                await actions.add_user(client, who, word, may)
+        return {**await refresh(request), name: "", password: ""}
+
+    async def on_remove(who: str | None, request: gr.Request) -> Update:
+        """Remove the chosen user."""
+        if who:
+            with toasts():
+                async with connection.client(request) as client:
+                    await actions.remove_user(client, who)
+        return await refresh(request)
+
+    async def on_make(called: str, may: list[str], request: gr.Request) -> Update:
+        """Make a key and show its secret once."""
+        with toasts():
+            async with connection.client(request) as client:
+                made = await actions.create_key(client, called, may)
+        return {**await refresh(request), label: "", secret: render.secret(made)}
+
+    async def on_revoke(ident: str | None, request: gr.Request) -> Update:
+        """Revoke the chosen key."""
+        if ident:
+            with toasts():
+                async with connection.client(request) as client:
+                    await actions.revoke_key(client, ident)
+        return await refresh(request)
+
+    async def on_look(who: str, request: gr.Request) -> Update:
+        """Show what forgetting a person would delete."""
+        with toasts():
+            async with connection.client(request) as client:
+                found = await actions.preview_erasure(client, who or "")
+        return {erased: render.erased(found)}
+
+    async def on_erase(who: str, same: str, request: gr.Request) -> Update:
+        """Forget a person."""
+        with toasts():
+            async with connection.client(request) as client:
+                done = await actions.erase_person(client, who or "", same or "")
+        return {**await refresh(request), gone: "", again: "", erased: render.erased(done)}
+
+    screen = [users, keys, used, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
+    look.click(on_look, [gone], [erased], api_name="preview_erasure", show_progress="hidden")
+    erase.click(on_erase, [gone, again], screen, api_name="erase_person", show_progress="hidden")
+    add.click(on_add, [name, password, roles], screen, api_name="add_user", show_progress="hidden")
+    remove.click(on_remove, [leaving], screen, api_name="remove_user", show_progress="hidden")
+    make.click(on_make, [label, key_roles], screen, api_name="create_key", show_progress="hidden")
+    revoke.click(on_revoke, [dying], screen, api_name="revoke_key", show_progress="hidden")
+    return Part(refresh, screen)

@@ -1,0 +1,58 @@
+"""Training data: what there is, and questions to measure raters by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from feedback_ui import texts
+from trimtab_client.client import ApiError, PlatformClient
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """The newest pairs and demonstrations, and the counts that the platform keeps."""
+
+    pairs: list[dict[str, Any]]
+    demonstrations: list[dict[str, Any]]
+    pair_stats: dict[str, Any]
+    demonstration_stats: dict[str, Any]
+    snapshots: list[dict[str, Any]]
+    raters: list[dict[str, Any]]
+    agreement: dict[str, Any]
+    deployments: list[str]
+
+
+async def holdings(client: PlatformClient, limit: int = 25) -> Holdings:
+    """What the Data tab shows."""
+    return Holdings(
+        list(await client.pairs_list(limit=limit) or ()),
+        list(await client.demonstrations_list(limit=limit) or ()),
+        dict(await _offered(client, "/api/pairs/stats") or {}),
+        dict(await _offered(client, "/api/demonstrations/stats") or {}),
+        list(await _offered(client, "/api/snapshots") or ()),
+        list(await _offered(client, "/api/raters") or ()),
+        dict(await _offered(client, "/api/raters/agreement") or {}),
+        [row["name"] for row in await client.deployments_list()],
+    )
+
+
+async def add_gold(
+    client: PlatformClient, question: str, good: str, bad: str, deployment: str | None
+) -> dict[str, Any]:
+    """Put a question whose answer is known into the raters' queue; refuses (422) what is left empty."""
+    for label, text in ((texts.GOLD_QUESTION, question), (texts.GOLD_GOOD, good), (texts.GOLD_BAD, bad)):
+        if not text.strip():
+            raise ApiError(422, "Invalid", f"{label} is empty", field=label)
+    messages = [{"role": "user", "content": question.strip()}]
+    return dict(await client.add_gold(messages, good.strip(), bad.strip(), deployment=deployment or None))
+
+
+async def _offered(client: PlatformClient, path: str) -> Any:
+    """The answer of a route that a platform may not have; None where it is missing."""
+    try:
+        return await client.request("GET", path)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None

@@ -1,0 +1,148 @@
+"""The Overview tab: figures, engines, deployments, schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from feedback_ui import texts
+from feedback_ui.html import ago, badge, card, empty, esc, facts, fold, number, percent
+
+_ENGINE_TONES = {"ready": "good", "starting": "warn", "preparing": "warn", "failed": "bad"}
+
+
+def tiles(status: dict[str, Any]) -> str:
+    """The figures that say whether it is time to train."""
+    pairs, demos = status.get("pairs", {}), status.get("demonstrations", {})
+    comparisons = status.get("comparisons", {})
+    active = status.get("active_runs") or ()
+    canaries = [
+        f"{row['canary']} at {percent(row.get('weight') or 0)}"
+        for row in status.get("deployments") or ()
+        if row.get("canary")
+    ]
+    shown = (
+        ("New pairs", number(pairs.get("new")), "since the last run"),
+        ("Preference pairs", number(pairs.get("total")), "in the store"),
+        ("Demonstrations", number(demos.get("total")), "in the store"),
+        (
+            "Comparisons waiting",
+            number(comparisons.get("open", 0)),
+            f"{number(comparisons.get('decided', 0))} decided",
+        ),
+        ("Runs under way", number(len(active)), ", ".join(map(str, active)) or "none"),
+        ("Canaries on trial", number(len(canaries)), ", ".join(canaries) or "none"),
+    )
+    return '<div class="tt-tiles">' + "".join(_tile(*tile) for tile in shown) + "</div>"
+
+
+def _tile(label: str, value: str, note: str) -> str:
+    return (
+        f'<div class="tt-tile"><span>{esc(label)}</span><b>{value}</b>'
+        f'<small title="{esc(note)}">{esc(note)}</small></div>'
+    )
+
+
+def engines(rows: list[dict[str, Any]]) -> str:
+    """One block an engine: state, process, adapters and the end of its log."""
+    if not rows:
+        return card(texts.ENGINES, empty(texts.ENGINES_EMPTY))
+    return card(texts.ENGINES, "".join(_engine(row) for row in rows))
+
+
+def _engine(row: dict[str, Any]) -> str:
+    state = str(row.get("state", ""))
+    adapters = row.get("adapters") or ()
+    known = [
+        ("Base model", esc(row.get("base"))),
+        ("Process", f"pid {esc(row.get('pid'))}" if row.get("pid") else "–"),
+        ("Up since", ago(row["started_at"])) if row.get("started_at") else None,
+        ("Restarts", number(row.get("restarts", 0))),
+        ("Adapters", " ".join(badge(name) for name in adapters) or "none loaded"),
+    ]
+    detail = f'<p class="tt-subdued">{esc(row.get("detail"))}</p>' if row.get("detail") else ""
+    log = "\n".join(map(str, row.get("log_tail") or ()))
+    tail = (
+        fold(f"log-{row.get('name')}", texts.LOG_TAIL, f'<pre class="tt-log-tail">{esc(log)}</pre>')
+        if log
+        else ""
+    )
+    return (
+        f'<article class="tt-engine"><header><b>{esc(row.get("name"))}</b>'
+        f"{badge(state, _ENGINE_TONES.get(state, 'quiet'))}</header>{detail}{facts(f for f in known if f)}{tail}</article>"
+    )
+
+
+def deployments(rows: list[dict[str, Any]]) -> str:
+    """One block a deployment: which release answers which share of the traffic."""
+    if not rows:
+        return card(texts.DEPLOYMENTS, empty(texts.DEPLOYMENTS_EMPTY))
+    return card(texts.DEPLOYMENTS, "".join(_deployment(row) for row in rows))
+
+
+def _deployment(row: dict[str, Any]) -> str:
+    canary, weight = row.get("canary"), float(row.get("weight") or 0) if row.get("canary") else 0.0
+    parts = f'<i class="tt-share-stable" style="width:{(1 - weight) * 100:.1f}%"></i>'
+    parts += f'<i class="tt-share-canary" style="width:{weight * 100:.1f}%"></i>' if canary else ""
+    names = f'<span><i class="tt-dot tt-share-stable"></i>{esc(row.get("stable"))} · stable · {percent(1 - weight)}</span>'
+    if canary:
+        names += (
+            f'<span><i class="tt-dot tt-share-canary"></i>{esc(canary)} · canary · {percent(weight)}</span>'
+        )
+    back = f"Rolls back to {esc(row.get('previous'))}" if row.get("previous") else "Nothing to roll back to"
+    if canary:
+        back = "Rolling back ends the canary"
+    return (
+        f'<article class="tt-deployment"><header><b>{esc(row.get("name"))}</b>'
+        f'<small class="tt-subdued">{esc(row.get("base"))} · changed {ago(row.get("updated_at"))}</small></header>'
+        f'<div class="tt-share" role="img" aria-label="stable {percent(1 - weight)}, canary {percent(weight)}">{parts}</div>'
+        f'<div class="tt-legend">{names}</div>{_votes(row.get("votes"))}'
+        f'<div><small class="tt-subdued">{back}</small></div></article>'
+    )
+
+
+def _votes(votes: dict[str, Any] | None) -> str:
+    """What raters say of a canary beside stable, and how far that is from deciding it."""
+    if not votes:
+        return ""
+    wins, losses = int(votes.get("wins", 0)), int(votes.get("losses", 0))
+    said = f"Votes: {number(wins)} for the canary, {number(losses)} for stable, {number(votes.get('ties', 0))} for neither."
+    needed = votes.get("needed")
+    if not needed:
+        return f'<small class="tt-subdued">{esc(said)} {esc(texts.VOTES_OPERATOR)}</small>'
+    rest = int(votes.get("min_votes", 0)) - wins - losses
+    better, worse = float(votes.get("evidence_for", 0)), float(votes.get("evidence_against", 0))
+    if rest > 0:
+        more = texts.VOTES_MORE.format(rest=rest)
+    else:
+        more = texts.VOTES_EVIDENCE.format(better=better, worse=worse, needed=needed)
+    return f'<small class="tt-subdued">{esc(said)} {esc(more)}</small>'
+
+
+def schedule(plan: dict[str, Any] | None) -> str:
+    """When retraining starts by itself."""
+    if not plan or not plan.get("enabled"):
+        return card(texts.SCHEDULE, f'<p class="tt-subdued">{esc(texts.SCHEDULE_OFF)}</p>', badge("off"))
+    every = plan.get("every_pairs")
+    progress = f"{number(plan.get('new_pairs', 0))} of {number(every)}" if every else "–"
+    method = f"{str(plan.get('method', '')).upper()}, {'QLoRA' if plan.get('qlora') else 'LoRA'}"
+    rows = [
+        ("Deployment", esc(plan.get("deployment"))),
+        ("Method", esc(method)),
+        ("Then", esc(plan.get("rollout"))),
+        ("Cron", f"<code>{esc(plan.get('cron'))}</code>" if plan.get("cron") else "–"),
+        ("Next at", ago(plan.get("next_at")) if plan.get("next_at") else "–"),
+        ("New pairs", progress),
+    ]
+    return card(texts.SCHEDULE, facts(rows), badge("on", "good"))
+
+
+def about(status: dict[str, Any]) -> str:
+    """Version, process and mode of the platform."""
+    rows = [
+        ("Version", esc(status.get("version"))),
+        ("Mode", esc(status.get("mode"))),
+        ("Process", f"pid {esc(status.get('pid'))}"),
+        ("Started", ago(status.get("started_at"))),
+        ("Address", esc(status.get("url"))),
+    ]
+    return card("Platform", facts(rows))

@@ -1,0 +1,105 @@
+"""Ops, Overview: figures, engines, deployments and the rollout form."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import texts
+from feedback_ui.connection import Connection
+from feedback_ui.errors import toasts
+from feedback_ui.html import form_head
+from feedback_ui.listing import static
+from feedback_ui.ops import actions
+from feedback_ui.ops.overview import render
+from feedback_ui.part import Part, Update
+
+
+def build_overview(connection: Connection) -> Part:
+    """Lay out the tab; returns how to refresh it."""
+    tiles = static(elem_id="ops-tiles")
+    with gr.Row(elem_classes="tt-columns"):
+        with gr.Column(min_width=320):
+            deployments = static(elem_id="ops-deployments")
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(texts.ROLLOUT, texts.ROLLOUT_HINT))
+                with gr.Row():
+                    deployment = gr.Dropdown(
+                        [],
+                        allow_custom_value=True,
+                        label=texts.ROLLOUT_DEPLOYMENT,
+                        elem_id="rollout-deployment",
+                    )
+                    release = gr.Dropdown(
+                        [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="rollout-release"
+                    )
+                weight = gr.Slider(
+                    1, 100, value=10, step=1, label=f"{texts.ROLLOUT_WEIGHT} (%)", elem_id="rollout-weight"
+                )
+                with gr.Row(elem_classes="tt-actions"):
+                    canary = gr.Button(texts.CANARY, elem_id="rollout-canary", min_width=110)
+                    promote = gr.Button(
+                        texts.PROMOTE, variant="primary", elem_id="rollout-promote", min_width=110
+                    )
+                    rollback = gr.Button(
+                        texts.ROLLBACK, variant="stop", elem_id="rollout-rollback", min_width=110
+                    )
+        with gr.Column(min_width=320):
+            engines = static(elem_id="ops-engines")
+            schedule = static(elem_id="ops-schedule")
+            about = static(elem_id="ops-about")
+
+    async def refresh(name: str | None, chosen: str | None, request: gr.Request) -> Update:
+        """Show the platform as it is now; what is chosen in the form stays chosen while it exists."""
+        with toasts():
+            async with connection.client(request) as client:
+                if not await actions.may_operate(client):
+                    return {}
+                status, releases = await actions.overview(client)
+        names = [row["name"] for row in status.get("deployments", ())]
+        name = name if name in names else next(iter(names), None)
+        choices = [
+            (f"{row['name']} ({row['lane']})" if row.get("lane") else row["name"], row["name"])
+            for row in releases
+            if row.get("deployment") == name
+        ]
+        lanes = {row.get("lane"): row["name"] for row in releases if row.get("deployment") == name}
+        # Stable needs no rollout: offer the canary, else the newest release, until the operator picks another.
+        values = [value for _, value in choices if value != lanes.get("stable")]
+        offered = lanes.get("canary") or next(iter(values), lanes.get("stable"))
+        return {
+            tiles: render.tiles(status),
+            engines: render.engines(status.get("engines", [])),
+            deployments: render.deployments(status.get("deployments", [])),
+            schedule: render.schedule(status.get("schedule")),
+            about: render.about(status),
+            deployment: gr.Dropdown(names, value=name),
+            release: gr.Dropdown(choices, value=chosen if chosen in values else offered),
+        }
+
+    async def on_canary(name: str, chosen: str, percent: float, request: gr.Request) -> Update:
+        """Start or change a canary."""
+        with toasts():
+            async with connection.client(request) as client:
+                gr.Info(await actions.start_canary(client, name, chosen, percent))
+        return await refresh(name, chosen, request)
+
+    async def on_promote(name: str, chosen: str, request: gr.Request) -> Update:
+        """Make the chosen release stable."""
+        with toasts():
+            async with connection.client(request) as client:
+                gr.Info(await actions.promote(client, name, chosen))
+        return await refresh(name, chosen, request)
+
+    async def on_rollback(name: str, chosen: str, request: gr.Request) -> Update:
+        """Undo the canary or the last promotion."""
+        with toasts():
+            async with connection.client(request) as client:
+                gr.Info(await actions.rollback(client, name))
+        return await refresh(name, chosen, request)
+
+    screen = [tiles, engines, deployments, schedule, about, deployment, release]
+    canary.click(on_canary, [deployment, release, weight], screen, api_name="canary", show_progress="hidden")
+    promote.click(on_promote, [deployment, release], screen, api_name="promote", show_progress="hidden")
+    rollback.click(on_rollback, [deployment, release], screen, api_name="rollback", show_progress="hidden")
+    deployment.input(refresh, [deployment, release], screen, show_progress="hidden", api_visibility="private")
+    return Part(refresh, screen, [deployment, release])

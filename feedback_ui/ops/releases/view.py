@@ -1,0 +1,109 @@
+"""Ops, Releases: the table, the leaderboard, new releases, evaluations, lineage."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import texts
+from feedback_ui.connection import Connection
+from feedback_ui.errors import toasts
+from feedback_ui.html import form_head
+from feedback_ui.listing import static
+from feedback_ui.ops import actions
+from feedback_ui.ops.releases import render
+from feedback_ui.part import Part, Update
+
+
+def build_releases(connection: Connection) -> Part:
+    """Lay out the tab; returns how to refresh it."""
+    table = static(elem_id="ops-releases")
+    board = static(elem_id="ops-leaderboard")
+    with gr.Row(elem_classes="tt-columns"):
+        with gr.Column(min_width=320), gr.Group(elem_classes="tt-form"):
+            static(form_head(texts.NEW_RELEASE, texts.NEW_RELEASE_HINT))
+            with gr.Row():
+                deployment = gr.Dropdown(
+                    [],
+                    allow_custom_value=True,
+                    label=texts.ROLLOUT_DEPLOYMENT,
+                    elem_id="release-deployment",
+                )
+                source = gr.Dropdown(
+                    [], allow_custom_value=True, label=texts.NEW_RELEASE_FROM, elem_id="release-from"
+                )
+            prompt = gr.Textbox(label=texts.NEW_RELEASE_PROMPT, lines=4, elem_id="release-prompt")
+            create = gr.Button(texts.NEW_RELEASE_CREATE, elem_id="release-create")
+        with gr.Column(min_width=320):
+            with gr.Group(elem_classes="tt-form"):
+                static(form_head(texts.EVALUATE, texts.EVALUATE_HINT))
+                with gr.Row():
+                    measured = gr.Dropdown(
+                        [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="eval-release"
+                    )
+                    against = gr.Dropdown(
+                        [], allow_custom_value=True, label=texts.EVALUATE_AGAINST, elem_id="eval-against"
+                    )
+                evaluate = gr.Button(texts.EVALUATE_START, elem_id="eval-start")
+            evaluations = static(elem_id="ops-evaluations")
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.LINEAGE))
+        traced = gr.Dropdown(
+            [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="lineage-release"
+        )
+        tree = static(render.lineage(None), elem_id="ops-lineage")
+
+    async def refresh(request: gr.Request) -> Update:
+        """Show releases, ranking and evaluations as they are now."""
+        with toasts():
+            async with connection.client(request) as client:
+                if not await actions.may_operate(client):
+                    return {}
+                now = await actions.standing(client)
+        names = [row["name"] for row in now.releases]
+        deployments = list(dict.fromkeys(row["deployment"] for row in now.releases))
+        stable = next((row["name"] for row in now.releases if row.get("lane") == "stable"), None)
+        newest = next(iter(names), None)
+        return {
+            table: render.releases(now.releases),
+            board: render.leaderboard(now.leaderboard),
+            evaluations: render.evaluations(now.evaluations),
+            deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
+            source: gr.Dropdown([(texts.NEW_RELEASE_BASE, ""), *((n, n) for n in names)], value=""),
+            measured: gr.Dropdown(names, value=newest),
+            against: gr.Dropdown(
+                [(texts.EVALUATE_ALONE, ""), *((n, n) for n in names)],
+                value="" if stable == newest else stable,
+            ),
+            traced: gr.Dropdown(names, value=None),
+        }
+
+    async def on_create(name: str, text: str, adapter_of: str, request: gr.Request) -> Update:
+        """Make a release from a system prompt."""
+        with toasts():
+            async with connection.client(request) as client:
+                made = await actions.create_release(client, name, text or "", adapter_of or None)
+        gr.Info(texts.NEW_RELEASE_MADE.format(name=made["name"]))
+        return {**await refresh(request), prompt: ""}
+
+    async def on_evaluate(name: str, other: str, request: gr.Request) -> Update:
+        """Queue an evaluation."""
+        with toasts():
+            async with connection.client(request) as client:
+                await actions.evaluate(client, name, other or None)
+        return await refresh(request)
+
+    async def on_trace(name: str | None, request: gr.Request) -> str:
+        """Show what trained a release."""
+        if not name:
+            return render.lineage(None)
+        with toasts():
+            async with connection.client(request) as client:
+                return render.lineage(await actions.lineage(client, name))
+
+    screen = [table, board, evaluations, deployment, source, prompt, measured, against, traced]
+    create.click(
+        on_create, [deployment, prompt, source], screen, api_name="create_release", show_progress="hidden"
+    )
+    evaluate.click(on_evaluate, [measured, against], screen, api_name="evaluate", show_progress="hidden")
+    traced.input(on_trace, [traced], [tree], api_name="lineage", show_progress="hidden")
+    return Part(refresh, screen)

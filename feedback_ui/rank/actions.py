@@ -1,0 +1,119 @@
+"""Rank: draw a prompt, sample two responses, vote, take the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from feedback_ui.chat.actions import Candidates
+from trimtab_client.client import ApiError, PlatformClient
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a comparison starts from: the earlier messages and the person's last one.
+
+    `drawn` says that it came from what people asked, and not from the rater.
+    """
+
+    earlier: tuple[dict[str, Any], ...] = ()
+    text: str = ""
+    drawn: bool = False
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The whole conversation as chat messages."""
+        return [*self.earlier, {"role": "user", "content": self.text.strip()}]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What lies before a rater: a comparison, and once it is decided what the vote revealed.
+
+    `votes` counts the votes cast since the page was opened.
+    """
+
+    pair: Candidates | None = None
+    revealed: dict[str, Any] | None = None
+    pairs_made: int = 0
+    demonstration: bool = False
+    votes: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a comparison to vote on."""
+        return self.pair is not None and self.revealed is None
+
+
+def split_prompt(messages: list[dict[str, Any]]) -> Prompt:
+    """Take a conversation apart into its last user message and what came before."""
+    if messages and messages[-1].get("role") == "user":
+        return Prompt(tuple(messages[:-1]), str(messages[-1].get("content", "")))
+    return Prompt(tuple(messages))
+
+
+async def draw(client: PlatformClient) -> Prompt:
+    """Draw a prompt from what people asked; raises `ApiError` (404) when there is none yet."""
+    drawn = await client.draw_prompt()
+    return replace(split_prompt(list((drawn or {}).get("messages", ()))), drawn=True)
+
+
+async def sample(
+    client: PlatformClient,
+    prompt: Prompt,
+    deployment: str | None,
+    table: Table,
+    options: dict[str, Any] | None = None,
+) -> Table:
+    """Have two responses written, blind, and lay them on the table; `options` are sampling fields."""
+    made = await client.create_comparison(
+        prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
+    )
+    pair = Candidates(made["id"], made["a"], made["b"], tuple(made.get("messages") or prompt.messages()))
+    return Table(pair, votes=table.votes)
+
+
+async def take_next(client: PlatformClient, table: Table) -> Table:
+    """Take the next waiting comparison; the table is empty when none waits."""
+    waiting = await client.next_comparison()
+    if not waiting:
+        return Table(votes=table.votes)
+    pair = Candidates(waiting["id"], waiting["a"], waiting["b"], tuple(waiting.get("messages", ())))
+    return Table(pair, votes=table.votes)
+
+
+async def vote(
+    client: PlatformClient, table: Table, choice: str, better: str = "", tags: tuple[str, ...] = ()
+) -> Table:
+    """Record a verdict, with a better response where the rater changed one, and reveal who wrote what.
+
+    Text equal to either response is no better response and is not sent.
+    """
+    if table.pair is None or table.revealed is not None:
+        return table
+    text = better.strip()
+    written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
+    cast = await client.vote(
+        table.pair.comparison, choice, better=written, tags=tags, seconds=table.pair.seconds()
+    )
+    return replace(
+        table,
+        revealed=dict((cast or {}).get("revealed") or {}),
+        pairs_made=len((cast or {}).get("pairs") or ()),
+        demonstration=bool((cast or {}).get("demonstration")),
+        votes=table.votes + 1,
+    )
+
+
+async def waiting(client: PlatformClient) -> int | None:
+    """How many comparisons are open on the whole platform; None for a role that may not read the status."""
+    try:
+        counts = (await client.status()).get("comparisons", {})
+    except ApiError:
+        return None
+    return int(counts.get("open", counts.get("waiting", 0)))
+
+
+async def deployments(client: PlatformClient) -> list[str]:
+    """The deployments a comparison can be sampled from."""
+    names = [str(row["id"]) for row in await client.models()]
+    return [name for name in names if any(other.startswith(f"{name}@") for other in names)] or names[:1]

@@ -1,1 +1,0 @@
-"""The platform's JSON as HTML: pure functions, no requests, no Gradio."""

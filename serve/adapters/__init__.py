@@ -1,0 +1,1 @@
+"""Validate, publish, check parity of and prune adapters."""

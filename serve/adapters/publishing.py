@@ -1,0 +1,207 @@
+"""Publish an adapter: check, place, load everywhere, warm, measure. In that order, or not at all.
+
+What is published is immutable and named by its content, so publishing the same adapter again changes nothing and a
+name never means two things. Knows no store: the caller records what comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from serve.adapters.parity import Parity, compare, measure, token_cost
+from serve.adapters.validation import CONFIG, TEMPLATE, WEIGHTS, AdapterFacts, check
+from serve.engine.engine import Engine
+from serve.engine.pool import EnginePool
+from serve.errors import AdapterNotLoaded, AdapterRefused, EngineFailed, ParityFailed
+from store.values import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published adapter: its content `hash`, which is its `name` on every engine, and its directory.
+
+    `parity` is the worst over the engines, None when there was no probe. `timings` are the seconds that
+    each step took: check, place, load, warm, parity.
+    """
+
+    hash: str
+    name: str
+    path: Path
+    facts: AdapterFacts
+    parity: Parity | None
+    timings: dict[str, float]
+
+
+async def publish(
+    source: Path,
+    adapters_dir: Path,
+    pool: EnginePool,
+    base: str,
+    probe: Probe | None = None,
+    tolerance: float = 1e-2,
+    max_nf4_drift: float | None = None,
+) -> Published:
+    """Make the PEFT LoRA directory `source` servable on every ready engine of `base`.
+
+    An engine that starts later finds the adapter by its name. `tolerance` bounds the mean absolute difference
+    of the probe's log-probabilities, `max_nf4_drift` that between the served base and the NF4 base that a QLoRA
+    adapter was trained on (None: any). Raises `EngineUnavailable` before anything is done when no engine serves,
+    `AdapterRefused` for a directory that breaks a rule or that an engine refuses, `ParityFailed` when the
+    numbers differ by more; a refused adapter is taken off the engines and leaves no file behind.
+    """
+    pool.pick(base)
+    engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
+    clock = _Stopwatch()
+    facts = await asyncio.to_thread(_check, source, engines)
+    clock.lap("check")
+    async with pool.adapter_lock(facts.hash):
+        path, fresh = await asyncio.to_thread(_place, source, adapters_dir, facts)
+        clock.lap("place")
+        try:
+            await asyncio.gather(*(engine.load_adapter(facts.hash, path) for engine in engines))
+            clock.lap("load")
+            await asyncio.gather(*(_warm(engine, facts.hash) for engine in engines))
+            clock.lap("warm")
+            parity = await _parity(engines, facts.hash, probe, tolerance, max_nf4_drift)
+            clock.lap("parity")
+        except BaseException as error:
+            # A cancelled publishing cleans up too, so it must not be cut short a second time.
+            if fresh:
+                await asyncio.shield(_take_off(facts.hash, engines, 60, path))
+            if isinstance(error, AdapterNotLoaded):
+                raise AdapterRefused(f"{error.engine} does not load it: {error.message}") from error
+            raise
+    return Published(facts.hash, facts.hash, path, facts, parity, clock.laps)
+
+
+async def refuse_what_breaks_a_rule(source: Path, pool: EnginePool, base: str) -> None:
+    """Check a directory as `publish` does, and leave it at that. Raises `AdapterRefused`, `EngineUnavailable`."""
+    pool.pick(base)
+    await asyncio.to_thread(_check, source, [e for e in pool.engines(base) if e.state == "ready"])
+
+
+async def withdraw(
+    name: str, pool: EnginePool, base: str, adapters_dir: Path | None = None, patience_s: float = 600.0
+) -> None:
+    """Drain an adapter that no route leads to any more, then unload it; `adapters_dir` deletes its files too.
+
+    The files go last: an engine that finds a registered adapter's directory gone ends. Raises `DrainTimeout`,
+    with everything still in place, when requests run longer than `patience_s` seconds.
+    """
+    async with pool.adapter_lock(name):
+        engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
+        await _take_off(name, engines, patience_s, adapters_dir / name if adapters_dir else None)
+
+
+async def _take_off(name: str, engines: Sequence[Engine], patience_s: float, path: Path | None) -> None:
+    """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
+    async with contextlib.AsyncExitStack() as stack:
+        for engine in engines:
+            await stack.enter_async_context(engine.closed_to(name, patience_s, refuse=True))
+        for engine in engines:
+            with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
+                await engine.unload_adapter(name)
+        if path is not None:
+            await asyncio.to_thread(_remove, path)
+
+
+def _check(source: Path, engines: Sequence[Engine]) -> AdapterFacts:
+    rank = min(engine.spec.max_lora_rank for engine in engines)
+    model_dir = next((e.spec.model_dir for e in engines if e.spec.model_dir), None)
+    config: dict[str, Any] = {}
+    if model_dir is not None and (model_dir / "config.json").is_file():
+        config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    return check(source, config, rank, model_dir)
+
+
+def _place(source: Path, adapters_dir: Path, facts: AdapterFacts) -> tuple[Path, bool]:
+    """Copy the adapter to its final name by one rename; returns the path and whether it is new."""
+    final = adapters_dir / facts.hash
+    if (final / WEIGHTS).is_file():
+        return final.absolute(), False
+    adapters_dir.mkdir(parents=True, exist_ok=True)
+    scratch = adapters_dir / f".{facts.hash}.{uuid.uuid4().hex[:8]}.part"
+    scratch.mkdir()
+    try:
+        for name in (CONFIG, WEIGHTS, TEMPLATE):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, scratch / name)
+                with (scratch / name).open("rb") as file:
+                    os.fsync(file.fileno())
+        try:
+            scratch.rename(final)
+        except OSError:
+            if not (final / WEIGHTS).is_file():
+                raise
+            shutil.rmtree(scratch)  # somebody published the same adapter meanwhile
+            return final.absolute(), False
+    except BaseException as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise AdapterRefused(
+                f"the adapter can not be placed in {adapters_dir}: {error.strerror}"
+            ) from error
+        raise
+    return final.absolute(), True
+
+
+async def _warm(engine: Engine, name: str) -> None:
+    """Generate a token, so that the first person does not wait for what happens once."""
+    body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
+    try:
+        with engine.lease(name):
+            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=300)
+    except EngineFailed as error:
+        raise AdapterNotLoaded(engine.spec.name, error.message, error.status) from error
+
+
+async def _parity(
+    engines: Sequence[Engine], name: str, probe: Probe | None, tolerance: float, max_nf4_drift: float | None
+) -> Parity | None:
+    if probe is None:
+        return None
+    measured = await asyncio.gather(*(measure(engine, name, probe.token_ids) for engine in engines))
+    worst = max((compare(served, probe, tolerance) for served in measured), key=lambda p: p.mean_abs)
+    if not worst.ok:
+        raise ParityFailed(
+            f"served and trained log-probabilities of the probe differ by {worst.mean_abs:.4g} on average "
+            f"(largest {worst.max_abs:.4g}); accepted: up to {tolerance:g}"
+        )
+    if max_nf4_drift is not None and (worst.nf4_drift or 0.0) > max_nf4_drift:
+        raise ParityFailed(
+            f"on the served base the adapter's log-probabilities of the probe differ by {worst.nf4_drift:.4g} on "
+            f"average from those on the NF4 base that it was trained on; accepted: up to {max_nf4_drift:g} "
+            "(training.max_nf4_drift)"
+        )
+    return replace(worst, cost=await token_cost(engines[0], name))
+
+
+def _remove(path: Path) -> None:
+    """Delete a directory by way of a rename, so that its name never stands for half an adapter."""
+    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.gone")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+class _Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._at = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the step `name`."""
+        now = time.perf_counter()
+        self.laps[name], self._at = now - self._at, now

@@ -1,0 +1,1 @@
+"""One vLLM process per engine: start, supervise, talk to."""

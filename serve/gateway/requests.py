@@ -1,0 +1,176 @@
+"""Request bodies: read, checked at the edge, and made into what the engine gets.
+
+Checks what the platform itself reads (the model's name, the shape of the messages, flags and limits) and leaves every
+other field to the engine, which knows far more of them: unknown fields pass through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from serve.errors import RequestError
+from serve.metering.limits import Limits
+from serve.router import Target
+
+MAX_SHOWN = 100
+"""How many characters of a refused value an error repeats."""
+FLAGS = ("stream", "store")
+"""Fields that decide how the gateway answers and what it keeps; the engine would accept "false" as text."""
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+SYSTEM = ("system", "developer")
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """Read a JSON object; raises `RequestError` (400)."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"The body is not valid JSON: {error}", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise RequestError(f"The body must be a JSON object, not {_kind(body)}.", code="invalid_json")
+    return body
+
+
+def to_bytes(body: Mapping[str, Any]) -> bytes:
+    """Write a request to the engine; raises `RequestError` (400) for a value that JSON has no form for."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # a number above 64 bits, half of a surrogate pair
+        raise RequestError(f"The request holds a value that can not be passed on: {error}.") from error
+
+
+def model_of(body: Mapping[str, Any]) -> str:
+    """Return the body's `model`; raises `RequestError` when it is missing or no text."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise RequestError(
+            "`model` is required: the name of a deployment, a release or a base model.", "model"
+        )
+    return model
+
+
+def check_chat(body: Mapping[str, Any], limits: Limits) -> None:
+    """Check `messages` and the limits of a chat request; raises `RequestError` naming the field."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise RequestError("`messages` must be a list with at least one message.", "messages")
+    if len(messages) > limits.max_messages:
+        raise RequestError(
+            f"`messages` holds {len(messages)} messages; accepted: up to {limits.max_messages}.", "messages"
+        )
+    for i, message in enumerate(messages):
+        _check_message(message, i)
+    _check_types(body)
+    _check_numbers(body, limits, ("max_tokens", "max_completion_tokens"))
+
+
+def check_completion(body: Mapping[str, Any], limits: Limits) -> None:
+    """Check the limits of a completions request; raises `RequestError` naming the field."""
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str | list) and "prompt_embeds" not in body:
+        raise RequestError("`prompt` must be text, or a list of texts or of token ids.", "prompt")
+    _check_types(body)
+    _check_numbers(body, limits, ("max_tokens",))
+
+
+def _check_message(message: Any, place: int) -> None:
+    where = f"messages[{place}]"
+    if not isinstance(message, dict):
+        raise RequestError(f"`{where}` must be an object with role and content, not {_kind(message)}.", where)
+    role = message.get("role")
+    if role not in ROLES:
+        raise RequestError(
+            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(ROLES)}.",
+            f"{where}.role",
+            accepted=ROLES,
+        )
+    content = message.get("content")
+    if isinstance(content, str) or (content is None and role == "assistant" and message.get("tool_calls")):
+        return
+    if not isinstance(content, list):
+        raise RequestError(
+            f"`{where}.content` must be text or a list of parts, not {_kind(content)}.", f"{where}.content"
+        )
+    for j, part in enumerate(content):
+        _check_part(part, f"{where}.content[{j}]")
+
+
+def _check_part(part: Any, where: str) -> None:
+    if isinstance(part, str):
+        return
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise RequestError(f"`{where}` must be an object with a type.", where)
+    if part["type"] == "text" and not isinstance(part.get("text"), str):
+        raise RequestError(f"`{where}.text` must be text, not {_kind(part.get('text'))}.", f"{where}.text")
+
+
+def _check_types(body: Mapping[str, Any]) -> None:
+    """Check the types of the fields that both kinds of request share and the gateway reads."""
+    for name in FLAGS:
+        _check_flag(body.get(name), name)
+    user = body.get("user")
+    if user is not None and not isinstance(user, str):
+        raise RequestError(f"`user` must be text, not {_kind(user)}.", "user")
+    options = body.get("stream_options")
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise RequestError(f"`stream_options` must be an object, not {_kind(options)}.", "stream_options")
+    _check_flag(options.get("include_usage"), "stream_options.include_usage")
+
+
+def _check_flag(value: Any, name: str) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise RequestError(f"`{name}` is {_shown(value)}; accepted: true or false, not in quotes.", name)
+
+
+def _check_numbers(body: Mapping[str, Any], limits: Limits, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = body.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise RequestError(f"`{name}` is {_shown(value)}; accepted: a whole number, 0 or more.", name)
+        if value is not None and limits.max_tokens is not None and value > limits.max_tokens:
+            raise RequestError(f"`{name}` is {value}; accepted: up to {limits.max_tokens}.", name)
+    n = body.get("n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= limits.max_n):
+        raise RequestError(f"`n` is {_shown(n)}; accepted: a whole number from 1 to {limits.max_n}.", "n")
+
+
+def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple[dict[str, Any], bool]:
+    """Return the body that the engine gets, and whether the client asked for usage in the stream.
+
+    The engine's own name of the model goes in; the release's sampling defaults fill the fields that the
+    client left out; the release's system prompt comes first unless the conversation has a system (or
+    developer) message of its own. A stream always reports its usage, which the gateway counts.
+    """
+    out = dict(body)
+    out.pop("store", None)
+    out["model"] = target.engine_model
+    for key, value in target.sampling.items():
+        if out.get(key) is None:
+            out[key] = value
+    if limits.max_tokens is not None and not any(out.get(k) for k in ("max_tokens", "max_completion_tokens")):
+        out["max_tokens"] = limits.max_tokens
+    messages = out.get("messages")
+    if target.system_prompt and messages is not None and all(m["role"] not in SYSTEM for m in messages):
+        out["messages"] = [{"role": "system", "content": target.system_prompt}, *messages]
+    asked = True
+    if out.get("stream"):
+        options = out.get("stream_options") or {}
+        asked = bool(options.get("include_usage"))
+        out["stream_options"] = {**options, "include_usage": True}
+    return out, asked
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """Return a refused value as an error repeats it: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

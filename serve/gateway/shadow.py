@@ -1,0 +1,91 @@
+"""Shadow mode: a canary answers a copy of some of the traffic, which nobody sees but raters.
+
+After a stable answer went out, the same request goes to the deployment's canary (one with weight 0 takes no other
+traffic), and both answers become a comparison for the Rank queue. Best effort: at most `max_running` at once, the rest
+is left out, and a shadow that fails is logged and counted as the canary's failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from serve.errors import EngineUnavailable, RequestError
+from serve.gateway.recorder import Exchange, read_answer
+from serve.router import Router, Target, share
+from store.db import erasure_guard
+from store.db.database import Store
+from store.errors import StoreError
+from store.feedback import comparisons
+from store.records import Candidate
+
+if TYPE_CHECKING:
+    from serve.gateway.handler import Gateway
+
+log = logging.getLogger(__name__)
+
+
+class Shadow:
+    """Sends copies; `fraction` (0 to 1) of the conversations of a deployment with a canary are copied."""
+
+    def __init__(
+        self, gateway: Gateway, router: Router, db: Store, fraction: float, max_running: int = 2
+    ) -> None:
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fraction is {fraction}; accepted: 0 to 1")
+        self._gateway, self._router, self._db = gateway, router, db
+        self._fraction, self._max = fraction, max_running
+        self._running: set[asyncio.Task[None]] = set()
+        self.left_out = 0
+
+    def offer(self, target: Target, body: Mapping[str, Any], exchange: Exchange) -> None:
+        """Copy a request that the stable release has answered, where its conversation falls in the share."""
+        route = self._router.table.routes.get(target.deployment or "")
+        if target.lane != "stable" or route is None or route.canary is None:
+            return
+        if share(f"shadow {route.canary.release}", exchange.conversation_id) >= self._fraction:
+            return
+        if len(self._running) >= self._max:
+            self.left_out += 1
+            return
+        task = asyncio.create_task(self._copy(target, route.canary, body, exchange))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def aclose(self) -> None:
+        """Wait for the copies under way."""
+        await asyncio.gather(*self._running)
+
+    async def _copy(
+        self, stable: Target, canary: Target, body: Mapping[str, Any], exchange: Exchange
+    ) -> None:
+        try:
+            answer = await self._gateway.ask(canary, body)
+            self._gateway.canaries.note(canary, ok=True)
+            await asyncio.to_thread(self._record, stable, canary, exchange, answer)
+        except (RequestError, EngineUnavailable) as error:
+            self._gateway.canaries.note(canary, ok=False)
+            log.warning("shadow of %s: %s", canary.release, error)
+        except StoreError as error:
+            log.warning("shadow of %s is not recorded: %s", canary.release, error)
+
+    def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
+        own = read_answer(b"".join(exchange.chunks), exchange.stream)
+        text = answer["choices"][0]["message"].get("content")
+        if not own.text or not text or own.text == text:
+            return  # nothing to compare
+        with self._db.atomic():
+            if erasure_guard.since(self._db, exchange.user, exchange.created_at):
+                return
+            comparisons.create(
+                self._db,
+                list(exchange.messages),
+                [
+                    Candidate(own.text, stable.release_id, stable.lane, stable.engine_model, own.id),
+                    Candidate(text, canary.release_id, canary.lane, canary.engine_model, answer.get("id")),
+                ],
+                deployment=stable.deployment,
+                source="shadow",
+            )

@@ -1,0 +1,120 @@
+"""One request on its way to an engine, with another replica tried where the first does not answer.
+
+Nothing has reached the client at that point, so trying again is safe. Maps the engine's failures to the gateway's.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from serve.engine.engine import Engine, error_message
+from serve.engine.pool import EnginePool
+from serve.engine.stream_client import Connection, StreamBroken
+from serve.errors import AdapterNotLoaded, EngineFailed, EngineUnavailable, RequestError
+from serve.router import Target
+
+TOOLS_OFF = "--enable-auto-tool-choice"
+_TOOLS_REFUSED = (
+    'The engine of {base} does not read tool calls. Set `enable-auto-tool-choice = true` and `tool-call-parser = "hermes"` '
+    "(or the parser of this model's family) in its table `[engines.NAME.args]` of trimtab.toml, or send "
+    '`"tool_choice": "none"` or the name of one function.'
+)
+
+
+class Upstream:
+    """`async with Upstream(...) as (engine, response)`: a request at a replica, with its answer of status 200.
+
+    Leaving the block early aborts the generation. Entering raises `EngineUnavailable` when no replica answers,
+    `RequestError` with the engine's own status for a request that it refuses. A class, since it is entered for each request:
+    nested generators and exit stacks take more of the processor.
+    """
+
+    __slots__ = ("_adapter", "_body", "_engine", "_path", "_pool", "_response", "_target")
+    _engine: Engine
+    _response: Connection
+
+    def __init__(self, pool: EnginePool, target: Target, path: str, body: bytes) -> None:
+        self._pool, self._target, self._path, self._body = pool, target, path, body
+        self._adapter = target.adapter
+
+    async def __aenter__(self) -> tuple[Engine, Connection]:
+        target, adapter = self._target, self._adapter
+        tried: list[Engine] = []
+        failure: RequestError | None = None
+        while True:
+            engine = self._pool.pick(target.base, adapter, avoid=tried)
+            if engine in tried:
+                raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
+            tried.append(engine)
+            try:
+                await engine.admitted(adapter)
+                failure = await self._ask(engine)
+            except AdapterNotLoaded:
+                failure = adapter_unavailable(target)
+                continue
+            except (EngineFailed, StreamBroken):
+                continue
+            if failure is None:
+                if adapter:
+                    engine.loaded.add(adapter)
+                return engine, self._response
+            if failure.status < 500:
+                raise failure
+
+    async def __aexit__(self, *_: object) -> None:
+        self._engine.release(self._response)
+        self._engine.end(self._adapter)
+
+    async def _ask(self, engine: Engine) -> RequestError | None:
+        """Send the request to one replica and keep its answer; returns its refusal, with nothing kept."""
+        engine.begin(self._adapter)
+        kept = False
+        try:
+            response = await engine.post(self._path, self._body)
+            try:
+                if response.status != 200:
+                    return refusal(await whole(response), response.status, self._target)
+                self._engine, self._response = engine, response
+                kept = True
+                return None
+            finally:
+                if not kept:
+                    engine.release(response)
+        finally:
+            if not kept:
+                engine.end(self._adapter)
+
+
+async def whole(response: Connection) -> bytes:
+    """Read an answer to its end. Raises `StreamBroken`."""
+    return b"".join([chunk async for chunk in response.chunks()])
+
+
+def refusal(raw: bytes, status: int, target: Target) -> RequestError:
+    """Return the error to answer with for an engine's refusal, free of the engine's names for models."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        value = raw.decode(errors="replace")
+    message = error_message(value, status).replace(target.engine_model, target.model)
+    error = value.get("error") if isinstance(value, dict) else None
+    param = error.get("param") if isinstance(error, dict) else None
+    if TOOLS_OFF in message:
+        message, param = _TOOLS_REFUSED.format(base=target.base), "tool_choice"
+    if status == 404:
+        # The public name is known, so this is the adapter: its files are gone or it can not be loaded.
+        return adapter_unavailable(target)
+    if status >= 500:
+        return RequestError(f"The engine failed: {message}", status=502, code="engine_error")
+    return RequestError(message, param, status=status, code="refused_by_engine")
+
+
+def adapter_unavailable(target: Target) -> RequestError:
+    """Return the error of a release whose adapter no engine has or can load."""
+    return RequestError(
+        f"{target.release} can not be served: its adapter is not on the engine.",
+        "model",
+        status=503,
+        code="adapter_unavailable",
+        headers={"Retry-After": "5"},
+    )

@@ -1,0 +1,1 @@
+"""Users, keys, usage and the audit log."""

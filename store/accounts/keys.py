@@ -1,0 +1,97 @@
+"""API keys. A secret is shown once, when it is made; the store keeps its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+
+from store.db import validation
+from store.db.database import Store, utcnow
+from store.db.rows import Row, aware, fetch_all, fetch_one, scalar, stamp
+from store.errors import NotFound
+from store.ids import new_id
+from store.records import Key
+
+PREFIX = "tt-"
+_COLUMNS = "id, name, roles, user_name, hint, created_at, revoked_at"
+
+
+def create(db: Store, name: str, roles: Sequence[str], user: str | None = None) -> tuple[Key, str]:
+    """Make a key and return it with its secret (256 random bits). `user` is the person it speaks for.
+
+    Raises `NotFound` for an unknown user, `Invalid` for a bad name or role.
+    """
+    secret = PREFIX + secrets.token_urlsafe(32)
+    with db.atomic() as cursor:
+        if user is not None and not fetch_all(
+            cursor, "select 1 from users where name = $name", {"name": user}
+        ):
+            raise NotFound("user", user)
+        rows = fetch_all(
+            cursor,
+            f"""
+            insert into keys (id, name, roles, user_name, secret_hash, hint, created_at)
+            values ($id, $name, $roles, $user, $hash, $hint, $now)
+            returning {_COLUMNS}
+            """,
+            {
+                "id": new_id("key"),
+                "name": validation.text("name", name, 200),
+                "roles": list(validation.roles(roles)),
+                "user": user,
+                "hash": _hash(secret),
+                "hint": secret[: len(PREFIX) + 4],
+                "now": utcnow(),
+            },
+        )
+    return _key(rows[0]), secret
+
+
+def list_all(db: Store) -> list[Key]:
+    """Return every key, oldest first, revoked ones too."""
+    return [_key(row) for row in fetch_all(db.read(), f"select {_COLUMNS} from keys order by id")]
+
+
+def count(db: Store) -> int:
+    """Return how many keys are not revoked."""
+    return int(scalar(db.read(), "select count(*) from keys where revoked_at is null"))
+
+
+def revoke(db: Store, id: str) -> Key:
+    """Revoke a key and return it; one that is revoked already keeps its time. Raises `NotFound`."""
+    with db.atomic() as cursor:
+        rows = fetch_all(
+            cursor,
+            f"update keys set revoked_at = coalesce(revoked_at, $now) where id = $id returning {_COLUMNS}",
+            {"id": id, "now": utcnow()},
+        )
+    if not rows:
+        raise NotFound("key", id)
+    return _key(rows[0])
+
+
+def find(db: Store, secret: str) -> Key | None:
+    """Return the key that a secret belongs to, or None when it is unknown or revoked."""
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from keys where secret_hash = $hash and revoked_at is null",
+        {"hash": _hash(secret)},
+    )
+    return _key(row) if row else None
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+def _key(row: Row) -> Key:
+    return Key(
+        id=row["id"],
+        name=row["name"],
+        roles=tuple(row["roles"]),
+        user=row["user_name"],
+        hint=row["hint"],
+        created_at=stamp(row["created_at"]),
+        revoked_at=aware(row["revoked_at"]),
+    )

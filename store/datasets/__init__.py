@@ -1,0 +1,1 @@
+"""Snapshots: selection, split and the frozen Parquet files."""

@@ -1,0 +1,263 @@
+"""From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
+
+Each step leaves a table `members (seq, content_hash, prompt_key, weight, split)` and notes in `dropped (reason, rows)` what
+it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of seed and content, so a choice depends
+on these alone, not on the order of arrival, the DuckDB version or the number of threads. A million rows are grouped by
+64-bit keys; whole hashes are compared only among the rows whose keys agree, which are few.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from store.datasets.snapshot_settings import SnapshotSettings
+from store.db.database import Cursor
+from store.db.rows import scalar
+from store.near_duplicates.index import PROMPT_KEY
+
+# A number from 0 to 1 that seed and hash decide.
+_CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
+
+
+# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
+_SCOPED_PAIRS = f"""
+create or replace temp table scoped as
+with believed as (
+    select subject_id, count(*) as voices
+    from evidence
+    where person is null or person not in (select unnest($excluded::varchar[]))
+    group by subject_id
+)
+select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, weight,
+    coalesce(voices, 0) + (import_id is not null)::int as voices
+from pairs
+left join believed on believed.subject_id = pairs.id
+where deployment in ('', $deployment) and seq <= $last_seq
+"""
+
+# Votes for neither side, by question.
+_TIED = """
+create or replace temp table tied as
+select versus_hash, count(*) as voices
+from votes
+join comparisons on comparisons.id = votes.comparison_id
+where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
+    and rater not in (select unnest($excluded::varchar[]))
+group by versus_hash
+"""
+
+# Questions that several rows or a tie vote answer are weighed on whole hashes; every other row speaks for itself.
+_PICK_PAIRS = """
+create or replace temp table members as
+with contested as (
+    select question from scoped group by question having count(*) > 1
+    union
+    select hash(versus_hash) from tied
+),
+standing as (
+    select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
+        sum(voices) as voices, count(*) as copies
+    from scoped
+    join (select seq, versus_hash from pairs) using (seq)
+    where question in (from contested)
+    group by scoped.content_hash, versus_hash, prompt_key
+),
+weighed as (
+    select standing.*, sum(standing.voices) over (partition by versus_hash) as all_voices,
+        coalesce(tied.voices, 0) as tied_voices
+    from standing
+    left join tied using (versus_hash)
+)
+select seq, content_hash, prompt_key, 1 as copies, voices, voices as all_voices, weight
+from scoped
+where question not in (from contested)
+union all
+select seq, content_hash, prompt_key, copies, voices, all_voices,
+    weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
+from weighed
+"""
+
+_PICK_DEMONSTRATIONS = f"""
+create or replace temp table members as
+with scoped as (
+    select seq, id, content_hash, {PROMPT_KEY} as prompt_key, import_id
+    from demonstrations
+    where deployment in ('', $deployment) and seq <= $last_seq
+),
+believed as (
+    select subject_id, count(*) as voices
+    from evidence
+    where person is null or person not in (select unnest($excluded::varchar[]))
+    group by subject_id
+)
+select min(seq) as seq, content_hash, prompt_key, count(*) as copies,
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
+from scoped
+left join believed on believed.subject_id = scoped.id
+group by content_hash, prompt_key
+"""
+
+# One row an answer and verdict; those who judged the same answer the other way lower its weight.
+_PICK_LIKES = f"""
+create or replace temp table members as
+with standing as (
+    select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion,
+        count(*) as copies,
+        count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
+    from likes
+    where deployment in ('', $deployment) and seq <= $last_seq
+    group by content_hash, prompt_hash, prompt, completion
+)
+select seq, content_hash, prompt_key, copies, voices,
+    sum(voices) over (partition by prompt, completion) as all_voices,
+    (2 * voices - sum(voices) over (partition by prompt, completion))
+        / greatest(sum(voices) over (partition by prompt, completion), 1) as weight
+from standing
+"""
+
+# A row of `members` may stand for several of the same content, of one deployment and of all.
+_VOICES = """
+create or replace temp table voices as
+with said as ({said})
+select distinct members.seq, person
+from said
+join members using (content_hash)
+where person not in (select unnest($excluded::varchar[]))
+"""
+_SAID = """
+select content_hash, person
+from evidence
+join {table} on {table}.id = evidence.subject_id
+where deployment in ('', $deployment) and seq <= $last_seq
+"""
+_SAID_LIKES = """
+select content_hash, user_name as person from likes where deployment in ('', $deployment) and seq <= $last_seq
+"""
+
+
+def pick(
+    cursor: Cursor, method: str, deployment: str, last_seq: int, seen_seq: int, settings: SnapshotSettings
+) -> None:
+    """Fill `members` and `dropped`; `seen_seq` is the newest row that an earlier snapshot saw."""
+    seed = str(settings.seed)
+    cursor.execute("create or replace temp table dropped (reason varchar, rows bigint)")
+    params: dict[str, object] = {
+        "deployment": deployment,
+        "last_seq": last_seq,
+        "excluded": list(settings.exclude_raters),
+    }
+    if method == "dpo":
+        cursor.execute(_SCOPED_PAIRS, params)
+        cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
+        cursor.execute(_PICK_PAIRS)
+        said = _SAID.format(table="pairs")
+    elif method == "sft":
+        cursor.execute(_PICK_DEMONSTRATIONS, params)
+        said = _SAID.format(table="demonstrations")
+    else:
+        cursor.execute(_PICK_LIKES, params)
+        said = _SAID_LIKES
+    cursor.execute(_VOICES.format(said=said), params)
+    copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
+    _note(cursor, "exact duplicate", copies)
+    _drop(cursor, "only excluded raters stand behind it", "voices = 0")
+    _drop(cursor, "raters were divided", "2 * voices = all_voices")
+    _drop(cursor, "outvoted", "2 * voices < all_voices")
+    _drop(cursor, "agreement below min_weight", "weight < $min_weight", {"min_weight": settings.min_weight})
+    # Answers that are alike may have been liked and disliked: then both say something.
+    if settings.near_duplicates is not None and method != "kto":
+        _drop_near(cursor)
+    if settings.replay < 1:
+        _drop(
+            cursor,
+            "older row not replayed",
+            f"seq <= $seen and {_CHANCE.format('content_hash')} >= $replay",
+            {"seen": seen_seq, "replay": settings.replay, "seed": seed},
+        )
+    for limit, rows, column, reason in (
+        (settings.max_per_prompt, "members", "prompt_key", "above max_per_prompt"),
+        # Whoever else stands behind a row that is one too many for one person: nobody has more than the limit.
+        (settings.max_per_rater, "members join voices using (seq)", "person", "above max_per_rater"),
+    ):
+        if limit is not None:
+            ranked = f"""
+                select seq
+                from {rows}
+                qualify row_number() over (
+                    partition by {column} order by {_CHANCE.format("content_hash")}, content_hash
+                ) > $limit
+                """
+            _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
+    _split(cursor, settings)
+
+
+def _drop_near(cursor: Cursor) -> None:
+    """Leave one row of each group of near-duplicate rows: the one with the smallest hash."""
+    _drop(
+        cursor,
+        "near duplicate of another row",
+        """
+        seq in (
+            select seq
+            from members
+            join row_groups using (seq)
+            qualify row_number() over (partition by group_id order by content_hash) > 1
+        )
+        """,
+    )
+
+
+# MurmurHash3's 32-bit finalizer of a prompt's key and the seed, at a fiftieth of what MD5 costs: the key is a part of a
+# SHA-256 already, only the seed has to be mixed in.
+_CHANCES = """
+salted as (select *, xor(prompt_key >> 32, $salt::ubigint) as x from {0}),
+stirred as (select * replace ((xor(x, x >> 16) * 2246822507) & 4294967295 as x) from salted),
+twice as (select * replace ((xor(x, x >> 13) * 3266489909) & 4294967295 as x) from stirred),
+chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from twice)
+"""
+
+
+def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
+    """Hold out prompts by chance; at least one, and never all, where there are two or more.
+
+    Prompts that are alike share the greatest of their chances: one that joins them can only bring them from held-out to
+    train, so that what has been trained on is not held out later.
+    """
+    salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
+    cursor.execute(
+        f"""
+        create or replace temp table group_chances as
+        with {_CHANCES.format("prompt_groups")}
+        select prompt_key, max(chance) over (partition by group_id) as greatest from chances
+        """,
+        {"salt": salt},
+    )
+    cursor.execute(
+        f"""
+        create or replace temp table members as
+        with {_CHANCES.format("members")},
+        shared as (
+            select * replace (coalesce(greatest, chance) as chance)
+            from chances
+            left join group_chances using (prompt_key)
+        ),
+        bounds as (select min(chance) as least, max(chance) as most from shared)
+        select seq, content_hash, prompt_key, weight,
+            case when $fraction > 0 and chance < most and (chance < $fraction or chance = least) then 'heldout'
+            else 'train' end as split
+        from shared, bounds
+        """,
+        {"fraction": settings.heldout_fraction, "salt": salt},
+    )
+
+
+def _drop(cursor: Cursor, reason: str, condition: str, params: dict[str, object] | None = None) -> None:
+    cursor.execute(f"delete from members where {condition}", params or {})
+    gone = cursor.fetchone()
+    _note(cursor, reason, int(gone[0]) if gone else 0)
+
+
+def _note(cursor: Cursor, reason: str, rows: int) -> None:
+    if rows:
+        cursor.execute("insert into dropped values (?, ?)", [reason, rows])

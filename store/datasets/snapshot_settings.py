@@ -1,0 +1,74 @@
+"""What a snapshot may be told: typed, complete, and part of its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from store.db import validation
+from store.errors import Invalid
+from store.near_duplicates import index as near
+
+METHODS = ("dpo", "sft", "kto")
+TIES = ("ignore", "discount")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """How rows become a dataset.
+
+    heldout_fraction: share of the prompts (not rows) that is held out, 0 to 0.5.
+    seed: whole number; decides which prompts are held out and which rows caps and replay keep.
+    ties: `ignore` leaves tie and both_bad votes out; `discount` lets them lower a pair's weight.
+    exclude_raters: names whose votes, rewrites and likes do not count.
+    min_weight: drops pairs whose margin of agreement is below it, 0 to 1.
+    replay: share of the rows that earlier snapshots of the deployment saw, 0 to 1.
+    max_per_prompt, max_per_rater: most rows of one prompt and of one person, None for no limit.
+    near_duplicates: Jaccard similarity (0.7 to 1) from which prompts count as one prompt for the split, and
+    rows
+        of one prompt as one row; None compares exactly.
+    """
+
+    heldout_fraction: float = 0.1
+    seed: int = 0
+    ties: str = "ignore"
+    exclude_raters: tuple[str, ...] = ()
+    min_weight: float = 0.0
+    replay: float = 1.0
+    max_per_prompt: int | None = None
+    max_per_rater: int | None = None
+    near_duplicates: float | None = 0.8
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return {**asdict(self), "exclude_raters": list(self.exclude_raters)}
+
+
+def read(settings: Mapping[str, Any]) -> SnapshotSettings:
+    """Check settings by name; raises `Invalid` naming the first that is unknown or out of range."""
+    known = {field.name for field in fields(SnapshotSettings)}
+    for name in settings:
+        if name not in known:
+            raise Invalid("setting", name, sorted(known))
+    values = {**SnapshotSettings().to_json(), **settings}
+    raters = values["exclude_raters"]
+    if isinstance(raters, str) or not all(isinstance(name, str) for name in raters):
+        raise Invalid("exclude_raters", raters, "a list of names")
+    return SnapshotSettings(
+        heldout_fraction=validation.fraction("heldout_fraction", values["heldout_fraction"], 0.0, 0.5),
+        seed=validation.whole("seed", values["seed"], 0, 2**53),
+        ties=validation.one_of("ties", values["ties"], TIES),
+        exclude_raters=tuple(sorted(set(raters))),
+        min_weight=validation.fraction("min_weight", values["min_weight"]),
+        replay=validation.fraction("replay", values["replay"]),
+        max_per_prompt=_limit("max_per_prompt", values["max_per_prompt"]),
+        max_per_rater=_limit("max_per_rater", values["max_per_rater"]),
+        near_duplicates=None
+        if values["near_duplicates"] is None
+        else validation.fraction("near_duplicates", values["near_duplicates"], near.LEAST, 1.0),
+    )
+
+
+def _limit(name: str, value: object) -> int | None:
+    return None if value is None else validation.whole(name, value, 1, 2**31 - 1)

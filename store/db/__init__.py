@@ -1,0 +1,1 @@
+"""The database file: connection, rows, validation and the erasure guard."""

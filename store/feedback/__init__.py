@@ -1,0 +1,1 @@
+"""Conversations, comparisons and raters."""

@@ -1,0 +1,347 @@
+"""Conversations as they were held: messages in a tree, and one completion for each answer of a model.
+
+A message's id is the hash of its conversation, parent, role and text, so a client that sends the whole
+conversation with each request adds only what is new, and a regenerated answer becomes a sibling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from store.db import bulk, erasure_guard, redaction
+from store.db.bulk import Columns
+from store.db.database import Cursor, Store
+from store.db.rows import Row, check_limit, fetch_all, fetch_one, naive, run, stamp
+from store.errors import Conflict, NotFound
+from store.records import ConversationRecord, MessageRecord, Turn
+from store.training_data import demonstrations, likes
+from store.values import Conversation, Demonstration, Message
+
+
+def record_turns(db: Store, turns: Sequence[Turn]) -> None:
+    """Record answers and the conversations they belong to, in one commit.
+
+    A turn recorded before is left alone.
+    """
+    if not turns:
+        return
+    nodes: dict[str, tuple[Turn, str | None, Message]] = {}
+    links: dict[str, tuple[Turn, str | None, str | None]] = {}
+    for turn in turns:
+        parent: str | None = None
+        for message in redaction.conversation(db, turn.messages):
+            parent = _grow(nodes, turn, parent, message)
+        answer = None
+        if turn.answer is not None:
+            answer = _grow(nodes, turn, parent, Message("assistant", redaction.text(db, turn.answer)))
+        links.setdefault(turn.completion_id, (turn, parent, answer))
+    newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
+    with db.atomic() as cursor:
+        # Looked up and then inserted: `on conflict` adds 2 ms to each statement, `in (select unnest($ids))` of more than
+        # 50 ids reads the whole table.
+        found = run(
+            cursor,
+            """
+            select 'conversation', id from conversations where list_contains($conversations, id)
+            union all select 'message', id from messages where list_contains($messages, id)
+            union all select 'completion', id from completions where list_contains($completions, id)
+            """,
+            {"conversations": list(newest), "messages": list(nodes), "completions": list(links)},
+        )
+        known = set(found.fetchall())
+        _renew(cursor, [turn for id, turn in newest.items() if ("conversation", id) in known])
+        bulk.insert_columns(
+            cursor,
+            {
+                "conversations": _conversation_columns(
+                    [turn for id, turn in newest.items() if ("conversation", id) not in known]
+                ),
+                "messages": _message_columns(
+                    {id: node for id, node in nodes.items() if ("message", id) not in known}
+                ),
+                "completions": _completion_columns(
+                    [link for id, link in links.items() if ("completion", id) not in known]
+                ),
+            },
+        )
+
+
+def like(
+    db: Store,
+    completion_id: str,
+    liked: bool | None,
+    user: str | None = None,
+    began: datetime | None = None,
+) -> None:
+    """Record that `user` liked an answer, disliked it, or (None) took that back; the last word counts.
+
+    A like makes a demonstration of the answer, and with a dislike an unpaired judgement (a KTO row); both in
+    this commit. Raises `NotFound` for an unknown completion, `Conflict` for one without text and where the user was
+    forgotten since the request came in, at `began` (an aware time).
+    """
+    with db.atomic() as cursor:
+        erasure_guard.refuse(db, user, began)
+        row = fetch_one(
+            cursor,
+            """
+            select completions.conversation_id, completions.prompt_id, completions.deployment,
+            messages.content from completions left join messages on messages.id = completions.message_id where
+            completions.id = $id
+            """,
+            {"id": completion_id},
+        )
+        if row is None:
+            raise NotFound("completion", completion_id)
+        if not (row["content"] or "").strip() or row["prompt_id"] is None:
+            raise Conflict(f"completion {completion_id} has no text to like")
+        branch = _branch(_nodes(cursor, row["conversation_id"]), row["prompt_id"])
+        prompt = tuple(Message(node["role"], node["content"]) for node in branch)
+        value = Demonstration(prompt, (Message("assistant", row["content"]),))
+        likes.put(cursor, completion_id, value, liked, row["deployment"], user)
+        demonstrations.withdraw(cursor, "like", completion_id)
+        if liked:
+            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user)
+
+
+def get(db: Store, id: str) -> ConversationRecord:
+    """Return a conversation with the messages of the branch that was answered last. Raises `NotFound`."""
+    cursor = db.read()
+    row = fetch_one(cursor, _CONVERSATIONS + "where conversations.id = $id", {"id": id})
+    if row is None:
+        raise NotFound("conversation", id)
+    last = fetch_one(
+        cursor,
+        """
+        select prompt_id, message_id
+        from completions
+        where conversation_id = $id
+        order by created_at desc, id desc
+        limit 1
+        """,
+        {"id": id},
+    )
+    nodes = _nodes(cursor, id)
+    branch = _branch(nodes, (last["message_id"] or last["prompt_id"]) if last else None)
+    given = {
+        c["message_id"]: c
+        for c in fetch_all(
+            cursor,
+            """
+            select completions.id, message_id, release, lane, liked
+            from completions
+            left join likes on likes.completion_id = completions.id
+            where conversation_id = $id and message_id is not null
+            order by completions.created_at, completions.id
+            """,
+            {"id": id},
+        )
+    }
+    read = []
+    for node in branch:
+        by = given.get(node["id"], {})
+        read.append(
+            MessageRecord(
+                id=node["id"],
+                role=node["role"],
+                content=node["content"],
+                created_at=stamp(node["created_at"]),
+                completion_id=by.get("id"),
+                release=by.get("release"),
+                lane=by.get("lane"),
+                liked=by.get("liked"),
+            )
+        )
+    return _conversation(row, tuple(read))
+
+
+def list_recent(db: Store, user: str | None = None, limit: int = 50) -> list[ConversationRecord]:
+    """Return the conversations answered last, of one user or of all, newest first, without their messages."""
+    rows = fetch_all(
+        db.read(),
+        _CONVERSATIONS
+        + """
+        where $user is null or user_name = $user
+        order by updated_at desc, conversations.id desc
+        limit $limit
+        """,
+        {"user": user, "limit": check_limit(limit)},
+    )
+    return [_conversation(row) for row in rows]
+
+
+def recent_prompts(db: Store, limit: int = 100) -> list[Conversation]:
+    """Return the newest distinct prompts that people asked in conversations, newest first."""
+    cursor = db.read()
+    rows = fetch_all(
+        cursor,
+        """
+        select conversation_id, prompt_id
+        from completions
+        where prompt_id is not null
+        qualify row_number() over (partition by prompt_id order by created_at desc) = 1
+        order by created_at desc, id desc
+        limit $limit
+        """,
+        {"limit": check_limit(limit, 10_000)},
+    )
+    prompts: dict[Conversation, None] = {}
+    nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
+    for row in rows:
+        branch = _branch(nodes[row["conversation_id"]], row["prompt_id"])
+        prompts[tuple(Message(node["role"], node["content"]) for node in branch)] = None
+    return list(prompts)
+
+
+def prompts_of(cursor: Cursor, user: str) -> dict[Conversation, datetime]:
+    """Return every prompt that a person's conversations led to, and when each was first answered (UTC, naive)."""
+    rows = fetch_all(
+        cursor,
+        """
+        select conversation_id, prompt_id, min(completions.created_at) as since
+        from completions
+        join conversations on conversations.id = conversation_id
+        where conversations.user_name = $user and prompt_id is not null
+        group by all
+        """,
+        {"user": user},
+    )
+    nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
+    found: dict[Conversation, datetime] = {}
+    for row in rows:
+        branch = _branch(nodes[row["conversation_id"]], row["prompt_id"])
+        prompt = tuple(Message(node["role"], node["content"]) for node in branch)
+        found[prompt] = min(row["since"], found.get(prompt, row["since"]))
+    return found
+
+
+_CONVERSATIONS = """
+    select conversations.id, user_name, deployment, conversations.created_at, updated_at,
+        (select left(content, 80) from messages where conversation_id = conversations.id and role = 'user'
+            order by messages.created_at, parent_id nulls first limit 1) as title
+    from conversations
+    """
+
+
+def _renew(cursor: Cursor, turns: list[Turn]) -> None:
+    """Note the newest turns of conversations that are there already."""
+    if not turns:
+        return
+    run(
+        cursor,
+        """
+        update conversations
+        set updated_at = greatest(updated_at, given.time),
+            deployment = coalesce(given.deployment, conversations.deployment),
+            user_name = coalesce(user_name, given.user)
+        from (
+            select unnest($ids) as id, unnest($users) as user, unnest($deployments) as deployment,
+                unnest($times) as time
+        ) as given
+        where conversations.id = given.id
+        """,
+        {
+            "ids": [turn.conversation_id for turn in turns],
+            "users": [turn.user for turn in turns],
+            "deployments": [turn.deployment for turn in turns],
+            "times": [naive(turn.created_at) for turn in turns],
+        },
+    )
+
+
+def _conversation_columns(turns: list[Turn]) -> Columns:
+    times = [naive(turn.created_at) for turn in turns]
+    return {
+        "id": [turn.conversation_id for turn in turns],
+        "user_name": [turn.user for turn in turns],
+        "deployment": [turn.deployment for turn in turns],
+        "created_at": times,
+        "updated_at": times,
+    }
+
+
+def _grow(
+    nodes: dict[str, tuple[Turn, str | None, Message]], turn: Turn, parent: str | None, message: Message
+) -> str:
+    facts = "\0".join((turn.conversation_id, parent or "", message.role, message.content))
+    node = hashlib.sha256(facts.encode("utf-8", "replace")).hexdigest()
+    nodes.setdefault(node, (turn, parent, message))
+    return node
+
+
+def _message_columns(nodes: dict[str, tuple[Turn, str | None, Message]]) -> Columns:
+    items = list(nodes.values())
+    return {
+        "id": list(nodes),
+        "conversation_id": [turn.conversation_id for turn, _, _ in items],
+        "parent_id": [parent for _, parent, _ in items],
+        "role": [message.role for _, _, message in items],
+        "content": [_storable(message.content) for _, _, message in items],
+        "created_at": [naive(turn.created_at) for turn, _, _ in items],
+    }
+
+
+def _completion_columns(links: list[tuple[Turn, str | None, str | None]]) -> Columns:
+    return {
+        "id": [turn.completion_id for turn, _, _ in links],
+        "conversation_id": [turn.conversation_id for turn, _, _ in links],
+        "prompt_id": [prompt for _, prompt, _ in links],
+        "message_id": [answer for _, _, answer in links],
+        "deployment": [turn.deployment for turn, _, _ in links],
+        "release": [turn.release for turn, _, _ in links],
+        "lane": [turn.lane for turn, _, _ in links],
+        "model": [turn.model for turn, _, _ in links],
+        "user_name": [turn.user for turn, _, _ in links],
+        "key_id": [turn.key_id for turn, _, _ in links],
+        "prompt_tokens": [turn.prompt_tokens for turn, _, _ in links],
+        "completion_tokens": [turn.completion_tokens for turn, _, _ in links],
+        "finish_reason": [turn.finish_reason for turn, _, _ in links],
+        "first_token_s": [turn.first_token_s for turn, _, _ in links],
+        "seconds": [turn.seconds for turn, _, _ in links],
+        "error": [turn.error for turn, _, _ in links],
+        "created_at": [naive(turn.created_at) for turn, _, _ in links],
+    }
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _nodes(cursor: Cursor, conversation_id: str) -> dict[str, Row]:
+    return _nodes_of(cursor, [conversation_id])[conversation_id]
+
+
+def _nodes_of(cursor: Cursor, conversation_ids: list[str]) -> dict[str, dict[str, Row]]:
+    nodes: dict[str, dict[str, Row]] = {id: {} for id in conversation_ids}
+    for row in fetch_all(
+        cursor,
+        """
+        select id, conversation_id, parent_id, role, content, created_at
+        from messages
+        where conversation_id in (select unnest($ids))
+        """,
+        {"ids": conversation_ids},
+    ):
+        nodes[row["conversation_id"]][row["id"]] = row
+    return nodes
+
+
+def _branch(nodes: dict[str, Row], leaf: str | None) -> list[Row]:
+    branch = []
+    while leaf is not None and leaf in nodes:
+        branch.append(nodes[leaf])
+        leaf = nodes[leaf]["parent_id"]
+    return branch[::-1]
+
+
+def _conversation(row: Row, branch: tuple[MessageRecord, ...] = ()) -> ConversationRecord:
+    return ConversationRecord(
+        id=row["id"],
+        user=row["user_name"],
+        deployment=row["deployment"],
+        title=row["title"] or "",
+        created_at=stamp(row["created_at"]),
+        updated_at=stamp(row["updated_at"]),
+        messages=branch,
+    )

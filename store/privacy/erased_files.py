@@ -1,0 +1,70 @@
+"""What erasures leave to do on the disk: the directories of snapshots follow what the store says.
+
+Files are touched only after the erasure is committed, so a crash in between leaves them behind; `sweep` finds whatever
+is left, of any erasure, and may be run at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from store.datasets import data_report
+from store.db.database import Store
+from store.db.rows import fetch_all, loads
+
+_PARQUET = ("train.parquet", "heldout.parquet")
+
+
+def sweep(db: Store) -> None:
+    """Delete the Parquet files of snapshots that held erased rows, and take forgotten names out of their reports.
+
+    A file that is younger than the erasure was written without those rows and stays.
+    """
+    with db.long_work:
+        for row in fetch_all(
+            db.read(),
+            """
+            select directory, max(erased.created_at) as erased_at
+            from (select unnest(report->>'$.snapshots[*]') as id, created_at from erasures) as erased
+            join snapshots using (id)
+            group by directory
+            """,
+        ):
+            for name in _PARQUET:
+                path = Path(row["directory"]) / name
+                if path.exists() and _written(path) <= row["erased_at"]:
+                    path.unlink()
+        if not fetch_all(db.read(), "select 1 from erasures limit 1"):
+            return
+        for row in fetch_all(db.read(), "select directory, settings from snapshots"):
+            _follow(Path(row["directory"]), loads(row["settings"]))
+
+
+def _written(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+
+
+def _follow(home: Path, settings: object) -> None:
+    """Write the facts and the report of a snapshot again where they give other settings than the store."""
+    facts_file = home / "snapshot.json"
+    try:
+        facts = json.loads(facts_file.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    if facts["settings"] == settings:
+        return
+    facts["settings"] = settings
+    _replace(home / "report.md", data_report.to_markdown(facts))  # first: the other says whether this is done
+    _replace(facts_file, json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,433 @@
+"""Forgetting a person: their text and votes leave the store, its exports and every later snapshot.
+
+What goes: their conversations; the prompts that only they brought (store.privacy.prompt_ownership) with every
+comparison and vote on
+these; comparisons they asked for that nobody else voted on; their votes, rewrites and likes; what they used by day; and
+pairs and demonstrations that nothing else stands behind. A comparison that loses a vote waits for another again.
+Their name in audit, runs, releases, imports and settings of snapshots becomes a pseudonym, as does the name of each key
+of theirs beside what was used with it. Parquet files of snapshots that hold their rows are deleted
+(store.privacy.erased_files).
+
+What they say afterwards is new; what was under way is dropped by those who write it, who ask `store.db.erasure_guard`.
+
+Not covered: rows of imports (the importer knows who is in them), run directories (`runs` names them; the platform
+stops these runs and deletes the copies), backups made before, and weights: what trained on them is listed and stays
+flagged (`flagged`), and `clean_start` names the adapter that the next run may start from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from store.accounts import audit
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.errors import NotFound
+from store.ids import new_id
+from store.near_duplicates import index as near
+from store.privacy import erased_files, prompt_ownership
+from store.records import Record
+from store.rollout import lineage
+
+# Every column that names a person and whose row stays.
+_NAMED = (
+    ("audit", "actor"), ("audit", "subject"), ("runs", "requested_by"), ("releases", "created_by"),
+    ("evaluations", "requested_by"), ("adapters", "created_by"), ("imports", "imported_by"),
+    ("deployment_history", "actor"), ("comparisons", "asked_by"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure(Record):
+    """What an erasure took away and what had learned from it; of a preview, whose `id` is "", what it would.
+
+    `removed` counts rows by noun, and `of_others` how many of its votes and likes other people gave. `releases` are those
+    that learned from these rows ({id, ref, adapter, run}), `snapshots` and `runs` the ids of those that held them.
+    """
+
+    id: str
+    removed: dict[str, int]
+    of_others: dict[str, int]
+    releases: tuple[dict[str, Any], ...]
+    snapshots: tuple[str, ...]
+    runs: tuple[str, ...]
+    created_at: datetime
+
+
+class _Undo(Exception):
+    """Ends the transaction of a preview, so that nothing of it stays."""
+
+
+def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
+    """Say what `erase_person` would take away, and leave everything as it is; not for inside `atomic`.
+
+    Does the work and takes it back, so writers wait as long as for an erasure. Raises `NotFound`.
+    """
+    if db.in_transaction:
+        raise RuntimeError("a preview can't take back what somebody else's transaction holds")
+    found: Erasure | None = None
+    try:
+        with db.long_work, db.atomic() as cursor:
+            report, _ = _forget(db, cursor, name, "", suggested)
+            found = _erasure("", report, utcnow())
+            raise _Undo
+    except _Undo:
+        assert found is not None
+        return found
+
+
+def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
+    """Forget a person, in one commit. Raises `NotFound` where the store knows nobody of that name.
+
+    `suggested` are the texts of prompts that the platform itself offers: whoever says one does not own it.
+    """
+    id = new_id("erase")
+    with db.long_work:
+        with db.atomic() as cursor:
+            report, items = _forget(db, cursor, name, id, suggested)
+            if items:
+                cursor.execute(
+                    "insert into erased_items select $id, unnest($items)", {"id": id, "items": items}
+                )
+            now = utcnow()
+            cursor.execute(
+                "insert into erasures values ($id, $actor, $report, $now)",
+                {"id": id, "actor": actor, "report": dumps(report, "report"), "now": now},
+            )
+            audit.record(
+                db, actor, "person.erase", id, {"releases": [row["ref"] for row in report["releases"]]}
+            )
+            db.after_commit(lambda: db.forgotten.update({name: now}))
+        if not db.in_transaction:
+            erased_files.sweep(db)
+    return _erasure(id, report, now)
+
+
+def _forget(
+    db: Store, cursor: Cursor, name: str, id: str, suggested: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Take everything of a person away within a transaction; return the report and the ids of the rows that it hit."""
+    removed: dict[str, int] = {}
+    _collect(cursor, name, suggested)
+    of_others = {
+        what: count for what, sql in _OF_OTHERS.items() if (count := scalar(cursor, sql, {"name": name}))
+    }
+    learned = lineage.of_person(db, name)
+    judged = fetch_all(
+        cursor,
+        "select id from likes where user_name = $name or completion_id in (select id from their_completions)",
+        {"name": name},
+    )
+    _delete_words(cursor, name, removed)
+    _reopen(cursor)
+    items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
+    learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
+    _forget_usage(cursor, name, id, removed)
+    for table, column, what in (
+        ("users", "name", "user"),
+        ("sessions", "user_name", "sessions"),
+        ("keys", "user_name", "keys"),
+    ):
+        _delete(cursor, removed, what, f"delete from {table} where {column} = $name", {"name": name})
+    removed["names"] = _rename(cursor, name, id)
+    if not any(removed.values()):
+        raise NotFound("person", name)
+    near.forget(cursor)
+    held = fetch_all(
+        cursor,
+        """
+        select distinct snapshot_id as id
+        from snapshot_members
+        where item_id in (select unnest($items::varchar[]))
+        order by id
+        """,
+        {"items": items},
+    )
+    snapshots = [row["id"] for row in held]
+    runs = fetch_all(
+        cursor,
+        "select id from runs where snapshot in (select unnest($ids::varchar[])) order by id",
+        {"ids": snapshots},
+    )
+    report = {
+        "removed": {what: count for what, count in removed.items() if count},
+        "of_others": of_others,
+        "releases": learned,
+        "snapshots": snapshots,
+        "runs": [row["id"] for row in runs],
+    }
+    return report, items
+
+
+def knows(db: Store, name: str) -> bool:
+    """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
+    own = (("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"),
+           ("votes", "rater"), ("likes", "user_name"), ("conversations", "user_name"))  # fmt: skip
+    places = [f"exists (from {table} where {column} = $name)" for table, column in (*own, *_NAMED)]
+    places.append("exists (from usage where holder = 'user ' || $name)")
+    return bool(scalar(db.read(), f"select {' or '.join(places)}", {"name": name}))
+
+
+def list_all(db: Store) -> list[Erasure]:
+    """Return every erasure, newest first."""
+    rows = fetch_all(db.read(), "select id, report, created_at from erasures order by id desc")
+    return [_erasure(row["id"], loads(row["report"]), row["created_at"]) for row in rows]
+
+
+def runs_touched(db: Store) -> frozenset[str]:
+    """Return the ids of the runs whose snapshot, when they took it, held what has been erased since."""
+    rows = fetch_all(db.read(), "select unnest(report->>'$.runs[*]') as id from erasures")
+    return frozenset(row["id"] for row in rows)
+
+
+def flagged(db: Store) -> list[dict[str, Any]]:
+    """Return the releases whose adapters learned from something erased since: id, ref, adapter, erasures."""
+    return fetch_all(
+        db.read(),
+        """
+        select id, deployment || '@' || number as ref, releases.adapter,
+            list(erasure_id order by erasure_id) as erasures
+        from releases
+        join tainted_adapters on tainted_adapters.adapter = releases.adapter
+        group by all
+        order by ref
+        """,
+    )
+
+
+def clean_start(db: Store, adapter: str | None) -> str | None:
+    """Return the adapter itself or its nearest ancestor that never saw what has been erased; None is the base model."""
+    row = fetch_one(
+        db.read(),
+        """
+        select ancestor
+        from adapter_ancestry
+        where adapter = $adapter and ancestor not in (select adapter from tainted_adapters)
+        order by depth
+        limit 1
+        """,
+        {"adapter": adapter},
+    )
+    return row["ancestor"] if row else None
+
+
+_OF_OTHERS = {
+    "votes": """
+        select count(*)
+        from votes
+        where rater <> $name and comparison_id in (select id from their_comparisons)
+        """,
+    "likes": """
+        select count(*)
+        from likes
+        where user_name is distinct from $name and completion_id in (select id from their_completions)
+        """,
+}
+
+
+def _collect(cursor: Cursor, name: str, suggested: Iterable[str]) -> None:
+    """Note which prompts, comparisons, votes and completions are theirs, before anything goes."""
+    cursor.execute(
+        "create or replace temp table their_prompts as select unnest($hashes::varchar[]) as prompt_hash",
+        {"hashes": prompt_ownership.own_prompts(cursor, name, suggested)},
+    )
+    cursor.execute(
+        """
+        create or replace temp table their_comparisons as
+        select id
+        from comparisons
+        where prompt_hash in (from their_prompts)
+            or (asked_by = $name and not exists (from votes where comparison_id = comparisons.id and rater <> $name))
+        """,
+        {"name": name},
+    )
+    cursor.execute(
+        "create or replace temp table judged_comparisons as select comparison_id as id from votes where rater = $name",
+        {"name": name},
+    )
+    cursor.execute(
+        "create or replace temp table their_completions as select completions.id from completions "
+        "join conversations on conversations.id = conversation_id where conversations.user_name = $name",
+        {"name": name},
+    )
+
+
+def _reopen(cursor: Cursor) -> None:
+    """Count again the votes of the comparisons that lost one; those that have too few now wait for more."""
+    cursor.execute(
+        """
+        update comparisons
+        set votes_given = given,
+            state = case when state = 'decided' and given < votes_wanted then 'open' else state end,
+            decided_at = case when given < votes_wanted then null else decided_at end
+        from (
+            select id as judged, (select count(*) from votes where comparison_id = judged_comparisons.id) as given
+            from judged_comparisons
+        )
+        where id = judged
+        """
+    )
+
+
+def _rename(cursor: Cursor, name: str, pseudonym: str) -> int:
+    """Put the pseudonym in the place of the name where the row stays; return how many rows that were."""
+    count = 0
+    for table, column in _NAMED:
+        count += _changed(
+            cursor,
+            f"update {table} set {column} = $pseudonym where {column} = $name",
+            {"pseudonym": pseudonym, "name": name},
+        )
+    cursor.execute(
+        "update candidates set completion_id = null where completion_id in (from their_completions)"
+    )
+    for row in fetch_all(
+        cursor,
+        "select id, settings from snapshots where list_contains((settings->>'$.exclude_raters[*]'), $name)",
+        {"name": name},
+    ):
+        settings = loads(row["settings"])
+        settings["exclude_raters"] = [pseudonym if who == name else who for who in settings["exclude_raters"]]
+        count += _changed(
+            cursor,
+            "update snapshots set settings = $settings where id = $id",
+            {"settings": dumps(settings, "settings"), "id": row["id"]},
+        )
+    return count
+
+
+def _delete_words(cursor: Cursor, name: str, removed: dict[str, int]) -> None:
+    mine = {"name": name}
+    cursor.execute(
+        """
+        create or replace temp table tagged as
+        select distinct subject_id as id from evidence where ref in (select id from votes where rater = $name)
+        """,
+        mine,
+    )
+    _delete(
+        cursor,
+        removed,
+        "evidence",
+        """
+        delete from evidence
+        where person = $name
+            or ref in (select id from their_completions)
+            or ref in (select id from votes where rater = $name)
+            or ref in (select id from votes where comparison_id in (select id from their_comparisons))
+        """,
+        mine,
+    )
+    _delete(
+        cursor,
+        removed,
+        "votes",
+        "delete from votes where rater = $name or comparison_id in (select id from their_comparisons)",
+        mine,
+    )
+    _delete(
+        cursor,
+        removed,
+        "candidates",
+        "delete from candidates where comparison_id in (select id from their_comparisons)",
+    )
+    _delete(
+        cursor,
+        removed,
+        "comparisons",
+        "delete from comparisons where id in (select id from their_comparisons)",
+    )
+    _delete(
+        cursor,
+        removed,
+        "likes",
+        "delete from likes where user_name = $name or completion_id in (select id from their_completions)",
+        mine,
+    )
+    _delete(
+        cursor,
+        removed,
+        "completions",
+        "delete from completions where id in (select id from their_completions)",
+    )
+    theirs = "(select id from conversations where user_name = $name)"
+    _delete(cursor, removed, "messages", f"delete from messages where conversation_id in {theirs}", mine)
+    _delete(cursor, removed, "conversations", "delete from conversations where user_name = $name", mine)
+
+
+def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
+    """Delete the pairs and demonstrations that nothing stands behind any more; return their ids."""
+    gone: list[str] = []
+    for table in ("pairs", "demonstrations"):
+        cursor.execute(
+            f"""
+            delete from {table}
+            where import_id is null and (
+                prompt_hash in (from their_prompts)
+                or not exists (from evidence where subject_id = {table}.id)
+            )
+            returning id
+            """
+        )
+        ids = [str(row[0]) for row in cursor.fetchall()]
+        removed[table] = len(ids)
+        gone += ids
+        # A row has the tags of the first vote for it; where that was theirs, it gets those of the next.
+        cursor.execute(
+            f"""
+            update {table}
+            set tags = coalesce(
+                (
+                    select arg_min(votes.tags, votes.id)
+                    from evidence
+                    join votes on votes.id = evidence.ref
+                    where subject_id = {table}.id
+                ),
+                []
+            )
+            where import_id is null and id in (from tagged)
+            """
+        )
+    if gone:
+        cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
+    return sorted(gone)
+
+
+def _forget_usage(cursor: Cursor, name: str, pseudonym: str, removed: dict[str, int]) -> None:
+    """Delete what they used; what was used with their keys stays as a sum, since these are about to go by id."""
+    _delete(cursor, removed, "usage", "delete from usage where holder = $holder", {"holder": f"user {name}"})
+    cursor.execute(
+        """
+        update usage set name = $pseudonym
+        where name = $name or holder in (select id from keys where user_name = $name)
+        """,
+        {"pseudonym": pseudonym, "name": name},
+    )
+
+
+def _delete(
+    cursor: Cursor, removed: dict[str, int], what: str, sql: str, params: dict[str, Any] | None = None
+) -> None:
+    removed[what] = _changed(cursor, sql, params or {})
+
+
+def _changed(cursor: Cursor, sql: str, params: dict[str, Any]) -> int:
+    """Run a statement that changes rows and return how many it changed."""
+    cursor.execute(sql, params)
+    row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _erasure(id: str, report: dict[str, Any], created_at: datetime) -> Erasure:
+    return Erasure(
+        id=id,
+        removed=report["removed"],
+        of_others=report.get("of_others", {}),  # erasures made before these were counted
+        releases=tuple(report["releases"]),
+        snapshots=tuple(report["snapshots"]),
+        runs=tuple(report["runs"]),
+        created_at=stamp(created_at),
+    )

@@ -1,0 +1,1 @@
+"""Runs, releases, deployments, evaluations and canary votes."""

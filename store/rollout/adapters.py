@@ -1,0 +1,81 @@
+"""Immutable LoRA adapters: what is known of each directory."""
+
+from __future__ import annotations
+
+from store.db.database import Store
+from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, naive, stamp
+from store.errors import Conflict, NotFound
+from store.records import AdapterRecord
+
+_COLUMNS = "id, base, path, rank, bytes, target_modules, run, start_adapter, parity, created_by, created_at"
+
+
+def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
+    """Record an adapter and return what is stored.
+
+    One that is known already keeps its origin (run, start adapter, time) and takes the new path and parity.
+    Raises `Conflict` where the same content is known for another base.
+    """
+    with db.atomic() as cursor:
+        known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter.hash})
+        if known and known["base"] != adapter.base:
+            raise Conflict(
+                f"adapter {adapter.hash} belongs to base model {known['base']}, not {adapter.base}"
+            )
+        rows = fetch_all(
+            cursor,
+            f"""
+            insert into adapters ({_COLUMNS})
+            values ($id, $base, $path, $rank, $bytes, $target_modules, $run, $start_adapter, $parity, $by,
+            $now) on conflict (id) do update set
+                path = excluded.path,
+                parity = coalesce(excluded.parity, adapters.parity),
+                run = coalesce(adapters.run, excluded.run),
+                start_adapter = coalesce(adapters.start_adapter, excluded.start_adapter)
+            returning {_COLUMNS}
+            """,
+            {
+                "id": adapter.hash,
+                "base": adapter.base,
+                "path": str(adapter.path),
+                "rank": adapter.rank,
+                "bytes": adapter.bytes,
+                "target_modules": list(adapter.target_modules),
+                "run": adapter.run,
+                "start_adapter": adapter.start_adapter,
+                "parity": dumps(adapter.parity, "parity"),
+                "by": adapter.created_by,
+                "now": naive(adapter.created_at),
+            },
+        )
+    return _adapter(rows[0])
+
+
+def get(db: Store, hash: str) -> AdapterRecord:
+    """Return an adapter. Raises `NotFound`."""
+    row = fetch_one(db.read(), f"select {_COLUMNS} from adapters where id = $id", {"id": hash})
+    if row is None:
+        raise NotFound("adapter", hash)
+    return _adapter(row)
+
+
+def list_all(db: Store) -> list[AdapterRecord]:
+    """Return every adapter, newest first."""
+    rows = fetch_all(db.read(), f"select {_COLUMNS} from adapters order by created_at desc, id")
+    return [_adapter(row) for row in rows]
+
+
+def _adapter(row: Row) -> AdapterRecord:
+    return AdapterRecord(
+        hash=row["id"],
+        base=row["base"],
+        path=row["path"],
+        rank=row["rank"],
+        bytes=row["bytes"],
+        target_modules=tuple(row["target_modules"]),
+        run=row["run"],
+        start_adapter=row["start_adapter"],
+        parity=loads(row["parity"]),
+        created_by=row["created_by"],
+        created_at=stamp(row["created_at"]),
+    )

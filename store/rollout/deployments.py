@@ -1,0 +1,237 @@
+"""Deployments.
+
+Which release a public model name means. Every change commits with its history and audit rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from store.accounts import audit
+from store.db import validation
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import Row, fetch_all, fetch_one, loads, stamp
+from store.errors import Conflict, Invalid, NotFound
+from store.records import Deployment, Release
+from store.rollout import releases
+
+_COLUMNS = "name, base, stable, canary, canary_weight, earlier, created_at, updated_at"
+
+
+def ensure(
+    db: Store,
+    name: str,
+    base: str,
+    system_prompt: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Deployment:
+    """Return the deployment; when it is new, make release 1 (no adapter) of it and put that stable."""
+    validation.deployment_name(name, "name")
+    with db.atomic() as cursor:
+        row = fetch_one(cursor, f"select {_COLUMNS} from deployments where name = $name", {"name": name})
+        if row:
+            return _deployment(row)
+        first = releases.insert(cursor, name, base, None, system_prompt, sampling)
+        rows = fetch_all(
+            cursor,
+            f"""
+            insert into deployments ({_COLUMNS})
+            values ($name, $base, $stable, null, null, '[]', $now, $now)
+            returning {_COLUMNS}
+            """,
+            {"name": name, "base": base, "stable": first.id, "now": utcnow()},
+        )
+        deployment = _deployment(rows[0])
+        _log(db, cursor, "create", deployment, None, {"release": first.ref})
+    return deployment
+
+
+def get(db: Store, name: str) -> Deployment:
+    """Return a deployment. Raises `NotFound`."""
+    row = fetch_one(db.read(), f"select {_COLUMNS} from deployments where name = $name", {"name": name})
+    if row is None:
+        raise NotFound("deployment", name)
+    return _deployment(row)
+
+
+def list_all(db: Store) -> list[Deployment]:
+    """Return every deployment, by name."""
+    return [_deployment(r) for r in fetch_all(db.read(), f"select {_COLUMNS} from deployments order by name")]
+
+
+def set_canary(db: Store, name: str, release: str, weight: float, actor: str | None = None) -> Deployment:
+    """Give `release` (a ref or id of this deployment) the share `weight` (0 to 1) of the traffic.
+
+    Raises `NotFound`, `Conflict` for a release of another deployment or the stable one, `Invalid` for the
+    weight.
+    """
+    weight = validation.fraction("weight", weight)
+    with db.atomic() as cursor:
+        before = get(db, name)
+        chosen = _own_release(db, before, release)
+        if chosen.id == before.stable:
+            raise Conflict(f"{chosen.ref} is the stable release of {name}; a canary is another one")
+        return _change(
+            db,
+            cursor,
+            "canary",
+            before,
+            actor,
+            {"release": chosen.ref, "weight": weight},
+            stable=before.stable,
+            canary=chosen.id,
+            weight=weight,
+            earlier=before.earlier,
+        )
+
+
+def promote(db: Store, name: str, actor: str | None = None, release: str | None = None) -> Deployment:
+    """Make `release` (default: the canary) stable; the release that was stable becomes the rollback target.
+
+    Promoting what is stable already, without a canary, changes nothing. Raises `NotFound`, and `Conflict`
+    where there is no canary or the release belongs to another deployment.
+    """
+    with db.atomic() as cursor:
+        before = get(db, name)
+        if release is None and before.canary is None:
+            raise Conflict(f"{name} has no canary to promote; name a release")
+        chosen = _own_release(db, before, release or str(before.canary))
+        if chosen.id == before.stable and before.canary is None:
+            return before
+        earlier = before.earlier if chosen.id == before.stable else (*before.earlier, before.stable)
+        return _change(
+            db,
+            cursor,
+            "promote",
+            before,
+            actor,
+            {"release": chosen.ref},
+            stable=chosen.id,
+            canary=None,
+            weight=None,
+            earlier=earlier,
+        )
+
+
+def rollback(db: Store, name: str, actor: str | None = None, expect: str | None = None) -> Deployment:
+    """Withdraw the canary, or without one go back to the release that was stable before.
+
+    `expect` (a ref or id) is the release to withdraw: `Conflict` when it is neither the canary nor stable, so
+    that two who react to the same alarm do not roll back twice. Raises `NotFound`, and `Conflict` where there
+    is nothing to go back to.
+    """
+    with db.atomic() as cursor:
+        before = get(db, name)
+        leaving = before.canary or before.stable
+        if expect is not None and releases.get(db, expect).id != leaving:
+            raise Conflict(f"{name} serves {releases.get(db, leaving).ref} there, not {expect}")
+        if before.canary is None and not before.earlier:
+            raise Conflict(f"{name} has no canary and no earlier stable release to go back to")
+        stable = before.stable if before.canary else before.earlier[-1]
+        return _change(
+            db,
+            cursor,
+            "rollback",
+            before,
+            actor,
+            {"from": releases.get(db, leaving).ref, "to": releases.get(db, stable).ref},
+            stable=stable,
+            canary=None,
+            weight=None,
+            earlier=before.earlier if before.canary else before.earlier[:-1],
+        )
+
+
+def history(db: Store, name: str) -> list[dict[str, Any]]:
+    """Return a deployment's changes, newest first: action, stable, canary, weight, actor, created_at."""
+    get(db, name)
+    rows = fetch_all(
+        db.read(),
+        """
+        select action, stable, canary, canary_weight, actor, created_at
+        from deployment_history
+        where deployment = $name
+        order by seq desc
+        """,
+        {"name": name},
+    )
+    return [{**row, "created_at": stamp(row["created_at"])} for row in rows]
+
+
+def _own_release(db: Store, deployment: Deployment, ref: str) -> Release:
+    if not isinstance(ref, str):
+        raise Invalid("release", ref, f"a release of {deployment.name}, such as {deployment.name}@2")
+    release = releases.get(db, ref)
+    if release.deployment != deployment.name:
+        raise Conflict(f"{release.ref} is not a release of {deployment.name}")
+    return release
+
+
+def _change(
+    db: Store,
+    cursor: Cursor,
+    action: str,
+    before: Deployment,
+    actor: str | None,
+    detail: dict[str, Any],
+    *,
+    stable: str,
+    canary: str | None,
+    weight: float | None,
+    earlier: tuple[str, ...],
+) -> Deployment:
+    rows = fetch_all(
+        cursor,
+        f"""
+        update deployments
+        set stable = $stable, canary = $canary, canary_weight = $weight, earlier = $earlier,
+            base = (select base from releases where id = $stable), updated_at = $now
+        where name = $name
+        returning {_COLUMNS}
+        """,
+        {
+            "name": before.name,
+            "stable": stable,
+            "canary": canary,
+            "weight": weight,
+            "earlier": json.dumps(earlier),
+            "now": utcnow(),
+        },
+    )
+    after = _deployment(rows[0])
+    _log(db, cursor, action, after, actor, detail)
+    return after
+
+
+def _log(
+    db: Store, cursor: Cursor, action: str, after: Deployment, actor: str | None, detail: dict[str, Any]
+) -> None:
+    cursor.execute(
+        """
+        insert into deployment_history (deployment, action, stable, canary, canary_weight, actor, created_at)
+        values ($name, $action, $stable, $canary, $weight, $actor, $now)
+        """,
+        {
+            "name": after.name,
+            "action": action,
+            "stable": after.stable,
+            "canary": after.canary,
+            "weight": after.canary_weight,
+            "actor": actor,
+            "now": utcnow(),
+        },
+    )
+    audit.record(db, actor, f"deployment.{action}", after.name, detail)
+
+
+def _deployment(row: Row) -> Deployment:
+    return Deployment(
+        **{
+            **row,
+            "earlier": tuple(loads(row["earlier"])),
+            "created_at": stamp(row["created_at"]),
+            "updated_at": stamp(row["updated_at"]),
+        }
+    )

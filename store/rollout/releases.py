@@ -1,0 +1,147 @@
+"""Releases: immutable, numbered within their deployment, addressed as `assistant@3` or by record id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from store.db import validation
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.errors import Conflict, NotFound
+from store.ids import new_id
+from store.records import Release
+from store.rollout import lineage as trace
+
+_COLUMNS = "id, deployment, number, base, adapter, system_prompt, sampling, run, created_by, created_at"
+
+
+def create(
+    db: Store,
+    deployment: str,
+    base: str,
+    adapter: str | None = None,
+    system_prompt: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    created_by: str | None = None,
+) -> Release:
+    """Make the deployment's next release and return it.
+
+    Raises `NotFound` for an unknown adapter, `Conflict` where the adapter belongs to another base. Made for a
+    `run` that has a release already (its step is done again), it returns that release.
+    """
+    with db.atomic() as cursor:
+        if run is not None:
+            made = fetch_one(
+                cursor,
+                f"select {_COLUMNS} from releases where run = $run and deployment = $deployment and "
+                "adapter is not distinct from $adapter",
+                {"run": run, "deployment": deployment, "adapter": adapter},
+            )
+            if made:
+                return _release(made)
+        if adapter is not None:
+            known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter})
+            if known is None:
+                raise NotFound("adapter", adapter)
+            if known["base"] != base:
+                raise Conflict(f"adapter {adapter} belongs to base model {known['base']}, not {base}")
+        return insert(cursor, deployment, base, adapter, system_prompt, sampling, run, created_by)
+
+
+def insert(
+    cursor: Cursor,
+    deployment: str,
+    base: str,
+    adapter: str | None = None,
+    system_prompt: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    created_by: str | None = None,
+) -> Release:
+    """Insert a release within a transaction; the number is one above the deployment's highest."""
+    rows = fetch_all(
+        cursor,
+        f"""
+        insert into releases ({_COLUMNS})
+        select $id, $deployment, coalesce(max(number), 0) + 1, $base, $adapter, $system_prompt, $sampling,
+        $run,
+            $by, $now
+        from releases
+        where deployment = $deployment
+        returning {_COLUMNS}
+        """,
+        {
+            "id": new_id("rel"),
+            "deployment": validation.deployment_name(deployment),
+            "base": validation.text("base", base, 1000),
+            "adapter": adapter,
+            "system_prompt": None
+            if system_prompt is None
+            else validation.text("system_prompt", system_prompt),
+            "sampling": dumps(validation.json_object("sampling", sampling), "sampling"),
+            "run": run,
+            "by": created_by,
+            "now": utcnow(),
+        },
+    )
+    return _release(rows[0])
+
+
+def get(db: Store, ref: str) -> Release:
+    """Return a release by `deployment@number` or record id. Raises `NotFound`."""
+    name, at, number = ref.rpartition("@")
+    row = None
+    if at and number.isascii() and number.isdigit() and len(number) < 10:
+        row = fetch_one(
+            db.read(),
+            f"select {_COLUMNS} from releases where deployment = $name and number = $number",
+            {"name": name, "number": int(number)},
+        )
+    elif not at:
+        row = fetch_one(db.read(), f"select {_COLUMNS} from releases where id = $id", {"id": ref})
+    if row is None:
+        raise NotFound("release", ref)
+    return _release(row)
+
+
+def list_all(db: Store, deployment: str | None = None) -> list[Release]:
+    """Return the releases of one deployment or of all, newest first."""
+    rows = fetch_all(
+        db.read(),
+        f"""
+        select {_COLUMNS}
+        from releases
+        where $deployment is null or deployment = $deployment
+        order by deployment, number desc
+        """,
+        {"deployment": deployment},
+    )
+    return [_release(row) for row in rows]
+
+
+def for_run(db: Store, run: str) -> Release | None:
+    """Return the release that a run made, or None."""
+    row = fetch_one(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
+    return None if row is None else _release(row)
+
+
+def lineage(db: Store, ref: str) -> dict[str, Any]:
+    """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
+
+    Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
+    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
+    (names with how many of the rows each stands behind, most first) and `imports` (likewise, by source).
+    Counts cover the release's own snapshot and those of its ancestors.
+    """
+    return trace.of_release(db, get(db, ref))
+
+
+def count(db: Store, deployment: str) -> int:
+    """Return how many releases a deployment has."""
+    return int(scalar(db.read(), "select count(*) from releases where deployment = $d", {"d": deployment}))
+
+
+def _release(row: Row) -> Release:
+    return Release(**{**row, "sampling": loads(row["sampling"]), "created_at": stamp(row["created_at"])})

@@ -1,0 +1,1 @@
+"""Pairs, demonstrations and likes, and what they rest on."""

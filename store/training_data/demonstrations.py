@@ -1,0 +1,148 @@
+"""Demonstrations: from rewrites and liked answers, or imported. A content hash occurs once a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from store.db import bulk, listing
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import Row, fetch_one, messages, stamp
+from store.ids import new_id, next_ids
+from store.records import DemonstrationRecord, ImportResult
+from store.training_data import batch_import, evidence
+from store.values import Demonstration, to_json
+
+_COLUMNS = "id, prompt, completion, tags, content_hash, deployment, source, created_at"
+
+
+def import_rows(
+    db: Store,
+    rows: Iterable[object],
+    source: str,
+    imported_by: str | None = None,
+    deployment: str | None = None,
+    **options: Any,
+) -> ImportResult:
+    """Import rows `{messages|prompt, completion, tags?}`, or `{messages}` ending with the answer to learn.
+
+    Refused rows are reported with their number (from 1) and reason; see store.training_data.batch_import for the options.
+    """
+    return batch_import.ingest(
+        db,
+        "demonstrations",
+        rows,
+        Demonstration.from_json,
+        insert,
+        source,
+        imported_by,
+        deployment,
+        **options,
+    )
+
+
+def insert(
+    cursor: Cursor, values: Sequence[Demonstration], scope: str, source: str, import_id: str | None
+) -> None:
+    """Insert demonstrations within a transaction. Raises `duckdb.ConstraintException` where one is there already."""
+    columns: dict[str, Any] = {
+        "id": next_ids("demo", len(values)),
+        "content_hash": [value.content_hash for value in values],
+        "prompt_hash": [value.prompt_hash for value in values],
+        "prompt": bulk.message_rows([value.prompt for value in values]),
+        "completion": bulk.message_rows([value.completion for value in values]),
+        "prompt_chars": [bulk.characters(value.prompt) for value in values],
+        "completion_chars": [bulk.characters(value.completion) for value in values],
+        "tags": pa.array([list(value.tags) for value in values], bulk.TEXTS),
+        "deployment": [scope] * len(values),
+        "source": [source] * len(values),
+        "import_id": pa.array([import_id] * len(values), pa.string()),
+        "created_at": pa.array([utcnow()] * len(values), pa.timestamp("us")),
+    }
+    bulk.insert(cursor, "demonstrations", columns)
+
+
+def derived(value: Demonstration, deployment: str | None, kind: str) -> Row:
+    """Return the row of a demonstration that a rewrite or like gives rise to."""
+    return {
+        "id": new_id("demo"),
+        "content_hash": value.content_hash,
+        "prompt_hash": value.prompt_hash,
+        "prompt": to_json(value.prompt),
+        "completion": to_json(value.completion),
+        "prompt_chars": bulk.characters(value.prompt),
+        "completion_chars": bulk.characters(value.completion),
+        "tags": list(value.tags),
+        "deployment": deployment or "",
+        "source": kind,
+        "created_at": utcnow(),
+    }
+
+
+def derive(
+    cursor: Cursor, value: Demonstration, deployment: str | None, kind: str, ref: str, person: str | None
+) -> str:
+    """Add a demonstration that a rewrite or like gives rise to, with its evidence, within a transaction."""
+    id = bulk.insert_once(cursor, "demonstrations", derived(value, deployment, kind))
+    evidence.add(cursor, id, kind, ref, person)
+    return id
+
+
+def withdraw(cursor: Cursor, kind: str, ref: str) -> None:
+    """Take back what a like stood behind, unless something else does too."""
+    evidence.withdraw(cursor, "demonstrations", kind, ref)
+
+
+def list_page(
+    db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
+) -> list[DemonstrationRecord]:
+    """Return a page of demonstrations, newest first; `after` is the last id of the page before."""
+    return [_record(row) for row in listing.page(db, "demonstrations", _COLUMNS, limit, after, deployment)]
+
+
+def get(db: Store, id: str) -> DemonstrationRecord:
+    """Return a demonstration. Raises `NotFound`."""
+    return _record(listing.one(db, "demonstration", "demonstrations", _COLUMNS, id))
+
+
+def count(db: Store, deployment: str | None = None) -> int:
+    """Return how many demonstrations there are, of every deployment or of one (shared ones included)."""
+    return listing.count(db, "demonstrations", deployment)
+
+
+def count_new(db: Store, deployment: str) -> int:
+    """Return how many demonstrations arrived for a deployment since its last SFT snapshot."""
+    return listing.count_new(db, "demonstrations", deployment, "sft")
+
+
+def stats(db: Store) -> dict[str, Any]:
+    """Return total, prompts, by_source, by_deployment, by_tag, mean_prompt_chars, mean_completion_chars."""
+    cursor = db.read()
+    whole = fetch_one(
+        cursor,
+        """
+        select count(*) as total,
+            avg(prompt_chars) as mean_prompt_chars,
+            avg(completion_chars) as mean_completion_chars
+        from demonstrations
+        """,
+    )
+    assert whole is not None
+    prompts = listing.prompts(cursor, "demonstrations")
+    return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "demonstrations")}
+
+
+def _record(row: Row) -> DemonstrationRecord:
+    value = Demonstration(
+        prompt=messages(row["prompt"]), completion=messages(row["completion"]), tags=tuple(row["tags"])
+    )
+    return DemonstrationRecord(
+        id=row["id"],
+        demonstration=value,
+        content_hash=row["content_hash"],
+        deployment=row["deployment"] or None,
+        source=row["source"],
+        created_at=stamp(row["created_at"]),
+    )

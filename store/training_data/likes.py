@@ -1,0 +1,108 @@
+"""Likes and dislikes of single answers: unpaired judgements, the rows of KTO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from store import values
+from store.db import bulk
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import check_limit, fetch_all, fetch_one
+from store.ids import new_id, next_ids
+from store.records import ImportResult
+from store.training_data import batch_import
+from store.values import Demonstration, Judgement
+
+
+def put(
+    cursor: Cursor,
+    completion_id: str,
+    value: Demonstration,
+    liked: bool | None,
+    deployment: str | None,
+    user: str | None,
+) -> None:
+    """Set, change or (None) take back the judgement of a completion, within a transaction."""
+    cursor.execute("delete from likes where completion_id = $id", {"id": completion_id})
+    if liked is None:
+        return
+    cursor.execute(
+        """
+        insert into likes (id, completion_id, content_hash, prompt_hash, prompt, completion, liked,
+        deployment,
+            user_name, source, created_at)
+        values ($id, $completion_id, $hash, $prompt_hash, $prompt, $completion, $liked, $scope, $user, 'chat',
+        $now)
+        """,
+        {
+            "id": new_id("like"),
+            "completion_id": completion_id,
+            "hash": Judgement(value.prompt, value.completion, liked).content_hash,
+            "prompt_hash": value.prompt_hash,
+            "prompt": values.to_json(value.prompt),
+            "completion": values.to_json(value.completion),
+            "liked": liked,
+            "scope": deployment or "",
+            "user": user,
+            "now": utcnow(),
+        },
+    )
+
+
+def import_rows(
+    db: Store,
+    rows: Iterable[object],
+    source: str,
+    imported_by: str | None = None,
+    deployment: str | None = None,
+    **options: Any,
+) -> ImportResult:
+    """Import rows `{messages|prompt, completion, label}`; see store.training_data.batch_import for the options
+    and interruptions."""
+    return batch_import.ingest(
+        db, "likes", rows, Judgement.from_json, insert, source, imported_by, deployment, **options
+    )
+
+
+def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
+    """Insert imported judgements within a transaction, whether or not they are there already."""
+    columns: dict[str, Any] = {
+        "id": next_ids("like", len(rows)),
+        "content_hash": [row.content_hash for row in rows],
+        "prompt_hash": [row.prompt_hash for row in rows],
+        "prompt": bulk.message_rows([row.prompt for row in rows]),
+        "completion": bulk.message_rows([row.completion for row in rows]),
+        "liked": [row.label for row in rows],
+        "deployment": [scope] * len(rows),
+        "source": [source] * len(rows),
+        "import_id": [import_id] * len(rows),
+        "created_at": pa.array([utcnow()] * len(rows), pa.timestamp("us")),
+    }
+    bulk.insert(cursor, "likes", columns)
+
+
+def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:
+    """Return the newest judgements as KTO rows: prompt, completion (message lists), label (liked)."""
+    return fetch_all(
+        db.read(),
+        "select id, prompt, completion, liked as label from likes order by id desc limit $limit",
+        {"limit": check_limit(limit)},
+    )
+
+
+def count(db: Store, deployment: str | None = None) -> dict[str, int]:
+    """Return how many answers were liked and how many disliked."""
+    row = fetch_one(
+        db.read(),
+        """
+        select count(*) filter (liked) as liked, count(*) filter (not liked) as disliked
+        from likes
+        where $deployment is null or deployment in ('', $deployment)
+        """,
+        {"deployment": deployment},
+    )
+    assert row is not None
+    return row

@@ -1,0 +1,176 @@
+"""Preference pairs: derived from votes and rewrites, or imported. A content hash occurs once a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from store import values
+from store.db import bulk, listing
+from store.db.database import Cursor, Store, utcnow
+from store.db.rows import Row, fetch_all, fetch_one, messages, stamp
+from store.ids import new_id, next_ids
+from store.records import ImportResult, PairRecord
+from store.training_data import batch_import
+from store.values import PreferencePair
+
+_COLUMNS = "id, prompt, chosen, rejected, weight, tags, content_hash, deployment, source, created_at"
+
+
+def import_rows(
+    db: Store,
+    rows: Iterable[object],
+    source: str,
+    imported_by: str | None = None,
+    deployment: str | None = None,
+    **options: Any,
+) -> ImportResult:
+    """Import rows `{messages|prompt, chosen, rejected, weight?, tags?}`; each text or a message list.
+
+    Rows without a prompt whose two sides begin alike are split there. Refused rows are reported with their
+    number (from 1) and reason; see store.training_data.batch_import for the options and
+    for what an interruption leaves.
+    `deployment` None serves every deployment.
+    """
+    return batch_import.ingest(
+        db,
+        "pairs",
+        rows,
+        PreferencePair.from_json,
+        insert,
+        source,
+        imported_by,
+        deployment,
+        **options,
+    )
+
+
+def insert(
+    cursor: Cursor, pairs: Sequence[PreferencePair], scope: str, source: str, import_id: str | None
+) -> None:
+    """Insert pairs within a transaction. Raises `duckdb.ConstraintException` where one is there already."""
+    hashes = [pair.hashes for pair in pairs]
+    columns: dict[str, Any] = {
+        "id": next_ids("pair", len(pairs)),
+        "content_hash": [content for content, _, _ in hashes],
+        "versus_hash": [versus for _, versus, _ in hashes],
+        "prompt_hash": [prompt for _, _, prompt in hashes],
+        "prompt": bulk.message_rows([pair.prompt for pair in pairs]),
+        "chosen": bulk.message_rows([pair.chosen for pair in pairs]),
+        "rejected": bulk.message_rows([pair.rejected for pair in pairs]),
+        "prompt_chars": [bulk.characters(pair.prompt) for pair in pairs],
+        "chosen_chars": [bulk.characters(pair.chosen) for pair in pairs],
+        "rejected_chars": [bulk.characters(pair.rejected) for pair in pairs],
+        "weight": [pair.weight for pair in pairs],
+        "tags": pa.array([list(pair.tags) for pair in pairs], bulk.TEXTS),
+        "deployment": [scope] * len(pairs),
+        "source": [source] * len(pairs),
+        "import_id": pa.array([import_id] * len(pairs), pa.string()),
+        "created_at": pa.array([utcnow()] * len(pairs), pa.timestamp("us")),
+    }
+    bulk.insert(cursor, "pairs", columns)
+
+
+def derived(pair: PreferencePair, deployment: str | None, kind: str) -> Row:
+    """Return the row of a pair that a vote or rewrite gives rise to."""
+    return {
+        "id": new_id("pair"),
+        "content_hash": pair.content_hash,
+        "versus_hash": pair.versus_hash,
+        "prompt_hash": pair.prompt_hash,
+        "prompt": values.to_json(pair.prompt),
+        "chosen": values.to_json(pair.chosen),
+        "rejected": values.to_json(pair.rejected),
+        "prompt_chars": bulk.characters(pair.prompt),
+        "chosen_chars": bulk.characters(pair.chosen),
+        "rejected_chars": bulk.characters(pair.rejected),
+        "weight": pair.weight,
+        "tags": list(pair.tags),
+        "deployment": deployment or "",
+        "source": kind,
+        "created_at": utcnow(),
+    }
+
+
+def list_page(
+    db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
+) -> list[PairRecord]:
+    """Return a page of pairs, newest first; `after` is the last id of the page before.
+
+    With `deployment`, its own pairs and those of every deployment. Raises `NotFound` for an unknown `after`.
+    """
+    return [_record(row) for row in listing.page(db, "pairs", _COLUMNS, limit, after, deployment)]
+
+
+def get(db: Store, id: str) -> PairRecord:
+    """Return a pair. Raises `NotFound`."""
+    return _record(listing.one(db, "pair", "pairs", _COLUMNS, id))
+
+
+def count(db: Store, deployment: str | None = None) -> int:
+    """Return how many pairs there are, of every deployment or of one (shared pairs included)."""
+    return listing.count(db, "pairs", deployment)
+
+
+def count_new(db: Store, deployment: str) -> int:
+    """Return how many pairs arrived for a deployment since its last preference snapshot."""
+    return listing.count_new(db, "pairs", deployment, "dpo")
+
+
+def stats(db: Store) -> dict[str, Any]:
+    """Return counts and lengths of all pairs.
+
+    Keys: total, prompts (different ones, see paging.prompts), by_source, by_deployment, by_tag (dicts of counts;
+    deployment "" is every deployment), mean_prompt_chars, mean_chosen_chars, mean_rejected_chars, chosen_longer (share
+    of the pairs with answers of different length in which the longer one was chosen; null without any).
+    """
+    cursor = db.read()
+    whole = fetch_one(
+        cursor,
+        """
+        select count(*) as total,
+            avg(prompt_chars) as mean_prompt_chars,
+            avg(chosen_chars) as mean_chosen_chars,
+            avg(rejected_chars) as mean_rejected_chars,
+            avg((chosen_chars > rejected_chars)::int) filter (chosen_chars <> rejected_chars) as chosen_longer
+        from pairs
+        """,
+    )
+    assert whole is not None
+    prompts = listing.prompts(cursor, "pairs")
+    return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "pairs")}
+
+
+def of_vote(db: Store, vote_id: str) -> list[PairRecord]:
+    """Return the pairs that a vote stands behind."""
+    rows = fetch_all(
+        db.read(),
+        f"""
+        select {_COLUMNS}
+        from pairs
+        where id in (select subject_id from evidence where ref = $ref)
+        order by seq
+        """,
+        {"ref": vote_id},
+    )
+    return [_record(row) for row in rows]
+
+
+def _record(row: Row) -> PairRecord:
+    pair = PreferencePair(
+        prompt=messages(row["prompt"]),
+        chosen=messages(row["chosen"]),
+        rejected=messages(row["rejected"]),
+        weight=row["weight"],
+        tags=tuple(row["tags"]),
+    )
+    return PairRecord(
+        id=row["id"],
+        pair=pair,
+        content_hash=row["content_hash"],
+        deployment=row["deployment"] or None,
+        source=row["source"],
+        created_at=stamp(row["created_at"]),
+    )

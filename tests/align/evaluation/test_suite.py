@@ -1,0 +1,219 @@
+"""The suite: on a real vLLM engine against our own scoring, and faults that only a scripted server can cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from aiohttp import web
+from align_helpers import demonstrations, likes, pairs, write_rows
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from align.errors import DataError
+from align.evaluation.gate import decide
+from align.evaluation.suite import SUITES, ChatApi, EvaluationError, run_suite
+from align.training.data import read_rows
+from align.training.model import load_tokenizer
+from align.training.packed.packed_model import make_packed
+from align.training.scoring import score_rows
+from serve.engine.engine import Engine
+from serve.engine.spec import EngineSpec
+from tests.support.models import make_lora, make_tiny_base
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def own_scores(base: Path, adapter: Path | None, heldout: Path) -> list[list[float]]:
+    rows, _ = read_rows(heldout, "dpo", load_tokenizer(str(base)), 1024)
+    model: Any = AutoModelForCausalLM.from_pretrained(base)
+    make_packed(model)
+    if adapter:
+        model = PeftModel.from_pretrained(model, str(adapter))
+    scores = dict(score_rows(model.eval(), rows))
+    return [scores[i] for i in range(len(rows))]
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+async def test_on_a_real_engine_the_measures_are_what_the_models_score(tmp_path: Path) -> None:
+    base = make_tiny_base(tmp_path / "tiny")
+    lora = make_lora(tmp_path / "lora", base, scale=0.1)
+    heldout = write_rows(tmp_path / "heldout.parquet", pairs(10))
+    torch.set_num_threads(2)
+    spec = EngineSpec(
+        name="suite-0",
+        base="tiny",
+        model=str(base),
+        api_key="local",
+        kv_cache_memory_bytes="64M",
+        args={"max-model-len": 1024},
+        threads=1,
+    )
+    engine = Engine(spec, tmp_path)
+    await engine.start()
+    seen: list[dict[str, Any]] = []
+    try:
+        await engine.wait_ready(400)
+        await engine.load_adapter("a-new", lora)
+        async with ChatApi(engine.url + "/v1", key="local") as api:
+            report = await run_suite(api, "a-new", "tiny", heldout, "quick", seen.append)
+            write_rows(heldout, demonstrations(4))
+            alone = await run_suite(api, "tiny", None, heldout, "quick")
+            with pytest.raises(EvaluationError, match="no-such"):
+                await run_suite(api, "no-such", None, heldout, "quick")
+    finally:
+        await engine.stop()
+    assert seen[-1] == {"done": 20, "total": 20}
+    assert decide(report, {"min_preference_accuracy": 0.0}).passed
+    write_rows(heldout, pairs(10))
+    ours, theirs = own_scores(base, lora, heldout), own_scores(base, None, heldout)
+    measures = report["measures"]
+    wins = sum(c > r for c, r in ours) / 10
+    assert measures["preference_accuracy"]["release"]["value"] == pytest.approx(wins)
+    margins = [(a[0] - b[0]) - (a[1] - b[1]) for a, b in zip(ours, theirs, strict=True)]
+    assert measures["reward_margin"]["release"]["value"] == pytest.approx(
+        sum(margins) / 10, rel=1e-3, abs=1e-2
+    )
+    rows, _ = read_rows(heldout, "dpo", load_tokenizer(str(base)), 1024)
+    losses = [-s[0] / len(row.tree.answers[0]) for s, row in zip(ours, rows, strict=True)]
+    assert measures["loss"]["release"]["value"] == pytest.approx(sum(losses) / 10, abs=1e-3)
+    assert measures["drift"]["release"]["value"] > 0.01
+    assert measures["answer_tokens"]["release"]["n"] == measures["latency_s"]["against"]["n"] == 2
+    assert set(alone["measures"]["loss"]) == {"release"}
+    assert "preference_accuracy" not in alone["measures"]
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@asynccontextmanager
+async def server(handler: Handler) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)  # a handler that still waits is not waited for
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def answer(body: dict[str, Any]) -> dict[str, Any]:
+    """Prompt ids 1 2 3; an answer adds one token a letter, of log-probability -1 (chosen) or -2 (rejected)."""
+    last = body["messages"][-1]
+    text = last["content"] if last["role"] == "assistant" else ""
+    each = {"good": -1.0, "bad": -2.0}.get(text, -3.0)
+    ids = [1, 2, 3, *range(10, 10 + len(text))]
+    logprobs = [None] + [{str(i): {"logprob": each if i >= 10 else -0.5}} for i in ids[1:]]
+    return {"prompt_token_ids": ids, "prompt_logprobs": logprobs, "usage": {"completion_tokens": 7}}
+
+
+def heldout(tmp_path: Path, n: int = 3) -> Path:
+    rows = [{**row, "chosen": "good", "rejected": "bad"} for row in pairs(n)]
+    return write_rows(tmp_path / "heldout.parquet", rows)
+
+
+async def test_sums_by_hand_and_an_overloaded_platform_is_asked_again(tmp_path: Path) -> None:
+    refusals = [429, 503]
+    bodies: list[dict[str, Any]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        if refusals:
+            return web.json_response({}, status=refusals.pop(), headers={"Retry-After": "0.1"})
+        bodies.append(await request.json())
+        return web.json_response(answer(bodies[-1]))
+
+    async with server(handler) as url, ChatApi(url, headers={"X-Test": "1"}) as api:
+        report = await run_suite(api, "x@2", None, heldout(tmp_path), "quick")
+    measures = report["measures"]
+    # good: 4 tokens of -1; bad: 3 tokens of -2.
+    assert measures["preference_accuracy"]["release"]["value"] == 1.0
+    assert measures["loss"]["release"]["value"] == 1.0
+    assert measures["answer_tokens"]["release"]["value"] == 7
+    assert all(body["store"] is False and body["temperature"] == 0 for body in bodies)
+    assert {body["max_tokens"] for body in bodies} == {1, SUITES["quick"].max_tokens}
+
+
+async def test_of_likes_only_what_was_liked_shall_be_likely(tmp_path: Path) -> None:
+    """The reward's sign is compared with the label; `loss` is over what was liked."""
+
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.json()
+        found = answer(body)
+        if body["model"] == "x@2":  # the newer release finds every answer half as likely again
+            for entry in found["prompt_logprobs"][1:]:
+                for place in entry.values():
+                    place["logprob"] -= 0.5
+        return web.json_response(found)
+
+    rows = [{**row, "completion": "good" if row["label"] else "bad"} for row in likes(4)]
+    file = write_rows(tmp_path / "heldout.parquet", rows)
+    async with server(handler) as url, ChatApi(url) as api:
+        report = await run_suite(api, "x@2", "x@1", file, "quick")
+    measures = report["measures"]
+    assert measures["loss"]["release"] == {"value": 1.5, "low": 1.5, "high": 1.5, "n": 2}
+    assert measures["loss"]["against"]["value"] == 1.0
+    assert measures["reward_accuracy"]["release"]["value"] == 0.5  # right where it was disliked
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, {"error": {"message": "no model x@9"}}, "no model x@9"),
+        (500, "oops", "oops"),
+        (200, {"prompt_logprobs": []}, "prompt_token_ids"),
+        (200, {"prompt_token_ids": [1, 2], "prompt_logprobs": None}, "prompt_logprobs"),
+    ],
+)
+async def test_what_the_platform_refuses_is_said(status: int, body: Any, words: str, tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return (
+            web.json_response(body, status=status)
+            if isinstance(body, dict)
+            else web.Response(text=body, status=status)
+        )
+
+    async with server(handler) as url, ChatApi(url, retries=0) as api:
+        with pytest.raises(EvaluationError, match=words):
+            await run_suite(api, "x@9", None, heldout(tmp_path), "quick")
+
+
+async def test_bad_arguments(tmp_path: Path) -> None:
+    async with ChatApi("http://127.0.0.1:9", timeout_s=1) as api:
+        with pytest.raises(EvaluationError, match="quick, default, full"):
+            await run_suite(api, "x", None, heldout(tmp_path), "huge")
+        with pytest.raises(DataError, match="cannot be read"):
+            await run_suite(api, "x", None, tmp_path / "none.parquet", "quick")
+        with pytest.raises(DataError, match="no held-out rows"):
+            await run_suite(api, "x", None, write_rows(tmp_path / "empty.parquet", []), "quick")
+        with pytest.raises(EvaluationError, match="reached"):
+            await run_suite(api, "x", None, heldout(tmp_path), "quick")
+
+
+async def test_it_can_be_cancelled(tmp_path: Path) -> None:
+    waiting = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        waiting.set()
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with server(handler) as url, ChatApi(url) as api:
+        task = asyncio.create_task(run_suite(api, "x", None, heldout(tmp_path), "quick"))
+        await waiting.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 5)

@@ -1,0 +1,145 @@
+"""Plans against peaks that were measured (docs/benchmarks.md), and what they say when a run does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from align_helpers import write_rows
+
+from align.errors import DataError, ModelError
+from align.recipe.plan import PlanError, Rows, measure_rows, plan, require_fit
+from align.recipe.recipe import load, names, resolve
+from align.training.model import add_adapter, choose, load_base, trainable_parameters
+
+SHAPES = {
+    "65b": (8192, 22016, 80, 64, 64, 32000),
+    "8b": (4096, 14336, 32, 32, 8, 128256),
+}
+
+
+def model_directory(out: Path, shape: str) -> Path:
+    keys = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+    )
+    (out / "config.json").write_text(json.dumps(dict(zip((*keys, "vocab_size"), SHAPES[shape], strict=True))))
+    return out
+
+
+# Peak of torch.cuda.max_memory_allocated on one H100, in GB.
+@pytest.mark.parametrize(
+    ("shape", "qlora", "pairs", "length", "measured"),
+    [
+        ("65b", True, 1, 512, 37.49),
+        ("65b", True, 1, 2048, 42.11),
+        ("8b", False, 8, 512, 22.25),
+        ("8b", True, 8, 512, 9.27),
+    ],
+)
+def test_gpu_estimates_within_15_percent(
+    shape: str, qlora: bool, pairs: int, length: int, measured: float, tmp_path: Path
+) -> None:
+    params = {"per_device_train_batch_size": pairs, "max_length": length, "optim": "adamw_8bit"}
+    found = plan(
+        model_directory(tmp_path, shape),
+        resolve("dpo", qlora, params),
+        Rows(8, length / 2, length / 2, length),
+        "cuda",
+    )
+    assert found.total / 1e9 == pytest.approx(measured, rel=0.15)
+
+
+def test_trainable_parameters_are_exact(tiny: Path) -> None:
+    rows = Rows(10, 10, 10, 30)
+    for params in (
+        {},
+        {"r": 4},
+        {"target_modules": ["q_proj", "down_proj"]},
+        {"rank_pattern": {"k_proj": 2}},
+    ):
+        recipe = resolve("dpo", False, params)
+        model = add_adapter(load_base(str(tiny), recipe, choose(recipe)), recipe, None)
+        assert plan(tiny, recipe, rows).trainable_parameters == trainable_parameters(model)
+
+
+def test_a_4_bit_run_on_the_cpu_counts_the_file_that_it_reads(tiny: Path) -> None:
+    rows = Rows(10, 10, 10, 30)
+    file = (tiny / "model.safetensors").stat().st_size
+    assert plan(tiny, resolve("dpo", True, {}), rows).parts["mapped file"] == file
+    assert "mapped file" not in plan(tiny, resolve("dpo", False, {}), rows).parts
+    assert "mapped file" not in plan(tiny, resolve("dpo", True, {}), rows, "cuda").parts
+
+
+@pytest.mark.parametrize(
+    ("params", "qlora", "knob"),
+    [
+        ({}, False, "qlora"),
+        ({"per_device_train_batch_size": 16, "max_length": 4096}, True, "per_device_train_batch_size"),
+        (
+            {"per_device_train_batch_size": 1, "max_length": 8192, "gradient_checkpointing": False},
+            True,
+            "checkpointing",
+        ),
+        ({"per_device_train_batch_size": 1, "max_length": 32768}, True, "max_length"),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_knob_to_turn(
+    params: dict[str, Any], qlora: bool, knob: str, tmp_path: Path
+) -> None:
+    recipe = resolve("dpo", qlora, params)
+    length = recipe.max_length
+    found = plan(
+        model_directory(tmp_path, "8b"),
+        recipe,
+        Rows(100, length / 2, length / 2, length),
+        "cuda",
+        available=8e9,
+    )
+    assert not found.fits
+    assert "DOES NOT FIT" in found.explain()
+    with pytest.raises(PlanError) as refused:
+        require_fit(found)
+    assert knob in refused.value.hint
+
+
+def test_every_recipe_is_planned(tmp_path: Path) -> None:
+    for name in names():
+        recipe = resolve(load(name)[1]["method"], recipe=name)
+        found = plan(
+            model_directory(tmp_path, "8b"), recipe, Rows(1000, 100, 200, 600), "cuda", available=80e9
+        )
+        assert found.steps > 0
+        assert found.seconds > 0
+        assert found.to_dict()["total"] == pytest.approx(sum(found.parts.values()))
+        require_fit(found)
+
+
+def test_the_65b_recipe_fits_48_gb_and_not_32(tmp_path: Path) -> None:
+    recipe = resolve("dpo", recipe="65b-on-48gb")
+    directory, rows = model_directory(tmp_path, "65b"), Rows(100, 1024, 1024, 2048)
+    assert plan(directory, recipe, rows, "cuda", available=48e9).fits
+    assert not plan(directory, recipe, rows, "cuda", available=32e9).fits
+
+
+def test_without_a_configuration_there_is_no_plan(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="plan"):
+        plan(tmp_path, resolve("dpo"), Rows(1, 1, 1, 2))
+
+
+def test_rows_are_counted_with_the_models_own_tokenizer(tiny: Path, tmp_path: Path) -> None:
+    row = {"pair_id": "p", "prompt": [{"role": "user", "content": "the ship turns"}], "weight": 1.0}
+    rows = [{**row, "chosen": "slowly", "rejected": "under the sails"}] * 3
+    found = measure_rows(write_rows(tmp_path / "rows.parquet", rows), tiny, "dpo")
+    assert found == Rows(3, 3 + 8, (1 + 8 + 3 + 8) / 2, 3 + 8 + 3 + 8)
+    with pytest.raises(DataError, match="no rows"):
+        measure_rows(write_rows(tmp_path / "empty.parquet", []), tiny, "dpo")
+    with pytest.raises(DataError, match="cannot be read"):
+        measure_rows(tmp_path / "none.parquet", tiny, "dpo")
+    with pytest.raises(ModelError, match=r"tokenizer\.json"):
+        measure_rows(tmp_path / "rows.parquet", tmp_path, "dpo")

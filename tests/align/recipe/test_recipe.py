@@ -1,0 +1,155 @@
+"""Recipes: complete, checked, explained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align.recipe.fields import METHODS
+from align.recipe.recipe import Recipe, RecipeError, load, names, reference, resolve, with_flip_rate
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_defaults_are_complete_and_accepted(method: str) -> None:
+    recipe = resolve(method)
+    assert set(recipe.origin.values()) == {"default"}
+    # Every default passes its own check.
+    assert resolve(method, params=recipe.to_dict()["params"]).values == recipe.values
+
+
+def test_params_win_over_the_file_which_wins_over_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('method = "dpo"\nqlora = true\nbeta = 0.3\nr = 8\n')
+    recipe = resolve("dpo", params={"r": 4}, recipe=file)
+    assert (recipe.beta, recipe.r, recipe.lora_alpha, recipe.qlora) == (0.3, 4, 32, True)
+    assert [recipe.origin[k] for k in ("beta", "r", "lora_alpha")] == ["mine", "params", "default"]
+    assert "beta" in recipe.explain()
+
+
+def test_round_trip() -> None:
+    recipe = resolve("dpo", True, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1, 0.2], "r": 8})
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"betta": 0.1}, "betta"),
+        ({"beta": 0}, "beta"),
+        ({"beta": float("nan")}, "beta"),
+        ({"beta": "0.1"}, "beta"),
+        ({"learning_rate": 2}, "learning_rate"),
+        ({"r": 0}, "r"),
+        ({"r": 1.5}, "r"),
+        ({"r": True}, "r"),
+        ({"r": 1024}, "r"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"loss_type": "dpo"}, "loss_type"),
+        ({"loss_type": []}, "loss_type"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1]}, "loss_weights"),
+        ({"loss_type": "exo_pair"}, "label_smoothing"),
+        ({"label_smoothing": 0.5}, "label_smoothing"),
+        ({"target_modules": ["lm_head"]}, "target_modules"),
+        ({"target_modules": []}, "target_modules"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"report_to": ["printer"]}, "report_to"),
+        ({"lr_scheduler_type": None}, "lr_scheduler_type"),
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+    ],
+)
+def test_a_bad_value_names_field_value_and_what_is_accepted(params: dict[str, Any], field: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve("dpo", params=params)
+    assert caught.value.field == field
+    assert field in str(caught.value)
+    assert caught.value.accepted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "rate", "said"),
+    [
+        ({"judged_twice": 100, "same": 0.82}, 0.1, "82%"),  # (1 - sqrt(0.64)) / 2
+        ({"judged_twice": 100, "same": 0.68}, 0.2, "68%"),
+        ({"judged_twice": 100, "same": 1.0}, 0.001, "100%"),
+        ({"judged_twice": 100, "same": 0.4}, 0.45, "40%"),
+        ({"judged_twice": 19, "same": 0.68}, 0.1, "assumed"),
+        ({"judged_twice": 0, "same": None}, 0.1, "assumed"),
+        (None, 0.1, "assumed"),
+    ],
+)
+def test_the_flip_rate_comes_from_raters_agreement(
+    agreement: dict[str, Any] | None, rate: float, said: str
+) -> None:
+    asked = resolve("dpo", recipe="thousands-of-pairs")
+    assert asked.label_smoothing == "auto"
+    found, note = with_flip_rate(asked, agreement)
+    assert found.label_smoothing == pytest.approx(rate, abs=1e-4)
+    assert found.origin["label_smoothing"] == "raters' agreement"
+    assert said in note
+    assert Recipe.from_dict(found.to_dict()) == found
+    assert with_flip_rate(found, agreement) == (found, "")
+    assert with_flip_rate(resolve("sft"), agreement)[1] == ""
+
+
+def test_settings_lie_between_the_default_and_the_recipe() -> None:
+    settings = {"save_steps": 7}
+    plain, small = resolve("dpo", settings=settings), resolve("dpo", recipe="65b-on-48gb", settings=settings)
+    assert (plain.save_steps, plain.origin["save_steps"]) == (7, "settings")
+    assert (small.save_steps, small.origin["save_steps"]) == (20, "65b-on-48gb")
+
+
+def test_what_changes_nothing_is_accepted() -> None:
+    resolve("dpo", params={"use_dora": False, "bias": "none", "modules_to_save": None})
+
+
+def test_fields_of_another_method_are_refused() -> None:
+    with pytest.raises(RecipeError, match="field of sft"):
+        resolve("sft", params={"beta": 0.1})
+    with pytest.raises(RecipeError, match="method"):
+        resolve("ppo")
+
+
+def test_a_recipe_for_another_method_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "sft.toml"
+    file.write_text('method = "sft"\n')
+    with pytest.raises(RecipeError, match="for sft"):
+        resolve("dpo", recipe=file)
+    file.write_text("beta = \n")
+    with pytest.raises(RecipeError, match="TOML"):
+        resolve("dpo", recipe=file)
+    with pytest.raises(RecipeError, match="exists"):
+        resolve("dpo", recipe=tmp_path / "none.toml")
+    with pytest.raises(RecipeError, match="path"):
+        resolve("dpo", recipe="no-such-recipe")
+
+
+def test_every_recipe_file_resolves() -> None:
+    found = names()
+    assert len(found) >= 5
+    folder = Path(__file__).parents[3] / "align" / "recipes"
+    assert sorted(p.stem for p in folder.rglob("*.toml")) == found
+    for name in found:
+        _, table = load(name)
+        recipe = resolve(table["method"], recipe=name)
+        assert set(recipe.origin.values()) == {"default", name}
+        head = (folder / f"{name}.toml").read_text().splitlines()[0]
+        assert head.startswith("# "), f"{name} says in its first line what it is for"
+        assert f"trimtab train {table['method']}" in (folder / f"{name}.toml").read_text()
+
+
+def test_the_documented_table_is_the_code() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    assert reference() in text, "run: python -c 'import align.recipe.recipe as r; print(r.reference())'"
+
+
+def test_the_platform_side_imports_no_torch() -> None:
+    modules = "align.recipe.recipe, align.run_directory, align.evaluation.suite, align.evaluation.gate, "
+    modules += "align.prepare, align.recipe.plan"
+    code = f"import sys, {modules}; print([m for m in ('torch', 'transformers', 'trl', 'peft') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,0 +1,101 @@
+"""The processes of an engine come from one import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve.engine import vllm_preload
+from serve.engine.engine import Engine
+from serve.engine.spec import EngineSpec, environment
+
+FAMILY = """
+import os
+import sys
+
+from serve import engine_fork
+
+
+def core(pipe):
+    inner, end = engine_fork.Context().Pipe()
+    worker = engine_fork.Context().Process(target=tell, args=(end,))
+    worker.start()
+    pipe.send((os.environ["SET_LATE"], os.getppid(), *inner.recv()))
+    worker.join()
+
+
+def tell(pipe):
+    pipe.send((os.environ["SET_LATE"], os.getppid(), "json" in sys.modules))
+
+
+if __name__ == "__main__":
+    import json
+
+    engine_fork.start_server()
+    os.environ["SET_LATE"] = "yes"
+    mine, theirs = engine_fork.Context().Pipe()
+    process = engine_fork.Context().Process(target=core, args=(theirs,))
+    process.start()
+    told = mine.recv()
+    process.join()
+    failing = engine_fork.Context().Process(target=sys.exit, args=(7,))
+    failing.start()
+    failing.join()
+    print(json.dumps([os.getpid(), told, process.exitcode, failing.exitcode]))
+"""
+
+
+def test_children_and_theirs_are_forked_by_one_process_that_ends_with_them(tmp_path: Path) -> None:
+    script = tmp_path / "family.py"
+    script.write_text(FAMILY)
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PATH": "", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    pid, (late, server, late_below, server_below, imported), status, failed = json.loads(done.stdout)
+    assert (late, late_below) == ("yes", "yes"), "each gets its parent's environment, not the server's"
+    assert server == server_below != pid
+    assert imported, "a fork has what was imported before"
+    assert (status, failed) == (0, 7)
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(server):
+        assert time.monotonic() < deadline, "the forking process outlived those it serves"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("device", "env", "expected"),
+    [
+        ("cpu", {}, True),
+        ("cpu", {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, False),
+        ("cuda", {}, False),
+    ],
+)
+def test_only_where_openmp_is_not_bound_and_never_for_cuda(
+    device: str, env: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EngineSpec("e", "base", "hub/model", device=device, env=env)  # type: ignore[arg-type]
+    for key, value in environment(spec, "key", Path("/adapters"), Path("/tmp/e")).items():
+        monkeypatch.setenv(key, value)
+    assert vllm_preload.possible() is expected
+
+
+@pytest.mark.anyio
+@pytest.mark.engine
+async def test_no_process_of_an_engine_starts_an_interpreter_of_its_own(engine: Engine) -> None:
+    assert engine.pid is not None
+    server = psutil.Process(engine.pid)
+    started = [p for p in server.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+    assert len(started) >= 3, "the forking process, the engine core and a worker"
+    assert {tuple(p.cmdline()) for p in started} == {tuple(server.cmdline())}

@@ -1,0 +1,410 @@
+"""The gateway over real sockets, in front of a real engine. The openai client is the judge of the wire format.
+
+An error of `/v1` is `{"error": {"message", "type", "param", "code"}}`, at times with `accepted`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from serve.engine.engine import Engine
+from serve.engine.pool import EnginePool
+from serve.gateway import responses
+from serve.gateway.handler import Limits
+from serve.gateway.stream_rewriter import Relay
+from serve.metering import token_estimate
+from store.accounts import keys
+from store.feedback import conversations
+from store.rollout import deployments, releases
+from tests.serve.conftest import BASE, running_requests, tiny_spec, until_running
+from tests.serve.gateway_harness import KEY, Part, running
+from trimtab_client.client import ApiError, PlatformClient
+
+pytestmark = [pytest.mark.anyio, pytest.mark.engine]
+HI = [{"role": "user", "content": "Hello there"}]
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+async def part(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Part]:
+    await pool.engines(BASE)[0].wait_ready(500)
+    async with running(pool, tmp_path_factory.mktemp("platform"), BASE) as part:
+        yield part
+
+
+@pytest.fixture
+async def oai(part: Part) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=part.url + "/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+async def post(part: Part, body: Any, path: str = CHAT, **kwargs: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {KEY}"} | kwargs.pop("headers", {})
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
+        content = body if isinstance(body, bytes) else None
+        json = None if isinstance(body, bytes) else body
+        return await http.post(part.url + path, json=json, content=content, headers=headers, **kwargs)
+
+
+def assert_openai_error(response: httpx.Response, status: int, code: str, param: str | None = None) -> str:
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) >= {"message", "type", "param", "code"}
+    assert (error["code"], error["param"]) == (code, param)
+    return str(error["message"])
+
+
+# ---- the openai client's paths
+
+
+async def test_plain_chat(part: Part, oai: openai.AsyncOpenAI) -> None:
+    raw = await oai.chat.completions.with_raw_response.create(model="assistant", messages=HI)
+    answer = raw.parse()
+    assert answer.choices[0].message.content
+    assert answer.model == "assistant@1"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 8, "the release's sampling defaults apply"
+    assert raw.headers["x-trimtab-release"] == "assistant@1"
+    assert raw.headers["x-trimtab-lane"] == "stable"
+    assert raw.headers["x-trimtab-conversation"].startswith("conv-")
+
+
+async def test_streamed_chat_is_the_same_text(part: Part, oai: openai.AsyncOpenAI) -> None:
+    whole = await oai.chat.completions.create(model="assistant", messages=HI)
+    stream = await oai.chat.completions.create(model="assistant", messages=HI, stream=True)
+    chunks = [chunk async for chunk in stream]
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == whole.choices[0].message.content
+    assert all(c.choices for c in chunks), "usage was not asked for"
+    assert {c.model for c in chunks} == {"assistant@1"}
+    asked = await oai.chat.completions.create(
+        model="assistant", messages=HI, stream=True, stream_options={"include_usage": True}
+    )
+    last = [chunk async for chunk in asked][-1]
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 8
+
+
+async def test_fields_of_the_wire_format(oai: openai.AsyncOpenAI) -> None:
+    answer = await oai.chat.completions.create(
+        model="assistant",
+        messages=HI,
+        n=3,
+        seed=7,
+        temperature=1.0,
+        max_tokens=4,
+        logprobs=True,
+        top_logprobs=2,
+    )
+    assert len(answer.choices) == 3
+    content = answer.choices[0].logprobs
+    assert content is not None
+    assert len(content.content or []) == 4
+    completion = await oai.completions.create(
+        model=BASE, prompt="Once", max_tokens=5, temperature=0, echo=True
+    )
+    assert completion.choices[0].text.startswith("Once")
+    assert completion.model == BASE
+
+
+async def test_answers_of_a_form_that_was_asked_for(oai: openai.AsyncOpenAI) -> None:
+    colour = {"type": "object", "properties": {"sea": {"enum": ["blue", "grey"]}}, "required": ["sea"],
+              "additionalProperties": False}  # fmt: skip
+    form: Any = {"type": "json_schema", "json_schema": {"name": "colour", "schema": colour, "strict": True}}
+    more: Any = {"model": "assistant", "messages": HI, "max_tokens": 60, "extra_body": {"ignore_eos": False}}
+    answer = await oai.chat.completions.create(response_format=form, **more)
+    assert json.loads(answer.choices[0].message.content or "")["sea"] in ("blue", "grey")
+    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": colour, "strict": True}}
+    named: Any = {"type": "function", "function": {"name": "paint"}}
+    more["max_tokens"] = 160
+    called = await oai.chat.completions.create(tools=[tool], tool_choice=named, **more)
+    assert called.choices[0].message.tool_calls, called
+    function: Any = called.choices[0].message.tool_calls[0]
+    assert function.function.name == "paint"
+    assert json.loads(function.function.arguments)["sea"] in ("blue", "grey")
+    stream = await oai.chat.completions.create(tools=[tool], tool_choice=named, stream=True, **more)
+    pieces = [c.choices[0].delta.tool_calls[0] async for c in stream if c.choices[0].delta.tool_calls]
+    assert json.loads("".join(p.function.arguments or "" for p in pieces if p.function)) is not None
+
+
+async def test_seed_and_stop(oai: openai.AsyncOpenAI) -> None:
+    warm: Any = {"model": "assistant", "messages": HI, "temperature": 1.0, "max_tokens": 12}
+    first, again = [await oai.chat.completions.create(seed=11, **warm) for _ in range(2)]
+    text = first.choices[0].message.content or ""
+    assert text == again.choices[0].message.content
+    mark = next(c for c in text[2:] if c.isascii() and c.isprintable())
+    stopped = await oai.chat.completions.create(seed=11, stop=[mark], **warm)
+    assert stopped.choices[0].finish_reason == "stop"
+    assert stopped.choices[0].message.content == text[: text.index(mark)]
+
+
+async def test_the_engines_own_fields_pass_through(part: Part) -> None:
+    body = {
+        "model": "assistant", "messages": [*HI, {"role": "assistant", "content": "Hey"}], "max_tokens": 1,
+        "prompt_logprobs": 0, "return_token_ids": True, "add_generation_prompt": False,
+    }  # fmt: skip
+    answer = (await post(part, body)).json()
+    assert len(answer["prompt_logprobs"]) == len(answer["prompt_token_ids"])
+    with_prompt = (await post(part, body | {"add_generation_prompt": True})).json()
+    assert len(with_prompt["prompt_token_ids"]) > len(answer["prompt_token_ids"])
+
+
+async def test_models_are_listed(part: Part, oai: openai.AsyncOpenAI) -> None:
+    names = [model.id async for model in oai.models.list()]
+    assert names[0] == "assistant"
+    assert {"assistant", "assistant@1", BASE} <= set(names)
+    assert (await oai.models.retrieve("assistant@1")).id == "assistant@1"
+    with pytest.raises(openai.NotFoundError, match="Accepted: assistant"):
+        await oai.models.retrieve("gpt-4")
+
+
+# ---- releases
+
+
+async def test_a_release_is_a_prompt_too(part: Part) -> None:
+    release = releases.create(
+        part.db, "assistant", BASE, system_prompt="Speak like a pirate.", sampling={"max_tokens": 3}
+    )
+    await part.reconciler.refresh()
+    body = {"messages": HI, "return_token_ids": True, "max_tokens": 1}
+    plain = (await post(part, {**body, "model": "assistant"})).json()
+    pinned = (await post(part, {**body, "model": release.ref})).json()
+    own = [{"role": "system", "content": "Speak like a pirate."}, *HI]
+    spelled = (await post(part, {**body, "model": BASE, "messages": own})).json()
+    assert pinned["prompt_token_ids"] == spelled["prompt_token_ids"] != plain["prompt_token_ids"]
+    mine = [{"role": "system", "content": "Mine."}, *HI]
+    kept = (await post(part, {**body, "model": release.ref, "messages": mine})).json()
+    same = (await post(part, {**body, "model": BASE, "messages": mine})).json()
+    assert kept["prompt_token_ids"] == same["prompt_token_ids"]
+
+
+async def test_a_canary_is_sticky_and_seen(part: Part) -> None:
+    release = releases.create(part.db, "assistant", BASE)
+    deployments.set_canary(part.db, "assistant", release.ref, 0.5)
+    await part.reconciler.refresh()
+    try:
+        seen: dict[str, set[str]] = {}
+        for n in range(12):
+            for _ in range(2):
+                answer = await post(
+                    part,
+                    {"model": "assistant", "messages": HI, "max_tokens": 1},
+                    headers={"X-Trimtab-Conversation": f"conv-{n}"},
+                )
+                assert answer.headers["x-trimtab-conversation"] == f"conv-{n}"
+                seen.setdefault(f"conv-{n}", set()).add(answer.headers["x-trimtab-lane"])
+        assert all(len(lanes) == 1 for lanes in seen.values())
+        assert set.union(*seen.values()) == {"stable", "canary"}
+    finally:
+        deployments.rollback(part.db, "assistant", "test")
+        await part.reconciler.refresh()
+
+
+# ---- errors
+
+
+async def test_an_unknown_model_names_the_accepted_ones(part: Part) -> None:
+    response = await post(part, {"model": "gpt-4", "messages": HI})
+    message = assert_openai_error(response, 404, "model_not_found", "model")
+    assert "Accepted: assistant" in message
+    assert "assistant@1" in response.json()["error"]["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        (b"{", 400, "invalid_json", None),
+        (b"[]", 400, "invalid_json", None),
+        ({"messages": HI}, 400, "invalid_request", "model"),
+        ({"model": "assistant"}, 400, "invalid_request", "messages"),
+        ({"model": "assistant", "messages": [{"role": "x", "content": ""}]}, 400, "invalid_request", "messages[0].role"),
+        ({"model": "assistant", "messages": HI, "temperature": -1}, 400, "refused_by_engine", "temperature"),
+    ],
+)  # fmt: skip
+async def test_bad_requests(part: Part, body: Any, status: int, code: str, param: str | None) -> None:
+    message = assert_openai_error(await post(part, body), status, code, param)
+    assert not re.search(r"\ba-[0-9a-f]{16}\b", message)
+
+
+async def test_too_long_a_context_is_said_clearly(part: Part) -> None:
+    response = await post(part, {"model": "assistant", "messages": [{"role": "user", "content": "x" * 9000}]})
+    assert response.status_code == 400
+    assert "4096" in response.json()["error"]["message"]
+
+
+async def test_other_paths_and_methods(part: Part) -> None:
+    assert_openai_error(await post(part, {}, "/v1/embeddings"), 404, "not_found")
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert_openai_error(await http.get(part.url + CHAT), 405, "method_not_allowed")
+
+
+async def test_a_large_body_is_refused(pool: EnginePool, tmp_path: Path) -> None:
+    async with running(pool, tmp_path, BASE, Limits(max_body_bytes=1000)) as small:
+        big = {"model": "assistant", "messages": [{"role": "user", "content": "x" * 2000}]}
+        assert_openai_error(await post(small, big), 413, "body_too_large")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield b"x" * 100
+
+        async with httpx.AsyncClient(trust_env=False) as http:
+            response = await http.post(
+                small.url + CHAT, content=pieces(), headers={"Authorization": f"Bearer {KEY}"}
+            )
+        assert_openai_error(response, 413, "body_too_large")
+
+
+async def test_no_engine_yet(tiny_base: Path, tmp_path: Path) -> None:
+    idle = EnginePool([tiny_spec(tiny_base, "idle")], tmp_path)  # never started
+    async with running(idle, tmp_path, BASE) as part:
+        response = await post(part, {"model": "assistant", "messages": HI})
+        assert_openai_error(response, 503, "engine_unavailable")
+        assert int(response.headers["retry-after"]) >= 1
+        with pytest.raises(ApiError) as caught:
+            await part.client.chat("assistant", HI)
+        assert caught.value.retry_after is not None
+
+
+async def test_keys_and_roles(pool: EnginePool, tmp_path: Path) -> None:
+    async with running(pool, tmp_path, BASE) as part:
+        _, chat = keys.create(part.db, "chatter", ["chat"])
+        await asyncio.sleep(1.1)  # single-user mode is looked up once a second
+        body = {"model": "assistant", "messages": HI, "max_tokens": 1}
+        wrong = await post(part, body, headers={"Authorization": "Bearer wrong"})
+        assert_openai_error(wrong, 401, "unauthenticated")
+        assert wrong.headers["www-authenticate"] == "Bearer"
+        mine = {"Authorization": f"Bearer {chat}"}
+        assert (await post(part, body, headers=mine)).status_code == 200
+        for_another = await post(part, body, headers=mine | {"X-Trimtab-User": "ada"})
+        assert_openai_error(for_another, 403, "forbidden")
+        async with PlatformClient(part.url, "wrong") as stranger:
+            with pytest.raises(ApiError) as caught:
+                await stranger.models()
+            assert caught.value.status == 401
+
+
+# ---- recording
+
+
+async def test_turns_are_recorded_unless_told_not_to(part: Part) -> None:
+    conversation = "conv-recorded"
+    deltas = [d async for d in part.client.stream_chat("assistant", HI, conversation=conversation)]
+    text = "".join(d.text for d in deltas)
+    await part.recorder.flush()
+    kept = conversations.get(part.db, conversation)
+    assert [(m.role, m.content) for m in kept.messages] == [("user", "Hello there"), ("assistant", text)]
+    assert kept.messages[1].completion_id == deltas[0].completion_id
+    assert (deltas[0].release, deltas[0].lane, deltas[0].conversation) == (
+        "assistant@1",
+        "stable",
+        conversation,
+    )
+    conversations.like(part.db, deltas[0].completion_id, True)
+    before = part.recorder.recorded
+    await part.client.chat("assistant", HI, conversation="conv-unrecorded", store=False)
+    await part.recorder.flush()
+    assert part.recorder.recorded == before
+
+
+# ---- leaving
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Engine, stream: bool) -> None:
+    body = {
+        "model": "assistant", "messages": HI, "max_tokens": 3900, "stream": stream, "min_tokens": 3900,
+    }  # fmt: skip
+    leaver = {"X-Trimtab-Conversation": f"conv-left-{stream}", "X-Trimtab-User": f"leaver-{stream}"}
+    headers = {"Authorization": f"Bearer {KEY}"} | leaver
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        request = http.stream("POST", part.url + CHAT, json=body, headers=headers)
+        if stream:
+            async with request as response:
+                async for _ in response.aiter_lines():
+                    if await running_requests(engine) == 1:
+                        break
+        else:
+            asking = asyncio.create_task(http.post(part.url + CHAT, json=body, headers=headers))
+            await until_running(engine, asking)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+    deadline = time.monotonic() + 3
+    while (await running_requests(engine) or engine.outstanding) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    assert await running_requests(engine) == 0
+    assert (engine.outstanding, part.gateway.meter.outstanding) == (0, 0)
+    if stream:
+        await part.recorder.flush()
+        kept = conversations.get(part.db, "conv-left-True")
+        assert kept.messages[1].content, "what was said until then is kept"
+    charged, _ = part.gateway.meter.ledger.spent(f"user leaver-{stream}")
+    assert (charged.requests, charged.prompt_tokens) == ((1, 3) if stream else (0, 0))
+    assert (0 < charged.completion_tokens < 3900) == stream
+
+
+async def test_events_of_the_engine_are_at_most_its_tokens(engine: Engine) -> None:
+    """A client that leaves is charged by the events that went out; vLLM joins tokens that wait to be sent."""
+    body = {
+        "model": BASE, "messages": HI, "n": 2, "max_tokens": 20, "ignore_eos": True, "stream": True,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    relay = Relay(BASE, BASE, drop_usage=False)
+    answer = await engine.post(CHAT, json.dumps(body).encode())
+    async for chunk in answer.chunks():
+        relay.feed(chunk)
+    engine.release(answer)
+    reported = responses.usage(relay.usage_event or b"")
+    assert reported is not None
+    assert reported["completion_tokens"] == 40
+    assert 2 <= token_estimate.of_stream(body, relay.events).completion_tokens <= 40
+
+
+# ---- from within, and metrics
+
+
+async def test_complete_answers_from_within(part: Part) -> None:
+    from serve.auth import Principal
+
+    rater = Principal("ada", frozenset({"rater"}), "session")
+    done = await part.gateway.complete(rater, {"model": "assistant", "messages": HI}, sticky="x")
+    assert done.target.release == "assistant@1"
+    assert done.body["model"] == "assistant@1"
+    assert done.body["choices"][0]["message"]["content"]
+
+
+async def test_metrics_count_by_release(part: Part, oai: openai.AsyncOpenAI) -> None:
+    await oai.chat.completions.create(model="assistant@1", messages=HI)
+    text = part.metrics.render().decode()
+    labels = 'deployment="assistant",lane="pinned",release="assistant@1"'
+    assert re.search(r'trimtab_requests_total\{code="200",' + labels, text)
+    assert re.search(r"trimtab_tokens_total\{" + labels.replace("lane", 'kind="completion",lane', 1), text)
+    assert 'trimtab_engine_ready{base="tiny",engine="tiny-0"} 1.0' in text
+    stream = await oai.chat.completions.create(model="assistant@1", messages=HI, stream=True, store=False)
+    assert [chunk async for chunk in stream]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        shown = (await http.get(part.url + "/metrics")).text
+    assert 'trimtab_engine_queue{base="tiny",engine="tiny-0"} 0.0' in shown
+    for series in ("time_to_first_token_seconds", "inter_token_latency_seconds", "request_seconds"):
+        assert f"trimtab_{series}_count{{{labels}}}" in shown
+
+
+def test_a_store_is_all_that_the_gateway_needs() -> None:
+    """The platform process stays light: none of the heavy libraries is imported by serving."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, serve.gateway.handler, serve.adapters.publishing, serve.adapters.reconciler, trimtab_client.client;"
+        "sys.exit(bool({'torch', 'vllm', 'transformers', 'trl', 'peft'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

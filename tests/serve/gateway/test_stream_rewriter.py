@@ -1,0 +1,76 @@
+"""Bytes through: whatever the network's cuts, the same events come out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.gateway.stream_rewriter import Relay, error_event
+from trimtab_client.sse import events
+
+NAME = "a-0123456789abcdef"
+
+
+def event(text: str, **more: object) -> bytes:
+    chunk = {"id": "c", "model": NAME, "choices": [{"index": 0, "delta": {"content": text}}], **more}
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+USAGE = b'data: {"id":"c","model":"%s","choices":[],"usage":{"total_tokens":7}}\n\n' % NAME.encode()
+DONE = b"data: [DONE]\n\n"
+# The third text is a quotation of the very bytes that are replaced: it must come out as it went in.
+STREAM = event("Hel") + event("lo\n\n") + event(f'"model":"{NAME}"') + USAGE + DONE
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted({cut % len(data) for cut in cuts}), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12), st.booleans())
+def test_any_cut_gives_the_same_stream(cuts: list[int], drop: bool) -> None:
+    relay = Relay(NAME, "assistant@3", drop)
+    out = b"".join(relay.feed(piece) for piece in pieces(STREAM, cuts)) + relay.finish()
+    expected = STREAM.replace(USAGE, b"") if drop else STREAM
+    public = expected.replace(f'"model":"{NAME}"'.encode(), b'"model":"assistant@3"')
+    assert out == public
+    assert b'\\"model\\":\\"' + NAME.encode() in out
+    assert relay.usage_event == USAGE.removesuffix(b"\n\n")
+    assert relay.events == 3
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_only_whole_events_go_out(cuts: list[int]) -> None:
+    relay = Relay(NAME, "assistant@3", True)
+    for piece in pieces(STREAM, cuts):
+        out = relay.feed(piece)
+        assert not out or out.endswith(b"\n\n")
+
+
+def test_a_broken_stream_gives_what_it_had() -> None:
+    relay = Relay(NAME, "m@1", True)
+    assert relay.feed(event("Hi")[:-1]) == b""
+    assert relay.finish().startswith(b"data: {")
+    assert relay.finish() == b""
+
+
+def test_the_error_event_is_one_event() -> None:
+    assert error_event("gone\n", "x", 502).count(b"\n\n") == 1
+
+
+async def _collect(lines: list[str]) -> list[tuple[str, str]]:
+    async def source():  # type: ignore[no-untyped-def]
+        for line in lines:
+            yield line
+
+    return [(e.event, e.data) async for e in events(source())]
+
+
+def test_events_are_read_by_the_book() -> None:
+    import asyncio
+
+    lines = [": comment", "event: state", "data: a", "data:b", "", "data: c", "", "", "data: tail"]
+    assert asyncio.run(_collect(lines)) == [("state", "a\nb"), ("message", "c"), ("message", "tail")]

@@ -1,0 +1,101 @@
+"""When a scheduled run is due: a table over values."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trimtab.config.settings import ScheduleSettings
+from trimtab.runs.schedule import Scheduler, due, next_time
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+BEFORE = NOON - timedelta(seconds=30)
+AFTER = NOON + timedelta(seconds=30)
+DAILY = ScheduleSettings(cron="0 12 * * *")
+EVERY = ScheduleSettings(every_pairs=10)
+BOTH = ScheduleSettings(cron="0 12 * * *", every_pairs=10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "last", "now", "new", "active", "expected"),
+    [
+        (ScheduleSettings(), BEFORE, AFTER, 999, False, None),
+        (DAILY, BEFORE, AFTER, 1, False, "cron"),
+        (DAILY, BEFORE, AFTER, 0, False, None),
+        (DAILY, BEFORE, AFTER, 1, True, None),
+        (DAILY, AFTER, AFTER + timedelta(seconds=5), 1, False, None),
+        (DAILY, BEFORE - timedelta(seconds=20), BEFORE, 1, False, None),
+        (EVERY, BEFORE, AFTER, 9, False, None),
+        (EVERY, BEFORE, AFTER, 10, False, "10 new pairs"),
+        (EVERY, BEFORE, AFTER, 10, True, None),
+        (BOTH, BEFORE, AFTER, 3, False, "cron"),
+        (BOTH, AFTER, AFTER, 12, False, "12 new pairs"),
+    ],
+)
+def test_due(
+    settings: ScheduleSettings, last: datetime, now: datetime, new: int, active: bool, expected: str | None
+) -> None:
+    said = due(settings, now=now, last_checked=last, new_pairs=new, active=active)
+    assert (said is None) == (expected is None)
+    if expected is not None:
+        assert said is not None
+        assert expected in said
+
+
+def test_next_time_is_the_first_after() -> None:
+    assert next_time(DAILY, BEFORE) == NOON
+    assert next_time(DAILY, NOON) == NOON + timedelta(days=1)
+    assert next_time(EVERY, NOON) is None
+
+
+def test_the_scheduler_goes_on_after_a_failure_and_starts_what_is_due() -> None:
+    started: list[str] = []
+
+    async def scenario() -> None:
+        counts = iter([ValueError("the store is busy"), 10, 0])
+
+        async def new_pairs() -> int:
+            value = next(counts, 0)
+            if isinstance(value, Exception):
+                raise value
+            return value
+
+        async def active() -> bool:
+            return False
+
+        async def start(reason: str) -> None:
+            started.append(reason)
+
+        scheduler = Scheduler(EVERY, new_pairs=new_pairs, active=active, start=start, interval_s=0.01)
+        assert scheduler.enabled
+        task = asyncio.create_task(scheduler.run())
+        await asyncio.sleep(0.2)
+        task.cancel()
+
+    asyncio.run(scenario())
+    assert started == ["10 new pairs (every 10)"]
+
+
+def test_pairs_that_a_run_failed_on_do_not_start_the_next_one() -> None:
+    started: list[str] = []
+
+    async def scenario() -> None:
+        counts = iter([10, 10, 19, 20])
+
+        async def new_pairs() -> int:
+            return next(counts, 20)
+
+        async def active() -> bool:
+            return False
+
+        async def start(reason: str) -> None:
+            started.append(reason)
+
+        task = asyncio.create_task(
+            Scheduler(EVERY, new_pairs=new_pairs, active=active, start=start, interval_s=0.01).run()
+        )
+        await asyncio.sleep(0.2)
+        task.cancel()
+
+    asyncio.run(scenario())
+    assert len(started) == 2

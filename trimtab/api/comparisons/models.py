@@ -1,0 +1,69 @@
+"""Comparisons and votes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trimtab.api.base import Request, View
+from trimtab.api.conversations.models import MessageBody
+
+Choice = Literal["a", "b", "tie", "both_bad"]
+
+
+class ComparisonRequest(Request):
+    """Asks for two candidate responses to one conversation."""
+
+    messages: list[MessageBody] = Field(min_length=1, max_length=200)
+    deployment: str | None = None
+    releases: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    drawn: bool | None = Field(
+        None,
+        description="whether the prompt came from `/api/prompts/draw`; false says that the caller brought it, so that "
+        "an erasure of somebody else who said it leaves the votes on it",
+    )
+
+
+class GoldRequest(Request):
+    """A question whose answer is known, to measure raters by; it looks like any other comparison."""
+
+    messages: list[MessageBody] = Field(min_length=1, max_length=200)
+    good: str = Field(min_length=1, max_length=200_000)
+    bad: str = Field(min_length=1, max_length=200_000)
+    deployment: str | None = None
+    votes_wanted: int = Field(default=10, ge=1, le=1000, description="raters that it is shown to")
+
+
+class ComparisonView(View):
+    """A comparison as a rater sees it: never says which release wrote which response."""
+
+    id: str
+    messages: list[dict[str, Any]]
+    a: str
+    b: str
+    state: str = "open"
+    source: str = "rank"
+    created_at: datetime | None = None
+
+
+class VoteRequest(Request):
+    """A rater's verdict; `better` is a response that the rater wrote."""
+
+    choice: Choice
+    better: str | None = Field(default=None, max_length=200_000)
+    tags: list[str] = Field(default_factory=list, max_length=20)
+    seconds: float | None = Field(default=None, ge=0, description="how long the rater took")
+
+
+class VoteView(View):
+    """A recorded vote, and what it revealed and produced."""
+
+    id: str
+    comparison: str
+    choice: Choice
+    revealed: dict[str, str | None]
+    pairs: list[str] = Field(default_factory=list)
+    demonstration: str | None = None

@@ -1,0 +1,150 @@
+"""Comparisons and votes: two candidate responses, blind, and a rater's verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from serve.auth import Principal
+from store.db import erasure_guard
+from store.db.database import Store
+from store.feedback import comparisons
+from store.records import Candidate, Comparison
+from store.rollout import deployments
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.comparisons.models import (
+    ComparisonRequest,
+    ComparisonView,
+    GoldRequest,
+    VoteRequest,
+    VoteView,
+)
+from trimtab.api.deployments.routes import known_deployment, release_names
+from trimtab.api.views import comparison_view
+from trimtab.platform import Platform
+
+router = APIRouter(prefix="/comparisons", tags=["comparisons"])
+
+MAX_TOKENS = 256
+"""Length of a candidate response unless the request names another, tokens: a rater reads two of them."""
+
+
+@router.post("", status_code=201)
+async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
+    """Samples two responses: of two named releases, of stable and canary, or twice of stable."""
+    began = datetime.now(UTC)
+    if body.releases:
+        names, deployment = body.releases, None
+    else:
+        deployment = body.deployment or next(iter(platform.settings.deployments))
+        found = await stored(platform, deployments.get, deployment)
+        refs = await release_names(platform)
+        names = [refs[found.stable], refs[found.canary or found.stable]]
+    messages = [message.model_dump() for message in body.messages]
+    candidates = await sample(platform, principal, messages, names, body.sampling)
+    source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
+    made = await stored(platform, _keep, messages, candidates, deployment, source, principal.name, began)
+    return comparison_view(made)
+
+
+def _keep(
+    db: Store,
+    messages: list[Any],
+    candidates: list[Candidate],
+    deployment: str | None,
+    source: str,
+    name: str,
+    began: datetime,
+) -> Comparison:
+    """Write a sampled comparison. Raises Conflict when who asked was forgotten while the releases answered."""
+    with db.atomic():
+        erasure_guard.refuse(db, name, began)
+        return comparisons.create(
+            db, messages, candidates, deployment=deployment, source=source, asked_by=name
+        )
+
+
+@router.post("/gold", status_code=201)
+async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Operator) -> ComparisonView:
+    """Puts a question whose answer is known into the raters' queue; its votes measure raters and teach nothing."""
+    await known_deployment(platform, body.deployment)
+    made = await stored(
+        platform,
+        comparisons.create,
+        [message.model_dump() for message in body.messages],
+        [Candidate(content=body.good), Candidate(content=body.bad)],
+        deployment=body.deployment,
+        source="rank",
+        votes_wanted=body.votes_wanted,
+        gold="first",
+    )
+    return comparison_view(made)
+
+
+async def sample(
+    platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
+) -> list[Candidate]:
+    """One response of each named release; two of the same release are sampled apart."""
+    for attempt in range(3):
+        requests = []
+        for name in names:
+            body: dict[str, Any] = {"model": name, "messages": messages, "store": False, "stream": False}
+            body |= {"seed": random.getrandbits(31), "max_tokens": MAX_TOKENS}
+            if names[0] == names[1]:
+                # the same release twice: greedy decoding would answer the same words twice
+                body |= {"temperature": 0.8 + 0.2 * attempt}
+            requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
+        answers = await asyncio.gather(*requests)
+        texts = [str(answer.body["choices"][0]["message"]["content"] or "") for answer in answers]
+        if texts[0] != texts[1]:
+            break
+    return [
+        Candidate(content=text, release=answer.target.release_id, lane=answer.target.lane, sampling=sampling)
+        for answer, text in zip(answers, texts, strict=True)
+    ]
+
+
+@router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
+async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
+    """The oldest comparison that this rater has not judged; 204 when none waits."""
+    found = await stored(platform, comparisons.next_unvoted, principal.name)
+    return comparison_view(found) if found else Response(status_code=204)
+
+
+@router.get("/{comparison_id}")
+async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> ComparisonView:
+    """One comparison, blind."""
+    return comparison_view(await stored(platform, comparisons.get, comparison_id))
+
+
+@router.post("/{comparison_id}/vote")
+async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
+    """Records a verdict and what follows from it; then says which release wrote which."""
+    began = datetime.now(UTC)
+    recorded = await stored(
+        platform,
+        comparisons.vote,
+        comparison_id,
+        body.choice,
+        principal.name,
+        better=body.better,
+        tags=tuple(body.tags),
+        seconds=body.seconds,
+        began=began,
+    )
+    comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
+    if comparison.deployment is not None:
+        await platform.loop.weigh_votes(comparison.deployment)
+    names = await release_names(platform)
+    return VoteView(
+        id=recorded.id,
+        comparison=comparison_id,
+        choice=body.choice,
+        revealed={"a": names.get(comparison.a.release or ""), "b": names.get(comparison.b.release or "")},
+        pairs=list(recorded.pairs),
+        demonstration=recorded.demonstration,
+    )

@@ -1,0 +1,79 @@
+"""Pair mode: of a canary's turns in Chat a share is shown as two answers, canary's and stable's, blind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from serve.router import Route, share
+from store.feedback import comparisons as stored_comparisons
+from store.ids import new_id
+from trimtab.api.access import Rater, ThePlatform, stored
+from trimtab.api.base import Request, View
+from trimtab.api.comparisons.routes import sample
+from trimtab.api.conversations.models import MessageBody
+
+router = APIRouter(prefix="/comparisons", tags=["comparisons"])
+
+
+class OfferRequest(Request):
+    """A turn of a conversation that ends with the person's message."""
+
+    messages: list[MessageBody] = Field(min_length=1, max_length=200)
+    deployment: str
+    conversation: str | None = Field(default=None, max_length=200)
+    sampling: dict[str, Any] = Field(default_factory=dict)
+
+
+class OfferView(View):
+    """Two blind answers to vote on, and the conversation that the chosen one joins."""
+
+    id: str
+    a: str
+    b: str
+    conversation: str
+
+
+def wants_pair(route: Route, deployment: str, sticky: str, turn: str, fraction: float) -> bool:
+    """Tell whether a turn is the canary's and falls in the share `fraction` (0 to 1) of those shown as pairs.
+
+    The same conversation and turn always get the same answer. `turn` names the turn within all conversations.
+    """
+    if route.canary is None or share(deployment, sticky) >= route.weight:
+        return False
+    return share(f"pair {route.canary.release}", turn) < fraction
+
+
+@router.post(
+    "/offer",
+    response_model=OfferView,
+    status_code=201,
+    responses={204: {"description": "this turn is answered by one release as usual"}},
+)
+async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater) -> Any:
+    """Two blind answers where this turn is one of the canary's that are shown as a pair; else 204."""
+    route = platform.gateway.table.routes.get(body.deployment)
+    # the gateway's own order: the conversation, else the person, else the key
+    sticky = body.conversation or principal.user or principal.key_id or principal.name
+    conversation = body.conversation or new_id("conv")
+    turn = f"{conversation} {len(body.messages)}"
+    if route is None or not wants_pair(route, body.deployment, sticky, turn, platform.settings.canary.pair):
+        return Response(status_code=204)
+    assert route.canary is not None
+    messages = [message.model_dump() for message in body.messages]
+    names = [route.stable.release, route.canary.release]
+    candidates = await sample(platform, principal, messages, names, body.sampling)
+    if candidates[0].content == candidates[1].content:
+        return Response(status_code=204)  # nothing to choose between
+    made = await stored(
+        platform,
+        stored_comparisons.create,
+        messages,
+        candidates,
+        deployment=body.deployment,
+        source="pair",
+        asked_by=principal.name,
+    )
+    return OfferView(id=made.id, a=made.a.content, b=made.b.content, conversation=conversation)

@@ -1,0 +1,92 @@
+"""Deployments: where the traffic of a public model name goes, and the leaderboard."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from store.records import Deployment
+from store.rollout import canary_votes as duels
+from store.rollout import deployments, leaderboard, releases
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.deployments.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
+from trimtab.api.problems import Problem
+from trimtab.api.views import canary_votes, deployment_view
+from trimtab.platform import Platform
+
+router = APIRouter(tags=["deployments"])
+
+
+async def release_names(platform: Platform) -> dict[str, str]:
+    """Public name of every release by record id."""
+    return {release.id: release.ref for release in await stored(platform, releases.list_all)}
+
+
+async def known_deployment(platform: Platform, name: str | None) -> None:
+    """Raises Problem 404 for a deployment that there never was; None is every deployment."""
+    if name is not None:
+        known = [found.name for found in await stored(platform, deployments.list_all)]
+        if name not in known:
+            raise Problem(404, f"no deployment {name!r}", field="deployment", accepted=", ".join(known))
+
+
+async def describe(platform: Platform, found: Deployment, names: dict[str, str]) -> DeploymentView:
+    """One deployment and, where it has a canary, what the votes say of it."""
+    duel = await stored(platform, duels.of_canary, found.name) if found.canary else None
+    return deployment_view(found, names, canary_votes(duel, platform.settings.canary) if duel else None)
+
+
+async def _view(platform: Platform, name: str) -> DeploymentView:
+    return await describe(
+        platform, await stored(platform, deployments.get, name), await release_names(platform)
+    )
+
+
+@router.get("/deployments")
+async def list_deployments(platform: ThePlatform, principal: Rater) -> list[DeploymentView]:
+    """Every deployment."""
+    names = await release_names(platform)
+    return [await describe(platform, found, names) for found in await stored(platform, deployments.list_all)]
+
+
+@router.get("/deployments/{name}")
+async def get(name: str, platform: ThePlatform, principal: Rater) -> DeploymentView:
+    """One deployment."""
+    return await _view(platform, name)
+
+
+@router.post("/deployments/{name}/canary")
+async def canary(
+    name: str, body: CanaryRequest, platform: ThePlatform, principal: Operator
+) -> DeploymentView:
+    """Gives a release a share of the traffic."""
+    await platform.loop.set_canary(name, body.release, body.weight, principal.name)
+    return await _view(platform, name)
+
+
+@router.post("/deployments/{name}/promote")
+async def promote(
+    name: str, platform: ThePlatform, principal: Operator, body: PromoteRequest | None = None
+) -> DeploymentView:
+    """Makes the canary (or the release that is named) stable."""
+    await platform.loop.promote(name, body.release if body else None, principal.name)
+    return await _view(platform, name)
+
+
+@router.post("/deployments/{name}/rollback")
+async def rollback(name: str, platform: ThePlatform, principal: Operator) -> DeploymentView:
+    """Ends the canary, or, without one, goes back to the stable release before this one."""
+    await platform.loop.rollback(name, principal.name)
+    return await _view(platform, name)
+
+
+@router.get("/leaderboard")
+async def ranked(
+    platform: ThePlatform, principal: Rater, deployment: str | None = None
+) -> list[LeaderboardRowView]:
+    """Releases ranked from votes, best first."""
+    await known_deployment(platform, deployment)
+    names = await release_names(platform)
+    rows = await stored(platform, leaderboard.rank, deployment)
+    return [
+        LeaderboardRowView(**row.to_json() | {"release": names.get(row.release, row.release)}) for row in rows
+    ]

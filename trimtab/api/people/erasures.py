@@ -1,0 +1,88 @@
+"""What was learned from whom, and forgetting a person."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+
+from store.datasets import snapshots
+from store.errors import NotFound
+from store.feedback import raters
+from store.privacy import erasure
+from store.rollout import lineage
+from store.training_data import pairs
+from trimtab import erasure as forgetting
+from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.deployments.routes import known_deployment
+
+router = APIRouter(tags=["lineage and privacy"])
+
+
+@router.get("/pairs/{pair_id}/lineage")
+async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every release that learned from a pair."""
+    await stored(platform, pairs.get, pair_id)
+    return await stored(platform, lineage.of_pair, pair_id)
+
+
+@router.get("/users/{name}/lineage")
+async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
+    found = await stored(platform, lineage.of_person, name)
+    if not found and not await stored(platform, erasure.knows, name):
+        raise NotFound("person", name)
+    return found
+
+
+@router.post("/users/{name}/erase")
+async def erase(
+    name: str, platform: ThePlatform, principal: Operator, dry_run: bool = False
+) -> dict[str, Any]:
+    """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it.
+
+    `removed` counts rows by noun, `of_others` how many of these votes and likes other people gave; `stopped` are the runs
+    under way that were to learn from them, `runs` all whose data held something of theirs. With `dry_run` nothing
+    changes, and the answer says what would.
+    """
+    if dry_run:
+        return await platform.long_work.run(forgetting.preview, platform.db, name)
+    return await forgetting.forget_person(platform, name, principal.name)
+
+
+@router.get("/raters")
+async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
+    return [row.to_json() for row in await stored(platform, raters.report)]
+
+
+@router.get("/raters/agreement")
+async def agreement(
+    platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> dict[str, Any]:
+    """Krippendorff's alpha over the comparisons with two votes or more: 1 is agreement, 0 what chance gives."""
+    await known_deployment(platform, deployment)
+    return await asyncio.to_thread(lambda: raters.alpha(platform.db.read(), deployment))
+
+
+@router.get("/erasures")
+async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Every erasure, newest first, and the releases that learned from something erased since."""
+    return {
+        "erasures": [row.to_json() for row in await stored(platform, erasure.list_all)],
+        "flagged": await stored(platform, erasure.flagged),
+    }
+
+
+@router.get("/snapshots")
+async def list_snapshots(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every snapshot with its data report, newest first."""
+    found = [row.to_json() for row in await stored(platform, snapshots.list_all)]
+    return sorted(found, key=lambda row: str(row["created_at"]), reverse=True)
+
+
+@router.get("/snapshots/{snapshot_id}")
+async def get_snapshot(snapshot_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """One snapshot: settings, rows, data report."""
+    return (await stored(platform, snapshots.get, snapshot_id)).to_json()

@@ -1,0 +1,56 @@
+"""Users, keys, and who asks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from trimtab.api.base import Request, View
+
+AccessRole = Literal["chat", "rater", "ops"]
+
+
+class KeyRequest(Request):
+    """Makes an API key; its secret is shown once, in the answer."""
+
+    name: str = Field(min_length=1, max_length=100)
+    roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+
+
+class KeyView(View):
+    """An API key without its secret."""
+
+    id: str
+    name: str
+    prefix: str
+    roles: list[str]
+    created_at: datetime
+    revoked_at: datetime | None = None
+    secret: str | None = Field(default=None, description="only in the answer that made the key")
+
+
+class UserRequest(Request):
+    """Makes a user who can sign in."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._@-]+$")
+    roles: list[AccessRole] = Field(default=["chat", "rater"], min_length=1)
+    password: str = Field(min_length=8, max_length=200)
+
+
+class UserView(View):
+    """A user."""
+
+    id: str
+    name: str
+    roles: list[str]
+    created_at: datetime
+
+
+class WhoAmIView(View):
+    """Who asks, and what they may do."""
+
+    name: str
+    roles: list[str]
+    mode: Literal["single-user", "multi-user"]

@@ -1,0 +1,62 @@
+"""Users and API keys."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from store.accounts import keys, users
+from trimtab.api.access import Chatter, Operator, ThePlatform, stored
+from trimtab.api.people.models import KeyRequest, KeyView, UserRequest, UserView, WhoAmIView
+from trimtab.api.views import key_view
+
+router = APIRouter(tags=["people"])
+
+
+@router.get("/whoami")
+async def whoami(platform: ThePlatform, principal: Chatter) -> WhoAmIView:
+    """The caller's name and roles."""
+    return WhoAmIView(name=principal.name, roles=sorted(principal.roles), mode=platform.mode)
+
+
+@router.get("/keys")
+async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]:
+    """API keys without their secrets."""
+    return [key_view(key) for key in await stored(platform, keys.list_all)]
+
+
+@router.post("/keys", status_code=201)
+async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
+    """Makes a key; this answer alone holds its secret."""
+    key, secret = await stored(platform, keys.create, body.name, body.roles)
+    platform.authenticator.forget()
+    return key_view(key, secret)
+
+
+@router.delete("/keys/{key_id}", status_code=204)
+async def revoke_key(key_id: str, platform: ThePlatform, principal: Operator) -> Response:
+    """Revokes a key at once."""
+    await stored(platform, keys.revoke, key_id)
+    platform.authenticator.forget()
+    return Response(status_code=204)
+
+
+@router.get("/users")
+async def list_users(platform: ThePlatform, principal: Operator) -> list[UserView]:
+    """Everybody who may sign in."""
+    return [UserView.model_validate(user) for user in await stored(platform, users.list_all)]
+
+
+@router.post("/users", status_code=201)
+async def create_user(body: UserRequest, platform: ThePlatform, principal: Operator) -> UserView:
+    """Adds a user."""
+    made = await stored(platform, users.create, body.name, body.roles, body.password)
+    platform.authenticator.forget()
+    return UserView.model_validate(made)
+
+
+@router.delete("/users/{name}", status_code=204)
+async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
+    """Takes a user's access away."""
+    await stored(platform, users.remove, name)
+    platform.authenticator.forget()
+    return Response(status_code=204)

@@ -1,0 +1,119 @@
+"""Releases and their lineage."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response
+
+from store.accounts import audit
+from store.errors import NotFound
+from store.records import Release
+from store.rollout import adapters, deployments, releases
+from store.rollout.lineage import page as rows_behind
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.problems import Problem
+from trimtab.api.releases.models import ReleaseRequest, ReleaseView
+from trimtab.api.views import release_view
+from trimtab.platform import Platform
+
+router = APIRouter(prefix="/releases", tags=["releases"])
+
+
+async def views(platform: Platform, found: list[Release]) -> list[ReleaseView]:
+    """The releases as answers, each with its lane and its adapter's parity."""
+    lanes = {deployment.name: deployment for deployment in await stored(platform, deployments.list_all)}
+    parities = {adapter.id: adapter.parity for adapter in await stored(platform, adapters.list_all)}
+    return [release_view(release, lanes, parities.get(release.adapter or "")) for release in found]
+
+
+@router.get("")
+async def list_releases(
+    platform: ThePlatform, principal: Rater, deployment: str | None = None
+) -> list[ReleaseView]:
+    """Releases, newest first."""
+    found = await stored(platform, releases.list_all, deployment)
+    return sorted(await views(platform, found), key=lambda view: view.created_at, reverse=True)
+
+
+@router.post("", status_code=201)
+async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operator) -> ReleaseView:
+    """Makes a release without traffic; a local PEFT directory is checked, published and measured first."""
+    deployment = await stored(platform, deployments.get, body.deployment)
+    base = body.base or deployment.base
+    if base not in platform.serving.bases:
+        raise Problem(
+            422,
+            f"base {base!r} is served by no engine",
+            field="base",
+            accepted=", ".join(platform.serving.bases),
+        )
+    adapter = await _adapter(platform, body.adapter, base, principal.name) if body.adapter else None
+    release = await stored(
+        platform,
+        releases.create,
+        body.deployment,
+        base,
+        adapter=adapter,
+        system_prompt=body.system_prompt,
+        sampling=body.sampling,
+        created_by=principal.name,
+    )
+    await stored(platform, audit.record, principal.name, "release.create", release.ref)
+    await platform.serving.refresh()
+    return (await views(platform, [release]))[0]
+
+
+async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
+    """The id of an adapter, published now when `given` is a directory."""
+    try:
+        known = await stored(platform, adapters.get, given)
+    except NotFound:
+        if not await asyncio.to_thread(Path(given).is_dir):
+            raise Problem(
+                422,
+                f"adapter {given!r} is neither an adapter's id nor a directory on this machine",
+                field="adapter",
+                accepted="an adapter's id (`a-…`) or a PEFT directory",
+            ) from None
+        record = await platform.serving.publish_directory(Path(given), base, who)
+        await stored(platform, adapters.record, record)
+        return record.id
+    if known.base != base:
+        raise Problem(422, f"adapter {given} was trained on {known.base}, not on {base}", field="adapter")
+    return known.id
+
+
+@router.get("/{ref}")
+async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
+    """One release, by `assistant@3` or its record id."""
+    return (await views(platform, [await stored(platform, releases.get, ref)]))[0]
+
+
+@router.get("/{ref}/lineage")
+async def lineage(ref: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Run, snapshot, and how many pairs and prompts, by which raters and imports, a release learned from."""
+    return await stored(platform, releases.lineage, ref)
+
+
+@router.get("/{ref}/lineage/{noun}")
+async def lineage_rows(
+    ref: str,
+    noun: Literal["pairs", "demonstrations", "likes"],
+    platform: ThePlatform,
+    principal: Operator,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+) -> list[dict[str, Any]]:
+    """The rows behind a release, one by one: prompt, raters, comparisons, split, weight; `Link` leads to the next page."""
+    limit = max(1, min(limit, 1000))
+    release = await stored(platform, releases.get, ref)
+    found = await stored(platform, rows_behind, release, noun, limit, after)
+    if len(found) == limit:
+        place = f"/api/releases/{quote(ref, safe='@')}/lineage/{noun}?limit={limit}&after={found[-1]['id']}"
+        response.headers["Link"] = f'<{place}>; rel="next"'
+    return found

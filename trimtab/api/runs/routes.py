@@ -1,0 +1,177 @@
+"""Training runs: ask for one, follow it, cancel and resume it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from align.errors import ModelError, RecipeError
+from align.recipe.plan import Plan, Rows
+from align.recipe.recipe import Recipe, names, resolve
+from align.run_directory import RunDirectory
+from store.errors import Conflict
+from store.records import Run
+from store.rollout import deployments, runs
+from store.rollout.run_states import RUN_STATES, RUN_UNDER_WAY
+from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.deployments.routes import release_names
+from trimtab.api.problems import Problem
+from trimtab.api.runs.models import ActivityView, PlanView, RunRequest, RunView
+from trimtab.api.views import event_view, run_view
+from trimtab.platform import Platform
+from trimtab.runs.planning import Machine, make_plan, refuse_what_cannot_fit
+from trimtab.start_run import start_run
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+EVENT_POLL_S = 0.5
+SETTLED = frozenset(RUN_STATES).difference(RUN_UNDER_WAY)
+"""States in which the loop has nothing left to do: an event stream ends there."""
+
+
+async def _view(platform: Platform, run: Run) -> RunView:
+    names = await release_names(platform)
+    newest = await stored(platform, runs.latest_metrics, run.id)
+    view = run_view(run, names, newest, await stored(platform, runs.transitions, run.id))
+    if run.state == "training":
+        found = await asyncio.to_thread(RunDirectory(platform.paths.run(run.id)).activity)
+        view.activity = ActivityView(**found) if found else None
+    return view
+
+
+@router.post("", status_code=202)
+async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
+    """Queues a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
+    recipe = await _recipe(platform, body)
+    with contextlib.suppress(
+        Conflict, ModelError
+    ):  # without rows or a local base there is nothing to plan with
+        estimate, _, machine = await _plan(platform, body, recipe)
+        refuse_what_cannot_fit(estimate, machine)
+    run = await start_run(
+        platform.db,
+        platform.loop,
+        method=body.method,
+        deployment=body.deployment,
+        qlora=recipe.qlora,
+        params=body.params,
+        recipe=body.recipe,
+        rollout=body.rollout,
+        gate=body.gate,
+        start_from=body.start,
+        requested_by=principal.name,
+    )
+    return await _view(platform, run)
+
+
+@router.post("/plan")
+async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> PlanView:
+    """What such a run would need: trainable parameters, memory by part, time, and whether it fits now. Starts nothing."""
+    recipe = await _recipe(platform, body)
+    estimate, rows, machine = await _plan(platform, body, recipe)
+    return PlanView(
+        device=machine.device,
+        rows=rows.count,
+        text=estimate.explain(),
+        values=recipe.to_dict()["params"],
+        origin=dict(recipe.origin),
+        **{**estimate.to_dict(), "advice": "" if estimate.fits else estimate.advice},
+    )
+
+
+async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
+    """The complete recipe of a request. Raises NotFound, RecipeError."""
+    deployment = await stored(platform, deployments.get, body.deployment)
+    if body.recipe is not None and body.recipe not in names():
+        raise RecipeError("recipe", body.recipe, "one of " + ", ".join(names()))
+    defaults = {"save_steps": platform.settings.training.checkpoint_steps}
+    recipe = resolve(body.method, body.qlora, body.params, body.recipe, defaults)
+    most = platform.serving.max_lora_rank(deployment.base)
+    ranks = [recipe.r, *recipe.rank_pattern.values()]
+    if max(ranks) > most:
+        raise RecipeError("r", max(ranks), f"at most {most}, the engine's max_lora_rank")
+    return recipe
+
+
+async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine]:
+    deployment = await stored(platform, deployments.get, body.deployment)
+    base = platform.serving.model_path(deployment.base)
+    return await stored(platform, make_plan, recipe, body.deployment, base)
+
+
+@router.get("")
+async def list_runs(platform: ThePlatform, principal: Operator, limit: int = 50) -> list[RunView]:
+    """Runs, newest first."""
+    return [
+        await _view(platform, run) for run in await stored(platform, runs.list_all, limit=min(limit, 500))
+    ]
+
+
+@router.get("/{run_id}")
+async def get(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """One run: state, step, metrics, snapshot, adapter, release, error."""
+    return await _view(platform, await stored(platform, runs.get, run_id))
+
+
+@router.get("/{run_id}/metrics")
+async def metrics(run_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+    """Every step's metrics, oldest first."""
+    await stored(platform, runs.get, run_id)
+    return await stored(platform, runs.metrics, run_id)
+
+
+@router.get("/{run_id}/events")
+async def events(
+    run_id: str, platform: ThePlatform, principal: Operator, after: int = 0
+) -> StreamingResponse:
+    """State changes and step metrics as server-sent events, from the first; between them what the worker does now, where
+    it is not a step (`activity`). Ends when the run has settled.
+    """
+    await stored(platform, runs.get, run_id)
+    return StreamingResponse(
+        _events(platform, run_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[str]:
+    doing: dict[str, Any] | None = None
+    while True:
+        run = await stored(platform, runs.get, run_id)
+        for event in await stored(platform, runs.events, run_id, after=after):
+            after = event.seq
+            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_view(event))}\n\n"
+        if run.state == "training":
+            now = await asyncio.to_thread(RunDirectory(platform.paths.run(run_id)).activity)
+            if now and now != doing and (now["phase"] != "training" or "stage" in now):
+                yield f"event: activity\ndata: {json.dumps(now)}\n\n"
+            doing = now
+        if run.state in SETTLED:
+            yield f"event: end\ndata: {json.dumps({'state': run.state})}\n\n"
+            return
+        await asyncio.sleep(EVENT_POLL_S)
+
+
+@router.post("/{run_id}/cancel")
+async def cancel(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """Ends a run within seconds; its checkpoints stay, so that it can be resumed."""
+    run = await stored(platform, runs.get, run_id)
+    if run.state in SETTLED:
+        raise Problem(409, f"run {run_id} is {run.state}; only a run that is under way can be cancelled")
+    return await _view(platform, await platform.loop.cancel(run_id))
+
+
+@router.post("/{run_id}/resume", status_code=202)
+async def resume(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
+    """Takes a cancelled or failed run up from its newest checkpoint."""
+    run = await stored(platform, runs.get, run_id)
+    if run.state not in ("cancelled", "failed"):
+        raise Problem(409, f"run {run_id} is {run.state}; only a cancelled or failed run can be resumed")
+    return await _view(platform, await platform.loop.resume(run_id))

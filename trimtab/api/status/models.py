@@ -1,0 +1,57 @@
+"""The platform at a glance."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from trimtab.api.base import Method, Rollout, View
+from trimtab.api.deployments.models import DeploymentView
+
+
+class EngineView(View):
+    """One engine process."""
+
+    name: str
+    base: str
+    state: str
+    detail: str | None = None
+    pid: int | None = None
+    restarts: int = 0
+    adapters: list[str] = Field(default_factory=list)
+    log_tail: list[str] = Field(default_factory=list)
+
+
+class ScheduleView(View):
+    """When retraining starts by itself."""
+
+    enabled: bool
+    cron: str | None
+    every_pairs: int | None
+    deployment: str
+    method: Method
+    qlora: bool
+    rollout: Rollout
+    next_at: datetime | None
+    new_pairs: int
+
+
+class StatusView(View):
+    """The platform at a glance."""
+
+    version: str
+    mode: Literal["single-user", "multi-user"]
+    ready: bool
+    missing: list[str]
+    url: str
+    pid: int
+    started_at: datetime
+    engines: list[EngineView]
+    deployments: list[DeploymentView]
+    pairs: dict[str, int]
+    demonstrations: dict[str, int]
+    comparisons: dict[str, int]
+    active_runs: list[str] = Field(description="queued, training or on the way to a release; not canaries")
+    schedule: ScheduleView

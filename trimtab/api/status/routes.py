@@ -1,0 +1,113 @@
+"""The platform at a glance: health, readiness, status, audit, backup."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from store.accounts import audit
+from store.feedback import comparisons
+from store.maintenance.backup import write
+from store.rollout import deployments, runs
+from store.rollout.run_states import RUN_UNDER_WAY
+from store.training_data import demonstrations, pairs
+from trimtab import __version__
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.base import Request
+from trimtab.api.deployments.routes import describe, release_names
+from trimtab.api.status.models import EngineView, ScheduleView, StatusView
+from trimtab.api.training_data.files import new_path
+from trimtab.config.paths import writing
+from trimtab.platform import Platform
+from trimtab.runs.schedule import next_time
+
+probes = APIRouter(tags=["health"])
+router = APIRouter(tags=["status"])
+
+
+@probes.head("/healthz", include_in_schema=False)
+@probes.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The platform answers."""
+    return {"status": "ok"}
+
+
+@probes.head("/readyz", include_in_schema=False)
+@probes.get("/readyz")
+async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
+    """200 once every engine serves, else 503 with what is missing."""
+    missing = platform.serving.missing()
+    body = {"status": "loading" if missing else "ok", "missing": missing}
+    return JSONResponse(body, 503 if missing else 200, headers={"Retry-After": "5"} if missing else None)
+
+
+@router.get("/status")
+async def status(platform: ThePlatform, principal: Rater) -> StatusView:
+    """Engines, deployments, counts, active runs and the schedule."""
+    names = await release_names(platform)
+    found = await stored(platform, deployments.list_all)
+    missing = platform.serving.missing()
+    unfinished = await stored(platform, runs.unfinished)
+    new_pairs = {row.name: await stored(platform, pairs.count_new, row.name) for row in found}
+    return StatusView(
+        version=__version__,
+        mode=platform.mode,
+        ready=not missing,
+        missing=missing,
+        url=platform.url,
+        pid=os.getpid(),
+        started_at=platform.started_at,
+        engines=[EngineView(**row) for row in platform.serving.engine_rows()],
+        deployments=[await describe(platform, row, names) for row in found],
+        pairs={"total": await stored(platform, pairs.count), "new": sum(new_pairs.values())},
+        demonstrations={"total": await stored(platform, demonstrations.count)},
+        comparisons=await stored(platform, comparisons.count_by_state),
+        active_runs=[run.id for run in unfinished if run.state in RUN_UNDER_WAY],
+        schedule=_schedule(platform, new_pairs),
+    )
+
+
+def _schedule(platform: Platform, new_pairs: dict[str, int]) -> ScheduleView:
+    settings = platform.settings.schedule
+    return ScheduleView(
+        enabled=platform.scheduler.enabled,
+        cron=settings.cron,
+        every_pairs=settings.every_pairs,
+        deployment=settings.deployment,
+        method=settings.method,
+        qlora=settings.qlora,
+        rollout=settings.rollout,
+        next_at=next_time(settings, datetime.now(UTC)),
+        new_pairs=new_pairs.get(settings.deployment, 0),
+    )
+
+
+@router.get("/audit")
+async def audit_log(platform: ThePlatform, principal: Operator, limit: int = 100) -> list[dict[str, Any]]:
+    """Who did what, newest first."""
+    return [row.to_json() for row in await stored(platform, audit.list_recent, limit=min(limit, 1000))]
+
+
+class BackupRequest(Request):
+    """Where a backup goes, on the platform's machine."""
+
+    file: str = Field(min_length=1)
+
+
+@router.post("/backup", status_code=201)
+async def backup(body: BackupRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Writes a whole copy of the store while everything runs."""
+    path = await asyncio.to_thread(new_path, body.file)
+    return await platform.long_work.run(_backup, platform, path)
+
+
+def _backup(platform: Platform, path: Path) -> dict[str, Any]:
+    with writing(path):
+        return write(platform.db, path).to_json()

@@ -1,0 +1,76 @@
+"""Preference pairs, demonstrations and their imports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trimtab.api.base import View
+
+Noun = Literal["pairs", "demonstrations", "likes"]
+
+
+class RejectedRowView(View):
+    """One row that an import refused; `row` counts from 1."""
+
+    row: int
+    why: str
+
+
+class ImportView(View):
+    """What an import did."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedRowView] = Field(description="the first refused rows")
+    rejected_count: int
+
+
+class ImportOptionsView(View):
+    """What a file for one noun may be."""
+
+    formats: list[str] = Field(description="of the rows")
+    containers: list[str]
+
+
+class FileImportView(View):
+    """What became of a file's rows; `broke_off` says where it ends too early."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[dict[str, Any]] = Field(description="the first refused rows: `{row, why}`")
+    rejected_count: int
+    format: str
+    container: str
+    compression: str | None
+    broke_off: str | None
+    dry_run: bool
+    rejects: str | None = Field(
+        None, description="the file of refused rows, where it was asked for and there are any"
+    )
+
+
+class PairView(View):
+    """One preference pair."""
+
+    id: str
+    prompt: list[dict[str, Any]]
+    chosen: str
+    rejected: str
+    weight: float = 1.0
+    source: str = ""
+    deployment: str | None = None
+    created_at: datetime | None = None
+
+
+class DemonstrationView(View):
+    """One demonstration."""
+
+    id: str
+    prompt: list[dict[str, Any]]
+    completion: str
+    source: str = ""
+    deployment: str | None = None
+    created_at: datetime | None = None

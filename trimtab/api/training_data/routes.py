@@ -1,0 +1,132 @@
+"""Preference pairs and demonstrations: list and import."""
+
+from __future__ import annotations
+
+import asyncio
+from io import BytesIO
+from types import ModuleType
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from store.errors import Invalid
+from store.records import ImportResult
+from store.training_data import demonstrations, pairs
+from store.transfer import json_rows
+from store.transfer.decompression import BreaksOff
+from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.deployments.routes import known_deployment
+from trimtab.api.problems import Problem
+from trimtab.api.training_data.models import DemonstrationView, ImportView, PairView
+from trimtab.api.views import demonstration_view, pair_view
+from trimtab.platform import Platform
+
+router = APIRouter(tags=["training data"])
+
+ROWS = {
+    "requestBody": {
+        "description": "an array of rows, `{rows: [...]}`, one row, or JSON lines",
+        "content": {"application/json": {"schema": {}}, "application/jsonl": {"schema": {"type": "string"}}},
+        "required": True,
+    }
+}
+
+
+@router.get("/pairs")
+async def list_pairs(
+    platform: ThePlatform,
+    principal: Rater,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+    deployment: str | None = None,
+) -> list[PairView]:
+    """Preference pairs, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
+    limit = max(1, min(limit, 1000))
+    found = await stored(platform, pairs.list_page, limit, after=after, deployment=deployment)
+    if len(found) == limit:
+        response.headers["Link"] = f'</api/pairs?limit={limit}&after={found[-1].id}>; rel="next"'
+    return [pair_view(pair) for pair in found]
+
+
+@router.get("/pairs/stats")
+async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
+    """Counts, lengths and length bias of the preference pairs."""
+    return await stored(platform, pairs.stats)
+
+
+@router.post("/pairs", openapi_extra=ROWS)
+async def import_pairs(
+    request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> ImportView:
+    """Imports rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
+    return await _import(request, platform, pairs, principal.name, deployment)
+
+
+@router.get("/demonstrations")
+async def list_demonstrations(
+    platform: ThePlatform,
+    principal: Rater,
+    response: Response,
+    limit: int = 100,
+    after: str | None = None,
+    deployment: str | None = None,
+) -> list[DemonstrationView]:
+    """Demonstrations, newest first; the `Link` header leads to the next page."""
+    await known_deployment(platform, deployment)
+    limit = max(1, min(limit, 1000))
+    found = await stored(platform, demonstrations.list_page, limit, after=after, deployment=deployment)
+    if len(found) == limit:
+        response.headers["Link"] = f'</api/demonstrations?limit={limit}&after={found[-1].id}>; rel="next"'
+    return [demonstration_view(row) for row in found]
+
+
+@router.post("/demonstrations", openapi_extra=ROWS)
+async def import_demonstrations(
+    request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
+) -> ImportView:
+    """Imports rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
+    return await _import(request, platform, demonstrations, principal.name, deployment)
+
+
+async def _import(
+    request: Request, platform: Platform, noun: ModuleType, who: str, deployment: str | None
+) -> ImportView:
+    await known_deployment(platform, deployment)
+    body = await request.body()
+
+    def work() -> ImportResult:
+        done: ImportResult = noun.import_rows(
+            platform.db, _rows(body), "api", imported_by=who, deployment=deployment
+        )
+        return done
+
+    return ImportView.model_validate(await asyncio.wrap_future(platform.long_work.submit_import(work)))
+
+
+def _rows(body: bytes) -> list[object]:
+    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
+    accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
+    if body.lstrip().startswith(b"["):
+        try:
+            return list(json_rows.elements(BytesIO(body)))
+        except BreaksOff as error:
+            raise Problem(400, f"the body is not JSON: {error}", field="body", accepted=accepted) from error
+    lines = [line.decode("utf-8", "surrogateescape") for line in body.split(b"\n") if line.strip()]
+    whole = _parsed("\n".join(lines), "body")
+    if isinstance(whole, Invalid):
+        if len(lines) < 2:
+            raise Problem(400, str(whole), field="body", accepted=accepted) from whole
+        return [_parsed(line) for line in lines]
+    rows = whole.get("rows", [whole]) if isinstance(whole, dict) else whole
+    if not isinstance(rows, list):
+        raise Problem(422, f"rows: a {type(rows).__name__} is not accepted", field="rows", accepted=accepted)
+    return rows
+
+
+def _parsed(text: str, field: str = "row") -> object:
+    try:
+        return json_rows.parse(text, field)
+    except Invalid as error:
+        return error

@@ -1,0 +1,69 @@
+"""Forgetting a person in everything that a data directory holds: the store, runs under way, and the files of runs.
+
+`store.privacy.erasure` says what goes; here the platform does what follows from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from align.run_directory import RunDirectory
+from serve.metering.limits import USER
+from store.accounts import keys
+from store.db.database import Store
+from store.privacy import erased_files, erasure
+from store.rollout import runs
+from store.rollout.run_states import RUN_UNDER_WAY
+from trimtab.config.paths import DataPaths
+from trimtab.platform import Platform
+from trimtab.sample_prompts import STARTERS
+
+
+async def forget_person(platform: Platform, name: str, actor: str) -> dict[str, Any]:
+    """Forgets a person and stops the runs that were to learn from them: the erasure, and `stopped`, their ids.
+
+    Raises NotFound.
+    """
+    done = await platform.long_work.run(_erase, platform, name, actor)
+    platform.authenticator.forget()
+    stopped = await platform.loop.stop_erased(done.runs)
+    await platform.long_work.run(sweep, platform.db, platform.paths)
+    return {**done.to_json(), "stopped": stopped, "dry_run": False}
+
+
+def forget_offline(db: Store, paths: DataPaths, name: str, actor: str) -> dict[str, Any]:
+    """Does the same while no platform runs; runs that one left under way end when it starts. Raises NotFound."""
+    done = erasure.erase_person(db, name, actor, _suggested())
+    sweep(db, paths)
+    return {**done.to_json(), "stopped": _under_way(db, done), "dry_run": False}
+
+
+def preview(db: Store, name: str) -> dict[str, Any]:
+    """Says what `forget_person` would do, and does nothing. Raises NotFound."""
+    found = erasure.preview(db, name, _suggested())
+    return {**found.to_json(), "stopped": _under_way(db, found), "dry_run": True}
+
+
+def sweep(db: Store, paths: DataPaths) -> None:
+    """Deletes what erasures left on the disk, of runs that are not under way; may be done at any time."""
+    erased_files.sweep(db)
+    for run_id in erasure.runs_touched(db):
+        if runs.get(db, run_id).state not in RUN_UNDER_WAY:
+            RunDirectory(paths.run(run_id)).forget_rows()
+
+
+def _erase(platform: Platform, name: str, actor: str) -> erasure.Erasure:
+    theirs = [key.id for key in keys.list_all(platform.db) if key.user == name]
+    with platform.usage.forgetting([USER + name, *theirs]):
+        return erasure.erase_person(platform.db, name, actor, _suggested())
+
+
+def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
+    return [id for id in found.runs if runs.get(db, id).state in RUN_UNDER_WAY]
+
+
+def _suggested() -> tuple[str, ...]:
+    """Prompts that the platform itself offers: whoever takes one up does not own it."""
+    from feedback_ui import texts  # not before: with it comes Gradio, which takes seconds
+
+    return (*STARTERS, *texts.CHAT_EXAMPLES)

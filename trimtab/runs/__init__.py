@@ -1,0 +1,1 @@
+"""Runs: workers, planning and schedule."""

@@ -1,0 +1,81 @@
+"""What a run would need on this machine, before anything of it exists: the recipe's plan over rows of the store.
+
+Imports no torch: a graphics card is asked through its driver's own tool.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from align.recipe.plan import Plan, Rows, count_rows, plan, require_fit
+from align.recipe.recipe import Recipe
+from store.db.database import Store
+from store.errors import Conflict
+from store.training_data import demonstrations, likes, pairs
+
+SAMPLE = 256
+"""Rows whose tokens are counted, the newest."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the worker will train: `cpu` or `cuda`, bytes free now and in all, FLOP/s of matrix products if known."""
+
+    device: str
+    free: float
+    total: float
+    rate: float | None = None
+
+
+def this_machine() -> Machine:
+    """Ask the system, or the driver of the first CUDA card where torch can use one."""
+    smi = shutil.which("nvidia-smi")
+    if smi and "+cpu" not in version("torch"):
+        command = [smi, "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits", "--id=0"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        if found.returncode == 0:
+            free, total = (float(part) * 2**20 for part in found.stdout.split(","))
+            return Machine("cuda", free, total)
+    memory = psutil.virtual_memory()
+    cores = len(psutil.Process().cpu_affinity()) or 1
+    return Machine("cpu", float(memory.available), float(memory.total), 40e9 * cores)
+
+
+def store_rows(db: Store, method: str, deployment: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the newest rows that `method` would train on, as a snapshot holds them, and how many there are in all."""
+    if method == "dpo":
+        found = [row.pair.to_json() for row in pairs.list_page(db, SAMPLE, deployment=deployment)]
+        return found, pairs.count(db, deployment)
+    if method == "kto":
+        return likes.list_recent(db, SAMPLE), sum(likes.count(db, deployment).values())
+    shown = [
+        row.demonstration.to_json() for row in demonstrations.list_page(db, SAMPLE, deployment=deployment)
+    ]
+    return shown, demonstrations.count(db, deployment)
+
+
+def make_plan(
+    db: Store, recipe: Recipe, deployment: str, base: Path, machine: Machine | None = None
+) -> tuple[Plan, Rows, Machine]:
+    """Return the plan of a run of `recipe` against what is free now. Raises `Conflict` without rows, `ModelError`."""
+    rows, total = store_rows(db, recipe.method, deployment)
+    if not rows:
+        raise Conflict(f"nothing to plan for: {deployment} has no rows for {recipe.method} yet")
+    counted = count_rows(rows, total, base, recipe.method)
+    machine = machine or this_machine()
+    return plan(base, recipe, counted, machine.device, machine.free, machine.rate), counted, machine
+
+
+def refuse_what_cannot_fit(estimate: Plan, machine: Machine) -> None:
+    """Raise `PlanError` for a run that would not fit even with the whole machine to itself.
+
+    What others use now may be free by the time the run's turn comes.
+    """
+    require_fit(estimate.within(machine.total))

@@ -1,0 +1,111 @@
+"""`trimtab up`: checks the address, opens the platform, says where it answers, and serves until it is stopped."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import webbrowser
+
+import uvicorn
+
+from store.accounts import keys, users
+from store.db.database import Store
+from trimtab.app import build_app, build_platform
+from trimtab.config.paths import writing
+from trimtab.config.settings import Settings
+from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.http10 import Protocol
+
+
+def up(settings: Settings, open_browser: bool = False) -> None:
+    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds.
+
+    A store that turns out to be damaged while it serves ends it too, with StoreDamaged.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    listener = listen(settings.server.host, settings.server.port)
+    port = listener.getsockname()[1]
+    url = f"http://{_spoken(settings.server.host)}:{port}"
+    with writing(settings.data.absolute()):
+        platform = build_platform(settings, url)
+    try:
+        refuse_if_open(platform.db, settings.server.host)
+    except UnsafeAddress:
+        platform.db.close()
+        raise
+    app = build_app(platform)
+    platform.paths.write_platform(
+        {"pid": os.getpid(), "url": url, "started_at": platform.started_at.isoformat(), "key": platform.key}
+    )
+    logging.getLogger(__name__).info(
+        "Trimtab answers at %s (engines are loading; Ctrl-C stops everything)", url
+    )
+    if open_browser:
+        webbrowser.open(url)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=settings.server.drain_s,
+        lifespan="on",
+        loop="uvloop",
+        http=Protocol,
+    )
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    platform.stop = stop
+    server.run(sockets=[listener])
+    if platform.damage is not None:
+        raise platform.damage
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, bound before anything else starts. Raises PortInUse."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"{host}:{port} cannot be listened on ({error.strerror}). Another program, perhaps another Trimtab, has it: "
+            "stop that one, or choose another with --port (0 takes a free one)."
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def refuse_if_open(db: Store, host: str) -> None:
+    """Raises UnsafeAddress when other machines could reach a platform that asks nobody to sign in."""
+    if is_loopback(host) or users.count(db) or keys.count(db):
+        return
+    raise UnsafeAddress(
+        f"refusing to listen on {host}: other machines could reach it and nobody would have to sign in. "
+        "Make a user first (`trimtab users add NAME --role ops`) or a key (`trimtab keys create NAME --role ops`), "
+        "or listen on 127.0.0.1."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _spoken(host: str) -> str:
+    """`host` as a browser on this machine would say it."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

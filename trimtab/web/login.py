@@ -1,0 +1,109 @@
+"""Signing in and out with a browser: a plain page, a session cookie that scripts cannot read."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.auth import SESSION_COOKIE
+from serve.errors import RequestError
+from serve.openai_paths import WITHOUT_PREFIX
+from store.accounts import users
+from trimtab.platform import Platform
+
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in to Trimtab</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:95vh;margin:0}}
+form{{width:min(20rem,90vw);display:grid;gap:.75rem}}h1{{font-size:1.3rem;margin:0 0 .5rem}}
+input,button{{font:inherit;padding:.55rem .7rem;border-radius:.5rem;border:1px solid #8888}}
+button{{background:#1f5f7a;color:#fff;border:0;cursor:pointer}}[role=alert]{{color:#c0392b;margin:0}}</style></head><body>
+<form method="post" action="/login"><h1>Sign in to Trimtab</h1>{fault}
+<label for="name">Name</label><input id="name" name="name" autocomplete="username" required autofocus>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required>
+<button>Sign in</button></form></body></html>"""
+
+
+def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
+    """The sign-in page, with what went wrong before."""
+    shown = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
+    return HTMLResponse(PAGE.format(fault=shown), status)
+
+
+async def show(request: Request) -> Response:
+    """GET /login."""
+    return page()
+
+
+async def sign_in(request: Request) -> Response:
+    """POST /login: starts a session, or shows the page again."""
+    platform: Platform = request.app.state.platform
+    form = await request.form()
+    name, password = str(form.get("name", "")), str(form.get("password", ""))
+    user = await asyncio.to_thread(users.authenticate, platform.db, name, password)
+    if user is None:
+        return page("That name and password do not go together.", 401)
+    token = await asyncio.to_thread(users.start_session, platform.db, user.name)
+    response = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    response.set_cookie(SESSION_COOKIE, token, httponly=True, samesite="lax", secure=secure, path="/")
+    return response
+
+
+async def sign_out(request: Request) -> Response:
+    """POST /logout: ends the session."""
+    platform: Platform = request.app.state.platform
+    token = request.cookies.get(SESSION_COOKIE)
+    if token:
+        await asyncio.to_thread(users.end_session, platform.db, token)
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(SESSION_COOKIE, path="/")
+    return response
+
+
+ROUTES = [
+    Route("/login", show, methods=["GET"]),
+    Route("/login", sign_in, methods=["POST"]),
+    Route("/logout", sign_out, methods=["POST"]),
+]
+
+OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout", *WITHOUT_PREFIX)
+"""What answers for itself whether the caller is known; everything else is the UI."""
+
+
+class SignInFirst:
+    """ASGI middleware: a browser that nobody knows is led from the UI to the sign-in page."""
+
+    def __init__(self, app: ASGIApp, platform: Platform) -> None:
+        self.app, self.platform = app, platform
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers with a redirect (a page) or 401 (anything else)."""
+        if scope["type"] == "http" and not scope["path"].startswith(OPEN_PATHS):
+            request = Request(scope)
+            if not await known(self.platform, request):
+                page_wanted = "text/html" in request.headers.get("accept", "") and request.method == "GET"
+                response: Response = (
+                    RedirectResponse("/login", 303) if page_wanted else Response(status_code=401)
+                )
+                await response(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+async def known(platform: Platform, request: Request) -> Any:
+    """The caller, or None."""
+    host = request.client.host if request.client else ""
+    try:
+        return await asyncio.to_thread(
+            platform.authenticator.authenticate, request.headers, request.cookies, host
+        )
+    except RequestError:
+        return None
