@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serve.engine.lora_targets import linear_modules
+from serve.engine.output_parsers import merge_arguments, parser_arguments
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's --max-lora-rank accepts
 OURS = (
@@ -91,6 +92,7 @@ def has_cuda() -> bool:
 def command(spec: EngineSpec, port: int) -> list[str]:
     """Return the command line that serves `spec` on loopback at `port`."""
     defaults: dict[str, Any] = {"generation-config": "vllm", "disable-uvicorn-access-log": True}
+    defaults |= parser_arguments(spec.model_dir)
     if spec.on_cpu:
         defaults |= {"dtype": "float32", "kv-cache-memory-bytes": spec.kv_cache_memory_bytes}
     if spec.model_dir is not None and (modules := linear_modules(spec.model_dir)):
@@ -108,7 +110,7 @@ def command(spec: EngineSpec, port: int) -> list[str]:
         "shutdown-timeout": max(1, int(spec.drain_s)),
     }
     argv = [sys.executable, "-m", "serve.engine.vllm_main"]
-    for key, value in (defaults | fixed | given).items():
+    for key, value in merge_arguments(defaults | fixed, given).items():
         argv += _flag(key, value)
     return argv
 

@@ -5,6 +5,8 @@ Nothing has reached the client at that point, so trying again is safe. Maps the 
 
 from __future__ import annotations
 
+import re
+
 import orjson
 
 from serve.engine.engine import Engine, error_message
@@ -13,12 +15,8 @@ from serve.engine.stream_client import Connection, StreamBroken
 from serve.errors import AdapterNotLoaded, EngineFailed, EngineUnavailable, RequestError
 from serve.router import Target
 
-TOOLS_OFF = "--enable-auto-tool-choice"
-_TOOLS_REFUSED = (
-    'The engine of {base} does not read tool calls. Set `enable-auto-tool-choice = true` and `tool-call-parser = "hermes"` '
-    "(or the parser of this model's family) in its table `[engines.NAME.args]` of trimtab.toml, or send "
-    '`"tool_choice": "none"` or the name of one function.'
-)
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
+TOOL_CHOICE = re.compile(r"\btool[_ ]choice\b")
 
 
 class Upstream:
@@ -96,17 +94,25 @@ def refusal(raw: bytes, status: int, target: Target) -> RequestError:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         value = raw.decode(errors="replace")
-    message = error_message(value, status).replace(target.engine_model, target.model)
+    message = name_settings(error_message(value, status).replace(target.engine_model, target.model))
     error = value.get("error") if isinstance(value, dict) else None
     param = error.get("param") if isinstance(error, dict) else None
-    if TOOLS_OFF in message:
-        message, param = _TOOLS_REFUSED.format(base=target.base), "tool_choice"
+    if param is None and TOOL_CHOICE.search(message):
+        param = "tool_choice"
     if status == 404:
         # The public name is known, so this is the adapter: its files are gone or it can not be loaded.
         return adapter_unavailable(target)
     if status >= 500:
         return RequestError(f"The engine failed: {message}", status=502, code="engine_error")
     return RequestError(message, param, status=status, code="refused_by_engine")
+
+
+def name_settings(message: str) -> str:
+    """Return a refusal of vLLM that names where its command-line flags are set here."""
+    if not FLAG.search(message):
+        return message
+    text = FLAG.sub(r"`\1`", message).rstrip(". ")
+    return f"{text}. An operator sets it in [engines.NAME.args] of trimtab.toml."
 
 
 def adapter_unavailable(target: Target) -> RequestError:

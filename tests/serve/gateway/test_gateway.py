@@ -136,6 +136,27 @@ async def test_answers_of_a_form_that_was_asked_for(oai: openai.AsyncOpenAI) -> 
     assert json.loads("".join(p.function.arguments or "" for p in pieces if p.function)) is not None
 
 
+@pytest.mark.parametrize("choice", [None, "auto", "none", "required"])
+async def test_a_request_with_tools_is_answered_by_default(
+    oai: openai.AsyncOpenAI, choice: str | None
+) -> None:
+    """Agents send their tools with every request, whether or not the base was trained on tools."""
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 5}},
+        "required": ["city"],
+    }
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    more: Any = {"model": "assistant", "messages": HI, "max_tokens": 40, "extra_body": {"ignore_eos": False}}
+    if choice:
+        more["tool_choice"] = choice
+    answer = await oai.chat.completions.create(tools=[tool], **more)
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+    stream = await oai.chat.completions.create(tools=[tool], stream=True, **more)
+    reasons = [c.choices[0].finish_reason async for c in stream if c.choices]
+    assert reasons[-1] in ("stop", "length", "tool_calls")
+
+
 async def test_seed_and_stop(oai: openai.AsyncOpenAI) -> None:
     warm: Any = {"model": "assistant", "messages": HI, "temperature": 1.0, "max_tokens": 12}
     first, again = [await oai.chat.completions.create(seed=11, **warm) for _ in range(2)]
