@@ -18,10 +18,10 @@ from starlette.responses import Response
 from align.evaluation.suite import ChatApi
 from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
-from serve.content_encoding import CompressedBodies
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import Gateway, HotPath, Limits
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
@@ -55,7 +55,6 @@ from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
-from trimtab.cross_origin import CrossOrigin
 from trimtab.loop import Loop
 from trimtab.platform import Platform
 from trimtab.runs.schedule import Scheduler
@@ -63,6 +62,7 @@ from trimtab.serving import Serving, model_of
 from trimtab.start_run import start_run
 from trimtab.ui_mount import Screens
 from trimtab.web import login
+from trimtab.web.cross_origin import CrossOrigin
 from trimtab.web.origin_check import SameMachineOnly
 
 MAX_API_BODY = 64 * 2**20

@@ -16,7 +16,7 @@ from trimtab.app import build_app, build_platform
 from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
 from trimtab.errors import PortInUse, UnsafeAddress
-from trimtab.http10 import Protocol
+from trimtab.web.http10 import Protocol
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:

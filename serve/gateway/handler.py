@@ -29,6 +29,7 @@ from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownMode
 from serve.gateway import requests, responses
 from serve.gateway.canary_monitor import CanaryWatch
 from serve.gateway.metrics import Metrics
+from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
 from serve.gateway.recorder import Exchange, Recorder
 from serve.gateway.shadow import Shadow
 from serve.gateway.stream_rewriter import Relay, error_event, model_field
@@ -37,7 +38,6 @@ from serve.metering import token_estimate
 from serve.metering.limits import USER, Holder, Limits
 from serve.metering.rate_limiter import Meter
 from serve.metering.usage_counter import Ledger, Used
-from serve.openai_paths import WITHOUT_PREFIX, not_found
 from serve.router import Router, RoutingTable, Target
 from store.ids import new_id
 

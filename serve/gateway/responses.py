@@ -13,8 +13,8 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from serve.content_encoding import decompress, too_large
 from serve.errors import EngineUnavailable, RequestError
+from serve.gateway.content_encoding import decompress, too_large
 from serve.router import RoutingTable, Target
 
 MOST_HEADER = 200

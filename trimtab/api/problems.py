@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from align.errors import AlignError, RecipeError
 from align.recipe.plan import PlanError
 from serve.errors import AdapterRefused, EngineUnavailable, Forbidden, RequestError
+from serve.gateway.openai_paths import is_openai_path
 from serve.gateway.responses import error_response
-from serve.openai_paths import is_openai_path
 from store.errors import Conflict, Invalid, NotFound, StoreError
 from trimtab.errors import PathRefused
 

@@ -158,7 +158,8 @@ class ScheduleSettings(Section):
 
             if len(value.split()) != 5:  # the parser would take seconds as a sixth
                 raise ValueError(
-                    f"{len(value.split())} fields; accepted: five (minute hour day month weekday), such as '0 3 * * *'"
+                    f"not a cron expression ({len(value.split())} fields; accepted: five: "
+                    "minute hour day month weekday); example: '0 3 * * *'"
                 )
             try:
                 CronSim(value, datetime.now(UTC))

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.auth import SESSION_COOKIE
 from serve.errors import RequestError
-from serve.openai_paths import WITHOUT_PREFIX
+from serve.gateway.openai_paths import WITHOUT_PREFIX
 from store.accounts import users
 from trimtab.platform import Platform
 

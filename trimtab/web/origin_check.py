@@ -20,7 +20,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class SameMachineOnly:
     """ASGI middleware; asks `active` at each request, so that the first user who is added ends single-user mode.
 
-    `also` are further Host names; `origins` are other origins whose pages `trimtab.cross_origin` lets in with a key.
+    `also` are further Host names; `origins` are other origins whose pages `trimtab.web.cross_origin` lets in with a key.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ from starlette.testclient import TestClient
 from store.accounts import keys, users
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import EngineSettings, ScheduleSettings, ServerSettings, Settings
-from trimtab.http10 import Protocol
 from trimtab.platform import Platform
+from trimtab.web.http10 import Protocol
 
 URL = "http://127.0.0.1:7860"
 PAGE = "https://app.example"

@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from serve.content_encoding import decompress
 from serve.errors import RequestError
+from serve.gateway.content_encoding import decompress
 
 TEXT = b'{"model": "assistant"}' * 10
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.openai_paths import is_openai_path
+from serve.gateway.openai_paths import is_openai_path
 
 SHOWN = ["x-trimtab-release", "x-trimtab-lane", "x-trimtab-conversation", "retry-after", "link"]
 
