@@ -184,9 +184,11 @@ class Gateway:
             call = await self._admit(path, scope, receive, began)
             self.meter.enter(call.who)
         except (RequestError, EngineUnavailable) as error:
-            answer = responses.error_response(error)
-            self._metrics.refused.labels(str(answer.status_code)).inc()
-            await answer(scope, receive, send)
+            await self._refuse(error, scope, receive, send)
+            return
+        except Exception as error:
+            log.exception("a request to %s failed before it was routed", path)
+            await self._refuse(error, scope, receive, send)
             return
         status = 500
         try:
@@ -194,6 +196,11 @@ class Gateway:
         finally:
             self.meter.leave(call.who, call.used)
             self._account(call, status)
+
+    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = responses.error_response(error)
+        self._metrics.refused.labels(str(answer.status_code)).inc()
+        await answer(scope, receive, send)
 
     async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
         if scope["method"] != "POST":
@@ -270,6 +277,13 @@ class Gateway:
             if call.exchange:
                 call.exchange.stopped = True
             return 499
+        except Exception as error:
+            if call.begun:
+                raise
+            log.exception("a request to %s failed", call.path)
+            answer = responses.error_response(error)
+            await answer(scope, receive, send)
+            return answer.status_code
         finally:
             watcher.cancel()  # where it waits it ends without another word, so nobody waits for it
 
