@@ -29,6 +29,7 @@ from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownMode
 from serve.gateway import requests, responses
 from serve.gateway.canary_monitor import CanaryWatch
 from serve.gateway.metrics import Metrics
+from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
 from serve.gateway.recorder import Exchange, Recorder
 from serve.gateway.shadow import Shadow
 from serve.gateway.stream_rewriter import Relay, error_event, model_field
@@ -44,6 +45,8 @@ __all__ = ["Completion", "Gateway", "HotPath", "Limits"]
 
 log = logging.getLogger(__name__)
 EVENTS = b"text/event-stream; charset=utf-8"
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+MODELS = "/v1/models"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
@@ -103,7 +106,9 @@ class Gateway:
         return [
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
-            Route("/v1/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/v1", self._nothing, methods=METHODS),
+            Route("/v1/{rest:path}", self._nothing, methods=METHODS),
+            *[Route(path, self._nothing, methods=METHODS) for path in WITHOUT_PREFIX],
         ]
 
     async def aclose(self) -> None:
@@ -165,13 +170,9 @@ class Gateway:
 
     async def _nothing(self, request: Request) -> Response:
         path = request.url.path
-        return responses.error_response(
-            RequestError(
-                f"There is no {path}. Accepted: {CHAT}, {COMPLETIONS}, /v1/models.",
-                status=404,
-                code="not_found",
-            )
-        )
+        if path == MODELS or path.startswith(MODELS + "/"):
+            return responses.error_response(wrong_method(path, "GET"))
+        return responses.error_response(RequestError(not_found(path), status=404, code="not_found"))
 
     # ---- one request
 
@@ -203,9 +204,7 @@ class Gateway:
 
     async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
         if scope["method"] != "POST":
-            raise RequestError(
-                f"{path} takes POST.", status=405, code="method_not_allowed", headers={"Allow": "POST"}
-            )
+            raise wrong_method(path, "POST")
         headers = dict(scope["headers"])
         principal = await self._principal(scope, headers)
         require(principal, "chat")
@@ -426,6 +425,13 @@ def holders(principal: Principal, user: str | None) -> list[Holder]:
     if principal.key_id:
         found.append(Holder(principal.key_id, principal.key_name or principal.name))
     return found or [Holder(principal.name, principal.name)]
+
+
+def wrong_method(path: str, accepted: str) -> RequestError:
+    """Return the error of a method that a path does not take."""
+    return RequestError(
+        f"{path[:200]} takes {accepted}.", status=405, code="method_not_allowed", headers={"Allow": accepted}
+    )
 
 
 def _used(usage: Mapping[str, Any]) -> Used:

@@ -15,6 +15,7 @@ from starlette.types import Message, Receive
 
 from serve.error_status import retry_after, status_of
 from serve.errors import RequestError
+from serve.gateway.content_encoding import decompress, too_large
 from serve.router import RoutingTable, Target
 
 MOST_HEADER = 200
@@ -55,7 +56,11 @@ def as_request_error(error: BaseException) -> RequestError:
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response."""
-    return Response(orjson.dumps(value), status, headers, "application/json")
+    try:
+        data = orjson.dumps(value)
+    except orjson.JSONEncodeError:  # a message repeats a lone surrogate
+        data = json.dumps(value).encode()
+    return Response(data, status, headers, "application/json")
 
 
 def card(name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def usage(data: bytes) -> Mapping[str, Any] | None:
 
 
 async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """Read a request body; raises `RequestError` (413) as soon as it is larger than `limit` bytes."""
+    """Read a request body, decompressed; raises `RequestError` (413) as soon as it is larger than `limit` bytes."""
     declared = headers.get(b"content-length", b"")
     size = int(declared) if declared.isdigit() else 0
     parts: list[bytes] = []
@@ -133,10 +138,8 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> 
             raise RequestError("The request ended before its body did.", status=499, code="client_left")
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            encoding = headers.get(b"content-encoding")
+            return body if encoding is None else decompress(body, encoding.decode("latin-1"), limit)
         size = sum(map(len, parts))
-    raise RequestError(
-        f"The body is larger than {limit} bytes, the most that is accepted.",
-        status=413,
-        code="body_too_large",
-    )
+    raise too_large(limit)
