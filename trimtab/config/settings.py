@@ -327,7 +327,10 @@ class CanarySettings(Section):
         None, gt=0, description="longest wait for its first token before stable answers, seconds"
     )
     max_failed: float = Field(
-        0.1, ge=0, le=1, description="share of failed requests above which it is rolled back"
+        0.1,
+        ge=0,
+        le=1,
+        description="share of failed requests above which it is rolled back, if it also fails more often than stable",
     )
     min_requests: int = Field(20, ge=1, description="requests that this share is judged on at least")
     window_s: float = Field(600.0, gt=0, description="how far back it looks, seconds")
