@@ -21,6 +21,7 @@ from serve.auth import Authenticator, Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
@@ -60,8 +61,11 @@ from trimtab.serving import Serving, gateway_limits, model_of
 from trimtab.start_run import start_run
 from trimtab.ui_mount import Screens
 from trimtab.web import login
+from trimtab.web.cross_origin import CrossOrigin
 from trimtab.web.origin_check import SameMachineOnly
 
+MAX_API_BODY = 64 * 2**20
+"""Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
 log = logging.getLogger(__name__)
 
 
@@ -256,10 +260,17 @@ def build_app(platform: Platform) -> FastAPI:
     app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
+    app.add_middleware(
+        CompressedBodies, prefix="/api/", but="/api/imports/", limit=MAX_API_BODY, refuse=problems.refuse
+    )
     app.add_middleware(HotPath, gateway=platform.gateway)
+    origins = platform.settings.server.cors_origins
+    if origins:
+        app.add_middleware(CrossOrigin, origins=origins)
     app.add_middleware(
         SameMachineOnly,
         active=lambda: platform.authenticator.single_user,
         also=platform.settings.server.allowed_hosts,
+        origins=origins,
     )
     return app

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serve.adapters.files import stage
 from serve.adapters.prune import prune
 from serve.adapters.publishing import Published, publish, refuse_what_breaks_a_rule
 from serve.adapters.reconciler import Reconciler
@@ -142,9 +143,10 @@ class Serving:
         Raises AdapterRefused.
         """
         await self.wait_ready(base)
-        # before the probe, which takes many seconds
-        await refuse_what_breaks_a_rule(source, self.pool, base)
         with tempfile.TemporaryDirectory() as scratch:
+            given, source = source, await asyncio.to_thread(stage, source, Path(scratch) / "adapter")
+            # before the probe, which takes many seconds
+            await refuse_what_breaks_a_rule(source, self.pool, base)
             out, logfile = Path(scratch) / "probe.json", Path(scratch) / "probe.log"
             process = await GuardedProcess.start(
                 [
@@ -156,7 +158,7 @@ class Serving:
             if await process.wait() != 0:
                 lines = (await asyncio.to_thread(logfile.read_text)).strip().splitlines()
                 raise AdapterRefused(
-                    f"PEFT cannot load {source} on {base}: {lines[-1] if lines else 'no reason given'}"
+                    f"PEFT cannot load {given} on {base}: {lines[-1] if lines else 'no reason given'}"
                 )
             probe = Probe.from_json(json.loads(await asyncio.to_thread(out.read_text)))
             published = await self.publish(source, base, probe)

@@ -20,7 +20,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
-from align.messages import conversation
+from align.messages import conversation, was_cut
 from align.stats import mean_interval, paired_bootstrap, wilson
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -207,7 +207,7 @@ def _read(heldout: Path, limit: int) -> list[dict[str, Any]]:
 
 
 async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> _Scored:
-    answers = [row["chosen"], row["rejected"]] if "chosen" in row else [row["completion"]]
+    answers = ("chosen", "rejected") if "chosen" in row else ("completion",)
     common = {"model": model, "temperature": 0.0, "return_token_ids": True}
     alone, seconds = await api.chat({**common, "messages": row["prompt"], "max_tokens": max_tokens})
     prompt_ids = _prompt_ids(alone)
@@ -218,10 +218,12 @@ async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int)
     for answer in answers:
         body = {
             **common,
-            "messages": [*row["prompt"], *conversation(answer, "assistant")],
+            "messages": [*row["prompt"], *conversation(row[answer], "assistant")],
             "max_tokens": 1,
             "prompt_logprobs": 0,
             "add_generation_prompt": False,
+            # an answer that was cut is measured as it was trained on: without the end token
+            **({"continue_final_message": True} if was_cut(row.get(f"{answer}_finish_reason")) else {}),
         }
         whole, _ = await api.chat(body)
         ids = _prompt_ids(whole)

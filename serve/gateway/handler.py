@@ -29,6 +29,7 @@ from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownMode
 from serve.gateway import client_headers, requests, responses
 from serve.gateway.canary_monitor import CanaryWatch
 from serve.gateway.metrics import Metrics
+from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
 from serve.gateway.recorder import Exchange, Recorder
 from serve.gateway.shadow import Shadow
 from serve.gateway.stream_rewriter import Relay, error_event, model_field
@@ -44,6 +45,8 @@ __all__ = ["Completion", "Gateway", "HotPath", "Limits"]
 
 log = logging.getLogger(__name__)
 EVENTS = b"text/event-stream; charset=utf-8"
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+MODELS = "/v1/models"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
@@ -103,7 +106,9 @@ class Gateway:
         return [
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
-            Route("/v1/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/v1", self._nothing, methods=METHODS),
+            Route("/v1/{rest:path}", self._nothing, methods=METHODS),
+            *[Route(path, self._nothing, methods=METHODS) for path in WITHOUT_PREFIX],
         ]
 
     async def aclose(self) -> None:
@@ -165,13 +170,9 @@ class Gateway:
 
     async def _nothing(self, request: Request) -> Response:
         path = request.url.path
-        return responses.error_response(
-            RequestError(
-                f"There is no {path}. Accepted: {CHAT}, {COMPLETIONS}, /v1/models.",
-                status=404,
-                code="not_found",
-            )
-        )
+        if path == MODELS or path.startswith(MODELS + "/"):
+            return responses.error_response(wrong_method(path, "GET"))
+        return responses.error_response(RequestError(not_found(path), status=404, code="not_found"))
 
     # ---- one request
 
@@ -183,9 +184,11 @@ class Gateway:
             call = await self._admit(path, scope, receive, began)
             self.meter.enter(call.who)
         except (RequestError, EngineUnavailable) as error:
-            answer = responses.error_response(error)
-            self._metrics.refused.labels(str(answer.status_code)).inc()
-            await answer(scope, receive, send)
+            await self._refuse(error, scope, receive, send)
+            return
+        except Exception as error:
+            log.exception("a request to %s failed before it was routed", path)
+            await self._refuse(error, scope, receive, send)
             return
         status = 500
         try:
@@ -194,11 +197,14 @@ class Gateway:
             self.meter.leave(call.who, call.used)
             self._account(call, status)
 
+    async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = responses.error_response(error)
+        self._metrics.refused.labels(str(answer.status_code)).inc()
+        await answer(scope, receive, send)
+
     async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
         if scope["method"] != "POST":
-            raise RequestError(
-                f"{path} takes POST.", status=405, code="method_not_allowed", headers={"Allow": "POST"}
-            )
+            raise wrong_method(path, "POST")
         headers = dict(scope["headers"])
         principal = await self._principal(scope, headers)
         require(principal, "chat")
@@ -270,6 +276,13 @@ class Gateway:
             if call.exchange:
                 call.exchange.stopped = True
             return 499
+        except Exception as error:
+            if call.begun:
+                raise
+            log.exception("a request to %s failed", call.path)
+            answer = responses.error_response(error)
+            await answer(scope, receive, send)
+            return answer.status_code
         finally:
             watcher.cancel()  # where it waits it ends without another word, so nobody waits for it
 
@@ -421,6 +434,13 @@ def holders(principal: Principal, user: str | None) -> list[Holder]:
     if principal.key_id:
         found.append(Holder(principal.key_id, principal.key_name or principal.name))
     return found or [Holder(principal.name, principal.name)]
+
+
+def wrong_method(path: str, accepted: str) -> RequestError:
+    """Return the error of a method that a path does not take."""
+    return RequestError(
+        f"{path[:200]} takes {accepted}.", status=405, code="method_not_allowed", headers={"Allow": accepted}
+    )
 
 
 def _used(usage: Mapping[str, Any]) -> Used:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
@@ -36,6 +37,23 @@ class ServerSettings(Section):
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
     )
+    cors_origins: list[str] = Field(
+        default_factory=list,
+        description="origins whose pages may use /v1 and /api with a key, such as `https://app.example`, or `*`",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                origin != f"{parts.scheme}://{parts.netloc}"
+                or not (parts.scheme and parts.netloc)
+                or "*" in origin
+            ):
+                raise ValueError(f"{origin!r} is no origin; accepted: SCHEME://HOST[:PORT], or *")
+        return value
 
 
 class BudgetSettings(Section):
@@ -117,7 +135,9 @@ class DeploymentSettings(Section):
 class ScheduleSettings(Section):
     """Retraining that starts by itself; off unless `cron` or `every_pairs` is set."""
 
-    cron: str | None = Field(None, description="cron expression, five fields, in UTC")
+    cron: str | None = Field(
+        None, description="cron expression in UTC: five fields (minute, hour, day, month, weekday)"
+    )
     every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
     deployment: str = Field("assistant", description="deployment to retrain")
     method: Literal["dpo", "sft", "kto"] = Field("dpo", description="training method")
@@ -137,6 +157,11 @@ class ScheduleSettings(Section):
 
             from cronsim import CronSim, CronSimError
 
+            if len(value.split()) != 5:  # the parser would take seconds as a sixth
+                raise ValueError(
+                    f"not a cron expression ({len(value.split())} fields; accepted: five: "
+                    "minute hour day month weekday); example: '0 3 * * *'"
+                )
             try:
                 CronSim(value, datetime.now(UTC))
             except CronSimError as error:
