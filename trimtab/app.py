@@ -111,7 +111,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
 
     async def active() -> bool:
-        return bool(await asyncio.to_thread(runs.unfinished, db))
+        return bool(await asyncio.to_thread(runs.under_way, db))
 
     async def start(reason: str) -> None:
         plan = settings.schedule

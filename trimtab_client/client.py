@@ -397,14 +397,15 @@ class PlatformClient:
         """GET /api/deployments/{name}."""
         return await self._get(_path("api", "deployments", name))
 
-    async def canary(self, deployment: str, release: str, weight: float) -> Json:
-        """Give a release this share (0 to 1) of a deployment's traffic."""
-        body = {"release": release, "weight": weight}
+    async def canary(self, deployment: str, release: str, weight: float, reason: str | None = None) -> Json:
+        """Give a release this share (0 to 1) of a deployment's traffic; one that its gate rejected needs a reason."""
+        body = {"release": release, "weight": weight} | ({} if reason is None else {"reason": reason})
         return await self._post(_path("api", "deployments", deployment, "canary"), body)
 
-    async def promote(self, deployment: str, release: str | None = None) -> Json:
-        """Make the canary (or the named release) stable."""
-        body = {} if release is None else {"release": release}
+    async def promote(self, deployment: str, release: str | None = None, reason: str | None = None) -> Json:
+        """Make the canary (or the named release) stable; one that its gate rejected needs a reason."""
+        given = {"release": release, "reason": reason}
+        body = {name: value for name, value in given.items() if value is not None}
         return await self._post(_path("api", "deployments", deployment, "promote"), body)
 
     async def rollback(self, deployment: str) -> Json:

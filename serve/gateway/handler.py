@@ -161,10 +161,10 @@ class Gateway:
         try:
             await self._principal(request.scope, dict(request.scope["headers"]))
             name = request.path_params["name"]
-            for card in responses.cards(self._router.table):
-                if card["id"] == name:
-                    return responses.json_response(card)
-            raise UnknownModel(name, self._router.table.names())
+            card = responses.card_of(self._router.table, name)
+            if card is None:
+                raise UnknownModel(name, self._router.table.names())
+            return responses.json_response(card)
         except RequestError as error:
             return responses.error_response(error)
 

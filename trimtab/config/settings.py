@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
 from store.accounts import names
 from store.db.database import MEMORY
 
@@ -219,6 +220,31 @@ class AdaptersSettings(Section):
     max_age_days: float | None = Field(None, gt=0, description="age from which adapters go, days")
 
 
+class GateCheck(Section):
+    """One bound on one measure of the suite; exactly one of the four bounds is given."""
+
+    measure: str = Field(min_length=1, description="name of a measure of the suite's report")
+    min: float | None = Field(None, description="least value")
+    max: float | None = Field(None, description="largest value")
+    not_worse_than_stable_by: float | None = Field(
+        None, ge=0, description="how much worse than the stable release it may be"
+    )
+    not_worse_than_anchor_by: float | None = Field(
+        None, ge=0, description="how much worse than the last release that an operator approved it may be"
+    )
+    required: bool = Field(True, description="false leaves the check out where its measure was not taken")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> GateCheck:
+        given = [name for name in BOUNDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{self.measure}: {' and '.join(given) or 'no bound'} given; accepted: exactly one of "
+                + ", ".join(BOUNDS)
+            )
+        return self
+
+
 class GateSettings(Section):
     """What a release must reach in its evaluation before it may take traffic."""
 
@@ -226,27 +252,65 @@ class GateSettings(Section):
         "default",
         description="how much a run's release is measured on: 2, 8 or 64 answers, 16 to 1,024 held-out rows",
     )
-    min_preference_accuracy: float = Field(
-        0.0, ge=0, le=1, description="least held-out preference accuracy of the new release"
+    checks: tuple[GateCheck, ...] | None = Field(
+        None,
+        description="checks, each `{measure, min | max | not_worse_than_stable_by | not_worse_than_anchor_by, required}`; "
+        "none takes those of docs/evaluation.md",
     )
-    max_accuracy_drop: float = Field(
-        0.0, ge=0, le=1, description="largest drop against stable that the confidence interval must allow"
+    on_undecided: Literal["reject", "canary", "ask"] = Field(
+        "canary",
+        description="what becomes of a release that the checks neither pass nor fail: rejected, a canary at most, or "
+        "published until a person decides",
+    )
+    min_items: int = Field(
+        6, ge=1, description="independent prompts below which a check is undecided, whatever its interval"
+    )
+    min_preference_accuracy: float | None = Field(
+        None, ge=0, le=1, description="least held-out preference accuracy of the new release; a further check"
+    )
+    max_accuracy_drop: float | None = Field(
+        None, ge=0, le=1, description="largest drop of that accuracy against stable; a further check"
     )
     max_drift: float | None = Field(
-        None, gt=0, description="largest mean absolute log-probability difference from stable, nats a token"
+        None,
+        gt=0,
+        description="largest mean absolute log-probability difference from stable, nats per token; a further check",
     )
     max_loss_rise: float | None = Field(
-        None, gt=0, description="largest rise of the negative log-likelihood against stable, nats a token"
+        None,
+        gt=0,
+        description="largest rise of the negative log-likelihood against stable, nats per token; a further check",
     )
     min_reward_accuracy: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="least share of held-out pairs with the higher implicit reward for the chosen answer",
+        description="least share of held-out pairs with the higher implicit reward for the chosen answer, in place of "
+        "the default 0.5",
     )
     max_length_ratio: float | None = Field(
-        None, gt=0, description="largest ratio of the mean answer length to that of stable"
+        None,
+        gt=0,
+        description="largest ratio of the mean answer length to that of stable, in place of the default 2.5",
     )
+
+    def all_checks(self) -> tuple[Check, ...]:
+        """Return the checks that a release is judged by: `checks` or the defaults, and one for each threshold."""
+        own = None if self.checks is None else tuple(Check(**check.model_dump()) for check in self.checks)
+        thresholds = (
+            ("min_preference_accuracy", "preference_accuracy", "min"),
+            ("max_accuracy_drop", "preference_accuracy", "not_worse_than_stable_by"),
+            ("max_drift", "drift", "max"),
+            ("max_loss_rise", "loss", "not_worse_than_stable_by"),
+            ("min_reward_accuracy", "reward_accuracy", "min"),
+            ("max_length_ratio", "length_ratio", "max"),
+        )
+        further = tuple(
+            Check(measure, **{bound: value})
+            for name, measure, bound in thresholds
+            if (value := getattr(self, name)) is not None
+        )
+        return with_overrides(DEFAULT_CHECKS if own is None else own, further)
 
 
 class CanarySettings(Section):

@@ -65,6 +65,20 @@ def test_a_wrong_value_says_meaning_value_and_what_is_accepted(tmp_path: Path) -
     assert "'dpo', 'sft'" in said
 
 
+def test_a_gate_check_has_one_bound_and_its_keys_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text(
+        '[[gate.checks]]\nmeasure = "kl"\nmin = 0.1\nmax = 0.3\n[[gate.checks]]\nmeasur = "kl"\nmax = 0.3\n'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    said = str(caught.value)
+    assert "gate.checks.0" in said
+    assert "exactly one of min, max, not_worse_than_stable_by, not_worse_than_anchor_by" in said
+    assert "gate.checks.1.measur: no such setting" in said
+    assert "did you mean 'measure'?" in said
+
+
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     said = faults("colour = 1\n[gate]\nmax_drift = -1\n[engines.a]\nbase = 'b'\nsize = 2\n", tmp_path)
     assert all(key in said for key in ("colour", "gate.max_drift", "engines.a.size"))
