@@ -262,7 +262,9 @@ USER_ADD = "Add user"
 USER_REMOVE = "Remove user"
 USER_PICK = "User"
 KEYS = "API keys"
-KEYS_EMPTY = "No keys yet. A key lets a program use /v1 and /api."
+KEYS_EMPTY = (
+    "No keys yet. A key lets a program use /v1 and /api; people sign in as users, so add those first."
+)
 KEY_NAME = "Name"
 KEY_CREATE = "Create key"
 KEY_REVOKE = "Revoke key"

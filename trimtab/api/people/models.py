@@ -17,6 +17,7 @@ class KeyRequest(Request):
 
     name: str = Field(min_length=1, max_length=100)
     roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
 
 
 class KeyView(View):
@@ -28,7 +29,9 @@ class KeyView(View):
     roles: list[str]
     created_at: datetime
     revoked_at: datetime | None = None
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
     secret: str | None = Field(default=None, description="only in the answer that made the key")
+    notice: str | None = Field(default=None, description="only there: what the key does not do")
 
 
 class UserRequest(Request):
@@ -46,6 +49,9 @@ class UserView(View):
     name: str
     roles: list[str]
     created_at: datetime
+    notice: str | None = Field(
+        default=None, description="only in the answer that made the user: what changes"
+    )
 
 
 class WhoAmIView(View):
