@@ -69,6 +69,17 @@ def share(deployment: str, sticky: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def sticky_key(
+    conversation: str | None, named: object, user: str | None, key_id: str | None, name: str
+) -> str:
+    """Return what keeps a caller in one lane of a canary: the first of these that is there.
+
+    `conversation` is the id that the client gave, `named` the body's `user` (anything but text is left out), `user` the
+    person, `key_id` the key, `name` the principal's name. The gateway and pair mode must agree, so both ask here.
+    """
+    return conversation or (named if isinstance(named, str) else None) or user or key_id or name
+
+
 class RoutingTable:
     """All public names and what they mean now."""
 

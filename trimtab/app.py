@@ -22,11 +22,10 @@ from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
 from serve.gateway.content_encoding import CompressedBodies
-from serve.gateway.handler import Gateway, HotPath, Limits
+from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
-from serve.metering.limits import Budget
 from serve.metering.usage_counter import Ledger
 from serve.metering.usage_writer import UsageWriter
 from serve.router import Router, Target
@@ -58,7 +57,7 @@ from trimtab.config.settings import Settings
 from trimtab.loop import Loop
 from trimtab.platform import Platform
 from trimtab.runs.schedule import Scheduler
-from trimtab.serving import Serving, model_of
+from trimtab.serving import Serving, gateway_limits, model_of
 from trimtab.start_run import start_run
 from trimtab.ui_mount import Screens
 from trimtab.web import login
@@ -108,7 +107,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     watch, ledger = CanaryWatch(policy, alarm), Ledger()
     gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
     if canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, canary.shadow)
+        gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
     serving = Serving(settings, paths, pool, reconciler)
     long_work = LongWork(db)
     loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
@@ -152,13 +151,6 @@ def build_platform(settings: Settings, url: str) -> Platform:
         key=key,
         started_at=datetime.now(UTC),
     )
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """The limits of the gateway."""
-    fields = settings.limits.model_dump(exclude={"budgets"})
-    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
-    return Limits(**fields, budgets=budgets)
 
 
 def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:

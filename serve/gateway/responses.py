@@ -111,7 +111,10 @@ def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
     if not value:
         return None
-    text = value.decode("latin-1")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
     if len(text) > MOST_HEADER or not text.isprintable():
         raise RequestError(
             f"The header {name.decode()} must be printable and at most {MOST_HEADER} characters.",

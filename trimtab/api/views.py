@@ -159,6 +159,7 @@ def key_view(key: Key, secret: str | None = None) -> KeyView:
         created_at=key.created_at,
         revoked_at=key.revoked_at,
         user=key.user,
+        store=key.stores,
         secret=secret,
     )
 

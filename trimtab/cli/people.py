@@ -39,15 +39,18 @@ def create_key(
     name: str,
     role: Roles = None,
     user: Annotated[str | None, typer.Option("--user", help="The person whom the key speaks for.")] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Record the chat requests that are made with it.")
+    ] = True,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Make an API key for a program; its secret is shown once, now. People who sign in are `trimtab users add`."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.keys_create(name, roles, user), data)
+        made = ask(lambda client: client.keys_create(name, roles, user, store=store), data)
     else:
-        made = _in_store(data, _create_key, name, roles, user, make=True)
+        made = _in_store(data, _create_key, name, roles, user, store, make=True)
     if as_json:
         show(made, True)
         return
@@ -56,10 +59,10 @@ def create_key(
     console.print(f"[dim]key {made['id']} ({', '.join(made['roles'])}); the secret is not shown again[/dim]")
 
 
-def _create_key(db: Store, name: str, roles: list[str], user: str | None) -> dict[str, Any]:
-    key, secret = keys.create(db, name, roles, user)
-    made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "secret": secret}
-    return made | {"notice": access_notice.of_key(db)}
+def _create_key(db: Store, name: str, roles: list[str], user: str | None, store: bool) -> dict[str, Any]:
+    key, secret = keys.create(db, name, roles, user, stores=store)
+    made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "store": store}
+    return made | {"secret": secret, "notice": access_notice.of_key(db)}
 
 
 def _notice(made: dict[str, Any]) -> None:
@@ -73,9 +76,19 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
-        else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
+        else [
+            key.to_json() | {"prefix": key.hint, "store": key.stores}
+            for key in _in_store(data, keys.list_all)
+        ]
     )
-    columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
+    columns = {
+        "id": "id",
+        "name": "name",
+        "prefix": "starts with",
+        "roles": "roles",
+        "store": "stores",
+        "revoked_at": "revoked",
+    }
     show(rows, as_json, columns, "no keys")
 
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from store.accounts import names
 from store.db.database import MEMORY
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -95,7 +96,7 @@ class LimitsSettings(BudgetSettings):
     first_byte_timeout_s: float | None = Field(
         600.0, gt=0, description="longest silence before an answer begins, seconds"
     )
-    budgets: dict[str, BudgetSettings] = Field(
+    budgets: dict[Annotated[str, AfterValidator(names.spell)], BudgetSettings] = Field(
         default_factory=dict, description="budgets by the name of a user or a key"
     )
 
@@ -181,7 +182,9 @@ class SnapshotSettings(Section):
     ties: Literal["ignore", "discount"] = Field(
         "ignore", description="leave ties out, or let them lower a weight"
     )
-    exclude_raters: tuple[str, ...] = Field((), description="people whose votes and rewrites do not count")
+    exclude_raters: tuple[Annotated[str, AfterValidator(names.spell)], ...] = Field(
+        (), description="people whose votes and rewrites do not count"
+    )
     min_weight: float = Field(0.0, ge=0, le=1, description="least margin of agreement of a pair")
     replay: float = Field(
         1.0, ge=0, le=1, description="share of the rows of earlier snapshots that comes again"
@@ -345,6 +348,17 @@ class CanarySettings(Section):
     min_votes: int = Field(30, ge=1, description="votes that prefer one of the two before they decide")
 
 
+class RankSettings(Section):
+    """What raters are shown of what people and programs asked."""
+
+    sources: tuple[Annotated[str, Field(pattern=f"^{names.SOURCE.pattern}$")], ...] = Field(
+        ("chat", "cli", "frontend"),
+        description="conversations whose prompts Rank draws and shadow mode compares: chat (Trimtab's Chat), cli (`trimtab "
+        "chat`), frontend (a front end that names its conversations), api (any other program), task (what `X-Trimtab-Task` "
+        "names), earlier (stored before sources were), or a name of `X-Trimtab-Source`",
+    )
+
+
 class PrivacySettings(Section):
     """What is taken out of people's words before they are stored."""
 
@@ -395,6 +409,7 @@ class Settings(BaseSettings):
     adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")
     gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
     canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
+    rank: RankSettings = Field(default_factory=RankSettings, description="what raters are shown")
     privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="redaction")
 
     @model_validator(mode="after")

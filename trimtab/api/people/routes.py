@@ -28,7 +28,7 @@ async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]
 @router.post("/keys", status_code=201)
 async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
     """Makes a key; this answer alone holds its secret."""
-    key, secret = await stored(platform, keys.create, body.name, body.roles, body.user)
+    key, secret = await stored(platform, keys.create, body.name, body.roles, body.user, stores=body.store)
     platform.authenticator.forget()
     view = key_view(key, secret)
     view.notice = await stored(platform, access_notice.of_key)
@@ -59,7 +59,7 @@ async def create_user(body: UserRequest, platform: ThePlatform, principal: Opera
     return view
 
 
-@router.delete("/users/{name}", status_code=204)
+@router.delete("/users/{name:path}", status_code=204)
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
     """Takes a user's access away."""
     await stored(platform, users.remove, name)
