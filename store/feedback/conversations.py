@@ -17,6 +17,7 @@ from store.db.rows import Row, check_limit, fetch_all, fetch_one, naive, run, st
 from store.errors import Conflict, NotFound
 from store.records import ConversationRecord, MessageRecord, Turn
 from store.training_data import demonstrations, likes
+from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
 
 
@@ -87,6 +88,7 @@ def like(
             cursor,
             """
             select completions.conversation_id, completions.prompt_id, completions.deployment,
+            completions.release, completions.lane, completions.finish_reason, completions.error,
             messages.content from completions left join messages on messages.id = completions.message_id where
             completions.id = $id
             """,
@@ -99,10 +101,11 @@ def like(
         branch = _branch(_nodes(cursor, row["conversation_id"]), row["prompt_id"])
         prompt = tuple(Message(node["role"], node["content"]) for node in branch)
         value = Demonstration(prompt, (Message("assistant", row["content"]),))
-        likes.put(cursor, completion_id, value, liked, row["deployment"], user)
+        origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
+        likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
         demonstrations.withdraw(cursor, "like", completion_id)
         if liked:
-            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user)
+            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user, origin)
 
 
 def get(db: Store, id: str) -> ConversationRecord:
