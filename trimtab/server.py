@@ -16,6 +16,7 @@ from trimtab.app import build_app, build_platform
 from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.web.shutdown import EndCancelledRequests
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
@@ -45,7 +46,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(
-        app,
+        EndCancelledRequests(app),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=settings.server.drain_s,
