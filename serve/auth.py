@@ -27,7 +27,8 @@ MOST_REMEMBERED = 10_000
 class Principal:
     """Somebody who is known. `via` says by what: single-user, key, session or local key.
 
-    `user` is the person, where there is one, `key_id` and `key_name` the key that was shown.
+    `user` is the person, where there is one, `key_id` and `key_name` the key that was shown. `stores` says whether
+    their chat requests are recorded.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Principal:
     user: str | None = None
     key_id: str | None = None
     key_name: str | None = None
+    stores: bool = True
 
     def may(self, role: str) -> bool:
         """Tell whether one of the roles is `role` or above it."""
@@ -124,7 +126,16 @@ class Authenticator:
         if key is None:
             return None
         return self._remember(
-            secret, Principal(key.user or key.name, frozenset(key.roles), "key", key.user, key.id, key.name)
+            secret,
+            Principal(
+                key.user or key.name,
+                frozenset(key.roles),
+                "key",
+                key.user,
+                key.id,
+                key.name,
+                key.stores,
+            ),
         )
 
     def _by_session(self, token: str) -> Principal | None:

@@ -16,6 +16,7 @@ from trimtab.app import build_app, build_platform
 from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.web.http10 import Protocol
 from trimtab.web.shutdown import EndCancelledRequests
 
 
@@ -52,7 +53,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
         timeout_graceful_shutdown=settings.server.drain_s,
         lifespan="on",
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
     )
     server = uvicorn.Server(config)
 

@@ -41,13 +41,15 @@ def create(
     asked_by: str | None = None,
     votes_wanted: int = 1,
     gold: str | None = None,
+    began: datetime | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
     `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn` or `shadow` (it comes from
     people's conversations), `rank` (one or the other). It is decided once it has `votes_wanted` votes. `gold`
     ("first", "second", "tie" or "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure
-    raters and teach nothing. Raises `Invalid`.
+    raters and teach nothing. `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict`
+    where `asked_by` was erased since `began`.
     """
     prompt = redaction.conversation(db, values.conversation(messages, "messages"))
     if len(candidates) != 2:
@@ -90,6 +92,7 @@ def create(
         for side, place in zip("ab", order, strict=True)
     ]
     with db.atomic() as cursor:
+        erasure_guard.refuse(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
 

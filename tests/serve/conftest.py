@@ -49,7 +49,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
     """An engine for tests: little memory, short patience."""
     settings: dict[str, object] = {
         "kv_cache_memory_bytes": "64M",
-        "args": {"max-model-len": 4096, "max-num-seqs": 64},
+        "args": {"max-model-len": 4096, "max-num-seqs": 64, "trust-request-chat-template": True},
         "probe_interval_s": 2.0,
         "probe_timeout_s": 10.0,
         "drain_s": 20.0,

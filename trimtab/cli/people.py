@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,14 +34,22 @@ def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make:
 
 
 @keys_app.command("create")
-def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
+def create_key(
+    name: str,
+    role: Roles = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Record the chat requests that are made with it.")
+    ] = True,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
     """Make an API key. Its secret is shown once, now."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.keys_create(name, roles), data)
+        made = ask(lambda client: client.keys_create(name, roles, store=store), data)
     else:
-        key, secret = _in_store(data, keys.create, name, roles, make=True)
-        made = {"id": key.id, "name": key.name, "roles": list(key.roles), "secret": secret}
+        key, secret = _in_store(data, partial(keys.create, stores=store), name, roles, make=True)
+        made = {"id": key.id, "name": key.name, "roles": list(key.roles), "store": store, "secret": secret}
     if as_json:
         show(made, True)
         return
@@ -54,9 +63,19 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
-        else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
+        else [
+            key.to_json() | {"prefix": key.hint, "store": key.stores}
+            for key in _in_store(data, keys.list_all)
+        ]
     )
-    columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
+    columns = {
+        "id": "id",
+        "name": "name",
+        "prefix": "starts with",
+        "roles": "roles",
+        "store": "stores",
+        "revoked_at": "revoked",
+    }
     show(rows, as_json, columns, "no keys")
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.auth import SESSION_COOKIE
 from serve.errors import RequestError
+from serve.gateway.openai_paths import WITHOUT_PREFIX
 from store.accounts import users
 from trimtab.platform import Platform
 
@@ -73,7 +74,7 @@ ROUTES = [
     Route("/logout", sign_out, methods=["POST"]),
 ]
 
-OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout")
+OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout", *WITHOUT_PREFIX)
 """What answers for itself whether the caller is known; everything else is the UI."""
 
 

@@ -195,17 +195,20 @@ def _numbers(run: dict[str, Any]) -> str:
     return (facts(rows) if rows else "") + more
 
 
+_VERDICTS = {"pass": ("passed", "good"), "fail": ("not passed", "bad"), "undecided": ("undecided", "quiet")}
+
+
 def gate(run: dict[str, Any]) -> str:
     """What the gate decided, and why."""
     decision = run.get("gate_decision")
     if not decision:
         return ""
-    passed = bool(decision.get("passed"))
-    word = "passed" if passed else "not passed"
+    verdict = str(decision.get("verdict") or ("pass" if decision.get("passed") else "fail"))
+    word, tone = _VERDICTS.get(verdict, (verdict, "quiet"))
     reasons = "".join(f"<li>{esc(reason)}</li>" for reason in decision.get("reasons") or ())
     mode = " (report only)" if decision.get("mode") == "report" else ""
     return (
-        f'<div class="tt-gate"><b>{esc(texts.GATE_REPORT)}</b> {badge(word, "good" if passed else "bad")}'
+        f'<div class="tt-gate"><b>{esc(texts.GATE_REPORT)}</b> {badge(word, tone)}'
         f'<span class="tt-subdued">{mode}</span><ul>{reasons}</ul></div>'
     )
 

@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
+from pydantic import ValidationError
 
 from serve.auth import Principal
-from store.db import erasure_guard
-from store.db.database import Store
+from serve.errors import RequestError
+from serve.gateway import requests as bodies
+from serve.metering.limits import Limits
+from store import values
+from store.errors import Invalid
 from store.feedback import comparisons
 from store.records import Candidate, Comparison
 from store.rollout import deployments
@@ -47,25 +51,17 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
     messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
     source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
-    made = await stored(platform, _keep, messages, candidates, deployment, source, principal.name, began)
+    made = await stored(
+        platform,
+        comparisons.create,
+        messages,
+        candidates,
+        deployment=deployment,
+        source=source,
+        asked_by=principal.name,
+        began=began,
+    )
     return comparison_view(made)
-
-
-def _keep(
-    db: Store,
-    messages: list[Any],
-    candidates: list[Candidate],
-    deployment: str | None,
-    source: str,
-    name: str,
-    began: datetime,
-) -> Comparison:
-    """Write a sampled comparison. Raises Conflict when who asked was forgotten while the releases answered."""
-    with db.atomic():
-        erasure_guard.refuse(db, name, began)
-        return comparisons.create(
-            db, messages, candidates, deployment=deployment, source=source, asked_by=name
-        )
 
 
 @router.post("/gold", status_code=201)
@@ -83,6 +79,19 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
         gold="first",
     )
     return comparison_view(made)
+
+
+def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
+    """Whether `create` takes these messages, and a rater can answer them: they end with what a person said."""
+    if not messages or messages[-1]["role"] != "user":
+        return False
+    try:
+        ComparisonRequest.model_validate({"messages": messages})
+        bodies.check_chat({"messages": messages}, limits)
+        values.conversation(messages)
+    except (ValidationError, RequestError, Invalid):
+        return False
+    return True
 
 
 async def sample(

@@ -15,8 +15,9 @@ AccessRole = Literal["chat", "rater", "ops"]
 class KeyRequest(Request):
     """Makes an API key; its secret is shown once, in the answer."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=200)
     roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+    store: bool = Field(default=True, description="whether chat requests made with it are recorded")
 
 
 class KeyView(View):
@@ -28,13 +29,14 @@ class KeyView(View):
     roles: list[str]
     created_at: datetime
     revoked_at: datetime | None = None
+    store: bool = Field(default=True, description="whether chat requests made with it are recorded")
     secret: str | None = Field(default=None, description="only in the answer that made the key")
 
 
 class UserRequest(Request):
     """Makes a user who can sign in."""
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._@-]+$")
+    name: str = Field(min_length=1, max_length=200)
     roles: list[AccessRole] = Field(default=["chat", "rater"], min_length=1)
     password: str = Field(min_length=8, max_length=200)
 
@@ -54,3 +56,10 @@ class WhoAmIView(View):
     name: str
     roles: list[str]
     mode: Literal["single-user", "multi-user"]
+
+
+class ErasureRequest(Request):
+    """Asks for a person to be forgotten; any spelling of the name that is stored will do."""
+
+    name: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = Field(default=False, description="say what would go, and change nothing")

@@ -27,7 +27,7 @@ async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]
 @router.post("/keys", status_code=201)
 async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
     """Makes a key; this answer alone holds its secret."""
-    key, secret = await stored(platform, keys.create, body.name, body.roles)
+    key, secret = await stored(platform, keys.create, body.name, body.roles, stores=body.store)
     platform.authenticator.forget()
     return key_view(key, secret)
 
@@ -54,7 +54,7 @@ async def create_user(body: UserRequest, platform: ThePlatform, principal: Opera
     return UserView.model_validate(made)
 
 
-@router.delete("/users/{name}", status_code=204)
+@router.delete("/users/{name:path}", status_code=204)
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
     """Takes a user's access away."""
     await stored(platform, users.remove, name)
