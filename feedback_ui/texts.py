@@ -179,6 +179,8 @@ TRAIN_EXTRA_INFO = (
 )
 TRAIN_QUEUED = "Run {id} is queued."
 RUNS = "Runs"
+RUN_LEFT_OUT = "Left out of training or shortened: {counts}."
+RUN_NOTES = "Notes of the run"
 RUNS_EMPTY_TITLE = "No run yet"
 RUNS_EMPTY = "Collect some votes in Rank, then start the first run with the form."
 LOSS_PLOT = "Loss"

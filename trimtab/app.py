@@ -48,7 +48,7 @@ from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
-from trimtab.api.training_data import exports, imports
+from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
@@ -220,6 +220,7 @@ def api_router() -> APIRouter:
         comparisons,
         sampled,
         training_data,
+        removals,
         imports,
         exports,
         erasures,

@@ -17,6 +17,7 @@ from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
 from trimtab.errors import PortInUse, UnsafeAddress
 from trimtab.web.http10 import Protocol
+from trimtab.web.shutdown import EndCancelledRequests
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
@@ -46,7 +47,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(
-        app,
+        EndCancelledRequests(app),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=settings.server.drain_s,

@@ -274,7 +274,9 @@ class Gateway:
             await answer(scope, receive, send)
             return answer.status_code
         except asyncio.CancelledError:
-            if not left or task.uncancel():
+            if not left or task.uncancel():  # the platform stops
+                if call.exchange and call.begun:
+                    call.exchange.error = "The platform stopped in the middle of the answer."
                 raise
             if call.exchange:
                 call.exchange.stopped = True
