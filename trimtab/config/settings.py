@@ -38,6 +38,10 @@ class ServerSettings(Section):
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
     )
+    require_key: bool = Field(
+        False,
+        description="ask for a key or a sign-in on this machine too, before the first user exists (behind a proxy)",
+    )
     cors_origins: list[str] = Field(
         default_factory=list,
         description="origins whose pages may use /v1 and /api with a key, such as `https://app.example`, or `*`",
@@ -116,6 +120,27 @@ class EngineSettings(Section):
         "512M", pattern=r"^\d+[KMG]?$", description="key-value cache of an engine on the CPU"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of an engine; none takes all cores")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="niceness of an engine; none means 10 on the CPU, behind the gateway, and 0 on a GPU. 0 takes an "
+        "equal share of the cores where other programs keep them busy",
+    )
+    start_timeout_s: float = Field(
+        900.0,
+        gt=0,
+        description="time in which an engine must serve, seconds; while it computes, busy_timeout_s more",
+    )
+    probe_interval_s: float = Field(10.0, gt=0, description="time between probes of an engine, seconds")
+    probe_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="longest time without a token, a finished step or computing until an engine is restarted, seconds",
+    )
+    busy_timeout_s: float = Field(
+        900.0, gt=0, description="longest time of computing on one step until an engine is restarted, seconds"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="vLLM arguments, by their own names")
     max_loras: int = Field(4, ge=1, le=64, description="adapters in one batch")
     max_cpu_loras: int = Field(16, ge=1, le=1024, description="adapters kept loaded")
