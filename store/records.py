@@ -139,7 +139,10 @@ class ConversationRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Record):
-    """One response of a comparison and who gave it. `release` is the release's record id."""
+    """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
+
+    `release` is the release's record id.
+    """
 
     content: str
     release: str | None = None
@@ -147,6 +150,7 @@ class Candidate(Record):
     model: str | None = None
     completion_id: str | None = None
     sampling: dict[str, Any] | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

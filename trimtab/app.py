@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from align.evaluation.suite import ChatApi
 from serve.adapters.reconciler import Reconciler
-from serve.auth import Authenticator, Principal
+from serve.auth import Authenticator, Principal, is_loopback
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
@@ -48,7 +48,7 @@ from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
-from trimtab.api.training_data import exports, imports
+from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
@@ -84,7 +84,12 @@ def build_platform(settings: Settings, url: str) -> Platform:
     specs = engine_specs(settings, paths)
     key = secrets.token_urlsafe(24)
     operator = Principal(name="operator", roles=frozenset({"chat", "rater", "ops"}), via="local key")
-    authenticator = Authenticator(db, local_keys={key: operator})
+    authenticator = Authenticator(
+        db,
+        False if settings.server.require_key else None,
+        local_keys={key: operator},
+        exposed=not is_loopback(settings.server.host),
+    )
     pool = EnginePool(specs, paths.root)
     router = Router()
     reconciler = Reconciler(db, router, pool, paths.adapters)
@@ -215,6 +220,7 @@ def api_router() -> APIRouter:
         comparisons,
         sampled,
         training_data,
+        removals,
         imports,
         exports,
         erasures,

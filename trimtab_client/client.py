@@ -255,6 +255,10 @@ class PlatformClient:
         """GET /api/demonstrations: one page of demonstrations."""
         return await self._get("/api/demonstrations", limit=limit, after=after, deployment=deployment)
 
+    async def remove_row(self, noun: str, ident: str, reason: str) -> Json:
+        """DELETE /api/{noun}/{id}: take a row of pairs, demonstrations or likes out of the training data."""
+        return await self.request("DELETE", _path("api", noun, ident), params={"reason": reason})
+
     async def import_options(
         self, noun: str, format: str | None = None, deployment: str | None = None
     ) -> Json:

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.auth import Authenticator, Principal, require
+from serve.auth import FORWARDED, Authenticator, Principal, require
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
@@ -247,6 +247,9 @@ class Gateway:
         principal = self._auth.recall(found, cookies)
         if principal is not None:
             return principal
+        for name in FORWARDED:
+            if (value := headers.get(name.encode())) is not None:
+                found[name] = value.decode("latin-1")
         host = scope["client"][0] if scope.get("client") else ""
         return await asyncio.to_thread(self._auth.authenticate, found, cookies, host)
 

@@ -84,7 +84,8 @@ class Shadow:
 
     def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
         own = read_answer(b"".join(exchange.chunks), exchange.stream)
-        text = answer["choices"][0]["message"].get("content")
+        choice = answer["choices"][0]
+        text = choice["message"].get("content")
         if not own.text or not text or own.text == text:
             return  # nothing to compare
         with self._db.atomic():
@@ -94,8 +95,22 @@ class Shadow:
                 self._db,
                 list(exchange.messages),
                 [
-                    Candidate(own.text, stable.release_id, stable.lane, stable.engine_model, own.id),
-                    Candidate(text, canary.release_id, canary.lane, canary.engine_model, answer.get("id")),
+                    Candidate(
+                        own.text,
+                        stable.release_id,
+                        stable.lane,
+                        stable.engine_model,
+                        own.id,
+                        finish_reason=own.finish_reason,
+                    ),
+                    Candidate(
+                        text,
+                        canary.release_id,
+                        canary.lane,
+                        canary.engine_model,
+                        answer.get("id"),
+                        finish_reason=choice.get("finish_reason"),
+                    ),
                 ],
                 deployment=stable.deployment,
                 source="shadow",

@@ -20,6 +20,7 @@ from store.errors import Conflict, NotFound
 from store.feedback.conversation_owners import OWNER, find, owned, owner_of
 from store.records import ConversationRecord, MessageRecord, Turn
 from store.training_data import demonstrations, likes
+from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
 
 
@@ -95,6 +96,7 @@ def like(
             cursor,
             """
             select completions.conversation_id, completions.prompt_id, completions.deployment,
+            completions.release, completions.lane, completions.finish_reason, completions.error,
             completions.user_name, completions.key_id,
             messages.content from completions left join messages on messages.id = completions.message_id where
             completions.id = $id
@@ -108,10 +110,11 @@ def like(
         branch = _branch(_nodes(cursor, row["conversation_id"]), row["prompt_id"])
         prompt = tuple(Message(node["role"], node["content"]) for node in branch)
         value = Demonstration(prompt, (Message("assistant", row["content"]),))
-        likes.put(cursor, completion_id, value, liked, row["deployment"], user)
+        origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
+        likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
         demonstrations.withdraw(cursor, "like", completion_id)
         if liked:
-            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user)
+            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user, origin)
 
 
 def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:

@@ -38,6 +38,10 @@ class ServerSettings(Section):
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
     )
+    require_key: bool = Field(
+        False,
+        description="ask for a key or a sign-in on this machine too, before the first user exists (behind a proxy)",
+    )
     cors_origins: list[str] = Field(
         default_factory=list,
         description="origins whose pages may use /v1 and /api with a key, such as `https://app.example`, or `*`",

@@ -33,9 +33,6 @@ from trimtab.platform import Platform
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
-MAX_TOKENS = 256
-"""Length of a candidate response unless the request names another, tokens: a rater reads two of them."""
-
 
 @router.post("", status_code=201)
 async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
@@ -102,18 +99,25 @@ async def sample(
         requests = []
         for name in names:
             body: dict[str, Any] = {"model": name, "messages": messages, "store": False, "stream": False}
-            body |= {"seed": random.getrandbits(31), "max_tokens": MAX_TOKENS}
+            body |= {"seed": random.getrandbits(31)}
             if names[0] == names[1]:
                 # the same release twice: greedy decoding would answer the same words twice
                 body |= {"temperature": 0.8 + 0.2 * attempt}
             requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
         answers = await asyncio.gather(*requests)
-        texts = [str(answer.body["choices"][0]["message"]["content"] or "") for answer in answers]
+        choices = [answer.body["choices"][0] for answer in answers]
+        texts = [str(choice["message"]["content"] or "") for choice in choices]
         if texts[0] != texts[1]:
             break
     return [
-        Candidate(content=text, release=answer.target.release_id, lane=answer.target.lane, sampling=sampling)
-        for answer, text in zip(answers, texts, strict=True)
+        Candidate(
+            content=text,
+            release=answer.target.release_id,
+            lane=answer.target.lane,
+            sampling=sampling,
+            finish_reason=choice.get("finish_reason"),
+        )
+        for answer, choice, text in zip(answers, choices, texts, strict=True)
     ]
 
 

@@ -86,7 +86,7 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
         candidates,
         deployment=body.deployment,
         source="pair",
-        asked_by=principal.name,
+        asked_by=said.user or principal.name,
         began=began,
     )
     return OfferView(id=made.id, a=made.a.content, b=made.b.content, conversation=conversation)

@@ -17,6 +17,7 @@ class KeyRequest(Request):
 
     name: str = Field(min_length=1, max_length=200)
     roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
     store: bool = Field(default=True, description="whether chat requests made with it are recorded")
 
 
@@ -29,8 +30,10 @@ class KeyView(View):
     roles: list[str]
     created_at: datetime
     revoked_at: datetime | None = None
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
     store: bool = Field(default=True, description="whether chat requests made with it are recorded")
     secret: str | None = Field(default=None, description="only in the answer that made the key")
+    notice: str | None = Field(default=None, description="only there: what the key does not do")
 
 
 class UserRequest(Request):
@@ -48,6 +51,9 @@ class UserView(View):
     name: str
     roles: list[str]
     created_at: datetime
+    notice: str | None = Field(
+        default=None, description="only in the answer that made the user: what changes"
+    )
 
 
 class WhoAmIView(View):
