@@ -111,8 +111,10 @@ class Authenticator:
         if token and (found := self._remembered(token) or self._by_session(token)):
             return found
         if self.single_user:
-            if secret and secret.startswith(keys.PREFIX):
-                raise Unauthenticated("The key is unknown or was revoked.")
+            if secret and (self._has_keys or secret.startswith(keys.PREFIX)):
+                raise Unauthenticated(
+                    "The key is unknown or was revoked. On this machine none is needed until the first user exists."
+                )
             if is_loopback(client_host) and not (self._has_keys and _was_forwarded(headers)):
                 return self._anybody
             raise Unauthenticated(

@@ -41,7 +41,8 @@ def test_key_does_not_end_single_user_mode(db: Store) -> None:
     auth.forget()
     assert auth.single_user
     assert auth.authenticate({}, {}, HERE).via == "single-user"
-    assert auth.authenticate(bearer("EMPTY"), {}, HERE).via == "single-user"
+    with pytest.raises(Unauthenticated, match="unknown"):
+        auth.authenticate(bearer("EMPTY"), {}, HERE)
     principal = auth.authenticate(bearer(secret), {}, "10.0.0.9")
     assert (principal.name, principal.roles, principal.via, principal.key_id) == (
         "ci", frozenset({"rater"}), "key", key.id,
@@ -53,6 +54,7 @@ def test_key_does_not_end_single_user_mode(db: Store) -> None:
     with pytest.raises(Unauthenticated, match="revoked"):
         auth.authenticate(bearer(secret), {}, HERE)
     assert auth.single_user
+    assert auth.authenticate(bearer("EMPTY"), {}, HERE).via == "single-user", "no key is left to be mistaken"
 
 
 @pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip"])

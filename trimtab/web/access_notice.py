@@ -8,7 +8,8 @@ from store.db.database import Store
 ADD_USER = "trimtab users add NAME --role ops"
 NO_USER = (
     "No user exists, so nobody can sign in. While the platform listens on this machine alone, nobody here needs a key or a "
-    f"sign-in; on another address every request needs a key. `{ADD_USER}` makes somebody who can sign in."
+    "sign-in (a key that is shown must be right); on another address every request needs a key. "
+    f"`{ADD_USER}` makes somebody who can sign in."
 )
 FIRST_USER = "This is the first user: from now on everybody signs in or sends a key, on this machine too."
 NO_OPERATOR = f"No user has the role ops, so nobody can use Ops. `{ADD_USER}` makes one who can."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from tests.support import stub_engine
 from tests.support.asgi import serving
-from tests.support.platform import PlatformProcess
+from tests.support.platform import PlatformProcess, wait_for
 
 SETTINGS = """
 [server]
@@ -75,10 +76,23 @@ def ask(platform: PlatformProcess, text: str, begun: threading.Event) -> tuple[i
         return response.status_code, data
 
 
+def listen(platform: PlatformProcess) -> bool:
+    """Hold the event stream that an open tab of the UI holds."""
+    url = platform.url + "/gradio_api/heartbeat/a-session"
+    with httpx.stream("GET", url, timeout=60, trust_env=False) as response:
+        found = response.headers["content-type"].startswith("text/event-stream")
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            for _ in response.iter_bytes():
+                pass
+        return found
+
+
 @pytest.mark.slow
 def test_ctrl_c_with_open_requests_prints_no_traceback(platform: PlatformProcess) -> None:
     begun = threading.Event()
-    with ThreadPoolExecutor(2) as threads:
+    wait_for(lambda: platform.request("GET", "/").status_code == 200, 120, platform.say)
+    with ThreadPoolExecutor(3) as threads:
+        page = threads.submit(listen, platform)
         streaming = threads.submit(ask, platform, "hold 3", begun)
         waiting = threads.submit(ask, platform, "wait 0", threading.Event())
         assert begun.wait(30)
@@ -86,6 +100,7 @@ def test_ctrl_c_with_open_requests_prints_no_traceback(platform: PlatformProcess
         status, text = streaming.result(30)
         assert status == 200
         assert json.loads(text.strip().rpartition("data: ")[2])["error"]["code"] == "shutting_down"
+        assert page.result(30), "a browser's tab was listening"
         status, text = waiting.result(30)
         assert (status, json.loads(text)["error"]["code"]) == (503, "shutting_down")
     log = platform.log.read_text()
