@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from store.accounts import keys, users
-from trimtab import erasure
 from trimtab.cli.common import AsJson, DataOption, ask, console, paths, show
 from trimtab.cli.offline import opened, running
 
@@ -35,6 +33,8 @@ def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make:
 @keys_app.command("create")
 def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
     """Make an API key. Its secret is shown once, now."""
+    from store.accounts import keys
+
     roles = role or ["chat"]
     if running(data):
         made = ask(lambda client: client.keys_create(name, roles), data)
@@ -51,6 +51,8 @@ def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: Dat
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     """API keys without their secrets."""
+    from store.accounts import keys
+
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
@@ -63,6 +65,8 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
 @keys_app.command("revoke")
 def revoke_key(key_id: str, data: DataOption = None) -> None:
     """Revoke a key at once."""
+    from store.accounts import keys
+
     if running(data):
         ask(lambda client: client.keys_revoke(key_id), data)
     else:
@@ -80,6 +84,8 @@ def add_user(
     data: DataOption = None,
 ) -> None:
     """Add a person who may sign in."""
+    from store.accounts import users
+
     roles = role or ["chat", "rater"]
     if running(data):
         ask(lambda client: client.users_add(name, roles, password), data)
@@ -91,6 +97,8 @@ def add_user(
 @users_app.command("list")
 def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     """Everybody who may sign in."""
+    from store.accounts import users
+
     rows = (
         ask(lambda client: client.users_list(), data)
         if running(data)
@@ -102,6 +110,8 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
 @users_app.command("remove")
 def remove_user(name: str, data: DataOption = None) -> None:
     """Take a person's access away."""
+    from store.accounts import users
+
     if running(data):
         ask(lambda client: client.users_remove(name), data)
     else:
@@ -129,6 +139,8 @@ def erase_user(
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
         return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
+    from trimtab import erasure
+
     if dry_run:
         return _in_store(data, erasure.preview, name)
     return _in_store(data, erasure.forget_offline, paths(data), name, "operator")

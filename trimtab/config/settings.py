@@ -15,6 +15,7 @@ from pydantic_settings import (
 )
 
 from store.db.database import MEMORY
+from trimtab.config.paths import DEFAULT_DATA
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 """The base model that ships as a package and needs no download."""
@@ -286,7 +287,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Field(Path("data"), description="data directory")
+    data: Path = Field(Path(DEFAULT_DATA), description="data directory")
     server: ServerSettings = Field(default_factory=ServerSettings, description="where the platform listens")
     engines: dict[str, EngineSettings] = Field(
         default_factory=lambda: {"main": EngineSettings(base=DEFAULT_BASE)}, description="engines by name"
