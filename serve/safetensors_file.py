@@ -1,4 +1,4 @@
-"""safetensors files, read without torch: the header, and whether every value of a tensor is finite.
+"""safetensors files, read without torch: the header, and whether values of a tensor are finite or other than zero.
 
 The safetensors library validates the header (lengths, offsets, overlaps); the values are looked at as bit
 patterns, since numpy has no bfloat16.
@@ -7,6 +7,7 @@ patterns, since numpy has no bfloat16.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,22 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 def finite(path: Path, info: TensorInfo) -> bool:
     """Tell whether every value of a tensor is finite. Blocking; reads in steps of a few megabytes."""
-    integer, exponent = FLOATS[info.dtype]
-    width = np.dtype(integer).itemsize
-    count = (info.end - info.start) // width
+    exponent = FLOATS[info.dtype][1]
+    return not any(bool(((bits & exponent) == exponent).any()) for bits in _chunks(path, info))
+
+
+def has_values(path: Path, info: TensorInfo) -> bool:
+    """Tell whether any value of a tensor is other than zero (of either sign). Blocking, as `finite`."""
+    width = np.dtype(FLOATS[info.dtype][0]).itemsize * 8
+    return any(bool((bits & (2 ** (width - 1) - 1)).any()) for bits in _chunks(path, info))
+
+
+def _chunks(path: Path, info: TensorInfo) -> Iterator[Any]:
+    """Yield the bits of a tensor's values, some megabytes at a time."""
+    integer = FLOATS[info.dtype][0]
+    count = (info.end - info.start) // np.dtype(integer).itemsize
     if not count:
-        return True
+        return
     bits: Any = np.memmap(path, dtype=integer, mode="r", offset=info.start, shape=(count,))
-    return not any(
-        bool(((bits[begin : begin + CHUNK] & exponent) == exponent).any()) for begin in range(0, count, CHUNK)
-    )
+    for begin in range(0, count, CHUNK):
+        yield bits[begin : begin + CHUNK]

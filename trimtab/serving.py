@@ -15,12 +15,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serve.adapters.files import stage
 from serve.adapters.prune import prune
 from serve.adapters.publishing import Published, publish, refuse_what_breaks_a_rule
 from serve.adapters.reconciler import Reconciler
 from serve.engine.pool import EnginePool
 from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
+from serve.metering.limits import Budget, Limits
 from store.db.database import Store
 from store.records import AdapterRecord
 from store.values import Probe
@@ -31,6 +33,13 @@ log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0
 
 T = TypeVar("T")
+
+
+def gateway_limits(settings: Settings) -> Limits:
+    """The limits of the gateway."""
+    fields = settings.limits.model_dump(exclude={"budgets"})
+    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
+    return Limits(**fields, budgets=budgets)
 
 
 class Serving:
@@ -134,9 +143,10 @@ class Serving:
         Raises AdapterRefused.
         """
         await self.wait_ready(base)
-        # before the probe, which takes many seconds
-        await refuse_what_breaks_a_rule(source, self.pool, base)
         with tempfile.TemporaryDirectory() as scratch:
+            given, source = source, await asyncio.to_thread(stage, source, Path(scratch) / "adapter")
+            # before the probe, which takes many seconds
+            await refuse_what_breaks_a_rule(source, self.pool, base)
             out, logfile = Path(scratch) / "probe.json", Path(scratch) / "probe.log"
             process = await GuardedProcess.start(
                 [
@@ -148,7 +158,7 @@ class Serving:
             if await process.wait() != 0:
                 lines = (await asyncio.to_thread(logfile.read_text)).strip().splitlines()
                 raise AdapterRefused(
-                    f"PEFT cannot load {source} on {base}: {lines[-1] if lines else 'no reason given'}"
+                    f"PEFT cannot load {given} on {base}: {lines[-1] if lines else 'no reason given'}"
                 )
             probe = Probe.from_json(json.loads(await asyncio.to_thread(out.read_text)))
             published = await self.publish(source, base, probe)

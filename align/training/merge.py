@@ -21,13 +21,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from align.errors import AlignError
 from align.training.probe import logprobs, probe_tokens
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
-class MergeError(Exception):
+class MergeError(AlignError):
     """The adapter can not be merged; the text says why."""
+
+    kind = "merge"
 
 
 def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:

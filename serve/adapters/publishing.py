@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serve.adapters.files import FILES, WEIGHTS, needs_staging, stage
 from serve.adapters.parity import Parity, compare, measure, token_cost
-from serve.adapters.validation import CONFIG, TEMPLATE, WEIGHTS, AdapterFacts, check
+from serve.adapters.validation import AdapterFacts, check
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.errors import AdapterNotLoaded, AdapterRefused, EngineFailed, ParityFailed
@@ -60,6 +62,10 @@ async def publish(
     numbers differ by more; a refused adapter is taken off the engines and leaves no file behind.
     """
     pool.pick(base)
+    if await asyncio.to_thread(needs_staging, source):
+        with tempfile.TemporaryDirectory() as scratch:
+            staged = await asyncio.to_thread(stage, source, Path(scratch) / "adapter")
+            return await publish(staged, adapters_dir, pool, base, probe, tolerance, max_nf4_drift)
     engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
     clock = _Stopwatch()
     facts = await asyncio.to_thread(_check, source, engines)
@@ -107,7 +113,7 @@ async def _take_off(name: str, engines: Sequence[Engine], patience_s: float, pat
     """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
     async with contextlib.AsyncExitStack() as stack:
         for engine in engines:
-            await stack.enter_async_context(engine.closed_to(name, patience_s, refuse=True))
+            await stack.enter_async_context(engine.in_flight.pause_adapter(name, patience_s, refuse=True))
         for engine in engines:
             with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
                 await engine.unload_adapter(name)
@@ -133,7 +139,7 @@ def _place(source: Path, adapters_dir: Path, facts: AdapterFacts) -> tuple[Path,
     scratch = adapters_dir / f".{facts.hash}.{uuid.uuid4().hex[:8]}.part"
     scratch.mkdir()
     try:
-        for name in (CONFIG, WEIGHTS, TEMPLATE):
+        for name in FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, scratch / name)
                 with (scratch / name).open("rb") as file:
@@ -159,8 +165,8 @@ async def _warm(engine: Engine, name: str) -> None:
     """Generate a token, so that the first person does not wait for what happens once."""
     body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
     try:
-        with engine.lease(name):
-            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=300)
+        with engine.in_flight.lease(name):
+            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=None)
     except EngineFailed as error:
         raise AdapterNotLoaded(engine.spec.name, error.message, error.status) from error
 

@@ -1,28 +1,29 @@
 """May this adapter directory be shown to an engine?
 
-vLLM loads some adapters that it should not: one with a NaN silences every model of the engine, a layer that
+vLLM loads some adapters that it should not: one with a NaN silences every model of the engine, a module that
 does not exist is ignored in silence, another base of the same shape is not noticed. So each rule is checked
 here, before an engine sees the directory. Reads files only; knows no engine and imports no torch.
 
-Not covered: shapes of modules whose size does not follow from a Llama-like `config.json` (the engine checks
-those and refuses cleanly), and mixture-of-experts weights.
+Not covered: names and shapes of modules where the base is no local directory (the engine checks shapes and
+refuses cleanly, parity the rest), and mixture-of-experts weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve.adapters.base_modules import BaseModules, Shape, read_base_modules, targeted, unmatched
+from serve.adapters.files import CONFIG, TEMPLATE, WEIGHTS, check_files
 from serve.errors import AdapterRefused
-from serve.safetensors_file import TensorInfo, finite, read_header
+from serve.safetensors_file import TensorInfo, finite, has_values, read_header
 
-CONFIG, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NAME = re.compile(r"a-[0-9a-f]{16}")
 # Initialisations that only set the adapter's own first weights (vLLM refuses those that change the base
 # model).
@@ -38,7 +39,7 @@ MUST_BE_OFF = (
     "target_parameters",
     "trainable_token_indices",
 )
-_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight")
+_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
@@ -48,7 +49,8 @@ class AdapterFacts:
 
     `hash` is its id and its name on every engine (`a-` and 16 hexadecimal digits over what decides its
     outputs), `rank` the largest of any module, `tensors` and `bytes` the count and size of its weights,
-    `scale` the factor (lora_alpha / r, or over the root of r for rsLoRA).
+    `scale` the factor (lora_alpha / r, or over the root of r for rsLoRA). `is_zero` says that it changes nothing,
+    since in each module one of both factors is zero, as before the first step of training.
     """
 
     hash: str
@@ -57,6 +59,7 @@ class AdapterFacts:
     bytes: int
     target_modules: tuple[str, ...]
     scale: float
+    is_zero: bool = False
 
 
 def check(
@@ -64,19 +67,23 @@ def check(
 ) -> AdapterFacts:
     """Check a PEFT LoRA directory against a base model's `config.json` and an engine's `max_lora_rank`.
 
-    `base_dir`, where the base model is a local directory, adds the comparison of chat templates. Raises
-    `AdapterRefused`, whose text names the file, key or tensor and what is accepted. Reads the whole weights
-    file once (blocking; about a second a gigabyte).
+    `base_dir`, where the base model is a local directory, adds the comparison of chat templates and of the names
+    and shapes of modules. Raises `AdapterRefused`, whose text names the file, key or tensor and what is accepted.
+    Reads the whole weights file (blocking; about a second a gigabyte).
     """
-    _check_files(directory)
+    check_files(directory)
     config = _read_config(directory / CONFIG)
     ranks = _check_config(config, max_rank)
     _check_base(config, base_config)
+    base = None
     if base_dir is not None:
         _check_template(directory / TEMPLATE, base_dir / TEMPLATE)
+        base = read_base_modules(base_dir)
     weights = directory / WEIGHTS
     header = read_header(weights)
-    modules = _check_tensors(header, config, ranks, base_config)
+    modules = _check_tensors(header, ranks, base_config, base)
+    if base is not None:
+        _check_targets(config, modules, base)
     for name, info in header.items():
         if not finite(weights, info):
             raise AdapterRefused(f"{WEIGHTS}: tensor {name} holds NaN or infinite values")
@@ -88,6 +95,7 @@ def check(
         weights.stat().st_size,
         tuple(sorted({module.rsplit(".", 1)[-1] for module in modules})),
         float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank),
+        _is_zero(weights, header, modules),
     )
 
 
@@ -102,22 +110,6 @@ def content_hash(config: Mapping[str, Any], weights: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return f"a-{digest.hexdigest()[:16]}"
-
-
-def _check_files(directory: Path) -> None:
-    if not directory.is_dir():
-        raise AdapterRefused(f"{directory} is not a directory")
-    root = directory.resolve()
-    for path in sorted(directory.iterdir()):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise AdapterRefused(f"{path.name} is a link to a path outside the adapter directory")
-        if path.suffix.lower() in PICKLES:
-            raise AdapterRefused(
-                f"{path.name} is a pickle file, which can run code when it is read; accepted: {WEIGHTS}"
-            )
-    for name in (CONFIG, WEIGHTS):
-        if not (directory / name).is_file():
-            raise AdapterRefused(f"{name} is missing; a PEFT LoRA directory holds {CONFIG} and {WEIGHTS}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -157,8 +149,13 @@ def _check_config(config: dict[str, Any], max_rank: int) -> dict[str, int]:
             raise AdapterRefused(
                 f"{CONFIG}: {where} is {rank}, above this engine's max_lora_rank; accepted: 1 to {max_rank}"
             )
-    if not isinstance(config.get("lora_alpha"), int | float) or isinstance(config["lora_alpha"], bool):
-        raise AdapterRefused(f"{CONFIG}: lora_alpha is {config.get('lora_alpha')!r}; accepted: a number")
+    alphas = {"lora_alpha": config.get("lora_alpha")}
+    alphas |= {
+        f"alpha_pattern[{name!r}]": value for name, value in (config.get("alpha_pattern") or {}).items()
+    }
+    for where, alpha in alphas.items():
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+            raise AdapterRefused(f"{CONFIG}: {where} is {alpha!r}; accepted: a number")
     return ranks
 
 
@@ -185,25 +182,14 @@ def _check_template(own: Path, base: Path) -> None:
 
 def _check_tensors(
     header: Mapping[str, TensorInfo],
-    config: Mapping[str, Any],
     ranks: Mapping[str, int],
     base_config: Mapping[str, Any],
+    base: BaseModules | None,
 ) -> dict[str, int]:
     """Check names and shapes; returns the rank of each module."""
-    sides: dict[str, dict[str, TensorInfo]] = {}
-    for name, info in header.items():
-        match = _TENSOR.fullmatch(name)
-        if match is None:
-            raise AdapterRefused(
-                f"{WEIGHTS}: tensor {name} is not a LoRA weight; "
-                "accepted: base_model.model.<module>.lora_A.weight and .lora_B.weight"
-            )
-        sides.setdefault(match["module"], {})[match["side"]] = info
-    if not sides:
-        raise AdapterRefused(f"{WEIGHTS} holds no tensors")
     layers = base_config.get("num_hidden_layers")
     found: dict[str, int] = {}
-    for module, pair in sides.items():
+    for module, pair in _pairs(header).items():
         if missing := {"A", "B"} - pair.keys():
             raise AdapterRefused(f"{WEIGHTS}: module {module} has no lora_{missing.pop()}")
         layer = _LAYER.search(module)
@@ -211,12 +197,89 @@ def _check_tensors(
             raise AdapterRefused(
                 f"{WEIGHTS}: {module} is outside the base model, whose layers are 0 to {layers - 1}"
             )
+        shape = _base_shape(module.rsplit(".", 1)[-1], base_config)
+        if base is not None:
+            shape = _stored_shape(module, base) or shape
         rank = _rank_of(module, ranks)
-        outer = _base_shape(module.rsplit(".", 1)[-1], base_config)
-        _check_shape(module, "A", pair["A"], (rank, outer[1] if outer else None))
-        _check_shape(module, "B", pair["B"], (outer[0] if outer else None, rank))
+        swapped = (
+            shape is not None and base_config.get("model_type") == "gpt2"
+        )  # whose layers store (in, out)
+        outs, ins = (shape[::-1] if swapped and shape else shape) or (None, None)
+        _check_shape(module, "A", pair["A"], (rank, ins))
+        _check_shape(module, "B", pair["B"], (outs, rank))
         found[module] = rank
     return found
+
+
+def _pairs(header: Mapping[str, TensorInfo]) -> dict[str, dict[str, TensorInfo]]:
+    """Return both factors of each module."""
+    sides: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in header.items():
+        match = _TENSOR.fullmatch(name)
+        if match is None:
+            raise AdapterRefused(
+                f"{WEIGHTS}: tensor {name} is not a LoRA weight of a linear layer; "
+                "accepted: base_model.model.<module>.lora_A.weight and .lora_B.weight"
+            )
+        sides.setdefault(match["module"], {})[match["side"]] = info
+    if not sides:
+        raise AdapterRefused(f"{WEIGHTS} holds no tensors")
+    return sides
+
+
+def _stored_shape(module: str, base: BaseModules) -> Shape:
+    """Return the shape of the base's weights; raises `AdapterRefused` for a module that the engine does not adapt."""
+    name = base.find(module)
+    if name is not None:
+        return base.inside[name]
+    if module in base.others or module == "lm_head":
+        kinds = sorted({name.rsplit(".", 1)[-1] for name in base.inside})
+        raise AdapterRefused(
+            f"{WEIGHTS}: {module} is outside the blocks of the base model, where the engine adapts nothing; "
+            f"accepted: {', '.join(kinds)}"
+        )
+    near = base.near(module) or min(base.inside)
+    raise AdapterRefused(
+        f"{WEIGHTS}: the base model has no module {module}, so its weights would be ignored; accepted: modules of the "
+        f"base by their full name, such as {near}"
+    )
+
+
+def _check_targets(config: Mapping[str, Any], modules: Mapping[str, int], base: BaseModules) -> None:
+    """Refuse weights that `target_modules` does not name, which PEFT ignores, and targets without weights."""
+    names = {base.find(module) or module: module for module in modules}
+    try:
+        own = targeted(config, modules)
+        # Experts are one parameter to transformers and many matrices on disk.
+        wanted = targeted(config, (name for name in base.inside if ".experts." not in name))
+        strange = unmatched(config, {*base.inside, *base.others, *modules})
+    except (re.error, TypeError) as error:
+        raise AdapterRefused(f"{CONFIG}: target_modules can not be read: {error}") from error
+    if ignored := sorted(set(modules) - own):
+        raise AdapterRefused(
+            f"{WEIGHTS}: {ignored[0]} has weights{_and_more(ignored)}, but target_modules of {CONFIG} does not name it, "
+            "so PEFT ignores them; accepted: weights of the modules of target_modules"
+        )
+    if lacking := sorted(wanted - names.keys()):
+        raise AdapterRefused(
+            f"{WEIGHTS} has no weights for {lacking[0]}{_and_more(lacking)}, which target_modules of {CONFIG} names; "
+            "accepted: weights for each of its modules"
+        )
+    if strange:
+        raise AdapterRefused(
+            f"{CONFIG}: target_modules names {', '.join(strange)}, and the base model has no such module; "
+            f"accepted: {', '.join(sorted({name.rsplit('.', 1)[-1] for name in base.inside}))}"
+        )
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _is_zero(weights: Path, header: Mapping[str, TensorInfo], modules: Iterable[str]) -> bool:
+    """Tell whether one factor of each module is zero. Stops at the first module of which none is."""
+    pairs = _pairs(header)
+    return not any(all(has_values(weights, pairs[module][side]) for side in "BA") for module in modules)
 
 
 def _check_shape(module: str, side: str, info: TensorInfo, expected: tuple[int | None, int | None]) -> None:

@@ -10,9 +10,19 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
+_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How a tensor is stored: its `size`, and whether its values are floats, which those of packed weights are not."""
+
+    size: tuple[int, ...]
+    is_float: bool
 
 
 def linear_modules(model_dir: Path) -> list[str] | None:
@@ -21,17 +31,21 @@ def linear_modules(model_dir: Path) -> list[str] | None:
     A linear layer's weight is a matrix of the tensors' shapes; norms are vectors and convolutions have three axes.
     """
     names: set[str] = set()
-    for file in sorted(model_dir.glob("*.safetensors")):
-        for tensor, facts in _header(file).items():
-            match = IN_A_BLOCK.search(tensor)
-            if match and len(facts.get("shape", ())) == 2:
-                names.add(match[1])
+    for tensor, stored in read_shapes(model_dir).items():
+        match = IN_A_BLOCK.search(tensor)
+        if match and len(stored.size) == 2:
+            names.add(match[1])
     return sorted(names) or None
 
 
-def _header(file: Path) -> dict[str, dict[str, list[int]]]:
-    with file.open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header: dict[str, dict[str, list[int]]] = json.loads(stream.read(size))
-    header.pop("__metadata__", None)
-    return header
+def read_shapes(model_dir: Path) -> dict[str, Stored]:
+    """Return how each tensor of a directory's safetensors files is stored, from their headers."""
+    found: dict[str, Stored] = {}
+    for file in sorted(model_dir.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(size))
+        header.pop("__metadata__", None)
+        for name, facts in header.items():
+            found[name] = Stored(tuple(facts.get("shape", ())), facts.get("dtype") in _FLOATS)
+    return found

@@ -7,21 +7,50 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
-from align.errors import AlignError, RecipeError
+from align.errors import AlignError, DiskFull, OutOfMemory, RecipeError
+from align.evaluation.suite import EvaluationError
+from align.prepare import PrepareError
 from align.recipe.plan import PlanError
-from serve.errors import AdapterRefused, EngineUnavailable, RequestError
-from store.errors import Conflict, Invalid, NotFound, StoreError
-from trimtab.errors import PathRefused
+from serve.error_status import STATUSES as SERVING
+from serve.error_status import retry_after, status_of
+from serve.errors import Forbidden, RequestError
+from serve.gateway.openai_paths import is_openai_path
+from serve.gateway.responses import error_response
+from trimtab.errors import (
+    ModelNotPrepared,
+    PathRefused,
+    PlatformNotFound,
+    SettingsError,
+    StoreNotFound,
+    TrimtabError,
+)
+from trimtab.runs.workers import TrainingFailed, TrainingStopped
 
 log = logging.getLogger(__name__)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ProblemResponse(JSONResponse):
+    """Problem details; what has no encoding in UTF-8 is shown as its escape, since a message may repeat anything."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
 
 
 class Problem(Exception):
@@ -36,66 +65,54 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
     """A problem-details response; `more` are further members (those that are None are left out)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {name: value for name, value in more.items() if value is not None}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    return ProblemResponse(body, status, headers=headers)
+
+
+def failure(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """A failure that any path may have, in the form that is spoken there: OpenAI's, or problem details."""
+    if not is_openai_path(path):
+        return problem(status, detail, headers)
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    kind = Forbidden if status == 403 else RequestError
+    return error_response(kind(detail, status=status, code=code, headers=headers))
+
+
+async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of `/api` that does not reach its route."""
+    await problem_of(error)(scope, receive, send)
+
+
+# Our errors but those of serving and store, which `serve.error_status` has.
+STATUSES: dict[type[Exception], int] = {
+    PlanError: 422,
+    EvaluationError: 502,
+    DiskFull: 507,
+    OutOfMemory: 507,
+    PrepareError: 503,
+    AlignError: 409,
+    TrainingFailed: 409,
+    TrainingStopped: 409,
+    SettingsError: 422,
+    StoreNotFound: 404,
+    PlatformNotFound: 503,
+    ModelNotPrepared: 503,
+    TrimtabError: 409,
+}
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` answer our errors as problem details."""
+    """Makes `app` answer our errors as problem details, and below `/v1` in OpenAI's form."""
 
-    @app.exception_handler(Problem)
-    def _known(request: Request, error: Problem) -> JSONResponse:
-        return problem(error.status, error.detail, **error.more)
+    def answer(request: Request, error: Exception) -> Response:
+        return openai_error(error) if is_openai_path(request.url.path) else problem_of(error)
 
-    @app.exception_handler(NotFound)
-    def _not_found(request: Request, error: NotFound) -> JSONResponse:
-        return problem(404, str(error), noun=error.noun, ref=error.ref)
-
-    @app.exception_handler(Conflict)
-    def _conflict(request: Request, error: Conflict) -> JSONResponse:
-        return problem(409, str(error))
-
-    @app.exception_handler(Invalid)
-    def _invalid(request: Request, error: Invalid) -> JSONResponse:
-        return problem(422, str(error), field=error.field, accepted=error.accepted)
-
-    @app.exception_handler(RecipeError)
-    def _recipe(request: Request, error: RecipeError) -> JSONResponse:
-        return problem(422, str(error), field=f"params.{error.field}", accepted=str(error.accepted))
-
-    @app.exception_handler(PlanError)
-    def _plan(request: Request, error: PlanError) -> JSONResponse:
-        return problem(
-            422, f"{error.message}: {error.hint}", field="params", accepted="a run that fits this machine"
-        )
-
-    @app.exception_handler(AlignError)
-    def _align(request: Request, error: AlignError) -> JSONResponse:
-        return problem(409, ". ".join(part for part in (error.message, error.hint) if part))
-
-    @app.exception_handler(StoreError)
-    def _store(request: Request, error: StoreError) -> JSONResponse:
-        return problem(503, str(error))
-
-    @app.exception_handler(PathRefused)
-    def _path(request: Request, error: PathRefused) -> JSONResponse:
-        return problem(507 if error.full else 422, str(error), accepted="a path that can be written to")
-
-    @app.exception_handler(RequestError)
-    def _request(request: Request, error: RequestError) -> JSONResponse:
-        accepted = ", ".join(error.accepted) if error.accepted is not None else None
-        return problem(error.status, error.message, error.headers, field=error.param, accepted=accepted)
-
-    @app.exception_handler(AdapterRefused)
-    def _refused(request: Request, error: AdapterRefused) -> JSONResponse:
-        return problem(422, str(error), field="adapter")
-
-    @app.exception_handler(EngineUnavailable)
-    def _engine(request: Request, error: EngineUnavailable) -> JSONResponse:
-        return problem(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
+    for kind in (Problem, RequestError, PathRefused, *SERVING, *STATUSES):
+        app.add_exception_handler(kind, answer)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    def _http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        return failure(request.url.path, error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -107,9 +124,46 @@ def install(app: FastAPI) -> None:
         return problem(422, detail, field=first.get("field"), accepted=first.get("accepted"), errors=faults)
 
     @app.exception_handler(Exception)
-    def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    def _unexpected(request: Request, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.url.path)
+        if is_openai_path(request.url.path):
+            return error_response(error)
         return problem(500, "an error of the platform's own; its log says more")
+
+
+def problem_of(error: Exception) -> JSONResponse:
+    """The problem details of one of our errors."""
+    if isinstance(error, Problem):
+        return problem(error.status, error.detail, **error.more)
+    if isinstance(error, RequestError):
+        accepted = ", ".join(error.accepted) if error.accepted is not None else None
+        return problem(error.status, error.message, error.headers, field=error.param, accepted=accepted)
+    if isinstance(error, RecipeError):
+        return problem(422, str(error), field=f"params.{error.field}", accepted=str(error.accepted))
+    if isinstance(error, PlanError):
+        detail = f"{error.message}: {error.hint}"
+        return problem(422, detail, field="params", accepted="a run that fits this machine")
+    if isinstance(error, PathRefused):
+        return problem(507 if error.full else 422, str(error), accepted="a path that can be written to")
+    members = {name: getattr(error, name, None) for name in ("noun", "ref", "field", "accepted")}
+    known = status_of(error)
+    if known is not None:
+        members["field"] = members["field"] or known.field
+        return problem(known.status, str(error), retry_after(error, known), **members)
+    detail = ". ".join(part for part in (str(error), getattr(error, "hint", "")) if part)
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    return problem(status, detail or type(error).__name__)
+
+
+def openai_error(error: Exception) -> Response:
+    """One of our errors in OpenAI's form."""
+    if isinstance(error, RequestError) or status_of(error) is not None:
+        return error_response(error)
+    details = json.loads(bytes(problem_of(error).body))
+    code = details["title"].lower().replace(" ", "_")
+    return error_response(
+        RequestError(details["detail"], details.get("field"), status=details["status"], code=code)
+    )
 
 
 def told(request: Request, error: Exception) -> dict[str, Any]:

@@ -157,11 +157,11 @@ async def test_a_bad_adapter_never_reaches_the_engine(
 async def test_what_the_engine_refuses_is_undone(
     part: Part, engine: Engine, tiny_base: Path, tmp_path: Path
 ) -> None:
-    # A module name that this check does not know and vLLM does not accept.
+    # Settings that this check does not read and vLLM does.
     odd = make_lora(tmp_path / "odd", tiny_base, seed=9, rank=4)
-    tensors = load_file(odd / "adapter_model.safetensors")
-    save_file(
-        {k.replace("q_proj", "zz_proj"): v for k, v in tensors.items()}, odd / "adapter_model.safetensors"
+    settings = json.loads((odd / "adapter_config.json").read_text())
+    (odd / "adapter_config.json").write_text(
+        json.dumps({**settings, "r": 4, "rank_pattern": {"zz_proj": 0.5}})
     )
     before = sorted(part.adapters_dir.iterdir())
     with pytest.raises(AdapterRefused, match="does not load it"):

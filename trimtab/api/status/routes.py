@@ -32,12 +32,14 @@ probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["status"])
 
 
+@probes.head("/healthz", include_in_schema=False)
 @probes.get("/healthz")
 async def healthz() -> dict[str, str]:
     """The platform answers."""
     return {"status": "ok"}
 
 
+@probes.head("/readyz", include_in_schema=False)
 @probes.get("/readyz")
 async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
     """200 once every engine serves, else 503 with what is missing."""
