@@ -2,8 +2,8 @@
 
     python -m bench.command_line [--quick]
 
-Processor time (user and system) of `trimtab --help` and of `trimtab status` against a port where nobody answers, beside that of
-importing typer and rich alone; interleaved, medians. The budget is 0.6 s on cores where those imports take 0.25 s.
+Processor time (user and system) of `trimtab --help` and of `trimtab status` against a port where nobody answers, beside
+that of importing typer and rich; interleaved, medians. The budget is 0.6 s on cores where those imports take 0.25 s.
 """
 
 from __future__ import annotations
