@@ -127,6 +127,8 @@ class Loop:
                 base_name=stable.base,
                 max_lora_rank=self.serving.max_lora_rank(stable.base),
                 cache_dir=str(self.paths.cache),
+                system_prompt=stable.system_prompt,
+                chat_template_kwargs=stable.sampling.get("chat_template_kwargs"),
             )
             frozen = self.paths.snapshots / snapshot.id
             RunDirectory(self.paths.run(run.id)).write(

@@ -52,7 +52,8 @@ class ChatApi:
     """An OpenAI-compatible endpoint: `async with ChatApi("http://127.0.0.1:7860", key=...) as api`.
 
     At most `concurrency` requests are open at once; an overloaded platform (429, 503) is asked again up to
-    `retries` times, after as long as it says.
+    `retries` times, after as long as it says. Without `timeout_s` the platform alone decides how long an answer may
+    take: it knows a busy engine from a dead one.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class ChatApi:
         key: str | None = None,
         headers: dict[str, str] | None = None,
         concurrency: int = 4,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         retries: int = 5,
     ) -> None:
         authorization = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             headers={**authorization, **(headers or {})},
-            timeout=timeout_s,
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
         )
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries

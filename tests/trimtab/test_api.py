@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from store.accounts import users
 from store.records import AdapterRecord
 from store.rollout import adapters, releases, runs
 from trimtab import ui_mount
@@ -189,10 +190,10 @@ ROUTES = [
 LEVELS = ("chat", "rater", "ops")
 
 
-def test_every_route_asks_for_its_role(client: TestClient) -> None:
+def test_every_route_asks_for_its_role(client: TestClient, platform: Platform) -> None:
     keys: dict[str, str] = {}
-    first = client.post("/api/keys", json={"name": "first", "roles": ["ops"]}).json()["secret"]
-    admin = {"Authorization": f"Bearer {first}"}
+    users.create(platform.db, "ada", ["ops"], "correct horse")  # ends single-user mode
+    admin = {"Authorization": f"Bearer {platform.key}"}
     for role in LEVELS:
         made = client.post("/api/keys", json={"name": role, "roles": [role]}, headers=admin)
         keys[role] = made.json()["secret"]

@@ -110,6 +110,19 @@ def test_what_an_operator_decides_moves_the_run_along(platform: Platform) -> Non
     assert asyncio.run(decide()) == ["stable", "rolled_back", "canary"]
 
 
+def test_a_run_trains_under_the_system_prompt_of_stable_where_a_row_knows_none(platform: Platform) -> None:
+    options = {"enable_thinking": False}
+    release = releases.create(
+        platform.db, "assistant", BASE, system_prompt="Be brief.", sampling={"chat_template_kwargs": options}
+    )
+    deployments.promote(platform.db, "assistant", "ada", release=release.id)
+    pairs.import_rows(platform.db, [{"prompt": "One?", "chosen": "yes", "rejected": "no"}], "test")
+    run = runs.create(platform.db, "dpo", "assistant")
+    asyncio.run(platform.loop.take_snapshot(runs.move(platform.db, run.id, "snapshot")))
+    spec = RunDirectory(platform.paths.run(run.id)).spec()
+    assert (spec.system_prompt, spec.chat_template_kwargs) == ("Be brief.", options)
+
+
 def test_a_rejected_release_is_forced_with_a_reason_alone(platform: Platform) -> None:
     run = judged(platform, "promote", "fail")
     name = releases.get(platform.db, str(run.release)).ref

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,7 +16,9 @@ from pydantic_settings import (
 )
 
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from store.accounts import names
 from store.db.database import MEMORY
+from trimtab.config.paths import DEFAULT_DATA
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 """The base model that ships as a package and needs no download."""
@@ -36,6 +38,10 @@ class ServerSettings(Section):
     drain_s: int = Field(5, ge=0, description="how long open requests may take to finish at a stop, seconds")
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
+    )
+    require_key: bool = Field(
+        False,
+        description="ask for a key or a sign-in on this machine too, before the first user exists (behind a proxy)",
     )
     cors_origins: list[str] = Field(
         default_factory=list,
@@ -91,7 +97,7 @@ class LimitsSettings(BudgetSettings):
     first_byte_timeout_s: float | None = Field(
         600.0, gt=0, description="longest silence before an answer begins, seconds"
     )
-    budgets: dict[str, BudgetSettings] = Field(
+    budgets: dict[Annotated[str, AfterValidator(names.spell)], BudgetSettings] = Field(
         default_factory=dict, description="budgets by the name of a user or a key"
     )
 
@@ -115,6 +121,27 @@ class EngineSettings(Section):
         "512M", pattern=r"^\d+[KMG]?$", description="key-value cache of an engine on the CPU"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of an engine; none takes all cores")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="niceness of an engine; none means 10 on the CPU, behind the gateway, and 0 on a GPU. 0 takes an "
+        "equal share of the cores where other programs keep them busy",
+    )
+    start_timeout_s: float = Field(
+        900.0,
+        gt=0,
+        description="time in which an engine must serve, seconds; while it computes, busy_timeout_s more",
+    )
+    probe_interval_s: float = Field(10.0, gt=0, description="time between probes of an engine, seconds")
+    probe_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="longest time without a token, a finished step or computing until an engine is restarted, seconds",
+    )
+    busy_timeout_s: float = Field(
+        900.0, gt=0, description="longest time of computing on one step until an engine is restarted, seconds"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="vLLM arguments, by their own names")
     max_loras: int = Field(4, ge=1, le=64, description="adapters in one batch")
     max_cpu_loras: int = Field(16, ge=1, le=1024, description="adapters kept loaded")
@@ -177,7 +204,9 @@ class SnapshotSettings(Section):
     ties: Literal["ignore", "discount"] = Field(
         "ignore", description="leave ties out, or let them lower a weight"
     )
-    exclude_raters: tuple[str, ...] = Field((), description="people whose votes and rewrites do not count")
+    exclude_raters: tuple[Annotated[str, AfterValidator(names.spell)], ...] = Field(
+        (), description="people whose votes and rewrites do not count"
+    )
     min_weight: float = Field(0.0, ge=0, le=1, description="least margin of agreement of a pair")
     replay: float = Field(
         1.0, ge=0, le=1, description="share of the rows of earlier snapshots that comes again"
@@ -358,6 +387,17 @@ class CanarySettings(Section):
     )
 
 
+class RankSettings(Section):
+    """What raters are shown of what people and programs asked."""
+
+    sources: tuple[Annotated[str, Field(pattern=f"^{names.SOURCE.pattern}$")], ...] = Field(
+        ("chat", "cli", "frontend"),
+        description="conversations whose prompts Rank draws and shadow mode compares: chat (Trimtab's Chat), cli (`trimtab "
+        "chat`), frontend (a front end that names its conversations), api (any other program), task (what `X-Trimtab-Task` "
+        "names), earlier (stored before sources were), or a name of `X-Trimtab-Source`",
+    )
+
+
 class PrivacySettings(Section):
     """What is taken out of people's words before they are stored."""
 
@@ -392,7 +432,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Field(Path("data"), description="data directory")
+    data: Path = Field(Path(DEFAULT_DATA), description="data directory")
     server: ServerSettings = Field(default_factory=ServerSettings, description="where the platform listens")
     engines: dict[str, EngineSettings] = Field(
         default_factory=lambda: {"main": EngineSettings(base=DEFAULT_BASE)}, description="engines by name"
@@ -408,6 +448,7 @@ class Settings(BaseSettings):
     adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")
     gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
     canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
+    rank: RankSettings = Field(default_factory=RankSettings, description="what raters are shown")
     privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="redaction")
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ def progress(followed: Followed | None) -> str:
         f'<span class="tt-subdued">{esc(method)} · {esc(run.get("deployment"))} · started {ago(run.get("created_at"))}'
         f"{_by(run)}</span></div>{state_badge(str(run.get('state', '')))}</header>"
     )
-    body = head + timeline(run) + _bar(run) + _failure(run) + _numbers(run) + gate(run)
+    body = head + timeline(run) + _bar(run) + _failure(run) + _left_out(run) + _numbers(run) + gate(run)
     return card("", body, css_class="tt-run")
 
 
@@ -165,6 +165,16 @@ def _progress(done: int, of: int, said: str, beside: str, label: str | None = No
 
 def _failure(run: dict[str, Any]) -> str:
     return notice(str(run["error"]), "bad") if run.get("error") else ""
+
+
+def _left_out(run: dict[str, Any]) -> str:
+    """Which rows training went without, and what the worker noted of data and model."""
+    counts = run.get("left_out") or {}
+    said = ", ".join(f"{number(n)} {name.replace('_', ' ')}" for name, n in counts.items())
+    notes = "".join(f"<li>{esc(note)}</li>" for note in run.get("notes") or ())
+    return (notice(texts.RUN_LEFT_OUT.format(counts=said), "warn") if said else "") + (
+        fold(f"notes-{run.get('id')}", texts.RUN_NOTES, f"<ul>{notes}</ul>") if notes else ""
+    )
 
 
 _NAMES = (
