@@ -384,7 +384,9 @@ def _measure(session: Session, held: list[Row], policy: Scores, reference: Score
 
 
 def _trainer(method: str) -> Callable[..., Any]:
-    module = importlib.import_module(f"align.{method}")  # recipes know only the methods that there are
+    module = importlib.import_module(
+        f"align.training.methods.{method}"
+    )  # recipes know only the methods that there are
     run: Callable[..., Any] = module.run
     return run
 
@@ -392,7 +394,8 @@ def _trainer(method: str) -> Callable[..., Any]:
 def _write_probe(session: Session, tokenizer: Any, rows: list[Row], adapter: Path) -> None:
     from align.training import probe
 
-    token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed)
+    tokens = probe.tokens_for(session.hardware.dtype)
+    token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed, tokens)
     table, missing = probe.measure(session.spec.base_model, adapter, token_ids, session.recipe)
     if missing:
         session.note(f"the probe lacks the base in full precision: {missing}")

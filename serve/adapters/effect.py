@@ -1,0 +1,113 @@
+"""Does an adapter, as it is served, do what it did in training? Its effect on a probe text, compared in size and direction.
+
+The effect is what the adapter adds to the log-probability of each token. Two correct computations of one model differ by
+some noise, in bfloat16 by hundredths of a nat per token, so a part of an adapter can be missing without a larger distance
+than that. The noise has no preferred direction: summed along the trained effect, or along that of one block alone, it goes
+down with the root of the number of tokens, and what is missing does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from store.values import Probe
+
+BLOCK = re.compile(r"(?P<nf4>nf4_)?block_(?P<number>\d+)")
+STANDARD_ERRORS = 4.0
+"""How many standard errors the size of the served effect may be from the trained one's."""
+LEAST_RATIO_ERROR = 0.02
+"""By how much it may differ at least, however exact the measurement is."""
+BLOCK_SCORE, BLOCK_SHARE = 6.0, 0.4
+"""From which score, and which share of its effect missing, a block counts as not applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What PEFT computed: `base` and `adapter`, and by block the log-probabilities with the adapter in that block alone."""
+
+    base: Sequence[float]
+    adapter: Sequence[float]
+    blocks: Mapping[int, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How the served effect compares with the trained one.
+
+    `size` is the mean absolute trained effect, nats per token; `ratio` the served effect's size as a share of it (None
+    when there is none), `ratio_error` its standard error; `missing_block` the number of a block whose part is not served.
+    """
+
+    size: float
+    ratio: float | None
+    ratio_error: float | None
+    missing_block: int | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the measurement tells the adapter from the plain base at all."""
+        return self.ratio_error is not None and 2 * STANDARD_ERRORS * self.ratio_error < 1
+
+    @property
+    def ratio_is_off(self) -> bool:
+        """Whether more or less of the effect is served than noise explains."""
+        if self.ratio is None or self.ratio_error is None or not self.is_shown:
+            return False
+        return abs(self.ratio - 1) > max(STANDARD_ERRORS * self.ratio_error, LEAST_RATIO_ERROR)
+
+
+def references(probe: Probe) -> list[Reference]:
+    """Return the pairs of series that a probe holds: over the base in full precision, and over the NF4 base."""
+    found = []
+    for prefix in ("", "nf4_"):
+        base, adapter = probe.logprobs.get(f"{prefix}base"), probe.logprobs.get(f"{prefix}adapter")
+        if base and adapter:
+            blocks = {
+                int(match["number"]): series
+                for name, series in probe.logprobs.items()
+                if (match := BLOCK.fullmatch(name)) and (match["nf4"] or "") == prefix
+            }
+            found.append(Reference(base, adapter, blocks))
+    return found
+
+
+def compare_effects(served_base: Sequence[float], served: Sequence[float], trained: Reference) -> Effect:
+    """Compare what the adapter adds where it is served with what it added in training."""
+    x = np.subtract(trained.adapter, trained.base)
+    y = np.subtract(served, served_base)
+    size = float(np.abs(x).mean())
+    if size == 0:
+        return Effect(0.0, None, None, None)
+    ratio, error = _slope(x, y)
+    missing = np.subtract(trained.adapter, served)
+    return Effect(size, ratio, error, _missing_block(missing, trained))
+
+
+def _slope(x: Any, y: Any) -> tuple[float, float]:
+    """Return the slope of y on x where both carry the same noise (Deming's), and its standard error."""
+    xx, yy, xy = float(x @ x), float(y @ y), float(x @ y)
+    slope = 0.0 if xy <= 0 else (yy - xx + ((yy - xx) ** 2 + 4 * xy**2) ** 0.5) / (2 * xy)
+    rest = y - min(slope, 1.0) * x
+    return slope, float(((x * rest) ** 2).sum() ** 0.5 / xx)
+
+
+def _missing_block(missing: Any, trained: Reference) -> int | None:
+    """Return the block along whose effect most is missing, None when no block's part is.
+
+    A block's effect is taken from the base, whose noise that in `missing` does not share.
+    """
+    worst, found = BLOCK_SCORE, None
+    for number, series in trained.blocks.items():
+        own = np.subtract(series, trained.base)
+        power, spread = float(own @ own), float(((own * missing) ** 2).sum() ** 0.5)
+        if not power or not spread:
+            continue
+        along = float(own @ missing)
+        if along / power > BLOCK_SHARE and along / spread > worst:
+            worst, found = along / spread, number
+    return found
