@@ -22,7 +22,7 @@ STANDARD_ERRORS = 4.0
 """How many standard errors the size of the served effect may be from the trained one's."""
 LEAST_RATIO_ERROR = 0.02
 """By how much it may differ at least, however exact the measurement is."""
-BLOCK_SCORE, BLOCK_SHARE = 6.0, 0.4
+BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
 """From which score, and which share of its effect missing, a block counts as not applied."""
 
 
@@ -84,8 +84,8 @@ def compare_effects(served_base: Sequence[float], served: Sequence[float], train
     if size == 0:
         return Effect(0.0, None, None, None)
     ratio, error = _slope(x, y)
-    missing = np.subtract(trained.adapter, served)
-    return Effect(size, ratio, error, _missing_block(missing, trained))
+    missing, noise = np.subtract(trained.adapter, served), np.subtract(served_base, trained.base)
+    return Effect(size, ratio, error, _missing_block(missing, trained, float(noise @ noise)))
 
 
 def _slope(x: Any, y: Any) -> tuple[float, float]:
@@ -96,18 +96,26 @@ def _slope(x: Any, y: Any) -> tuple[float, float]:
     return slope, float(((x * rest) ** 2).sum() ** 0.5 / xx)
 
 
-def _missing_block(missing: Any, trained: Reference) -> int | None:
+def _missing_block(missing: Any, trained: Reference, noise: float) -> int | None:
     """Return the block along whose effect most is missing, None when no block's part is.
 
-    A block's effect is taken from the base, whose noise that in `missing` does not share.
+    A block's effect is taken from the base, whose noise that in `missing` does not share; as a sum of squares, `noise`
+    is that of the effect too.
     """
     worst, found = BLOCK_SCORE, None
     for number, series in trained.blocks.items():
         own = np.subtract(series, trained.base)
-        power, spread = float(own @ own), float(((own * missing) ** 2).sum() ** 0.5)
-        if not power or not spread:
+        power = float(own @ own)
+        if float(own @ missing) < BLOCK_SHARE * max(power - noise, 0.1 * power):
             continue
-        along = float(own @ missing)
-        if along / power > BLOCK_SHARE and along / spread > worst:
-            worst, found = along / spread, number
+        products = _bounded(own) * _bounded(missing)
+        score = float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
+        if score > worst:
+            worst, found = score, number
     return found
+
+
+def _bounded(values: Any) -> Any:
+    """Return the values with outliers, which would hide everything else, cut to five medians of the size."""
+    most = 5 * float(np.median(np.abs(values)))
+    return np.clip(values, -most, most)

@@ -134,14 +134,16 @@ def judge(
         effect_ratio=effect.ratio,
         effect_ratio_error=effect.ratio_error,
     )
-    why = _fault(parity, effect)
+    why = _fault(parity, effect, is_zero)
     return replace(parity, ok=why is None, why=why, note=_note(effect, is_zero))
 
 
-def _fault(parity: Parity, effect: Effect) -> str | None:
+def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     if not parity.mean_abs <= parity.tolerance:
         accepted = f"{parity.tolerance:.4g}, since the base itself differs by {parity.base_mean_abs:.4g}"
         return _too_far(parity.mean_abs, parity.max_abs, accepted)
+    if is_zero:
+        return None
     if effect.ratio_is_off:
         return (
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
