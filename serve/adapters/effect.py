@@ -18,10 +18,10 @@ import numpy as np
 from store.values import Probe
 
 BLOCK = re.compile(r"(?P<nf4>nf4_)?block_(?P<number>\d+)")
-STANDARD_ERRORS = 4.0
+STANDARD_ERRORS = 4.5
 """How many standard errors the size of the served effect may be from the trained one's."""
 LEAST_RATIO_ERROR = 0.02
-"""By how much it may differ at least, however exact the measurement is."""
+"""By how much it may differ, however exact the measurement is."""
 BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
 """From which score, and which share of its effect missing, a block counts as not applied."""
 
@@ -40,12 +40,14 @@ class Effect:
     """How the served effect compares with the trained one.
 
     `size` is the mean absolute trained effect, nats per token; `ratio` the served effect's size as a share of it (None
-    when there is none), `ratio_error` its standard error; `missing_block` the number of a block whose part is not served.
+    when there is none), `ratio_error` its standard error by the noise of the base, `ratio_score` how many standard
+    errors it is from 1 by the values themselves; `missing_block` the number of a block whose part is not served.
     """
 
     size: float
     ratio: float | None
     ratio_error: float | None
+    ratio_score: float
     missing_block: int | None
 
     @property
@@ -56,9 +58,9 @@ class Effect:
     @property
     def ratio_is_off(self) -> bool:
         """Whether more or less of the effect is served than noise explains."""
-        if self.ratio is None or self.ratio_error is None or not self.is_shown:
+        if self.ratio is None or not self.is_shown:
             return False
-        return abs(self.ratio - 1) > max(STANDARD_ERRORS * self.ratio_error, LEAST_RATIO_ERROR)
+        return abs(self.ratio_score) > STANDARD_ERRORS and abs(self.ratio - 1) > LEAST_RATIO_ERROR
 
 
 def references(probe: Probe) -> list[Reference]:
@@ -82,18 +84,25 @@ def compare_effects(served_base: Sequence[float], served: Sequence[float], train
     y = np.subtract(served, served_base)
     size = float(np.abs(x).mean())
     if size == 0:
-        return Effect(0.0, None, None, None)
-    ratio, error = _slope(x, y)
+        return Effect(0.0, None, None, 0.0, None)
     missing, noise = np.subtract(trained.adapter, served), np.subtract(served_base, trained.base)
-    return Effect(size, ratio, error, _missing_block(missing, trained, float(noise @ noise)))
+    noise_power, power = float(noise @ noise), float(x @ x)
+    error = None
+    if power > noise_power:  # the trained effect holds as much noise
+        error = (2 * noise_power / len(x) / (power - noise_power)) ** 0.5
+    return Effect(size, _slope(x, y), error, _score(x, y), _missing_block(missing, trained, noise_power))
 
 
-def _slope(x: Any, y: Any) -> tuple[float, float]:
-    """Return the slope of y on x where both carry the same noise (Deming's), and its standard error."""
+def _slope(x: Any, y: Any) -> float:
+    """Return the slope of y on x where both carry the same noise (Deming's regression)."""
     xx, yy, xy = float(x @ x), float(y @ y), float(x @ y)
-    slope = 0.0 if xy <= 0 else (yy - xx + ((yy - xx) ** 2 + 4 * xy**2) ** 0.5) / (2 * xy)
-    rest = y - min(slope, 1.0) * x
-    return slope, float(((x * rest) ** 2).sum() ** 0.5 / xx)
+    return 0.0 if xy <= 0 else (yy - xx + ((yy - xx) ** 2 + 4 * xy**2) ** 0.5) / (2 * xy)
+
+
+def _score(x: Any, y: Any) -> float:
+    """Return how many standard errors the slope is from 1, where difference and sum do not go together."""
+    products = (y - x) * (y + x)
+    return float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
 
 
 def _missing_block(missing: Any, trained: Reference, noise: float) -> int | None:

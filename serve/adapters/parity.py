@@ -147,7 +147,7 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     if effect.ratio_is_off:
         return (
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
-            f"{effect.ratio_error:.2g}); accepted: 1 within {STANDARD_ERRORS:g} standard errors (training.parity_tolerance)"
+            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors (training.parity_tolerance)"
         )
     if effect.missing_block is not None:
         return (
