@@ -51,7 +51,9 @@ class RunSpec:
     DPO and KTO is that adapter), or None to start from the base. `start_sha256` is what `adapter_identity` said of it when
     the run was asked for; the worker fails when it says something else. `base_name` is the name that the adapter's
     card gives its base, `cache_dir` a folder where log-probabilities of the reference are kept between runs
-    (None: only in this run).
+    (None: only in this run). `system_prompt` goes before rows that do not say under which one they were answered, and
+    `chat_template_kwargs` are further arguments of the chat template, both as the release is served that training goes on
+    from.
     """
 
     method: str
@@ -65,6 +67,8 @@ class RunSpec:
     max_lora_rank: int | None = None
     cache_dir: str | None = None
     licence: str | None = None
+    system_prompt: str | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     @property
     def quantization(self) -> str:
@@ -83,8 +87,10 @@ class RunSpec:
         import tomlkit  # only the writing side needs it; a worker on another machine may lack it
 
         table = {k: v for k, v in asdict(self).items() if v is not None}
-        recipe = dict(table.pop("recipe"))
-        table |= {"quantization": self.quantization, "seed": self.seed, "recipe": recipe}
+        tables: dict[str, Any] = {
+            name: dict(table.pop(name)) for name in ("chat_template_kwargs", "recipe") if name in table
+        }
+        table |= {"quantization": self.quantization, "seed": self.seed, **tables}
         return "# What this run trains. Written by the platform; the worker only reads it.\n" + tomlkit.dumps(
             table
         )

@@ -153,6 +153,7 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
         spec = _sft_first(run, spec, recipe, log, stop, ours)
 
     from align.training import model as models
+    from align.training.chat_template import differences
     from align.training.cpu.allocator import give_back, keep_pages, map_large_blocks
     from align.training.cpu.fused_lora import fuse
     from align.training.data import read_rows
@@ -167,7 +168,17 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
     for _ in range(int(os.environ.get(HALVED, 0))):
         session.halve_micro_batch("another process ran out of memory")
     tokenizer = models.load_tokenizer(spec.base_model)
-    rows, dropped = read_rows(run.train, spec.method, tokenizer, recipe.max_length)
+    for difference in differences(tokenizer):
+        session.note(difference)
+    served: dict[str, Any] = {
+        "system_prompt": spec.system_prompt,
+        "template_options": spec.chat_template_kwargs,
+    }
+    rows, dropped = read_rows(run.train, spec.method, tokenizer, recipe.max_length, **served)
+    if dropped.refused_by_template:
+        session.note(
+            f"{dropped.refused_by_template} rows were left out since the chat template refuses them: {dropped.examples[0]}"
+        )
     if not rows:
         raise _nothing_to_train_on(dropped.to_dict())
     if spec.method == "kto" and len({row.desirable for row in rows}) == 1:
@@ -177,7 +188,9 @@ def _train(run: RunDirectory, spec: RunSpec, log: ProgressLog, stop: StopSwitch,
         )
     held: list[Row] = []
     if run.heldout.is_file() and recipe.heldout_limit:
-        held, _ = read_rows(run.heldout, spec.method, tokenizer, recipe.max_length, recipe.heldout_limit)
+        held, _ = read_rows(
+            run.heldout, spec.method, tokenizer, recipe.max_length, recipe.heldout_limit, **served
+        )
     if recipe.qlora and hardware.device == "cpu":
         session.note("no CUDA device: the paged optimiser's nearest kin here is adamw_8bit, not paged")
 
@@ -273,8 +286,10 @@ def _require_files(spec: RunSpec) -> None:
 
 def _nothing_to_train_on(dropped: dict[str, Any]) -> AlignError:
     reasons = ", ".join(f"{k}: {v}" for k, v in dropped.items() if v and k != "examples")
+    examples = f"; {dropped['examples'][0]}" if dropped["refused_by_template"] else ""
     return DataError(
-        f"no row is left to train on ({reasons or 'the file is empty'})", "raise max_length or add data"
+        f"no row is left to train on ({reasons or 'the file is empty'}{examples})",
+        "raise max_length or add data",
     )
 
 
@@ -413,8 +428,13 @@ def _sft_first(
         first.path.mkdir(exist_ok=True)
         for source, target in ((run.train, first.train), (run.heldout, first.heldout)):
             if source.is_file():
-                table = pq.read_table(source).drop_columns(["rejected"])
-                pq.write_table(table.rename_columns({"chosen": "completion"}), target)
+                table = pq.read_table(source)
+                names = {
+                    name: name.replace("chosen", "completion", 1)
+                    for name in table.column_names
+                    if not name.startswith("rejected")
+                }
+                pq.write_table(table.select(list(names)).rename_columns(names), target)
         shared = {name: v for name, v in recipe.to_dict()["params"].items() if "sft" in FIELDS[name].methods}
         sft = resolve("sft", recipe.qlora, {**shared, "max_steps": -1, "num_train_epochs": recipe.sft_epochs})
         first.write(replace(spec, method="sft", recipe=sft.to_dict()))

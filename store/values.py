@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from os.path import commonprefix
 from typing import Any
 
+from store.chat_messages import part_text, text_of
 from store.errors import Invalid
 
 MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -36,9 +37,10 @@ class Message:
 
     @classmethod
     def from_json(cls, value: object, where: str = "message") -> Message:
-        """Read `{"role", "content"}`; content is text or a list of OpenAI text parts, which are joined.
+        """Read `{"role", "content"}`; content is text, a list of text parts, or null of an assistant's message.
 
-        Raises `Invalid`, naming the place `where`, for anything else. Other keys are ignored.
+        It is kept as the one text that a model reads of it (see `store.chat_messages`). Raises `Invalid`, naming the place
+        `where`, for anything else, and for tool calls. Other keys are ignored.
         """
         if isinstance(value, Message):
             return value
@@ -48,11 +50,17 @@ class Message:
         if role not in MESSAGE_ROLES:
             raise Invalid(f"{where}.role", role, MESSAGE_ROLES)
         content = value.get("content")
+        if value.get("tool_calls"):
+            raise Invalid(f"{where}.tool_calls", value["tool_calls"], "none: tool calls are not kept")
         if isinstance(content, list):
-            content = "".join(_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(content))
-        if not isinstance(content, str):
+            for i, part in enumerate(content):
+                if part_text(part) is None:
+                    raise Invalid(
+                        f"{where}.content[{i}]", part, 'a text part: {"type": "text", "text": "..."}'
+                    )
+        elif not isinstance(content, str) and not (content is None and role == "assistant"):
             raise Invalid(f"{where}.content", content, "text, or a list of text parts")
-        return cls(str(role), _unicode(content, f"{where}.content"))
+        return cls(str(role), _unicode(text_of(content) or "", f"{where}.content"))
 
 
 Conversation = tuple[Message, ...]
@@ -384,12 +392,6 @@ def _need(row: Mapping[str, Any], name: str) -> Any:
     if value is None:
         raise Invalid(name, None, f"`{name}` is required: text or a message list")
     return value
-
-
-def _part_text(part: object, where: str) -> str:
-    if isinstance(part, Mapping) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise Invalid(where, part, 'a text part: {"type": "text", "text": "..."}')
 
 
 def _digest(*parts: Iterable[Message]) -> str:

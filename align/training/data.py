@@ -1,13 +1,13 @@
 """From a snapshot's Parquet file to token ids: the one place where messages become tokens.
 
 Rows keep the order of the file. What cannot be trained on is left out and counted, never silently: see
-`Dropped`. Rendering is the tokenizer's chat template; the answer starts where prompt and prompt + answer
-diverge, as in TRL.
+`Dropped`. A prompt has the ids that an engine gets for it (see `align.training.rendering`), and an answer
+starts right after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
-from align.messages import conversation
+from align.messages import was_cut
+from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
-
-Messages = Sequence[dict[str, str]]
+from align.training.rendering import RowRenderer
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,22 @@ class Row:
 
 @dataclass
 class Dropped:
-    """Rows that were left out or shortened, by reason."""
+    """Rows that were left out or shortened, by reason; `without_end_token` counts answers that were cut when given."""
 
     prompt_too_long: int = 0
     same_answers: int = 0
     empty_answer: int = 0
     zero_weight: int = 0
+    refused_by_template: int = 0
     answer_cut: int = 0
+    without_end_token: int = 0
     examples: list[str] = field(default_factory=list)
+
+    def note(self, reason: str, example: str) -> None:
+        """Count a row that was left out, and keep the first examples."""
+        setattr(self, reason, getattr(self, reason) + 1)
+        if len(self.examples) < 5:
+            self.examples.append(example)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts, for report.json."""
@@ -57,13 +65,19 @@ class Dropped:
 
 
 def read_rows(
-    path: Path, method: str, tokenizer: Any, max_length: int, limit: int | None = None
+    path: Path,
+    method: str,
+    tokenizer: Any,
+    max_length: int,
+    limit: int | None = None,
+    system_prompt: str | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> tuple[list[Row], Dropped]:
     """Read and tokenise a snapshot file for `method` (`dpo`, `sft` or `kto`).
 
     Prompt plus answer keep at most `max_length` tokens: longer answers are cut at their end, rows whose
-    prompt leaves no room are dropped. Raises `DataError` for a file that is missing, unreadable, or has
-    other columns.
+    prompt leaves no room and rows that the chat template refuses are dropped. `system_prompt` and `template_options`
+    are those of `RowRenderer`. Raises `DataError` for a file that is missing, unreadable, or has other columns.
     """
     needed = {"dpo": ("prompt", "chosen", "rejected"), "sft": ("prompt", "completion")}
     columns = needed.get(method, ("prompt", "completion", "label"))
@@ -73,29 +87,16 @@ def read_rows(
         raise DataError(f"{path.name} cannot be read: {error}") from error
     if missing := [c for c in columns if c not in table.column_names]:
         raise DataError(f"{path.name} lacks the columns {', '.join(missing)} that {method} needs")
+    names = columns[1:] if method == "dpo" else ("completion",)
+    renderer = RowRenderer(tokenizer, system_prompt, template_options)
     rows: list[Row] = []
     dropped = Dropped()
-    source = iter(table.slice(0, limit).to_pylist() if limit is not None else table.to_pylist())
-    number = 0
+    source = enumerate(table.slice(0, limit).to_pylist() if limit is not None else table.to_pylist())
     while batch := list(islice(source, 256)):
-        for record, tree in zip(batch, _trees(batch, columns[1:3], tokenizer, method), strict=True):
-            identity = str(record.get("pair_id") or record.get("demo_id") or number)
-            number += 1
-            weight = record.get("weight")
-            row = Row(
-                identity, tree, 1.0 if weight is None else float(weight), bool(record.get("label", True))
-            )
+        for row in _rows(batch, names, renderer, dropped):
             if kept := _fit(row, max_length, dropped):
                 rows.append(kept)
     return rows, dropped
-
-
-def render(tokenizer: Any, messages: Messages, add_generation_prompt: bool) -> str:
-    """Return the text that the model sees for `messages`."""
-    text: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return text
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -104,31 +105,47 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
-def _trees(
-    batch: Sequence[dict[str, Any]], answers: Sequence[str], tokenizer: Any, method: str
-) -> Iterator[Tree]:
-    names = answers if method == "dpo" else answers[:1]
-    texts: list[str] = []
-    for record in batch:
-        prompt = conversation(record["prompt"], "user")
-        texts.append(render(tokenizer, prompt, True))
-        for name in names:
-            answer = conversation(record[name], "assistant")
-            texts.append(render(tokenizer, [*prompt, *answer], False))
-    ids = encode(tokenizer, texts)
-    width = 1 + len(names)
-    for start in range(0, len(ids), width):
-        prompt_ids, *full = ids[start : start + width]
-        common = min(common_prefix(prompt_ids, whole) for whole in full)
-        yield Tree(prompt_ids[:common], tuple(whole[common:] for whole in full))
+def _rows(
+    batch: Sequence[tuple[int, dict[str, Any]]], names: Sequence[str], renderer: RowRenderer, dropped: Dropped
+) -> Iterator[Row]:
+    """Yield the rows of a batch of numbered records, without those that the chat template refuses."""
+    kept: list[tuple[str, dict[str, Any], list[str]]] = []
+    for number, record in batch:
+        identity = str(record.get("pair_id") or record.get("demo_id") or record.get("like_id") or number)
+        try:
+            kept.append((identity, record, renderer.row(record, names)))
+        except Refused as refusal:
+            dropped.note("refused_by_template", f"{identity}: refused by the chat template: {refusal}")
+    tokenizer = renderer.tokenizer
+    ids = iter(
+        encode(
+            tokenizer, [t for _, _, (prompt, *after) in kept for t in (prompt, *(prompt + a for a in after))]
+        )
+    )
+    for identity, record, (_, *texts) in kept:
+        dropped.without_end_token += any(was_cut(record.get(f"{name}_finish_reason")) for name in names)
+        prompt = next(ids)
+        answers = tuple(_after(prompt, next(ids), text, tokenizer) for text in texts)
+        weight = record.get("weight")
+        yield Row(
+            identity,
+            Tree(prompt, answers),
+            1.0 if weight is None else float(weight),
+            bool(record.get("label", True)),
+        )
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many leading items `a` and `b` share."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))
+def _after(prompt: list[int], whole: list[int], text: str, tokenizer: Any) -> list[int]:
+    """Return the ids of an answer, given those of its prompt and of both.
+
+    An engine computes the prompt before there is an answer. Where the tokenizer makes one token of the prompt's end and
+    the answer's beginning, which no served model sees, the answer is encoded alone.
+    """
+    if whole[: len(prompt)] == prompt:
+        return whole[len(prompt) :]
+    mark = tokenizer.eos_token or ""  # after a special token no tokenizer adds the space that begins a text
+    alone = encode(tokenizer, [mark + text])[0]
+    return alone[1:] if mark and alone[:1] == [tokenizer.eos_token_id] else encode(tokenizer, [text])[0]
 
 
 def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:
@@ -150,7 +167,5 @@ def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:
         else:
             dropped.answer_cut += 1
             return Row(row.id, Tree(row.tree.prompt, cut), row.weight, row.desirable)
-    setattr(dropped, reason, getattr(dropped, reason) + 1)
-    if len(dropped.examples) < 5:
-        dropped.examples.append(f"{row.id}: {reason}")
+    dropped.note(reason, f"{row.id}: {reason}")
     return None

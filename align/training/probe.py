@@ -29,7 +29,8 @@ from transformers import AutoModelForCausalLM
 from align.errors import AlignError, ModelError
 from align.recipe.recipe import Recipe, resolve
 from align.run_directory import write_atomic
-from align.training.data import Row, encode, read_rows, render
+from align.training.chat_template import render
+from align.training.data import Row, encode, read_rows
 from align.training.model import choose, load_base, load_tokenizer
 
 TOKENS, MANY_TOKENS = 96, 384

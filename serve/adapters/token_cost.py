@@ -60,6 +60,6 @@ def seconds_a_token(short: Sequence[float], long: Sequence[float], tokens: int) 
 async def _answer_seconds(engine: Engine, model: str, tokens: int) -> float:
     body = {"model": model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     began = time.perf_counter()
-    with engine.lease(None if model == engine.spec.base else model):
-        await engine.request("POST", "/v1/completions", body, timeout=300)
+    with engine.in_flight.lease(None if model == engine.spec.base else model):
+        await engine.request("POST", "/v1/completions", body, timeout=None)
     return time.perf_counter() - began

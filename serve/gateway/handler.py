@@ -22,13 +22,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.auth import Authenticator, Principal, require
+from serve.auth import FORWARDED, Authenticator, Principal, require
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
-from serve.gateway import requests, responses
+from serve.gateway import client_headers, requests, responses
 from serve.gateway.canary_monitor import CanaryWatch
 from serve.gateway.metrics import Metrics
+from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
 from serve.gateway.recorder import Exchange, Recorder
 from serve.gateway.shadow import Shadow
 from serve.gateway.stream_rewriter import Relay, error_event, model_field
@@ -37,13 +38,15 @@ from serve.metering import token_estimate
 from serve.metering.limits import USER, Holder, Limits
 from serve.metering.rate_limiter import Meter
 from serve.metering.usage_counter import Ledger, Used
-from serve.router import Router, RoutingTable, Target
+from serve.router import Router, RoutingTable, Target, sticky_key
 from store.ids import new_id
 
 __all__ = ["Completion", "Gateway", "HotPath", "Limits"]
 
 log = logging.getLogger(__name__)
 EVENTS = b"text/event-stream; charset=utf-8"
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+MODELS = "/v1/models"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
@@ -103,7 +106,9 @@ class Gateway:
         return [
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
-            Route("/v1/{rest:path}", self._nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/v1", self._nothing, methods=METHODS),
+            Route("/v1/{rest:path}", self._nothing, methods=METHODS),
+            *[Route(path, self._nothing, methods=METHODS) for path in WITHOUT_PREFIX],
         ]
 
     async def aclose(self) -> None:
@@ -156,22 +161,18 @@ class Gateway:
         try:
             await self._principal(request.scope, dict(request.scope["headers"]))
             name = request.path_params["name"]
-            for card in responses.cards(self._router.table):
-                if card["id"] == name:
-                    return responses.json_response(card)
-            raise UnknownModel(name, self._router.table.names())
+            card = responses.card_of(self._router.table, name)
+            if card is None:
+                raise UnknownModel(name, self._router.table.names())
+            return responses.json_response(card)
         except RequestError as error:
             return responses.error_response(error)
 
     async def _nothing(self, request: Request) -> Response:
         path = request.url.path
-        return responses.error_response(
-            RequestError(
-                f"There is no {path}. Accepted: {CHAT}, {COMPLETIONS}, /v1/models.",
-                status=404,
-                code="not_found",
-            )
-        )
+        if path == MODELS or path.startswith(MODELS + "/"):
+            return responses.error_response(wrong_method(path, "GET"))
+        return responses.error_response(RequestError(not_found(path), status=404, code="not_found"))
 
     # ---- one request
 
@@ -203,31 +204,26 @@ class Gateway:
 
     async def _admit(self, path: str, scope: Scope, receive: Receive, began: float) -> _Call:
         if scope["method"] != "POST":
-            raise RequestError(
-                f"{path} takes POST.", status=405, code="method_not_allowed", headers={"Allow": "POST"}
-            )
+            raise wrong_method(path, "POST")
         headers = dict(scope["headers"])
         principal = await self._principal(scope, headers)
         require(principal, "chat")
         body = requests.parse(await responses.read(receive, headers, self._limits.max_body_bytes))
         model = requests.model_of(body)
         (requests.check_chat if path == CHAT else requests.check_completion)(body, self._limits)
-        given = responses.header(headers, b"x-trimtab-conversation")
-        user = responses.header(headers, b"x-trimtab-user")
-        if user and not principal.may("ops"):
-            raise Forbidden("X-Trimtab-User needs a key with the role ops.")
-        user = user or principal.user
-        named = body.get("user")
-        sticky = (
-            given or (named if isinstance(named, str) else None) or user or principal.key_id or principal.name
-        )
+        said = client_headers.read(headers)
+        user = person_of(principal, said.user)
+        named = client_headers.named_user(body)
+        sticky = sticky_key(said.conversation, named, user, principal.key_id, principal.name)
         target = self._router.table.resolve(model, sticky)
-        conversation = given or new_id("conv")
+        conversation = said.conversation or new_id("conv")
         exchange = None
-        if path == CHAT and body.get("store") is not False:
+        if path == CHAT and said.store and principal.stores and body.get("store") is not False:
+            source, task = client_headers.source_of(said, body)
             await self._recorder.room()
             exchange = Exchange(
-                conversation,
+                # what a program asks beside a conversation is not a part of it
+                new_id("conv") if task else conversation,
                 body["messages"],
                 bool(body.get("stream")),
                 model,
@@ -236,6 +232,8 @@ class Gateway:
                 target.lane,
                 user,
                 principal.key_id,
+                source,
+                task,
             )
         return _Call(path, body, target, holders(principal, user), conversation, began, exchange)
 
@@ -249,6 +247,9 @@ class Gateway:
         principal = self._auth.recall(found, cookies)
         if principal is not None:
             return principal
+        for name in FORWARDED:
+            if (value := headers.get(name.encode())) is not None:
+                found[name] = value.decode("latin-1")
         host = scope["client"][0] if scope.get("client") else ""
         return await asyncio.to_thread(self._auth.authenticate, found, cookies, host)
 
@@ -273,7 +274,9 @@ class Gateway:
             await answer(scope, receive, send)
             return answer.status_code
         except asyncio.CancelledError:
-            if not left or task.uncancel():
+            if not left or task.uncancel():  # the platform stops
+                if call.exchange and call.begun:
+                    call.exchange.error = "The platform stopped in the middle of the answer."
                 raise
             if call.exchange:
                 call.exchange.stopped = True
@@ -420,12 +423,29 @@ class Gateway:
                 self.shadow.offer(call.target, call.body, call.exchange)
 
 
+def person_of(principal: Principal, named: str | None) -> str | None:
+    """Return the person that a request is from: the one that `X-Trimtab-User` names, else the principal's.
+
+    Raises `Forbidden` where the principal may not speak for others.
+    """
+    if named and not principal.may("ops"):
+        raise Forbidden("X-Trimtab-User needs a key with the role ops.")
+    return named or principal.user
+
+
 def holders(principal: Principal, user: str | None) -> list[Holder]:
     """Return who pays for a request: the person, where one is known, and the key that was shown."""
     found = [Holder(USER + user, user)] if user else []
     if principal.key_id:
         found.append(Holder(principal.key_id, principal.key_name or principal.name))
     return found or [Holder(principal.name, principal.name)]
+
+
+def wrong_method(path: str, accepted: str) -> RequestError:
+    """Return the error of a method that a path does not take."""
+    return RequestError(
+        f"{path[:200]} takes {accepted}.", status=405, code="method_not_allowed", headers={"Allow": accepted}
+    )
 
 
 def _used(usage: Mapping[str, Any]) -> Used:

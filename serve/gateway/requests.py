@@ -14,13 +14,13 @@ import orjson
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.chat_messages import context_of, served
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
 FLAGS = ("stream", "store")
 """Fields that decide how the gateway answers and what it keeps; the engine would accept "false" as text."""
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-SYSTEM = ("system", "developer")
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def _check_message(message: Any, place: int) -> None:
             accepted=ROLES,
         )
     content = message.get("content")
-    if isinstance(content, str) or (content is None and role == "assistant" and message.get("tool_calls")):
-        return
+    if isinstance(content, str) or (content is None and role == "assistant"):
+        return  # null: an answer of tool calls alone, or a refusal
     if not isinstance(content, list):
         raise RequestError(
             f"`{where}.content` must be text or a list of parts, not {_kind(content)}.", f"{where}.content"
@@ -144,7 +144,8 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
 
     The engine's own name of the model goes in; the release's sampling defaults fill the fields that the
     client left out; the release's system prompt comes first unless the conversation has a system (or
-    developer) message of its own. A stream always reports its usage, which the gateway counts.
+    developer) message of its own, and content in several text parts is one text (see `store.chat_messages`). A stream
+    always reports its usage, which the gateway counts.
     """
     out = dict(body)
     out.pop("store", None)
@@ -154,9 +155,8 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
             out[key] = value
     if limits.max_tokens is not None and not any(out.get(k) for k in ("max_tokens", "max_completion_tokens")):
         out["max_tokens"] = limits.max_tokens
-    messages = out.get("messages")
-    if target.system_prompt and messages is not None and all(m["role"] not in SYSTEM for m in messages):
-        out["messages"] = [{"role": "system", "content": target.system_prompt}, *messages]
+    if (messages := out.get("messages")) is not None:
+        out["messages"] = served(messages, context_of(target.system_prompt))
     asked = True
     if out.get("stream"):
         options = out.get("stream_options") or {}

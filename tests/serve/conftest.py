@@ -49,7 +49,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
     """An engine for tests: little memory, short patience."""
     settings: dict[str, object] = {
         "kv_cache_memory_bytes": "64M",
-        "args": {"max-model-len": 4096, "max-num-seqs": 64},
+        "args": {"max-model-len": 4096, "max-num-seqs": 64, "trust-request-chat-template": True},
         "probe_interval_s": 2.0,
         "probe_timeout_s": 10.0,
         "drain_s": 20.0,
@@ -78,7 +78,7 @@ async def a_stop_lets_answers_finish(pool: EnginePool) -> None:
     await engine.wait_ready(500)
     body = {"model": BASE, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
     data, stopping = b"", None
-    with engine.lease(None):
+    with engine.in_flight.lease(None):
         answer = await engine.post("/v1/completions", json.dumps(body).encode())
         async for chunk in answer.chunks():
             data += chunk

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Method = Literal["dpo", "sft", "kto"]
 Rollout = Literal["none", "canary", "promote"]
 
 
+ENCODABLE = "text that is valid Unicode (in UTF-8; no lone surrogates)"
+
+
 class Request(BaseModel):
-    """Base of every request body: an unknown field is an error, not a silence."""
+    """Base of every request body: an unknown field is an error, not a silence.
+
+    JSON can spell half of a surrogate pair, which neither the store nor an answer has an encoding for; it is refused here,
+    at any depth of a field.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, value: Any) -> Any:
+        for name in value if isinstance(value, dict) else ():
+            if not _encodable(name):
+                shown = name.encode("ascii", "backslashreplace").decode()
+                raise PydanticCustomError("text_encoding", "There is no field {shown}", {"shown": shown})
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_encodable(cls, value: Any) -> Any:
+        if not _encodable(value):
+            raise PydanticCustomError("text_encoding", "Value should be {expected}", {"expected": ENCODABLE})
+        return value
+
+
+def _encodable(value: Any) -> bool:
+    """Whether every text in a JSON value can be written as UTF-8."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            try:
+                one.encode()
+            except UnicodeEncodeError:
+                return False
+        elif isinstance(one, Mapping):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+    return True
 
 
 class View(BaseModel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from align.errors import AlignError, DiskFull, OutOfMemory, RecipeError
 from align.evaluation.suite import EvaluationError
@@ -21,7 +23,8 @@ from align.prepare import PrepareError
 from align.recipe.plan import PlanError
 from serve.error_status import STATUSES as SERVING
 from serve.error_status import retry_after, status_of
-from serve.errors import RequestError
+from serve.errors import Forbidden, RequestError
+from serve.gateway.openai_paths import is_openai_path
 from serve.gateway.responses import error_response
 from trimtab.errors import (
     ModelNotPrepared,
@@ -36,6 +39,20 @@ from trimtab.runs.workers import TrainingFailed, TrainingStopped
 log = logging.getLogger(__name__)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class ProblemResponse(JSONResponse):
+    """Problem details; what has no encoding in UTF-8 is shown as its escape, since a message may repeat anything."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Write the body."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text).encode()
+
+
 class Problem(Exception):
     """A failure with its status, raised by an operation that knows what went wrong."""
 
@@ -48,7 +65,21 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None, **m
     """A problem-details response; `more` are further members (those that are None are left out)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {name: value for name, value in more.items() if value is not None}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    return ProblemResponse(body, status, headers=headers)
+
+
+def failure(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    """A failure that any path may have, in the form that is spoken there: OpenAI's, or problem details."""
+    if not is_openai_path(path):
+        return problem(status, detail, headers)
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_")
+    kind = Forbidden if status == 403 else RequestError
+    return error_response(kind(detail, status=status, code=code, headers=headers))
+
+
+async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of `/api` that does not reach its route."""
+    await problem_of(error)(scope, receive, send)
 
 
 # Our errors but those of serving and store, which `serve.error_status` has.
@@ -73,14 +104,15 @@ def install(app: FastAPI) -> None:
     """Makes `app` answer our errors as problem details, and below `/v1` in OpenAI's form."""
 
     def answer(request: Request, error: Exception) -> Response:
-        return openai_error(error) if request.url.path.startswith("/v1/") else problem_of(error)
+        return openai_error(error) if is_openai_path(request.url.path) else problem_of(error)
 
     for kind in (Problem, RequestError, PathRefused, *SERVING, *STATUSES):
         app.add_exception_handler(kind, answer)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    def _http(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        return failure(request.url.path, error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
     def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -94,7 +126,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def _unexpected(request: Request, error: Exception) -> Response:
         log.exception("%s %s failed", request.method, request.url.path)
-        if request.url.path.startswith("/v1/"):
+        if is_openai_path(request.url.path):
             return error_response(error)
         return problem(500, "an error of the platform's own; its log says more")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimtab.cli.common import DataOption, ask, console, errors, explain
-from trimtab_client.client import ApiError, PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +38,8 @@ def chat(
 
 
 async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) -> None:
+    from trimtab_client.errors import ApiError
+
     messages: list[dict[str, str]] = []
     conversation = f"cli-{uuid.uuid4().hex[:12]}"
     while True:
@@ -51,7 +55,9 @@ async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) ->
         messages.append({"role": "user", "content": said})
         answer, release = "", ""
         try:
-            async for delta in client.stream_chat(model, messages, conversation=conversation, **sampling):
+            async for delta in client.stream_chat(
+                model, messages, conversation=conversation, source="cli", **sampling
+            ):
                 if not release:
                     release = delta.release
                     console.print(f"[bold]{release}:[/bold] ", end="", highlight=False)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from store.accounts import keys, users
-from trimtab import erasure
-from trimtab.cli.common import AsJson, DataOption, ask, console, paths, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, errors, paths, show
 from trimtab.cli.offline import opened, running
+
+if TYPE_CHECKING:
+    from store.db.database import Store
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
@@ -33,36 +34,73 @@ def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make:
 
 
 @keys_app.command("create")
-def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
-    """Make an API key. Its secret is shown once, now."""
+def create_key(
+    name: str,
+    role: Roles = None,
+    user: Annotated[str | None, typer.Option("--user", help="The person whom the key speaks for.")] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Record the chat requests that are made with it.")
+    ] = True,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Make an API key for a program; its secret is shown once, now. People who sign in are `trimtab users add`."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.keys_create(name, roles), data)
+        made = ask(lambda client: client.keys_create(name, roles, user, store=store), data)
     else:
-        key, secret = _in_store(data, keys.create, name, roles, make=True)
-        made = {"id": key.id, "name": key.name, "roles": list(key.roles), "secret": secret}
+        made = _in_store(data, _create_key, name, roles, user, store, make=True)
     if as_json:
         show(made, True)
         return
+    _notice(made)
     console.print(f"{made['secret']}", highlight=False, soft_wrap=True)
     console.print(f"[dim]key {made['id']} ({', '.join(made['roles'])}); the secret is not shown again[/dim]")
+
+
+def _create_key(db: Store, name: str, roles: list[str], user: str | None, store: bool) -> dict[str, Any]:
+    from store.accounts import keys
+    from trimtab.web import access_notice
+
+    key, secret = keys.create(db, name, roles, user, stores=store)
+    made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "store": store}
+    return made | {"secret": secret, "notice": access_notice.of_key(db)}
+
+
+def _notice(made: dict[str, Any]) -> None:
+    if notice := made.get("notice"):
+        errors.print(f"[yellow]{notice}[/yellow]", highlight=False, soft_wrap=True)
 
 
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     """API keys without their secrets."""
+    from store.accounts import keys
+
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
-        else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
+        else [
+            key.to_json() | {"prefix": key.hint, "store": key.stores}
+            for key in _in_store(data, keys.list_all)
+        ]
     )
-    columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
+    columns = {
+        "id": "id",
+        "name": "name",
+        "prefix": "starts with",
+        "roles": "roles",
+        "store": "stores",
+        "revoked_at": "revoked",
+    }
     show(rows, as_json, columns, "no keys")
 
 
 @keys_app.command("revoke")
 def revoke_key(key_id: str, data: DataOption = None) -> None:
     """Revoke a key at once."""
+    from store.accounts import keys
+
     if running(data):
         ask(lambda client: client.keys_revoke(key_id), data)
     else:
@@ -82,15 +120,26 @@ def add_user(
     """Add a person who may sign in."""
     roles = role or ["chat", "rater"]
     if running(data):
-        ask(lambda client: client.users_add(name, roles, password), data)
+        made = ask(lambda client: client.users_add(name, roles, password), data)
     else:
-        _in_store(data, users.create, name, roles, password, make=True)
+        made = _in_store(data, _create_user, name, roles, password, make=True)
     console.print(f"{name} may sign in ({', '.join(roles)})")
+    _notice(made)
+
+
+def _create_user(db: Store, name: str, roles: list[str], password: str) -> dict[str, Any]:
+    from store.accounts import users
+    from trimtab.web import access_notice
+
+    made = users.create(db, name, roles, password)
+    return made.to_json() | {"notice": access_notice.of_user(db)}
 
 
 @users_app.command("list")
 def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     """Everybody who may sign in."""
+    from store.accounts import users
+
     rows = (
         ask(lambda client: client.users_list(), data)
         if running(data)
@@ -102,6 +151,8 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
 @users_app.command("remove")
 def remove_user(name: str, data: DataOption = None) -> None:
     """Take a person's access away."""
+    from store.accounts import users
+
     if running(data):
         ask(lambda client: client.users_remove(name), data)
     else:
@@ -129,6 +180,8 @@ def erase_user(
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
         return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
+    from trimtab import erasure
+
     if dry_run:
         return _in_store(data, erasure.preview, name)
     return _in_store(data, erasure.forget_offline, paths(data), name, "operator")

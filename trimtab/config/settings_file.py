@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from trimtab.config.paths import SETTINGS_FILE
 from trimtab.config.settings import Settings
 from trimtab.errors import SettingsError
 
@@ -36,8 +37,8 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
 
     Raises SettingsError with every fault: unknown keys, wrong types and values out of range, a file that is not TOML.
     """
-    if config is None and Path("trimtab.toml").is_file():
-        config = Path("trimtab.toml")
+    if config is None and SETTINGS_FILE.is_file():
+        config = SETTINGS_FILE
     faults = _unknown_environment()
     if config is not None:
         if not config.is_file():
@@ -118,7 +119,7 @@ def _find(path: list[str]) -> tuple[Any, Any]:
             return model, field
         model = _section_of(field.annotation)
         if isinstance(model, tuple):
-            # a table of tables (`engines.main.…`): the next part is a name, not a field
+            # a table or list of tables (`engines.main.…`, `gate.checks.0.…`): the next part is no field
             model = model[0]
             if index + 1 == len(path) - 1:
                 return model, None
@@ -135,8 +136,8 @@ def _section_of(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     origin = typing.get_origin(annotation)
-    if origin is dict:
-        value = typing.get_args(annotation)[1]
+    if origin in (dict, tuple):
+        value = typing.get_args(annotation)[0 if origin is tuple else 1]
         return (value,) if isinstance(value, type) and issubclass(value, BaseModel) else None
     if origin in (types.UnionType, typing.Union):
         return next((_section_of(arg) for arg in typing.get_args(annotation) if _section_of(arg)), None)

@@ -13,8 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.auth import SESSION_COOKIE
 from serve.errors import RequestError
+from serve.gateway.openai_paths import WITHOUT_PREFIX
 from store.accounts import users
 from trimtab.platform import Platform
+from trimtab.web.access_notice import ADD_USER
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in to Trimtab</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
@@ -37,7 +39,10 @@ def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
 
 
 async def show(request: Request) -> Response:
-    """GET /login."""
+    """GET /login; says so where nobody can sign in yet."""
+    platform: Platform = request.app.state.platform
+    if not await asyncio.to_thread(users.count, platform.db):
+        return page(f"No user exists, so nobody can sign in yet. On this machine: {ADD_USER}")
     return page()
 
 
@@ -73,7 +78,7 @@ ROUTES = [
     Route("/logout", sign_out, methods=["POST"]),
 ]
 
-OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout")
+OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout", *WITHOUT_PREFIX)
 """What answers for itself whether the caller is known; everything else is the UI."""
 
 

@@ -12,16 +12,24 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from trimtab.api.problems import problem
+from trimtab.api.problems import failure
+from trimtab.web.cross_origin import key_only
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SameMachineOnly:
-    """ASGI middleware; asks `active` at each request, so that the first user who is added ends single-user mode."""
+    """ASGI middleware; asks `active` at each request, so that the first user who is added ends single-user mode.
 
-    def __init__(self, app: ASGIApp, active: Callable[[], bool], also: Iterable[str] = ()) -> None:
+    A request that shows a key passes, known by that alone: a browser does not send one for a page that it must not.
+    `also` are further Host names; `origins` are other origins whose pages `trimtab.web.cross_origin` lets in with a key.
+    """
+
+    def __init__(
+        self, app: ASGIApp, active: Callable[[], bool], also: Iterable[str] = (), origins: Iterable[str] = ()
+    ) -> None:
         self.app, self.active = app, active
+        self.origins = frozenset(origins)
         self.names = LOOPBACK | {name.lower() for name in also}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,8 +38,10 @@ class SameMachineOnly:
             fault = self._fault(
                 {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
             )
-            if fault:
-                await problem(403, fault)(scope, receive, send)
+            if fault and any(name == b"authorization" for name, _ in scope["headers"]):
+                scope = key_only(scope)
+            elif fault:
+                await failure(scope["path"], 403, fault)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -41,6 +51,11 @@ class SameMachineOnly:
         if host not in self.names:
             return f"Host {host!r} is not accepted in single-user mode; accepted: {', '.join(sorted(self.names))}"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != address:
-            return "requests of other web pages are not accepted in single-user mode"
+        if origin is None or urlsplit(text := origin.decode("latin-1")).netloc == address:
+            return None
+        if not self.origins.intersection((text, "*")):
+            return (
+                f"requests of other web pages ({text[:200]}) are not accepted in single-user mode; "
+                "`server.cors_origins` names those that may ask with a key"
+            )
         return None

@@ -10,6 +10,7 @@ from serve.errors import RequestError
 from serve.gateway.requests import check_chat, check_completion, for_engine, model_of, parse, to_bytes
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.values import conversation, to_json
 
 HI = [{"role": "user", "content": "hi"}]
 TARGET = Target(
@@ -93,6 +94,27 @@ def test_a_system_message_of_the_client_stands(role: str) -> None:
     messages = [{"role": role, "content": "Mine."}, *HI]
     out, _ = for_engine({"messages": messages}, TARGET, Limits())
     assert out["messages"] == messages
+
+
+def test_an_earlier_answer_may_have_null_content() -> None:
+    messages = [*HI, {"role": "assistant", "content": None}, *HI]
+    check_chat({"messages": messages}, Limits())
+    out, _ = for_engine({"messages": messages}, Target("m", None, "m", None, "tiny"), Limits())
+    assert out["messages"] == [*HI, {"role": "assistant", "content": ""}, *HI]
+
+
+def test_text_parts_reach_the_engine_as_the_text_that_is_stored() -> None:
+    parts = [{"type": "text", "text": "alpha"}, {"type": "text", "text": "beta"}]
+    messages = [{"role": "user", "content": parts}]
+    out, _ = for_engine({"messages": messages}, Target("m", None, "m", None, "tiny"), Limits())
+    assert out["messages"] == [{"role": "user", "content": "alpha\nbeta"}]
+    assert out["messages"] == to_json(conversation(messages))
+
+
+def test_pictures_reach_the_engine_as_they_are() -> None:
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    out, _ = for_engine({"messages": [{"role": "user", "content": parts}]}, TARGET, Limits())
+    assert out["messages"][1]["content"] == parts
 
 
 def test_streams_always_report_usage() -> None:

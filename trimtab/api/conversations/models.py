@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from store.chat_messages import text_of
 from trimtab.api.base import Request
 
-Role = Literal["system", "user", "assistant", "tool"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class MessageBody(Request):
-    """One message of a conversation."""
+    """One message of a conversation; content is text, a list of text parts, or null or empty of an assistant's."""
 
     role: Role
-    content: str = Field(min_length=1, max_length=200_000)
+    content: str = Field(max_length=200_000)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _one_text(cls, content: object, info: ValidationInfo) -> object:
+        if content is None and info.data.get("role") != "assistant":
+            return content
+        text = text_of(content)
+        return content if text is None else text
+
+    @field_validator("content")
+    @classmethod
+    def _not_empty(cls, content: str, info: ValidationInfo) -> str:
+        if not content and info.data.get("role") != "assistant":
+            raise ValueError("it is empty; accepted: text with at least 1 character")
+        return content
 
 
 class LikeRequest(Request):

@@ -24,7 +24,7 @@ from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
 from trimtab.api.status.models import EngineView, ScheduleView, StatusView
 from trimtab.api.training_data.files import new_path
-from trimtab.config.paths import writing
+from trimtab.config.writing import writing
 from trimtab.platform import Platform
 from trimtab.runs.schedule import next_time
 
@@ -32,12 +32,14 @@ probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["status"])
 
 
+@probes.head("/healthz", include_in_schema=False)
 @probes.get("/healthz")
 async def healthz() -> dict[str, str]:
     """The platform answers."""
     return {"status": "ok"}
 
 
+@probes.head("/readyz", include_in_schema=False)
 @probes.get("/readyz")
 async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
     """200 once every engine serves, else 503 with what is missing."""

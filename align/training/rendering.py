@@ -1,0 +1,73 @@
+"""A row of a snapshot as the texts that a model is trained on: its prompt as served, and each answer after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from align.messages import conversation, was_cut
+from align.training.chat_template import Refused, answer_end, render, thinks
+from store.chat_messages import context_of, served
+
+END_OF_THINKING = "\n</think>\n\n"
+
+
+class RowRenderer:
+    """Renders rows with one tokenizer's chat template.
+
+    `system_prompt` goes before the prompts of rows that say nothing of the release that answered. `template_options`
+    are further arguments of the template, vLLM's `chat_template_kwargs`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        system_prompt: str | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._context = context_of(system_prompt)
+        self._options = dict(template_options or {})
+        self._end: str | None = None
+
+    def row(self, record: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+        """Return the text of a row's prompt and of the answers in the columns `names`. Raises `Refused`.
+
+        The prompt ends with the generation prompt, as an engine gets it. An answer that was cut has no end token.
+        """
+        context = record.get("context")
+        messages = served(
+            conversation(record["prompt"], "user"), self._context if context is None else context
+        )
+        prompt = self._render(messages, True)
+        texts = [prompt]
+        for name in names:
+            answer = conversation(record[name], "assistant")
+            text = self._answer(messages, prompt, answer)
+            if was_cut(record.get(f"{name}_finish_reason")):
+                text = text.removesuffix(self._answer_end())
+            texts.append(text)
+        return texts
+
+    def _answer(
+        self, messages: Sequence[Mapping[str, Any]], prompt: str, answer: list[dict[str, str]]
+    ) -> str:
+        whole = self._render([*messages, *answer], False)
+        if whole.startswith(prompt):
+            text = whole[len(prompt) :]
+        elif len(answer) == 1:
+            text = answer[0]["content"] + self._answer_end()
+        else:
+            raise Refused(
+                "it writes an answer of several messages otherwise than after its generation prompt"
+            )
+        # a model that is served an open <think> has to close it before it answers
+        return END_OF_THINKING + text if thinks(prompt) and "</think>" not in text else text
+
+    def _answer_end(self) -> str:
+        if self._end is None:
+            self._end = answer_end(self.tokenizer, self._options)
+        return self._end
+
+    def _render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+        return render(self.tokenizer, messages, add_generation_prompt, self._options)

@@ -1,0 +1,24 @@
+"""Which paths speak OpenAI's protocol, errors included, and what a client is told that left `/v1` out."""
+
+from __future__ import annotations
+
+PREFIX = "/v1"
+WITHOUT_PREFIX = ("/chat/completions", "/completions", "/models", "/embeddings", "/responses")
+"""Where OpenAI's clients ask whose base URL lacks `/v1`."""
+
+
+def is_openai_path(path: str) -> bool:
+    """Whether what answers at `path` speaks OpenAI's protocol."""
+    return path.startswith(PREFIX + "/") or path == PREFIX or path in WITHOUT_PREFIX
+
+
+def not_found(path: str) -> str:
+    """Return what is said of a path of OpenAI's protocol where nothing is."""
+    accepted = "/v1/chat/completions, /v1/completions, /v1/models"
+    if path in WITHOUT_PREFIX:
+        hint = "The API's base URL ends in /v1"
+    elif path.startswith(PREFIX * 2):
+        hint = "The base URL holds /v1 twice"
+    else:
+        return f"There is no {path[:200]}. Accepted: {accepted}."
+    return f"There is no {path[:200]}. {hint}. Accepted: {accepted}."

@@ -1,0 +1,88 @@
+"""Training sees the tokens that a real engine makes of the same conversation, whatever the template and the release."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from align.training.chat_template import Refused
+from align.training.data import encode
+from align.training.rendering import RowRenderer
+from serve.engine.engine import Engine
+from serve.errors import EngineFailed
+from serve.gateway import requests
+from serve.metering.limits import Limits
+from serve.router import Target
+from store.chat_messages import context_of
+from store.values import conversation, to_json
+from tests.serve.conftest import BASE
+from tests.support.templates import TEMPLATES
+
+pytestmark = [pytest.mark.anyio, pytest.mark.engine]
+
+WORDS = ["Name a bird.", " and spaces ", "two\nlines", "x-anthropic-billing-header: a\nrest", "Grüße 🐦", "a"]
+
+
+def conversations(count: int) -> list[list[dict[str, Any]]]:
+    """Conversations as clients send them: all roles, in any order, content in every form."""
+    rng = random.Random(7)
+    made = []
+    for _ in range(count):
+        roles = rng.choices(["system", "developer", "user", "assistant"], [1, 2, 5, 3], k=rng.randint(0, 4))
+        made.append([{"role": role, "content": _content(rng, role)} for role in [*roles, "user"]])
+    return made
+
+
+def _content(rng: random.Random, role: str) -> object:
+    text = rng.choice(WORDS)
+    forms: list[object] = [
+        text,
+        [{"type": "text", "text": text}],
+        [{"type": "text", "text": text}, {"type": "text", "text": rng.choice(WORDS)}],
+    ]
+    return rng.choice([*forms, None] if role == "assistant" else forms)
+
+
+async def ids_of_engine(engine: Engine, sent: dict[str, Any], template: str) -> list[int] | None:
+    """The token ids of a request's prompt, None where the template refuses it."""
+    asked = {"model": BASE, "messages": sent["messages"], "chat_template": template}
+    try:
+        return list((await engine.request("POST", "/tokenize", json=json.loads(json.dumps(asked))))["tokens"])
+    except EngineFailed as error:
+        if error.status != 400:
+            raise
+        return None
+
+
+@pytest.mark.parametrize("system_prompt", [None, "Be brief."])
+async def test_a_stored_row_has_the_token_ids_that_the_engine_got(
+    engine: Engine, tiny_base: Path, smollm2: Path, system_prompt: str | None
+) -> None:
+    templates = {**TEMPLATES, "smollm2": AutoTokenizer.from_pretrained(smollm2).chat_template}
+    target = Target("assistant", "assistant", "assistant@1", "rel-1", BASE, system_prompt=system_prompt)
+    for name, template in templates.items():
+        tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+        tokenizer.chat_template = template
+        renderer = RowRenderer(tokenizer, "another prompt, which the row's own one replaces")
+        refused = 0
+        for messages in conversations(40):
+            body = {"model": "assistant", "messages": messages}
+            requests.check_chat(body, Limits())
+            sent, _ = requests.for_engine(body, target, Limits())
+            engines = await ids_of_engine(engine, sent, template)
+            row = {
+                "prompt": to_json(conversation(messages)),
+                "context": context_of(system_prompt),
+                "chosen": "It is a wren.",
+            }
+            try:
+                ours = encode(tokenizer, renderer.row(row, ["chosen"])[:1])[0]
+            except Refused:
+                ours, refused = None, refused + 1
+            assert ours == engines, (name, messages)
+        assert refused < 40, name

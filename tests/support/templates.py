@@ -1,0 +1,57 @@
+"""Chat templates of the kinds that models really have, for tests of what a row becomes."""
+
+from __future__ import annotations
+
+_TURNS = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+_OPENING = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+_THINKING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
+    "{{ m['content'].split('</think>')[-1] if m['role'] == 'assistant' else m['content'] }}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}"
+)
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system message is taken') }}{% endif %}"
+    + _TURNS.replace("m['content']", "m['content'] | trim")
+    + _OPENING
+)
+ALTERNATE = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}" + _OPENING
+)
+
+TEMPLATES = {
+    "chatml": _TURNS + _OPENING,
+    "no system": NO_SYSTEM,
+    "alternate": ALTERNATE,
+    "open think": _THINKING
+    + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
+    "no generation prompt": _TURNS,
+    "no end token": (
+        "{% for m in messages %}{{ '[' + m['role'] + '] ' + m['content'] + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+    ),
+    "last message alone": (
+        "{% set m = messages[-1] %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
+        + _OPENING
+    ),
+    "developer": (
+        "{% for m in messages %}{% if m['role'] == 'developer' %}{{ '# ' + m['content'] + '\\n' }}"
+        "{% else %}{{ m['role'] + ': ' + m['content'] + '<|end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    ),
+    "parts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
+        "{% if m['content'] is string %}{{ 'TEXT ' + m['content'] }}{% else %}"
+        "{% for part in m['content'] %}{{ '<' + part['text'] + '>' }}{% endfor %}{% endif %}"
+        "{{ '<|im_end|>\\n' }}{% endfor %}" + _OPENING
+    ),
+    "parts in a macro": (
+        "{% macro said(given) %}{% if given is string %}{{ 'TEXT ' + given }}{% else %}"
+        "{% for part in given %}{{ part['text'] }}{% endfor %}{% endif %}{% endmacro %}"
+        "{% set turns = messages %}{% for m in turns %}{{ m['role'] + ': ' + said(m['content']) + '<|end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    ),
+}
+"""By what is particular about each."""
