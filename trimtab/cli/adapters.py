@@ -12,7 +12,6 @@ import typer
 
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
 from trimtab.config.paths import DataPaths
-from trimtab.serving import model_of
 
 app = typer.Typer(help="Adapters: what each costs, old ones, merging.", no_args_is_help=True)
 
@@ -61,6 +60,8 @@ def merge(
     config: ConfigOption = None,
 ) -> None:
     """Merge a release's adapter into its base model, for an engine of its own without the cost of LoRA."""
+    from trimtab.serving import model_of  # the engines: seconds to import
+
     found = ask(lambda client: client.releases_get(release), data)
     if not found["adapter"]:
         fail(f"{release} has no adapter: it is the base model {found['base']} as it is")

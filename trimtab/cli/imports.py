@@ -9,14 +9,16 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 PIECE = 1 << 20
 """Bytes sent at a time."""

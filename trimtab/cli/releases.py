@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 releases_app = typer.Typer(
     help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True

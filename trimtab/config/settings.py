@@ -18,6 +18,7 @@ from pydantic_settings import (
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
 from store.accounts import names
 from store.db.database import MEMORY
+from trimtab.config.paths import DEFAULT_DATA
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 """The base model that ships as a package and needs no download."""
@@ -414,7 +415,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Field(Path("data"), description="data directory")
+    data: Path = Field(Path(DEFAULT_DATA), description="data directory")
     server: ServerSettings = Field(default_factory=ServerSettings, description="where the platform listens")
     engines: dict[str, EngineSettings] = Field(
         default_factory=lambda: {"main": EngineSettings(base=DEFAULT_BASE)}, description="engines by name"
