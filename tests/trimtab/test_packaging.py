@@ -57,7 +57,9 @@ def test_the_platform_starts_without_the_training_extra() -> None:
 @pytest.mark.parametrize("profile", ["cpu", "cuda"])
 def test_every_pin_satisfies_what_is_declared(profile: str) -> None:
     lines = (ROOT / "requirements" / f"{profile}.txt").read_text().splitlines()
-    pins = {canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version}
+    pins = {
+        canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version
+    }
     extras = PROJECT["optional-dependencies"]
     for name, row in declared(PROJECT["dependencies"], extras["train"], extras[profile]).items():
         assert name in pins, f"{name} is not pinned in requirements/{profile}.txt"
