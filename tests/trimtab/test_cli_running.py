@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
+from store.accounts import audit
 from store.datasets import snapshots
 from store.feedback import comparisons
 from store.records import Candidate
@@ -102,6 +103,17 @@ def test_refused_rows_lie_beside_the_file_and_nothing_is_overwritten(platform: P
     good = write("good.jsonl", GOOD | {"prompt": "Three?"})
     assert "rejects" not in run("pairs", "import", str(good))
     assert not list(Path().glob("good.jsonl.*"))
+
+
+def test_a_row_is_removed_with_a_reason(platform: Platform) -> None:
+    pairs.import_rows(platform.db, [GOOD | {"prompt": "To be removed?"}], "test")
+    [row] = pairs.list_page(platform.db, 1)
+    assert "--reason" in run("pairs", "remove", row.id, status=2)
+    assert "removed" in run("pairs", "remove", row.id, "--reason", "a test row")
+    assert row.id not in {kept.id for kept in pairs.list_page(platform.db)}
+    assert audit.list_recent(platform.db, 1)[0].detail["reason"] == "a test row"
+    for noun in ("pairs", "demos", "likes"):
+        assert "no-such" in run(noun, "remove", "no-such", "--reason", "x", status=1)
 
 
 def test_an_import_that_takes_no_row_fails_and_says_so(platform: Platform) -> None:

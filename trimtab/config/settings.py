@@ -221,8 +221,10 @@ class SnapshotSettings(Section):
 class TrainingSettings(Section):
     """How runs are fed and checked."""
 
-    parity_tolerance: float = Field(
-        1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
+    parity_tolerance: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="largest mean absolute difference of served and trained log-probabilities, nats per token; "
+        "auto: from what the base model itself differs by",
     )
     checkpoint_steps: int = Field(
         20, ge=1, description="optimiser steps between checkpoints, unless recipe or run say save_steps"
