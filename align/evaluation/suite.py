@@ -20,7 +20,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
-from align.messages import conversation, was_cut
+from align.messages import was_cut, whole_row
 from align.stats import mean_interval, paired_bootstrap, wilson
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
@@ -201,9 +201,7 @@ def _read(heldout: Path, limit: int) -> list[dict[str, Any]]:
         raise DataError(
             "there are no held-out rows to measure on", "collect more pairs, or raise heldout_fraction"
         )
-    for row in rows:
-        row["prompt"] = conversation(row["prompt"], "user")
-    return rows
+    return [whole_row(row) for row in rows]
 
 
 async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> _Scored:
@@ -218,7 +216,7 @@ async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int)
     for answer in answers:
         body = {
             **common,
-            "messages": [*row["prompt"], *conversation(row[answer], "assistant")],
+            "messages": [*row["prompt"], *row[answer]],
             "max_tokens": 1,
             "prompt_logprobs": 0,
             "add_generation_prompt": False,
