@@ -210,9 +210,11 @@ def _id(digest: hashlib._Hash) -> str:
 
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
-    rows = cursor.sql(
-        f"select {_FILE_COLUMNS[method]}, split from {table} join members on members.seq = {table}.seq"
-    )
+    members = f"{table} join members on members.seq = {table}.seq"
+    columns = _FILE_COLUMNS[method]
+    if scalar(cursor, f"select count(*) from {members} where carried is not null"):
+        columns += ", carried"  # only where a message carries more than role and text
+    rows = cursor.sql(f"select {columns}, split from {members}")
     paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
     parquet_writer.write(paths, rows.to_arrow_reader(parquet_writer.BATCH))
 

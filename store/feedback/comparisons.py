@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from store import values
+from store import carried, values
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, messages, run, stamp
@@ -49,7 +49,7 @@ def create(
     ("first", "second", "tie" or "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure
     raters and teach nothing. Raises `Invalid`.
     """
-    prompt = redaction.conversation(db, values.conversation(messages, "messages"))
+    prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
     if len(candidates) != 2:
         raise Invalid("candidates", len(candidates), "two candidates")
     if gold is not None:
@@ -92,6 +92,14 @@ def create(
     with db.atomic() as cursor:
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
+
+
+def _plain(messages: Conversation) -> Conversation:
+    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tool calls."""
+    for place, message in enumerate(messages):
+        if calls := carried.load(message.carried).get("tool_calls"):
+            raise Invalid(f"messages[{place}].tool_calls", calls, "none: tool calls are not kept")
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def get(db: Store, id: str) -> Comparison:

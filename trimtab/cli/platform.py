@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from store.errors import StoreError
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
@@ -50,7 +51,7 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
     ready = "[green]ready[/green]" if found["ready"] else "[yellow]not ready[/yellow]"
     console.print(f"Trimtab {found['version']} at {found['url']} ({found['mode']}): {ready}", highlight=False)
     for line in found["missing"]:
-        console.print(f"  [yellow]{line}[/yellow]", highlight=False)
+        console.print(f"  [yellow]{escape(line)}[/yellow]", highlight=False)
     console.print()
     show(
         found["engines"],
@@ -86,7 +87,9 @@ def doctor(as_json: AsJson = False, data: DataOption = None, config: ConfigOptio
     else:
         for check in found:
             mark = "[green]ok[/green]  " if check.ok else "[red]bad[/red] "
-            console.print(f"{mark} {check.what}: {check.said}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{mark} {escape(check.what)}: {escape(check.said)}", highlight=False, soft_wrap=True
+            )
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 
@@ -99,13 +102,13 @@ def backup(
     where = paths(data)
     if where.read_platform() is not None:
         made: dict[str, Any] = ask(lambda client: client.backup(str(file.absolute())), data)
-        console.print(f"{made['path']}: {made['bytes']:,} bytes")
+        console.print(f"{made['path']}: {made['bytes']:,} bytes", markup=False)
         return
     from store.maintenance.backup import write
 
     with opened(data) as store, writing(file.absolute()):
         done = write(store, file)
-    console.print(f"{done.path}: {done.bytes:,} bytes")
+    console.print(f"{done.path}: {done.bytes:,} bytes", markup=False)
 
 
 def restore(
