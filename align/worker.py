@@ -399,7 +399,9 @@ def _measure(session: Session, held: list[Row], policy: Scores, reference: Score
 
 
 def _trainer(method: str) -> Callable[..., Any]:
-    module = importlib.import_module(f"align.{method}")  # recipes know only the methods that there are
+    module = importlib.import_module(
+        f"align.training.methods.{method}"
+    )  # recipes know only the methods that there are
     run: Callable[..., Any] = module.run
     return run
 

@@ -115,6 +115,8 @@ ROLLOUT_HINT = (
 ROLLOUT_DEPLOYMENT = "Deployment"
 ROLLOUT_RELEASE = "Release"
 ROLLOUT_WEIGHT = "Canary share"
+ROLLOUT_REASON = "Reason"
+ROLLOUT_REASON_HINT = "Needed for a release that its gate rejected; it goes to the audit log."
 CANARY = "Start canary"
 PROMOTE = "Promote"
 ROLLBACK = "Roll back"
@@ -177,6 +179,8 @@ TRAIN_EXTRA_INFO = (
 )
 TRAIN_QUEUED = "Run {id} is queued."
 RUNS = "Runs"
+RUN_LEFT_OUT = "Left out of training or shortened: {counts}."
+RUN_NOTES = "Notes of the run"
 RUNS_EMPTY_TITLE = "No run yet"
 RUNS_EMPTY = "Collect some votes in Rank, then start the first run with the form."
 LOSS_PLOT = "Loss"
@@ -260,7 +264,9 @@ USER_ADD = "Add user"
 USER_REMOVE = "Remove user"
 USER_PICK = "User"
 KEYS = "API keys"
-KEYS_EMPTY = "No keys yet. A key lets a program use /v1 and /api."
+KEYS_EMPTY = (
+    "No keys yet. A key lets a program use /v1 and /api; people sign in as users, so add those first."
+)
 KEY_NAME = "Name"
 KEY_CREATE = "Create key"
 KEY_REVOKE = "Revoke key"

@@ -111,6 +111,10 @@ def http_page() -> str:
         "`/api` answers errors as RFC 9457 problem details; its OpenAPI page is `/api/docs`. `/healthz`, `/readyz`,",
         "`/metrics` need no key. Roles: `chat` < `rater` < `ops`.",
         "",
+        *(Path(__file__).with_name("http_headers.md").read_text("utf-8").splitlines()),
+        "",
+        "## Routes",
+        "",
         "| route | role | what it does |",
         "| --- | --- | --- |",
     ]
@@ -119,7 +123,7 @@ def http_page() -> str:
         role = next((roles[d.call] for d in route.dependant.dependencies if d.call in roles), "")  # type: ignore[attr-defined]
         for method in sorted(route.methods):  # type: ignore[attr-defined]
             text = (route.endpoint.__doc__ or "").splitlines()[0]  # type: ignore[attr-defined]
-            rows.append(f"| `{method} {route.path}` | {role} | {text} |")  # type: ignore[attr-defined]
+            rows.append(f"| `{method} {route.path_format}` | {role} | {text} |")  # type: ignore[attr-defined]
     return "\n".join(rows) + "\n"
 
 

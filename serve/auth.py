@@ -20,6 +20,7 @@ from store.db.database import Store
 ROLES = ("chat", "rater", "ops")  # each may do what those before it may
 SESSION_COOKIE = "trimtab_session"
 REMEMBER_S = 10.0  # a key revoked behind our back works for at most this long; `forget` is immediate
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 MOST_REMEMBERED = 10_000
 
 
@@ -27,7 +28,8 @@ MOST_REMEMBERED = 10_000
 class Principal:
     """Somebody who is known. `via` says by what: single-user, key, session or local key.
 
-    `user` is the person, where there is one, `key_id` and `key_name` the key that was shown.
+    `user` is the person, where there is one, `key_id` and `key_name` the key that was shown. `stores` says whether
+    their chat requests are recorded.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Principal:
     user: str | None = None
     key_id: str | None = None
     key_name: str | None = None
+    stores: bool = True
 
     def may(self, role: str) -> bool:
         """Tell whether one of the roles is `role` or above it."""
@@ -53,8 +56,9 @@ def require(principal: Principal, role: str) -> None:
 class Authenticator:
     """Finds the principal of a request. Thread-safe; reads the store, so it may block for milliseconds.
 
-    `local_keys` maps secrets of this boot to principals. `single_user` None (the default) means: until the
-    first user or key exists; once one was seen, this process never goes back to letting anybody in.
+    `local_keys` maps secrets of this boot to principals. `single_user` None (the default) means: until the first user
+    exists; once one was seen, this process never goes back to letting anybody in. A key does not end it: it is for
+    programs, and nobody can sign in with it. With `exposed`, for a platform that other machines reach, it does.
     """
 
     def __init__(
@@ -62,10 +66,13 @@ class Authenticator:
         db: Store,
         single_user: bool | None = None,
         local_keys: Mapping[str, Principal] | None = None,
+        exposed: bool = False,
     ) -> None:
         self._db = db
         self._forced = single_user
+        self._exposed = exposed
         self._closed = False
+        self._has_keys = False
         self._checked_at = 0.0
         self._local = {_digest(secret): principal for secret, principal in (local_keys or {}).items()}
         self._known: dict[bytes, tuple[float, Principal]] = {}
@@ -77,7 +84,8 @@ class Authenticator:
         if self._forced is not None:
             return self._forced
         if not self._closed and time.monotonic() - self._checked_at > 1.0:
-            self._closed = bool(users.count(self._db) or keys.count(self._db))
+            self._has_keys = bool(keys.count(self._db))
+            self._closed = bool(users.count(self._db) or (self._exposed and self._has_keys))
             self._checked_at = time.monotonic()
         return not self._closed
 
@@ -103,10 +111,14 @@ class Authenticator:
         if token and (found := self._remembered(token) or self._by_session(token)):
             return found
         if self.single_user:
-            if _is_loopback(client_host):
+            if secret and (self._has_keys or secret.startswith(keys.PREFIX)):
+                raise Unauthenticated(
+                    "The key is unknown or was revoked. On this machine none is needed until the first user exists."
+                )
+            if is_loopback(client_host) and not (self._has_keys and _was_forwarded(headers)):
                 return self._anybody
             raise Unauthenticated(
-                "Without users and keys only this machine may ask. Make a key there: trimtab keys create NAME"
+                "Without users only this machine may ask without a key. Make a key there: trimtab keys create NAME"
             )
         if secret:
             raise Unauthenticated("The key is unknown or was revoked.")
@@ -124,7 +136,16 @@ class Authenticator:
         if key is None:
             return None
         return self._remember(
-            secret, Principal(key.user or key.name, frozenset(key.roles), "key", key.user, key.id, key.name)
+            secret,
+            Principal(
+                key.user or key.name,
+                frozenset(key.roles),
+                "key",
+                key.user,
+                key.id,
+                key.name,
+                key.stores,
+            ),
         )
 
     def _by_session(self, token: str) -> Principal | None:
@@ -156,7 +177,13 @@ def _bearer(headers: Mapping[str, str]) -> str | None:
     return secret.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _is_loopback(host: str) -> bool:
+def _was_forwarded(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy says that a request came from elsewhere."""
+    return any(headers.get(name) for name in FORWARDED)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be behind or reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

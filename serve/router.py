@@ -7,7 +7,8 @@ world from its start to its end. Knows no HTTP and no engine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from store.db.database import Store
 from store.records import Release
 from store.rollout import deployments, releases
 
+RECENT = 5
+"""How many of a deployment's newest releases are listed beside those that have traffic."""
+STARTED = int(time.time())
 Lane = Literal["stable", "canary", "pinned", "base"]
 
 
@@ -65,6 +69,17 @@ def share(deployment: str, sticky: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def sticky_key(
+    conversation: str | None, named: object, user: str | None, key_id: str | None, name: str
+) -> str:
+    """Return what keeps a caller in one lane of a canary: the first of these that is there.
+
+    `conversation` is the id that the client gave, `named` the body's `user` (anything but text is left out), `user` the
+    person, `key_id` the key, `name` the principal's name. The gateway and pair mode must agree, so both ask here.
+    """
+    return conversation or (named if isinstance(named, str) else None) or user or key_id or name
+
+
 class RoutingTable:
     """All public names and what they mean now."""
 
@@ -73,10 +88,15 @@ class RoutingTable:
         routes: Mapping[str, Route] | None = None,
         pinned: Mapping[str, Target] | None = None,
         bases: Iterable[str] = (),
+        listed: Iterable[str] | None = None,
+        created: Mapping[str, int] | None = None,
     ) -> None:
+        """`listed` are the releases that `names` has, None for all; `created` are Unix times by public name."""
         self.routes = dict(routes or {})
         self.pinned = dict(pinned or {})
         self.bases = {base: Target(base, None, base, None, base, lane="base") for base in bases}
+        self.listed = list(self.pinned if listed is None else listed)
+        self._created = dict(created or {})
 
     def resolve(self, model: str, sticky: str) -> Target:
         """Return what answers a request for `model` from the holder of the `sticky` key.
@@ -93,8 +113,12 @@ class RoutingTable:
         return target
 
     def names(self) -> list[str]:
-        """Return every accepted model name: deployments, releases, base models."""
-        return list(dict.fromkeys([*self.routes, *self.pinned, *self.bases]))
+        """Return the model names to offer: deployments, listed releases, base models; `resolve` knows every release."""
+        return list(dict.fromkeys([*self.routes, *self.listed, *self.bases]))
+
+    def created(self, name: str) -> int:
+        """Return when a name came to be, in Unix seconds; of a base model, when this process began to serve it."""
+        return self._created.get(name, STARTED)
 
     def targets(self) -> Iterable[Target]:
         """Return every release's target once."""
@@ -120,11 +144,15 @@ def build_table(db: Store, pool_bases: Iterable[str], adapters_dir: Path) -> Rou
     """Read the store's deployments and releases into a table. Blocking."""
     by_id: dict[str, Target] = {}
     pinned: dict[str, Target] = {}
-    for release in releases.list_all(db):
+    created: dict[str, int] = {}
+    found = releases.list_all(db)
+    for release in found:
         target = _target(release, adapters_dir)
         by_id[release.id] = pinned[release.ref] = target
+        created[release.ref] = int(release.created_at.timestamp())
     routes = {}
     for deployment in deployments.list_all(db):
+        created[deployment.name] = int(deployment.created_at.timestamp())
         stable = replace(by_id[deployment.stable], model=deployment.name, lane="stable")
         canary = by_id.get(deployment.canary or "")
         routes[deployment.name] = Route(
@@ -132,7 +160,26 @@ def build_table(db: Store, pool_bases: Iterable[str], adapters_dir: Path) -> Rou
             replace(canary, model=deployment.name, lane="canary") if canary else None,
             deployment.canary_weight or 0.0,
         )
-    return RoutingTable(routes, pinned, pool_bases)
+    bases = list(pool_bases)
+    with_traffic = {t.release_id for r in routes.values() for t in (r.stable, r.canary) if t is not None}
+    listed = [
+        release.ref for release in _recent(found, with_traffic) if _can_answer(by_id[release.id], bases)
+    ]
+    return RoutingTable(routes, pinned, bases, listed, created)
+
+
+def _recent(found: Iterable[Release], with_traffic: Container[str | None]) -> list[Release]:
+    """Return the releases that have traffic or are among the newest of their deployment."""
+    numbers: dict[str, list[int]] = {}
+    for release in found:
+        numbers.setdefault(release.deployment, []).append(release.number)
+    oldest = {name: min(sorted(all_of_it)[-RECENT:]) for name, all_of_it in numbers.items()}
+    return [r for r in found if r.id in with_traffic or r.number >= oldest[r.deployment]]
+
+
+def _can_answer(target: Target, bases: Container[str]) -> bool:
+    """Whether an engine serves a release's base and its adapter was not pruned."""
+    return target.base in bases and (target.adapter_path is None or target.adapter_path.is_dir())
 
 
 def _target(release: Release, adapters_dir: Path) -> Target:

@@ -39,7 +39,10 @@ class User(Record):
 
 @dataclass(frozen=True, slots=True)
 class Key(Record):
-    """An API key; `hint` is the start of its secret. `user` is the person it speaks for, or None."""
+    """An API key; `hint` is the start of its secret. `user` is the person it speaks for, or None.
+
+    `stores` says whether chat requests made with it are recorded.
+    """
 
     id: str
     name: str
@@ -48,6 +51,7 @@ class Key(Record):
     hint: str
     created_at: datetime
     revoked_at: datetime | None = None
+    stores: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,10 @@ class Turn(Record):
 
     `messages` is the conversation as the client sent it (without the release's own system prompt), `answer`
     the text that came back (None when nothing did, with `error`). `release` is the release's record id.
-    Seconds are wall-clock; `first_token_s` counts from the request to the first token.
+    Seconds are wall-clock; `first_token_s` counts from the request to the first token. `conversation_id` is the id that
+    the client gave; in the store it belongs to one owner (see `store.feedback.conversations`). `source` says
+    what the request came
+    from (`chat`, `cli`, `frontend`, `api`, `task`, or a name that the client gave), `task` what a program wanted.
     """
 
     completion_id: str
@@ -89,6 +96,8 @@ class Turn(Record):
     first_token_s: float | None = None
     seconds: float | None = None
     error: str | None = None
+    source: str = "api"
+    task: str | None = None
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -124,11 +133,16 @@ class ConversationRecord(Record):
     created_at: datetime
     updated_at: datetime
     messages: tuple[MessageRecord, ...] = ()
+    source: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate(Record):
-    """One response of a comparison and who gave it. `release` is the release's record id."""
+    """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
+
+    `release` is the release's record id.
+    """
 
     content: str
     release: str | None = None
@@ -136,6 +150,7 @@ class Candidate(Record):
     model: str | None = None
     completion_id: str | None = None
     sampling: dict[str, Any] | None = None
+    finish_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,15 @@ from starlette.responses import Response
 
 from align.evaluation.suite import ChatApi
 from serve.adapters.reconciler import Reconciler
-from serve.auth import Authenticator, Principal
+from serve.auth import Authenticator, Principal, is_loopback
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
 from serve.gateway.content_encoding import CompressedBodies
-from serve.gateway.handler import Gateway, HotPath, Limits
+from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
-from serve.metering.limits import Budget
 from serve.metering.usage_counter import Ledger
 from serve.metering.usage_writer import UsageWriter
 from serve.router import Router, Target
@@ -49,7 +48,7 @@ from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
-from trimtab.api.training_data import exports, imports
+from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
@@ -58,7 +57,7 @@ from trimtab.config.settings import Settings
 from trimtab.loop import Loop
 from trimtab.platform import Platform
 from trimtab.runs.schedule import Scheduler
-from trimtab.serving import Serving, model_of
+from trimtab.serving import Serving, gateway_limits, model_of
 from trimtab.start_run import start_run
 from trimtab.ui_mount import Screens
 from trimtab.web import login
@@ -85,7 +84,12 @@ def build_platform(settings: Settings, url: str) -> Platform:
     specs = engine_specs(settings, paths)
     key = secrets.token_urlsafe(24)
     operator = Principal(name="operator", roles=frozenset({"chat", "rater", "ops"}), via="local key")
-    authenticator = Authenticator(db, local_keys={key: operator})
+    authenticator = Authenticator(
+        db,
+        False if settings.server.require_key else None,
+        local_keys={key: operator},
+        exposed=not is_loopback(settings.server.host),
+    )
     pool = EnginePool(specs, paths.root)
     router = Router()
     reconciler = Reconciler(db, router, pool, paths.adapters)
@@ -103,7 +107,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     watch, ledger = CanaryWatch(policy, alarm), Ledger()
     gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
     if canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, canary.shadow)
+        gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
     serving = Serving(settings, paths, pool, reconciler)
     long_work = LongWork(db)
     loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
@@ -112,7 +116,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
 
     async def active() -> bool:
-        return bool(await asyncio.to_thread(runs.unfinished, db))
+        return bool(await asyncio.to_thread(runs.under_way, db))
 
     async def start(reason: str) -> None:
         plan = settings.schedule
@@ -147,13 +151,6 @@ def build_platform(settings: Settings, url: str) -> Platform:
         key=key,
         started_at=datetime.now(UTC),
     )
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """The limits of the gateway."""
-    fields = settings.limits.model_dump(exclude={"budgets"})
-    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
-    return Limits(**fields, budgets=budgets)
 
 
 def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
@@ -223,6 +220,7 @@ def api_router() -> APIRouter:
         comparisons,
         sampled,
         training_data,
+        removals,
         imports,
         exports,
         erasures,

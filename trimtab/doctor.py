@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from serve.engine.engine import niceness
+from serve.engine.spec import EngineSpec
 from store.db.database import Store
 from store.errors import StoreError, StoreLocked
 from store.maintenance.verify import verify
@@ -22,6 +26,9 @@ from trimtab.config.settings import Settings
 NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
 LEAST_FREE_GB = 5
 LEAST_MEMORY_GB = 6
+SAMPLE_S = 1.0
+BUSY_SHARE = 0.5
+"""Share of the cores that other programs may take before engines behind them starve."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,15 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """Every check; none raises and none changes anything."""
     paths = DataPaths(settings.data.absolute())
-    checks = [_python, _libraries, _processors, _memory, lambda: _disk(paths.root), lambda: _store(paths)]
+    checks = [
+        _python,
+        _libraries,
+        _processors,
+        lambda: _share(settings, _others(paths)),
+        _memory,
+        lambda: _disk(paths.root),
+        lambda: _store(paths),
+    ]
     checks += [
         (lambda name=name, engine=engine: _model(name, engine, paths))  # type: ignore[misc]
         for name, engine in settings.engines.items()
@@ -84,6 +99,54 @@ def _installed(name: str) -> bool:
 def _processors() -> Check:
     gpu = "a CUDA driver" if shutil.which("nvidia-smi") else "no CUDA driver"
     return Check("processors", True, f"{os.cpu_count()} cores, {gpu}")
+
+
+def _share(settings: Settings, others: float) -> Check:
+    """Say whether engines get cores where other programs keep `others` of them busy. Advice: no setting is wrong."""
+    what, cores = "share of the cores", os.cpu_count() or 1
+    said = f"other programs keep {others:.1f} of {cores} cores busy"
+    behind = {
+        name: value
+        for name, engine in settings.engines.items()
+        if not engine.url
+        and (value := niceness(EngineSpec(name, engine.base, "", device=engine.device, nice=engine.nice)))
+    }
+    if not behind or others < BUSY_SHARE * cores:
+        return Check(what, True, said)
+    name, value = next(iter(behind.items()))
+    return Check(
+        what,
+        True,
+        f"{said}, and engine {name} (niceness {value}) gets what they leave: its answers may take minutes. Stop the "
+        f"other work, or set engines.{name}.nice = 0 for an equal share",
+    )
+
+
+def _others(paths: DataPaths) -> float:
+    """Return how many cores programs that are neither nice nor the platform's kept busy over a second."""
+    ours = _platform_processes(paths)
+    watched = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid not in ours and process.nice() <= 0:
+                process.cpu_percent()
+                watched.append(process)
+    time.sleep(SAMPLE_S)
+    busy = 0.0
+    for process in watched:
+        with contextlib.suppress(psutil.Error):
+            busy += process.cpu_percent() / 100
+    return busy
+
+
+def _platform_processes(paths: DataPaths) -> set[int]:
+    found = {os.getpid()}
+    facts = paths.read_platform()
+    if facts:
+        with contextlib.suppress(psutil.Error, KeyError, ValueError):
+            root = psutil.Process(int(facts["pid"]))
+            found |= {root.pid, *(child.pid for child in root.children(recursive=True))}
+    return found
 
 
 def _memory() -> Check:

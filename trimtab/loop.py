@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from align.evaluation.gate import decide
+from align.evaluation.gate import GateDecision, decide
 from align.evaluation.suite import ChatApi, run_suite
 from align.recipe.recipe import Recipe, resolve, with_flip_rate
 from align.run_directory import RunDirectory, RunSpec, adapter_identity
@@ -125,6 +125,8 @@ class Loop:
                 base_name=stable.base,
                 max_lora_rank=self.serving.max_lora_rank(stable.base),
                 cache_dir=str(self.paths.cache),
+                system_prompt=stable.system_prompt,
+                chat_template_kwargs=stable.sampling.get("chat_template_kwargs"),
             )
             frozen = self.paths.snapshots / snapshot.id
             RunDirectory(self.paths.run(run.id)).write(
@@ -176,10 +178,8 @@ class Loop:
         if run.gate_decision is None:
             run = await self._store(runs.update, run.id, gate_decision=await self._judge(run))
         assert run.gate_decision is not None
-        if not run.gate_decision["passed"] and run.gate == "enforce":
-            return await self._move(run, "rejected")
-        await self._roll_out(run)
-        state = {"none": "published", "canary": "canary", "promote": "stable"}[run.rollout]
+        state = end_of(run, self.settings.gate.on_undecided)
+        await self._roll_out(run, state)
         return await self._move(run, state)
 
     async def _judge(self, run: Run) -> dict[str, Any]:
@@ -189,8 +189,8 @@ class Loop:
         stable = await self._store(releases.get, deployment.stable)
         snapshot = await self._store(snapshots.get, run.snapshot)
         if snapshot.heldout_rows == 0:
-            reasons = ("nothing is held out of a single prompt, so nothing was measured",)
-            return {"passed": False, "reasons": list(reasons), "mode": run.gate}
+            why = "nothing is held out of a single prompt, so nothing was measured"
+            return GateDecision("undecided", (why,)).to_json() | {"mode": run.gate}
         evaluation = await self._store(
             evaluations.create,
             release.id,
@@ -200,37 +200,71 @@ class Loop:
             run=run.id,
         )
         await self._store(runs.update, run.id, evaluation=evaluation.id)
+        anchor = await self._anchor(release)
         report = await self._run_suite(
-            evaluation, release, stable, self.paths.run(run.id) / "heldout.parquet"
+            evaluation, release, stable, self.paths.run(run.id) / "heldout.parquet", anchor
         )
-        decision = decide(report, self.settings.gate.model_dump(exclude={"suite"}))
-        return {"passed": decision.passed, "reasons": list(decision.reasons), "mode": run.gate}
+        gate = self.settings.gate
+        return decide(report, gate.all_checks(), gate.min_items).to_json() | {"mode": run.gate}
 
-    async def _roll_out(self, run: Run) -> None:
-        """Gives the release the traffic that was asked for; done already, it changes nothing."""
+    async def _anchor(self, release: Release) -> Release | None:
+        """The release that slow decline is measured against; None where this engine can't serve it any more."""
+        anchor: Release = await self._store(deployments.anchor, release.deployment)
+        if anchor.base != release.base:
+            return None
+        if anchor.adapter and not await asyncio.to_thread((self.paths.adapters / anchor.adapter).is_dir):
+            return None
+        return anchor
+
+    async def _roll_out(self, run: Run, state: str) -> None:
+        """Gives the release the traffic that `state` stands for; done already, it changes nothing."""
         deployment = await self._store(deployments.get, run.deployment)
         actor = run.requested_by or run.id
-        if run.rollout == "canary" and deployment.canary != run.release:
+        if state == "canary" and deployment.canary != run.release:
             weight = self.settings.canary.weight
             await self._route(deployments.set_canary, run.deployment, run.release, weight, actor)
-        elif run.rollout == "promote" and deployment.stable != run.release:
+        elif state == "stable" and deployment.stable != run.release:
             await self._route(deployments.promote, run.deployment, actor, release=run.release)
-        else:
+        elif state != "rejected":
             await self.serving.refresh()
+        if state in ("canary", "stable"):
+            await self._displace(deployment.canary, run.release)
+
+    async def _displace(self, canary: str | None, by: str | None) -> None:
+        """Takes the run of a canary whose place another release has taken back to `published`."""
+        if canary is not None and canary != by:
+            await self._follow(await self._store(releases.get, canary), "published")
 
     # ---- verdicts on a release, from an operator or from the traffic
 
-    async def set_canary(self, deployment: str, release: str, weight: float, actor: str) -> None:
-        """Gives a release a share of the traffic; its run, where it has one, is at `canary`."""
+    async def set_canary(
+        self, deployment: str, release: str, weight: float, actor: str, reason: str | None = None
+    ) -> None:
+        """Gives a release a share of the traffic; its run, where it has one, is at `canary`.
+
+        Raises Invalid where the gate rejected the release and no reason is given.
+        """
         await self._refuse_pruned(release)
-        await self._route(deployments.set_canary, deployment, release, weight, actor)
+        before = await self._store(deployments.get, deployment)
+        after = await self._route(deployments.set_canary, deployment, release, weight, actor, reason)
+        await self._displace(before.canary, after.canary)
         await self._follow(await self._store(releases.get, release), "canary")
 
-    async def promote(self, deployment: str, release: str | None, actor: str) -> None:
-        """Makes a release (without one: the canary) stable. Raises Conflict when there is no canary to promote."""
+    async def promote(
+        self, deployment: str, release: str | None, actor: str, reason: str | None = None
+    ) -> None:
+        """Makes a release (without one: the canary) stable, as an operator asks.
+
+        Raises Conflict when there is no canary to promote, Invalid where the gate rejected the release and no
+        reason is given.
+        """
         if release is not None:
             await self._refuse_pruned(release)
-        promoted = await self._route(deployments.promote, deployment, actor, release=release)
+        before = await self._store(deployments.get, deployment)
+        promoted = await self._route(
+            deployments.promote, deployment, actor, release=release, reason=reason, approved=True
+        )
+        await self._displace(before.canary, promoted.stable)
         await self._follow(await self._store(releases.get, promoted.stable), "stable")
 
     async def _refuse_pruned(self, release: str) -> None:
@@ -316,7 +350,12 @@ class Loop:
         return next((file for file in files if file.is_file()), None)
 
     async def _run_suite(
-        self, evaluation: Evaluation, release: Release, against: Release | None, heldout: Path
+        self,
+        evaluation: Evaluation,
+        release: Release,
+        against: Release | None,
+        heldout: Path,
+        anchor: Release | None = None,
     ) -> dict[str, Any]:
         """One suite through the served endpoint; its record ends as `done` or `failed`."""
         await self._store(evaluations.move, evaluation.id, "running")
@@ -324,7 +363,14 @@ class Loop:
         try:
             async with self._chat_api() as api:
                 report = await run_suite(
-                    api, release.ref, against.ref if against else None, heldout, evaluation.suite, _ignore
+                    api,
+                    release.ref,
+                    against.ref if against else None,
+                    heldout,
+                    evaluation.suite,
+                    _ignore,
+                    anchor=anchor.ref if anchor else None,
+                    seed=evaluation.id,
                 )
         except Exception as error:
             log.exception("%s failed", evaluation.id)
@@ -439,6 +485,23 @@ class Loop:
     async def _store(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         with self.db.guarded():
             return await asyncio.to_thread(function, self.db, *args, **kwargs)
+
+
+def end_of(run: Run, on_undecided: str) -> str:
+    """The state that a judged run ends in: what its rollout asks for, as far as the gate lets it.
+
+    A gate that is `undecided` leads to a canary at most, never to stable.
+    """
+    asked = {"none": "published", "canary": "canary", "promote": "stable"}[run.rollout]
+    decision = run.gate_decision or {}
+    verdict = decision.get("verdict") or ("pass" if decision.get("passed") else "fail")
+    if run.gate != "enforce" or verdict == "pass":
+        return asked
+    if verdict == "fail" or on_undecided == "reject":
+        return "rejected"
+    if on_undecided == "ask":
+        return "published"
+    return "canary" if asked == "stable" else asked
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

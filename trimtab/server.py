@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
@@ -10,6 +9,7 @@ import webbrowser
 
 import uvicorn
 
+from serve.auth import is_loopback
 from store.accounts import keys, users
 from store.db.database import Store
 from trimtab.app import build_app, build_platform
@@ -17,6 +17,7 @@ from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
 from trimtab.errors import PortInUse, UnsafeAddress
 from trimtab.web.http10 import Protocol
+from trimtab.web.shutdown import EndCancelledRequests
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
@@ -46,7 +47,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(
-        app,
+        EndCancelledRequests(app),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=settings.server.drain_s,
@@ -92,16 +93,6 @@ def refuse_if_open(db: Store, host: str) -> None:
         "Make a user first (`trimtab users add NAME --role ops`) or a key (`trimtab keys create NAME --role ops`), "
         "or listen on 127.0.0.1."
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _spoken(host: str) -> str:

@@ -134,17 +134,23 @@ class PlatformClient:
         return await self.request("POST", "/v1/chat/completions", body, headers=_conversation(conversation))
 
     async def stream_chat(
-        self, model: str, messages: Messages, *, conversation: str | None = None, **sampling: Any
+        self,
+        model: str,
+        messages: Messages,
+        *,
+        conversation: str | None = None,
+        source: str | None = None,
+        **sampling: Any,
     ) -> AsyncIterator[ChatDelta]:
         """Stream an answer as `ChatDelta`s; closing the iterator cancels the generation in the engine.
 
-        Raises `ApiError` before the first delta for a refused request, and within the stream when the engine
-        reports an error or the connection breaks.
+        `source` is what the conversation comes from (`chat`, `cli`, or a name of your own). Raises `ApiError` before the
+        first delta for a refused request, and within the stream when the engine reports an error or the connection breaks.
         """
         body = {"model": model, "messages": list(messages), "stream": True, **sampling}
         try:
             async with self._http.stream(
-                "POST", "/v1/chat/completions", json=body, headers=_conversation(conversation)
+                "POST", "/v1/chat/completions", json=body, headers=_conversation(conversation, source)
             ) as response:
                 if response.is_error:
                     await response.aread()
@@ -158,9 +164,9 @@ class PlatformClient:
         """Thumbs up (True), down (False) or neither (None) for one answer."""
         return await self._post(_path("api", "messages", completion_id, "like"), {"liked": liked})
 
-    async def conversations(self, limit: int | None = None) -> Json:
-        """GET /api/conversations: the caller's recent conversations."""
-        return await self._get("/api/conversations", limit=limit)
+    async def conversations(self, limit: int | None = None, source: Sequence[str] | None = None) -> Json:
+        """GET /api/conversations: the caller's recent conversations, of some sources or of all."""
+        return await self._get("/api/conversations", limit=limit, source=source)
 
     async def conversation(self, ident: str) -> Json:
         """GET /api/conversations/{id}: one conversation with its messages."""
@@ -248,6 +254,10 @@ class PlatformClient:
     ) -> Json:
         """GET /api/demonstrations: one page of demonstrations."""
         return await self._get("/api/demonstrations", limit=limit, after=after, deployment=deployment)
+
+    async def remove_row(self, noun: str, ident: str, reason: str) -> Json:
+        """DELETE /api/{noun}/{id}: take a row of pairs, demonstrations or likes out of the training data."""
+        return await self.request("DELETE", _path("api", noun, ident), params={"reason": reason})
 
     async def import_options(
         self, noun: str, format: str | None = None, deployment: str | None = None
@@ -391,14 +401,15 @@ class PlatformClient:
         """GET /api/deployments/{name}."""
         return await self._get(_path("api", "deployments", name))
 
-    async def canary(self, deployment: str, release: str, weight: float) -> Json:
-        """Give a release this share (0 to 1) of a deployment's traffic."""
-        body = {"release": release, "weight": weight}
+    async def canary(self, deployment: str, release: str, weight: float, reason: str | None = None) -> Json:
+        """Give a release this share (0 to 1) of a deployment's traffic; one that its gate rejected needs a reason."""
+        body = {"release": release, "weight": weight} | ({} if reason is None else {"reason": reason})
         return await self._post(_path("api", "deployments", deployment, "canary"), body)
 
-    async def promote(self, deployment: str, release: str | None = None) -> Json:
-        """Make the canary (or the named release) stable."""
-        body = {} if release is None else {"release": release}
+    async def promote(self, deployment: str, release: str | None = None, reason: str | None = None) -> Json:
+        """Make the canary (or the named release) stable; one that its gate rejected needs a reason."""
+        given = {"release": release, "reason": reason}
+        body = {name: value for name, value in given.items() if value is not None}
         return await self._post(_path("api", "deployments", deployment, "promote"), body)
 
     async def rollback(self, deployment: str) -> Json:
@@ -433,10 +444,14 @@ class PlatformClient:
         """GET /api/keys."""
         return await self._get("/api/keys")
 
-    async def keys_create(self, name: str, roles: Sequence[str], user: str | None = None) -> Json:
+    async def keys_create(
+        self, name: str, roles: Sequence[str], user: str | None = None, store: bool = True
+    ) -> Json:
         """POST /api/keys; the answer holds the secret, once."""
         body: dict[str, Any] = {"name": name, "roles": list(roles)}
-        return await self._post("/api/keys", body if user is None else {**body, "user": user})
+        if user is not None:
+            body["user"] = user
+        return await self._post("/api/keys", body if store else {**body, "store": False})
 
     async def keys_revoke(self, ident: str) -> Json:
         """DELETE /api/keys/{id}."""
@@ -461,6 +476,8 @@ class PlatformClient:
 
     async def users_erase(self, name: str, dry_run: bool = False) -> Json:
         """POST /api/users/{name}/erase: forget a person; what went (with `dry_run`: would go), what learned from it."""
+        if name in (".", ".."):  # a client takes these out of a path
+            return await self._post("/api/erasures", {"name": name, "dry_run": dry_run})
         path = _path("api", "users", name, "erase")
         return await self._post(path + "?dry_run=true" if dry_run else path)
 
@@ -477,5 +494,6 @@ class PlatformClient:
         return await self._post("/api/backup", {"file": file})
 
 
-def _conversation(ident: str | None) -> dict[str, str]:
-    return {} if ident is None else {"X-Trimtab-Conversation": ident}
+def _conversation(ident: str | None, source: str | None = None) -> dict[str, str]:
+    headers = {"X-Trimtab-Conversation": ident, "X-Trimtab-Source": source}
+    return {name: value for name, value in headers.items() if value is not None}

@@ -1,99 +1,201 @@
-"""The gate: may a release take traffic? A pure function of the suite's report and the thresholds.
+"""The gate: may a release take traffic? A pure function of the suite's report and the checks.
 
-It knows no model and no store. A threshold is missed only when the confidence interval says so: with few
-held-out pairs the intervals are wide and the gate stops what is surely worse, not what is merely unproven.
+It knows no model and no store. A check is judged at the unfavourable end of the measure's 95% interval: it passes where the
+whole interval is on the right side of its bound, fails where the whole is on the wrong side, and is undecided between. All
+checks must hold at once, which needs no correction for their number (intersection-union test, Berger 1982).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from align.errors import RecipeError
 
-THRESHOLDS = {
-    "min_preference_accuracy": "least share of held-out pairs whose chosen answer the release prefers",
-    "max_accuracy_drop": "largest drop of that share against the other release, allowed by the interval",
-    "max_drift": "largest mean absolute difference of log-probabilities from the other release, nats a token",
-    "max_loss_rise": "largest rise of the negative log-likelihood a token against the other release",
-    "min_reward_accuracy": "least share of held-out pairs with a higher implicit reward for the chosen answer",
-    "max_length_ratio": "largest ratio of the mean answer length to the other release's",
-}
+Outcome = Literal["pass", "fail", "undecided"]
+
+BOUNDS = ("min", "max", "not_worse_than_stable_by", "not_worse_than_anchor_by")
+
+# Of every other measure more is better.
+LESS_IS_BETTER = frozenset(
+    {
+        "loss", "drift", "kl", "perplexity", "perplexity_ratio", "rep4", "cut_share", "empty_share",
+        "refusal_share", "latency_s", "first_token_s",
+    }
+)  # fmt: skip
+
+MIN_ITEMS = 6
+"""Independent prompts below which a check is undecided, whatever its interval."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One bound on one measure of the suite's report; exactly one of the four bounds is given.
+
+    `not_worse_than_stable_by` and `not_worse_than_anchor_by` bound how much worse than that release it may be, by the paired
+    difference; the anchor is the last release that an operator approved, else the deployment's first. A check that is not
+    `required` counts only where its measure was taken.
+    """
+
+    measure: str
+    min: float | None = None
+    max: float | None = None
+    not_worse_than_stable_by: float | None = None
+    not_worse_than_anchor_by: float | None = None
+    required: bool = True
+
+    def __post_init__(self) -> None:
+        given = [name for name in BOUNDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise RecipeError(
+                f"gate.checks {self.measure}", given or None, "exactly one of " + ", ".join(BOUNDS)
+            )
+
+    @property
+    def bound(self) -> str:
+        """Which of the four bounds is given."""
+        return next(name for name in BOUNDS if getattr(self, name) is not None)
+
+    @property
+    def limit(self) -> float:
+        """The value of the bound."""
+        return float(getattr(self, self.bound))
+
+
+DEFAULT_CHECKS: tuple[Check, ...] = (
+    Check("reward_accuracy", min=0.5),
+    Check("chosen_logp_per_token", not_worse_than_stable_by=0.2),
+    Check("anchor_reward_accuracy", min=0.5, required=False),
+    Check("chosen_logp_per_token", not_worse_than_anchor_by=0.3, required=False),
+    Check("length_ratio", min=0.4, required=False),
+    Check("length_ratio", max=2.5, required=False),
+    Check("win_rate", min=0.5, required=False),
+    Check("kl", max=0.5, required=False),
+    Check("perplexity_ratio", max=1.15, required=False),
+    Check("rep4", not_worse_than_stable_by=0.1, required=False),
+    Check("cut_share", not_worse_than_stable_by=0.15, required=False),
+    Check("refusal_share", not_worse_than_stable_by=0.15, required=False),
+    Check("empty_share", max=0.1, required=False),
+)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What became of one check; `estimate` is None where its measure was not taken."""
+
+    check: Check
+    outcome: Outcome
+    estimate: Mapping[str, Any] | None
+    reason: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes part in the decision."""
+        return self.check.required or self.estimate is not None
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Whether the release passed, and one sentence for each threshold that was looked at."""
+    """The verdict, one sentence for each check, and the checks themselves."""
 
-    passed: bool
+    verdict: Outcome
     reasons: tuple[str, ...]
+    checks: tuple[Looked, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check that counts holds."""
+        return self.verdict == "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{passed, verdict, reasons, checks: [{measure, bound, limit, outcome, required, estimate}]}`."""
+        return {
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "checks": [
+                {
+                    "measure": looked.check.measure,
+                    "bound": looked.check.bound,
+                    "limit": looked.check.limit,
+                    "outcome": looked.outcome,
+                    "required": looked.check.required,
+                    "estimate": None if looked.estimate is None else dict(looked.estimate),
+                }
+                for looked in self.checks
+            ],
+        }
 
 
-def decide(report: Mapping[str, Any], thresholds: Mapping[str, Any]) -> GateDecision:
-    """Compare a suite's report with thresholds; None or a missing threshold is not looked at.
+def decide(report: Mapping[str, Any], checks: Iterable[Check], min_items: int = MIN_ITEMS) -> GateDecision:
+    """Judge a suite's report: `fail` where a check fails, else `undecided` where one is, else `pass`.
 
-    A measure that a threshold needs and the report lacks fails when no measure at all was taken, and is said
-    to be unmeasured otherwise (a suite on demonstrations has no preference accuracy). Raises `RecipeError`
-    for an unknown threshold.
+    What was not measured is undecided; a check that is not required is then left out. A report without any
+    measure, or of which no check counts, is undecided.
     """
     measures: Mapping[str, Any] = report.get("measures", {})
     if not measures:
-        return GateDecision(False, ("nothing was measured",))
-    reasons: list[str] = []
-    passed = True
-    for name, limit in thresholds.items():
-        if name not in THRESHOLDS:
-            raise RecipeError(name, limit, "a threshold: " + ", ".join(THRESHOLDS))
-        if limit is None:
-            continue
-        ok, reason = _look(name, float(limit), measures)
-        passed = passed and ok
-        reasons.append(reason)
-    return GateDecision(passed, tuple(reasons))
-
-
-def _look(name: str, limit: float, measures: Mapping[str, Any]) -> tuple[bool, str]:
-    if name == "min_preference_accuracy":
-        return _at_least("preference_accuracy", limit, measures)
-    if name == "min_reward_accuracy":
-        return _at_least("reward_accuracy", limit, measures)
-    if name == "max_accuracy_drop":
-        found = _estimate("preference_accuracy", "difference", measures)
-        return _bound("preference accuracy against the other release", found, "high", -limit, at_least=True)
-    if name == "max_loss_rise":
-        return _bound("loss rise", _estimate("loss", "difference", measures), "low", limit, at_least=False)
-    if name == "max_drift":
-        return _bound("drift", _estimate("drift", "release", measures), "low", limit, at_least=False)
-    lengths = measures.get("answer_tokens", {})
-    ours, theirs = lengths.get("release"), lengths.get("against")
-    if not ours or not theirs or not theirs["value"]:
-        return True, "answer length was not measured"
-    ratio = ours["value"] / theirs["value"]
-    return _bound(
-        "length ratio", {"value": ratio, "low": ratio, "high": ratio, "n": ours["n"]}, "low", limit, False
+        return GateDecision("undecided", ("nothing was measured",))
+    looked = tuple(_look(check, measures, min_items) for check in checks)
+    outcomes: set[Outcome] = {one.outcome for one in looked if one.counts}
+    verdict: Outcome = next(
+        (kind for kind in ("fail", "undecided") if kind in outcomes),
+        "pass" if outcomes else "undecided",
     )
+    reasons = tuple(one.reason for one in looked) or ("no check was asked for",)
+    return GateDecision(verdict, reasons, looked)
 
 
-def _at_least(measure: str, limit: float, measures: Mapping[str, Any]) -> tuple[bool, str]:
-    return _bound(
-        measure.replace("_", " "), _estimate(measure, "release", measures), "high", limit, at_least=True
-    )
+def with_overrides(checks: Sequence[Check], own: Sequence[Check]) -> tuple[Check, ...]:
+    """Return `checks` with `own` in place of those of the same measure and bound, and the rest of `own` behind."""
+    named = {(check.measure, check.bound) for check in own}
+    return (*(check for check in checks if (check.measure, check.bound) not in named), *own)
 
 
-def _estimate(measure: str, side: str, measures: Mapping[str, Any]) -> Mapping[str, float] | None:
-    found: Mapping[str, float] | None = measures.get(measure, {}).get(side)
-    return found
+_SIDES = {
+    "min": "release",
+    "max": "release",
+    "not_worse_than_stable_by": "difference",
+    "not_worse_than_anchor_by": "anchor_difference",
+}
+_AGAINST = {"not_worse_than_stable_by": " against stable", "not_worse_than_anchor_by": " against the anchor"}
 
 
-def _bound(
-    what: str, found: Mapping[str, float] | None, end: str, limit: float, at_least: bool
-) -> tuple[bool, str]:
+def _look(check: Check, measures: Mapping[str, Any], min_items: int) -> Looked:
+    name = check.measure.replace("_", " ") + _AGAINST.get(check.bound, "")
+    found = measures.get(check.measure, {}).get(_SIDES[check.bound])
     if found is None:
-        return True, f"{what} was not measured"
-    ok = found[end] >= limit if at_least else found[end] <= limit
-    sign = (">=" if ok else "<") if at_least else ("<=" if ok else ">")
-    return ok, (
-        f"{what} {found['value']:.3g} ({found['low']:.3g} to {found['high']:.3g}, n={found['n']}): "
-        f"its {'upper' if end == 'high' else 'lower'} end is {sign} {limit:g}"
+        left_out = "" if check.required else ", and left out"
+        return Looked(check, "undecided", None, f"{name} was not measured{left_out}")
+    upper, limit = _allowed(check)
+    outcome = _outcome(found, upper, limit)
+    few = found["n"] < min_items
+    if few and outcome == "pass":
+        outcome = "undecided"
+    low, high = ("unknown" if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high"))
+    value = "unknown" if found["value"] is None else f"{found['value']:.3g}"
+    wanted = f"{'at most' if upper else 'at least'} {limit:g}"
+    why = f", which is fewer than {min_items}" if few else ""
+    return Looked(
+        check, outcome, found, f"{name} {value} ({low} to {high}, n={found['n']}{why}): {outcome}, {wanted}"
     )
+
+
+def _allowed(check: Check) -> tuple[bool, float]:
+    """Whether the bound is an upper one, and the value of the measure (or difference) that it bounds."""
+    if check.bound in ("min", "max"):
+        return check.bound == "max", check.limit
+    upper = check.measure in LESS_IS_BETTER
+    return upper, check.limit if upper else -check.limit
+
+
+def _outcome(found: Mapping[str, Any], upper: bool, limit: float) -> Outcome:
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return "undecided"
+    if high <= limit if upper else low >= limit:
+        return "pass"
+    if low > limit if upper else high < limit:
+        return "fail"
+    return "undecided"

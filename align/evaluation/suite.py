@@ -20,8 +20,8 @@ import httpx
 import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
+from align.evaluation.measures import Scored, choose_rows, measure
 from align.messages import was_cut, whole_row
-from align.stats import mean_interval, paired_bootstrap, wilson
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
 
@@ -52,7 +52,8 @@ class ChatApi:
     """An OpenAI-compatible endpoint: `async with ChatApi("http://127.0.0.1:7860", key=...) as api`.
 
     At most `concurrency` requests are open at once; an overloaded platform (429, 503) is asked again up to
-    `retries` times, after as long as it says.
+    `retries` times, after as long as it says. Without `timeout_s` the platform alone decides how long an answer may
+    take: it knows a busy engine from a dead one.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class ChatApi:
         key: str | None = None,
         headers: dict[str, str] | None = None,
         concurrency: int = 4,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         retries: int = 5,
     ) -> None:
         authorization = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
             base_url=base_url.rstrip("/").removesuffix("/v1"),
             headers={**authorization, **(headers or {})},
-            timeout=timeout_s,
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
         )
         self._slots = asyncio.Semaphore(concurrency)
         self._retries = retries
@@ -119,17 +120,6 @@ def _message(answer: httpx.Response) -> str:
         return answer.text[:300]
 
 
-@dataclass
-class _Scored:
-    """One release on one row: log-probability and length of each answer, and of the generated one."""
-
-    logps: list[float]
-    tokens: list[int]
-    per_token: list[list[float]]
-    generated_tokens: int | None = None
-    seconds: float | None = None
-
-
 async def run_suite(
     api: ChatApi,
     release: str,
@@ -137,35 +127,40 @@ async def run_suite(
     heldout: Path,
     suite: str = "default",
     on_progress: OnProgress | None = None,
+    anchor: str | None = None,
+    seed: str = "",
 ) -> dict[str, Any]:
-    """Measure `release`, and `against` beside it, on a snapshot's held-out rows; return the report.
+    """Measure `release`, and `against` and `anchor` beside it on held-out rows; return the report.
 
-    The report's `measures` maps a name to `{"release", "against", "difference"}`, each an estimate
-    `{"value", "low", "high", "n"}` (95%; Wilson for shares, normal for means, paired bootstrap for
-    differences):
+    The report's `measures` maps a name to `{"release", "against", "difference", "anchor", "anchor_difference"}`, each
+    an estimate `{"value", "low", "high", "n"}` at 95% over clusters of rows that share a prompt (align.stats):
 
     * `preference_accuracy`, `preference_accuracy_per_token`: share of pairs whose chosen answer is likelier;
     * `reward_accuracy`, `reward_margin`: implicit rewards of `release` with `against` as the reference, in
     nats;
       where rows are likes, the share of answers that became likelier if liked and less likely if not;
-    * `loss`: negative log-likelihood a token of chosen answers, demonstrations or liked answers;
+    * `anchor_reward_accuracy`: the same with the anchor as the reference;
+    * `loss`: negative log-likelihood a token of chosen answers, demonstrations or liked answers, and
+      `chosen_logp_per_token`, the same with its sign changed;
     * `drift`: mean absolute difference a token of the two releases' log-probabilities on those answers;
-    * `answer_tokens`, `latency_s`, `tokens_per_second`: of answers generated at temperature 0.
+    * `answer_tokens`, `latency_s`, `tokens_per_second`: of answers generated at temperature 0, and `length_ratio`
+      of their mean lengths.
 
-    `on_progress` gets `{"done", "total"}`; it may be a coroutine function. Cancel the task to stop: requests
-    under way are abandoned. Raises `EvaluationError`, or `DataError` when the rows cannot be read or there
-    are none.
+    The anchor is what a gate measures slow decline against; the same release as `against` is not asked twice.
+    `seed` draws which clusters of rows are looked at. `on_progress` gets `{"done", "total"}`; it may be a
+    coroutine function. Cancel the task to stop: requests under way are abandoned. Raises `EvaluationError`, or
+    `DataError` when the rows cannot be read or there are none.
     """
     if suite not in SUITES:
         raise EvaluationError(f"suite = {suite!r}: accepted is one of {', '.join(SUITES)}")
     plan = SUITES[suite]
-    rows = await asyncio.to_thread(_read, heldout, plan.rows)
-    models = [release] if against in (None, release) else [release, str(against)]
+    rows = choose_rows(await asyncio.to_thread(_read, heldout), plan.rows, seed)
+    models = list(dict.fromkeys(name for name in (release, against, anchor) if name is not None))
     began = time.monotonic()
     done = 0
     total = len(rows) * len(models)
 
-    async def one(model: str, number: int) -> _Scored:
+    async def one(model: str, number: int) -> Scored:
         nonlocal done
         scored = await _score(api, model, rows[number], plan.max_tokens if number < plan.answers else 1)
         done += 1
@@ -181,20 +176,22 @@ async def run_suite(
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     scores = {model: [task.result() for task in mine] for model, mine in tasks.items()}
-    theirs = scores[models[1]] if len(models) > 1 else None
+    theirs = scores[against] if against not in (None, release) else None
+    past = scores[anchor] if anchor not in (None, release) else None
     return {
         "suite": suite,
         "release": release,
         "against": against,
+        "anchor": anchor,
         "rows": len(rows),
-        "measures": _measures(scores[release], theirs, [row.get("label") for row in rows]),
+        "measures": measure(rows, scores[release], theirs, past),
         "seconds": time.monotonic() - began,
     }
 
 
-def _read(heldout: Path, limit: int) -> list[dict[str, Any]]:
+def _read(heldout: Path) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(heldout).slice(0, limit).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(heldout).to_pylist()
     except (OSError, ValueError) as error:
         raise DataError(f"{heldout} cannot be read: {error}") from error
     if not rows:
@@ -204,12 +201,12 @@ def _read(heldout: Path, limit: int) -> list[dict[str, Any]]:
     return [whole_row(row) for row in rows]
 
 
-async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> _Scored:
+async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> Scored:
     answers = ("chosen", "rejected") if "chosen" in row else ("completion",)
     common = {"model": model, "temperature": 0.0, "return_token_ids": True}
     alone, seconds = await api.chat({**common, "messages": row["prompt"], "max_tokens": max_tokens})
     prompt_ids = _prompt_ids(alone)
-    scored = _Scored([], [], [])
+    scored = Scored([], [], [])
     if max_tokens > 1:
         scored.generated_tokens = (alone.get("usage") or {}).get("completion_tokens")
         scored.seconds = seconds
@@ -249,71 +246,3 @@ def _prompt_logprobs(answer: dict[str, Any], ids: Sequence[int]) -> list[float]:
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _measures(
-    ours: list[_Scored], theirs: list[_Scored] | None, labels: Sequence[bool | None]
-) -> dict[str, Any]:
-    measures: dict[str, Any] = {}
-    pairs = len(ours[0].logps) == 2
-    if theirs is not None and None not in labels:
-        gains = [a.logps[0] - b.logps[0] for a, b in zip(ours, theirs, strict=True)]
-        right = [_win(gain if liked else -gain) for gain, liked in zip(gains, labels, strict=True)]
-        measures["reward_accuracy"] = {"release": wilson(sum(right), len(right))}
-    # Only what was liked shall become likelier.
-    good = [i for i, liked in enumerate(labels) if liked is not False] or list(range(len(ours)))
-
-    def compare(
-        name: str, value: Callable[[_Scored], float], share: bool = False, only: Sequence[int] | None = None
-    ) -> None:
-        places = range(len(ours)) if only is None else only
-        mine = [value(ours[i]) for i in places]
-        measures[name] = {"release": wilson(sum(mine), len(mine)) if share else mean_interval(mine)}
-        if theirs is not None:
-            other = [value(theirs[i]) for i in places]
-            measures[name]["against"] = wilson(sum(other), len(other)) if share else mean_interval(other)
-            measures[name]["difference"] = paired_bootstrap(mine, other)
-
-    if pairs:
-        compare("preference_accuracy", lambda s: _win(s.logps[0] - s.logps[1]), share=True)
-        compare(
-            "preference_accuracy_per_token",
-            lambda s: _win(s.logps[0] / s.tokens[0] - s.logps[1] / s.tokens[1]),
-            share=True,
-        )
-    compare("loss", lambda s: -s.logps[0] / s.tokens[0], only=good)
-    if theirs is not None:
-        if pairs:
-            margins = [
-                (a.logps[0] - b.logps[0]) - (a.logps[1] - b.logps[1])
-                for a, b in zip(ours, theirs, strict=True)
-            ]
-            measures["reward_accuracy"] = {"release": wilson(sum(map(_win, margins)), len(margins))}
-            measures["reward_margin"] = {"release": mean_interval(margins)}
-        drift = [
-            sum(abs(x - y) for x, y in zip(a.per_token[0], b.per_token[0], strict=True)) / a.tokens[0]
-            for a, b in zip(ours, theirs, strict=True)
-            if a.tokens[0] == b.tokens[0]
-        ]
-        if drift:
-            measures["drift"] = {"release": mean_interval(drift)}
-    _generated(measures, "release", ours)
-    if theirs is not None:
-        _generated(measures, "against", theirs)
-    return measures
-
-
-def _generated(measures: dict[str, Any], side: str, scored: list[_Scored]) -> None:
-    answered = [(s.generated_tokens, s.seconds) for s in scored if s.generated_tokens and s.seconds]
-    if not answered:
-        return
-    for name, values in (
-        ("answer_tokens", [float(tokens or 0) for tokens, _ in answered]),
-        ("latency_s", [float(seconds or 0) for _, seconds in answered]),
-        ("tokens_per_second", [(tokens or 0) / (seconds or 1) for tokens, seconds in answered]),
-    ):
-        measures.setdefault(name, {})[side] = mean_interval(values)
-
-
-def _win(margin: float) -> float:
-    return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
+from align.messages import was_cut
 from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
 from align.training.rendering import RowRenderer
@@ -41,7 +42,7 @@ class Row:
 
 @dataclass
 class Dropped:
-    """Rows that were left out or shortened, by reason."""
+    """Rows that were left out or shortened, by reason; `without_end_token` counts answers that were cut when given."""
 
     prompt_too_long: int = 0
     same_answers: int = 0
@@ -49,6 +50,7 @@ class Dropped:
     zero_weight: int = 0
     refused_by_template: int = 0
     answer_cut: int = 0
+    without_end_token: int = 0
     examples: list[str] = field(default_factory=list)
 
     def note(self, reason: str, example: str) -> None:
@@ -121,6 +123,7 @@ def _rows(
         )
     )
     for identity, record, (asked, *texts) in kept:
+        dropped.without_end_token += any(was_cut(record.get(f"{name}_finish_reason")) for name in names)
         prompt = next(ids)
         answers = tuple(_after(prompt, next(ids), text, tokenizer) for text in texts)
         spans = [renderer.assistant_spans(record, name) for name in names]

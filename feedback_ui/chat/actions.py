@@ -103,7 +103,9 @@ async def _stream(
     first: float | None = None
     shown = 0.0
     text, last = "", None
-    async for delta in client.stream_chat(model, talk.messages(), conversation=talk.conversation, **options):
+    async for delta in client.stream_chat(
+        model, talk.messages(), conversation=talk.conversation, source="chat", **options
+    ):
         last, now = delta, time.monotonic()
         text += delta.text
         if first is None and delta.text:
@@ -144,8 +146,8 @@ async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | Non
 
 
 async def history(client: PlatformClient, limit: int = 40) -> list[dict[str, Any]]:
-    """The caller's recent conversations, newest first."""
-    return list(await client.conversations(limit=limit) or ())
+    """The conversations that the caller began here (or before it was kept where), newest first."""
+    return list(await client.conversations(limit=limit, source=("chat", "earlier")) or ())
 
 
 async def history_with(client: PlatformClient, conversation: str | None) -> list[dict[str, Any]]:

@@ -22,15 +22,19 @@ async def overview(client: PlatformClient) -> tuple[dict[str, Any], list[dict[st
     return dict(await client.status()), list(await client.releases_list())
 
 
-async def start_canary(client: PlatformClient, deployment: str, release: str, percent: float) -> str:
+async def start_canary(
+    client: PlatformClient, deployment: str, release: str, percent: float, reason: str | None = None
+) -> str:
     """Give a release `percent` (above 0, at most 100) of the traffic; returns what to tell the operator."""
-    done = await client.canary(deployment, release, percent / 100)
+    done = await client.canary(deployment, release, percent / 100, reason or None)
     return f"{done['canary']} now takes {done['weight']:.0%} of {deployment}."
 
 
-async def promote(client: PlatformClient, deployment: str, release: str | None) -> str:
+async def promote(
+    client: PlatformClient, deployment: str, release: str | None, reason: str | None = None
+) -> str:
     """Make a release (or, without one, the canary) stable; returns what to tell the operator."""
-    done = await client.promote(deployment, release)
+    done = await client.promote(deployment, release, reason or None)
     return f"{done['stable']} is stable now: all of {deployment} is answered by it."
 
 

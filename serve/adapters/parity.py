@@ -57,8 +57,8 @@ async def token_cost(engine: Engine, adapter: str, tokens: int = 8) -> dict[str,
 async def _answer_seconds(engine: Engine, model: str, tokens: int) -> float:
     body = {"model": model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
     began = time.perf_counter()
-    with engine.lease(None if model == engine.spec.base else model):
-        await engine.request("POST", "/v1/completions", body, timeout=300)
+    with engine.in_flight.lease(None if model == engine.spec.base else model):
+        await engine.request("POST", "/v1/completions", body, timeout=None)
     return time.perf_counter() - began
 
 
@@ -74,8 +74,8 @@ async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[
         "temperature": 0,
         "prompt_logprobs": 0,
     }
-    with engine.lease(None if model == engine.spec.base else model):
-        answer = await engine.request("POST", "/v1/completions", body, timeout=300)
+    with engine.in_flight.lease(None if model == engine.spec.base else model):
+        answer = await engine.request("POST", "/v1/completions", body, timeout=None)
     rows = answer["choices"][0]["prompt_logprobs"]
     values = [float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], token_ids[1:], strict=True)]
     if not all(map(math.isfinite, values)):

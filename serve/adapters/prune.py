@@ -46,7 +46,9 @@ def choose(
 
 def needed(db: Store) -> set[str]:
     """Return the adapters that deployments may route to now or after a rollback, or that runs work with."""
-    wanted = {id for d in deployments.list_all(db) for id in (d.stable, d.canary, *d.earlier) if id}
+    known = deployments.list_all(db)
+    wanted = {id for d in known for id in (d.stable, d.canary, *d.earlier) if id}
+    wanted |= {deployments.anchor(db, d.name).id for d in known}  # evaluations measure against it
     found = {r.adapter for r in releases.list_all(db) if r.id in wanted and r.adapter}
     for run in runs.unfinished(db):
         found |= {name for name in (run.adapter, run.start_adapter) if name}

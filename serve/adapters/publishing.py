@@ -113,7 +113,7 @@ async def _take_off(name: str, engines: Sequence[Engine], patience_s: float, pat
     """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
     async with contextlib.AsyncExitStack() as stack:
         for engine in engines:
-            await stack.enter_async_context(engine.closed_to(name, patience_s, refuse=True))
+            await stack.enter_async_context(engine.in_flight.pause_adapter(name, patience_s, refuse=True))
         for engine in engines:
             with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
                 await engine.unload_adapter(name)
@@ -165,8 +165,8 @@ async def _warm(engine: Engine, name: str) -> None:
     """Generate a token, so that the first person does not wait for what happens once."""
     body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
     try:
-        with engine.lease(name):
-            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=300)
+        with engine.in_flight.lease(name):
+            await engine.request("POST", "/v1/completions", {**body, "ignore_eos": True}, timeout=None)
     except EngineFailed as error:
         raise AdapterNotLoaded(engine.spec.name, error.message, error.status) from error
 

@@ -105,11 +105,11 @@ class Reconciler:
                 faults.append(str(error))
         # Others stay registered while there is room: a pinned release answers sooner. What is unloaded here
         # comes back on demand, by the resolver.
-        idle = [name for name in present if name not in wanted and not engine.in_flight[name]]
+        idle = [name for name in present if name not in wanted and not engine.in_flight.by_adapter[name]]
         surplus = len(engine.loaded) - engine.spec.max_cpu_loras
         for name in idle[: max(0, surplus)]:
             try:
-                async with engine.closed_to(name, 1.0, refuse=False):
+                async with engine.in_flight.pause_adapter(name, 1.0, refuse=False):
                     await engine.unload_adapter(name)
             except DrainTimeout:
                 continue  # wanted again: the next turn sees

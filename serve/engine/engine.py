@@ -1,8 +1,8 @@
 """One engine: a vLLM server, started, watched and restarted here, or external.
 
-Knows vLLM's HTTP API and the life of its process; knows no deployment, release or store. An engine is ready when a
-probe generated a token with a finite log-probability: vLLM answers /health with 200 even while a damaged adapter
-silences every model. Any exit that was not asked for is a crash, whatever the status.
+Knows the life of its process; knows no deployment, release or store. An engine is ready when a probe generated a token
+with a finite log-probability: vLLM answers /health with 200 even while a damaged adapter silences every model. Any exit
+that was not asked for is a crash, whatever the status.
 """
 
 from __future__ import annotations
@@ -12,54 +12,51 @@ import contextlib
 import getpass
 import logging
 import math
-import re
 import secrets
 import socket
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import aiohttp
-import orjson
-
 from serve.engine.failure_reasons import cause
+from serve.engine.in_flight import InFlight
+from serve.engine.liveness import Sign, Stall
 from serve.engine.process import GuardedProcess, make_scratch
+from serve.engine.processor_use import ProcessorUse
 from serve.engine.spec import EngineSpec, command, environment
-from serve.engine.stream_client import Connection, HttpStream, StreamBroken
-from serve.errors import AdapterNotLoaded, DrainTimeout, EngineFailed, ProcessFailed
+from serve.engine.vllm_api import VllmApi
+from serve.errors import EngineFailed, ProcessFailed
 
-__all__ = ["Engine", "EngineSpec", "error_message"]
+__all__ = ["Engine", "EngineSpec"]
 
 log = logging.getLogger(__name__)
 State = Literal["stopped", "starting", "ready", "failed"]
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-SETTLE_S = 0.25  # how long an aborted request may go on in the engine after its client left
 BEHIND_GATEWAY = 10  # niceness of an engine that computes on the cores which the gateway answers from
 STEADY_S = 300.0  # an engine that served this long starts again at the shortest back-off
+ANNOUNCE_S = 120.0
+METRICS_S = 5.0
+UNAVAILABLE = (429, 502, 503, 504)  # what a proxy before an external engine says of one that is busy
+PROBES_SKIPPED = 6  # while answers move, one probe in so many still looks for an engine that answers nonsense
 
 
-class Engine:
+class Engine(VllmApi):
     """One vLLM server. Belongs to the event loop in which `start` was awaited.
 
-    `state` is stopped, starting, ready or failed (waiting for the next start); `detail` says more in words.
-    `outstanding` counts requests under way through `lease`, `in_flight` the same by adapter; `queue` those that waited
-    for a place in the batch when `read_queue` last asked; `loaded` are the adapters known to be registered; `boots`
-    counts the starts, `restarts` those after the first.
+    `state` is stopped, starting, ready or failed (waiting for the next start); `detail` says more in words. `in_flight`
+    counts the requests under way, `boots` the starts, `restarts` those after the first. `last_sign_of_life` is when an
+    answer last moved, set by whoever passes answers on.
     """
 
     def __init__(self, spec: EngineSpec, data_dir: Path) -> None:
+        super().__init__(spec.name, spec.base, spec.url or "", spec.api_key or secrets.token_urlsafe(32))
         self.spec = spec
         self.state: State = "stopped"
         self.detail = "not started"
-        self.url = spec.url or ""
         self.boots = 0
-        self.outstanding = 0
-        self.in_flight: Counter[str] = Counter()
-        self.loaded: set[str] = set()
-        self.queue: int | None = None
+        self.in_flight = InFlight(spec.name)
         self.last_sign_of_life = 0.0
         self.starting_since = 0.0
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
@@ -67,17 +64,12 @@ class Engine:
         self.adapters_dir = data_dir / "adapters"
         self._log_from = 0  # where this boot's output begins
         self._state_dir = data_dir / "processes"
-        self._key = spec.api_key or secrets.token_urlsafe(32)
-        self._session: aiohttp.ClientSession | None = None
-        self._stream: HttpStream | None = None
         self._process: GuardedProcess | None = None
+        self._use: ProcessorUse | None = None
+        self._progress: tuple[str, ...] = ()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._changed = asyncio.Event()
-        self._load_lock = asyncio.Lock()
-        self._closed: dict[str, asyncio.Event | None] = {}
-
-    # ---- life
 
     @property
     def pid(self) -> int | None:
@@ -90,15 +82,12 @@ class Engine:
         """How often the server was started again."""
         return max(0, self.boots - 1)
 
+    # ---- life
+
     async def start(self) -> None:
         """Begin starting and supervising; returns at once. See `wait_ready`."""
         if self._task is None:
             self._stopping = False
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-                headers={"Authorization": f"Bearer {self._key}"},
-            )
             self._set("starting", "starting")
             self._task = asyncio.create_task(self._supervise(), name=f"engine {self.spec.name}")
 
@@ -112,13 +101,8 @@ class Engine:
                 await self._task
             self._task = None
         if self._process is not None:
-            await self._process.stop(self.spec.drain_s + 5 if self.outstanding else 5)
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+            await self._process.stop(self.spec.drain_s + 5 if self.in_flight.outstanding else 5)
+        await self.disconnect()
         self._set("stopped", "stopped")
 
     async def wait_ready(self, timeout: float) -> None:
@@ -131,6 +115,12 @@ class Engine:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 1.0))
+
+    async def read_queue(self) -> None:
+        """Ask how many requests wait for a place in the batch; `queue` is None where the engine does not say."""
+        self.queue = None
+        if self.state == "ready":
+            await super().read_queue()
 
     def _set(self, state: State, detail: str) -> None:
         if state != self.state:
@@ -147,8 +137,8 @@ class Engine:
             ready_since = math.inf
             try:
                 await self._launch()
-                self._stream = HttpStream(self.url, {"authorization": f"Bearer {self._key}"})
-                await self._until_serving()
+                self.connect()
+                await self._wait_until_serving()
                 await self._announce()
                 ready_since = time.monotonic()
                 self._set("ready", "serving")
@@ -159,10 +149,9 @@ class Engine:
                 failures = 0
             wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
-            if self._stream is not None:
-                self._stream.close()
             self._set("failed", f"{why}; next start in {wait:.0f} s")
             log.error("engine %s: %s", self.spec.name, why)
+            await self.disconnect()
             if self._process is not None:
                 await self._process.stop(0 if ready_since < math.inf else 2)
             await asyncio.sleep(wait)
@@ -185,14 +174,18 @@ class Engine:
             log=self.log_path,
             state_dir=self._state_dir,
             orphan_grace_s=3.0,
-            nice=BEHIND_GATEWAY if self.spec.on_cpu else 0,
+            nice=niceness(self.spec),
         )
+        # A GPU's driver lets a thread spin for as long as a kernel hangs, so there computing proves nothing.
+        self._use = ProcessorUse(self._process.pid) if self.spec.on_cpu else None
 
-    async def _until_serving(self) -> None:
+    async def _wait_until_serving(self) -> None:
+        """Wait until the server answers a probe; one that still computes at the timeout gets `busy_timeout_s` more."""
         end = time.monotonic() + self.spec.start_timeout_s
         while True:
             self._raise_if_ended()
-            if time.monotonic() > end:
+            late_s = time.monotonic() - end
+            if late_s > self.spec.busy_timeout_s or (late_s > 0 and not await self._computes(2.0)):
                 raise EngineFailed(self.spec.name, self._why("did not serve in time", None))
             try:
                 await self.request("GET", "/health", timeout=5)
@@ -201,35 +194,81 @@ class Engine:
                 seconds = time.monotonic() - self.starting_since
                 self.detail = f"loading {self.spec.model} for {seconds:.0f} s (usually under two minutes)"
                 await asyncio.sleep(0.2)
-        await self.probe(self.spec.start_timeout_s)
+        await self._probe_while_alive(self.spec.start_timeout_s)
 
     async def _announce(self) -> None:
         for callback in self.on_ready:
             try:
-                await asyncio.wait_for(callback(self), 120)
+                await asyncio.wait_for(callback(self), ANNOUNCE_S)
             except Exception:
                 log.exception("engine %s: loading its adapters failed; they load on demand", self.spec.name)
 
+    # ---- watching
+
     async def _watch(self) -> None:
-        """Return never: raises `EngineFailed` when the server ended, hangs or answers nonsense."""
-        self.last_sign_of_life = time.monotonic()
+        """Return never: raises `EngineFailed` when the server ended, is dead or answers nonsense."""
+        skipped = 0
         while True:
-            if self._process is None:
-                await asyncio.sleep(self.spec.probe_interval_s)
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), self.spec.probe_interval_s)
+            since = time.monotonic()
+            await self._wait_for_exit(self.spec.probe_interval_s)
             self._raise_if_ended()
-            if time.monotonic() - self.last_sign_of_life < self.spec.probe_interval_s:
-                continue  # answers are streaming: no better proof
-            asked = time.monotonic()
-            try:
-                await self.probe(self.spec.probe_timeout_s)
-            except EngineFailed as error:
+            if self.last_sign_of_life > since and skipped < PROBES_SKIPPED:
+                skipped += 1
+                continue
+            skipped = 0
+            await self._probe_while_alive(self.spec.probe_timeout_s)
+
+    async def _probe_while_alive(self, silence_s: float) -> None:
+        """Probe for as long as the engine shows signs of life; raises `EngineFailed` after `silence_s` without one."""
+        stall = Stall(silence_s, self.spec.busy_timeout_s)
+        step_s = max(0.2, min(self.spec.probe_interval_s, silence_s / 3))
+        probing = asyncio.create_task(self.probe(None))
+        try:
+            while True:
+                began = time.monotonic()
+                await asyncio.wait({probing}, timeout=step_s)
                 self._raise_if_ended()
-                if time.monotonic() - asked > self.spec.probe_timeout_s + 1:
-                    continue  # it was this event loop that stood still
-                raise EngineFailed(self.spec.name, f"it hangs: {error.message}") from error
+                if probing.done():
+                    try:
+                        return probing.result()
+                    except EngineFailed as error:
+                        if error.status and error.status not in UNAVAILABLE:
+                            raise
+                        await self._wait_for_exit(step_s)
+                        self._raise_if_ended()
+                        probing = asyncio.create_task(self.probe(None))
+                sign = await self._sign_since(began)
+                # Time in which this event loop stood still says nothing of the engine.
+                stall.add(min(time.monotonic() - began, 2 * step_s + METRICS_S), sign)
+                if why := stall.reason():
+                    raise EngineFailed(self.spec.name, why)
+        finally:
+            probing.cancel()
+
+    async def _sign_since(self, began: float) -> Sign:
+        computes = await self._computes()  # asked each time, since a sample compares with the one before
+        progress = await self.progress(METRICS_S)
+        moved = bool(progress and self._progress and progress != self._progress)
+        self._progress = progress or self._progress
+        if moved or self.last_sign_of_life > began:
+            return Sign.PROGRESS
+        return Sign.COMPUTING if computes else Sign.NOTHING
+
+    async def _computes(self, window_s: float = 0) -> bool:
+        """Tell whether the server computed since the last call, or within a window of `window_s` seconds from now."""
+        if self._use is None:
+            return False
+        if window_s:
+            await asyncio.to_thread(self._use.sample)
+            await asyncio.sleep(window_s)
+        return await asyncio.to_thread(self._use.sample)
+
+    async def _wait_for_exit(self, timeout: float) -> None:
+        if self._process is None:
+            await asyncio.sleep(timeout)
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), timeout)
 
     def _raise_if_ended(self) -> None:
         process = self._process
@@ -239,167 +278,7 @@ class Engine:
     def _why(self, what: str, status: int | None) -> str:
         return f"{what}: {cause(self.log_tail(200, self._log_from), status)}"
 
-    async def probe(self, timeout: float) -> None:
-        """Generate one token; raises `EngineFailed` unless its log-probability is a finite number."""
-        body = {"model": self.spec.base, "prompt": "Hello", "max_tokens": 1, "temperature": 0, "logprobs": 1}
-        answer = await self.request("POST", "/v1/completions", body | {"ignore_eos": True}, timeout=timeout)
-        try:
-            logprob = answer["choices"][0]["logprobs"]["token_logprobs"][0]
-            sound = isinstance(logprob, float | int) and math.isfinite(logprob)
-        except (KeyError, IndexError, TypeError):
-            sound = False
-        if not sound:
-            raise EngineFailed(self.spec.name, "a probe did not generate a token")
-        self.last_sign_of_life = time.monotonic()
-
-    async def read_queue(self) -> None:
-        """Ask how many requests wait for a place in the batch; `queue` is None when the engine does not say."""
-        self.queue = None
-        if self.state == "ready":
-            with contextlib.suppress(EngineFailed):
-                text = str(await self.request("GET", "/metrics", timeout=2))
-                found = re.findall(r"^vllm:num_requests_waiting\{.*\} (\S+)$", text, re.MULTILINE)
-                self.queue = sum(int(float(value)) for value in found) if found else None
-
-    # ---- adapters
-
-    async def adapters(self) -> dict[str, str]:
-        """Return the registered adapters, name to directory, as the server lists them."""
-        listing = await self.request("GET", "/v1/models")
-        found = {card["id"]: card["root"] for card in listing["data"] if card.get("parent")}
-        self.loaded = set(found)
-        return found
-
-    async def load_adapter(self, name: str, path: Path) -> None:
-        """Register an adapter, never in place; one that is registered already is left as it is.
-
-        Raises `AdapterNotLoaded` with the server's reason.
-        """
-        async with self._load_lock:
-            try:
-                await self.request(
-                    "POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, timeout=300
-                )
-            except EngineFailed as error:
-                if error.status != 400 or name not in await self.adapters():
-                    raise AdapterNotLoaded(self.spec.name, error.message, error.status) from error
-            self.loaded.add(name)
-
-    async def unload_adapter(self, name: str) -> None:
-        """Take an adapter off the server's list; one that is not there is no error. Within `closed_to`."""
-        async with self._load_lock:
-            try:
-                await self.request("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=60)
-            except EngineFailed as error:
-                if error.status != 404:
-                    raise
-            self.loaded.discard(name)
-
-    @contextlib.asynccontextmanager
-    async def closed_to(self, name: str, patience_s: float, refuse: bool) -> AsyncIterator[None]:
-        """Run the block, which may unload adapter `name`, while none of its requests runs or begins.
-
-        vLLM numbers an adapter anew at each load and compares requests by name: one that runs on under the old number
-        beside one with the new ends the engine. New requests are refused, or wait for the end of the block. Raises
-        `DrainTimeout` when running ones take longer than `patience_s` seconds.
-        """
-        while name in self._closed:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        gate = None if refuse else asyncio.Event()
-        self._closed[name] = gate
-        try:
-            await self.drained(name, patience_s)
-            await asyncio.sleep(SETTLE_S)
-            yield
-        finally:
-            del self._closed[name]
-            if gate is not None:
-                gate.set()
-
-    async def admitted(self, name: str | None) -> None:
-        """Wait while the engine is closed to an adapter; raises `AdapterNotLoaded` (404) when that is for good."""
-        while name is not None and name in self._closed:
-            gate = self._closed[name]
-            if gate is None:
-                raise AdapterNotLoaded(self.spec.name, f"{name} is being taken off", 404)
-            await gate.wait()
-
-    async def drained(self, name: str, timeout: float) -> None:
-        """Wait until no request of this adapter runs; raises `DrainTimeout` after `timeout` seconds."""
-        end = time.monotonic() + timeout
-        while self.in_flight[name]:
-            if time.monotonic() > end:
-                raise DrainTimeout(f"{self.in_flight[name]} requests of {name} still run on {self.spec.name}")
-            await asyncio.sleep(0.02)
-
-    # ---- requests
-
-    def begin(self, adapter: str | None) -> None:
-        """Count one request as under way, for balancing and draining; `end` must follow."""
-        self.outstanding += 1
-        if adapter:
-            self.in_flight[adapter] += 1
-
-    def end(self, adapter: str | None) -> None:
-        """Count it as ended."""
-        self.outstanding -= 1
-        if adapter:
-            self.in_flight[adapter] -= 1
-            if not self.in_flight[adapter]:
-                del self.in_flight[adapter]
-
-    @contextlib.contextmanager
-    def lease(self, adapter: str | None) -> Iterator[None]:
-        """Count one request as under way within a block."""
-        self.begin(adapter)
-        try:
-            yield
-        finally:
-            self.end(adapter)
-
-    async def post(self, path: str, body: bytes) -> Connection:
-        """POST raw JSON and return the answer as it begins; hand it to `release`, early to abort the generation.
-
-        Raises `EngineFailed` (status 0) when the server can not be reached.
-        """
-        if self._stream is None:
-            raise EngineFailed(self.spec.name, "not started")
-        try:
-            return await self._stream.post(path, body)
-        except StreamBroken as error:
-            raise EngineFailed(self.spec.name, str(error)) from error
-
-    def release(self, answer: Connection) -> None:
-        """Give an answer back: read to its end its connection is kept, else the generation is aborted."""
-        if self._stream is None:
-            answer.abort()
-        else:
-            self._stream.release(answer)
-
-    async def request(self, method: str, path: str, json: Any = None, timeout: float = 60) -> Any:
-        """Send one control request and return its parsed JSON (text where it is none).
-
-        Raises `EngineFailed` with the server's message and status, 0 when there was no answer in `timeout`
-        seconds.
-        """
-        if self._session is None:
-            raise EngineFailed(self.spec.name, "not started")
-        try:
-            async with self._session.request(
-                method, self.url + path, json=json, timeout=aiohttp.ClientTimeout(total=timeout)
-            ) as response:
-                data = await response.read()
-        except TimeoutError as error:
-            raise EngineFailed(self.spec.name, f"no answer to {path} in {timeout:.0f} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineFailed(self.spec.name, f"no answer to {path} ({type(error).__name__})") from error
-        try:
-            value = orjson.loads(data) if data else None
-        except orjson.JSONDecodeError:
-            value = data.decode(errors="replace")
-        if response.status >= 400:
-            raise EngineFailed(self.spec.name, error_message(value, response.status), response.status)
-        return value
+    # ---- what it says
 
     def log_tail(self, lines: int = 50, start: int = 0) -> str:
         """Return the last lines of the engine's log from byte `start` on, empty when there is none."""
@@ -425,20 +304,17 @@ class Engine:
             "managed": self.spec.url is None,
             "pid": self.pid,
             "restarts": self.restarts,
-            "outstanding": self.outstanding,
+            "outstanding": self.in_flight.outstanding,
             "adapters": sorted(self.loaded),
             "log_tail": self.log_tail(20) if self.state == "failed" else None,
         }
 
 
-def error_message(value: Any, status: int) -> str:
-    """Return the message of an error body of vLLM, of FastAPI or of neither."""
-    if isinstance(value, dict):
-        error = value.get("error", value)
-        if isinstance(error, dict):
-            return str(error.get("message") or error.get("detail") or f"HTTP {status}")
-        return str(error)
-    return str(value or f"HTTP {status}")[:500]
+def niceness(spec: EngineSpec) -> int:
+    """Return the niceness of an engine: the setting's, else behind the gateway where both compute on the same cores."""
+    if spec.nice is not None:
+        return spec.nice
+    return BEHIND_GATEWAY if spec.on_cpu else 0
 
 
 def _make_scratch() -> Path:

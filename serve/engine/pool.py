@@ -63,7 +63,11 @@ class EnginePool:
             return ready[0]
         return min(
             ready,
-            key=lambda e: (e in avoided, e.outstanding, adapter is not None and adapter not in e.loaded),
+            key=lambda e: (
+                e in avoided,
+                e.in_flight.outstanding,
+                adapter is not None and adapter not in e.loaded,
+            ),
         )
 
     def _unavailable(self, base: str) -> EngineUnavailable:

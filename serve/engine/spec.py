@@ -33,9 +33,10 @@ class EngineSpec:
     `max_loras` adapters fit in one batch and `max_cpu_loras` in memory; `max_lora_rank` is one of `RANKS`.
     `args` are further vLLM arguments by their name without the dashes (True for a switch). `device` auto
     takes CUDA where there is a card. `kv_cache_memory_bytes` (CPU; a vLLM size such as 512M) bounds the
-    cache. Times are in seconds: an engine must serve within `start_timeout_s`; it is asked for a sign of life
-    every `probe_interval_s` and taken as hung when none came for `probe_timeout_s`; running requests get
-    `drain_s` to finish when it is stopped. Raises ValueError naming the field.
+    cache. `nice` is the niceness of its processes; None chooses by the device. Times are in seconds: an engine must
+    serve within `start_timeout_s`; it is probed every `probe_interval_s`, and restarted when a probe waits while no
+    sign of life comes for `probe_timeout_s`, or no step is finished for `busy_timeout_s` though it computes; running
+    requests get `drain_s` to finish when it is stopped. Raises ValueError naming the field.
     """
 
     name: str
@@ -54,6 +55,8 @@ class EngineSpec:
     start_timeout_s: float = 900.0
     probe_interval_s: float = 10.0
     probe_timeout_s: float = 60.0
+    busy_timeout_s: float = 900.0
+    nice: int | None = None
     drain_s: float = 10.0
 
     def __post_init__(self) -> None:

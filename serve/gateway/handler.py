@@ -22,11 +22,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.auth import Authenticator, Principal, require
+from serve.auth import FORWARDED, Authenticator, Principal, require
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
-from serve.gateway import requests, responses
+from serve.gateway import client_headers, requests, responses
 from serve.gateway.canary_monitor import CanaryWatch
 from serve.gateway.metrics import Metrics
 from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
@@ -38,7 +38,7 @@ from serve.metering import token_estimate
 from serve.metering.limits import USER, Holder, Limits
 from serve.metering.rate_limiter import Meter
 from serve.metering.usage_counter import Ledger, Used
-from serve.router import Router, RoutingTable, Target
+from serve.router import Router, RoutingTable, Target, sticky_key
 from store.ids import new_id
 
 __all__ = ["Completion", "Gateway", "HotPath", "Limits"]
@@ -161,10 +161,10 @@ class Gateway:
         try:
             await self._principal(request.scope, dict(request.scope["headers"]))
             name = request.path_params["name"]
-            for card in responses.cards(self._router.table):
-                if card["id"] == name:
-                    return responses.json_response(card)
-            raise UnknownModel(name, self._router.table.names())
+            card = responses.card_of(self._router.table, name)
+            if card is None:
+                raise UnknownModel(name, self._router.table.names())
+            return responses.json_response(card)
         except RequestError as error:
             return responses.error_response(error)
 
@@ -211,22 +211,19 @@ class Gateway:
         body = requests.parse(await responses.read(receive, headers, self._limits.max_body_bytes))
         model = requests.model_of(body)
         (requests.check_chat if path == CHAT else requests.check_completion)(body, self._limits)
-        given = responses.header(headers, b"x-trimtab-conversation")
-        user = responses.header(headers, b"x-trimtab-user")
-        if user and not principal.may("ops"):
-            raise Forbidden("X-Trimtab-User needs a key with the role ops.")
-        user = user or principal.user
-        named = body.get("user")
-        sticky = (
-            given or (named if isinstance(named, str) else None) or user or principal.key_id or principal.name
-        )
+        said = client_headers.read(headers)
+        user = person_of(principal, said.user)
+        named = client_headers.named_user(body)
+        sticky = sticky_key(said.conversation, named, user, principal.key_id, principal.name)
         target = self._router.table.resolve(model, sticky)
-        conversation = given or new_id("conv")
+        conversation = said.conversation or new_id("conv")
         exchange = None
-        if path == CHAT and body.get("store") is not False:
+        if path == CHAT and said.store and principal.stores and body.get("store") is not False:
+            source, task = client_headers.source_of(said, body)
             await self._recorder.room()
             exchange = Exchange(
-                conversation,
+                # what a program asks beside a conversation is not a part of it
+                new_id("conv") if task else conversation,
                 body["messages"],
                 bool(body.get("stream")),
                 model,
@@ -235,6 +232,8 @@ class Gateway:
                 target.lane,
                 user,
                 principal.key_id,
+                source,
+                task,
             )
         return _Call(path, body, target, holders(principal, user), conversation, began, exchange)
 
@@ -248,6 +247,9 @@ class Gateway:
         principal = self._auth.recall(found, cookies)
         if principal is not None:
             return principal
+        for name in FORWARDED:
+            if (value := headers.get(name.encode())) is not None:
+                found[name] = value.decode("latin-1")
         host = scope["client"][0] if scope.get("client") else ""
         return await asyncio.to_thread(self._auth.authenticate, found, cookies, host)
 
@@ -272,7 +274,9 @@ class Gateway:
             await answer(scope, receive, send)
             return answer.status_code
         except asyncio.CancelledError:
-            if not left or task.uncancel():
+            if not left or task.uncancel():  # the platform stops
+                if call.exchange and call.begun:
+                    call.exchange.error = "The platform stopped in the middle of the answer."
                 raise
             if call.exchange:
                 call.exchange.stopped = True
@@ -417,6 +421,16 @@ class Gateway:
             self._recorder.put(call.exchange)
             if self.shadow is not None and status == 200:
                 self.shadow.offer(call.target, call.body, call.exchange)
+
+
+def person_of(principal: Principal, named: str | None) -> str | None:
+    """Return the person that a request is from: the one that `X-Trimtab-User` names, else the principal's.
+
+    Raises `Forbidden` where the principal may not speak for others.
+    """
+    if named and not principal.may("ops"):
+        raise Forbidden("X-Trimtab-User needs a key with the role ops.")
+    return named or principal.user
 
 
 def holders(principal: Principal, user: str | None) -> list[Holder]:

@@ -146,7 +146,7 @@ class _State(Collector):
         for engine in self._pool.engines():
             labels = (engine.spec.name, engine.spec.base)
             ready.add_metric(labels, float(engine.state == "ready"))
-            outstanding.add_metric(labels, engine.outstanding)
+            outstanding.add_metric(labels, engine.in_flight.outstanding)
             if engine.queue is not None:
                 queue.add_metric(labels, engine.queue)
             adapters.add_metric(labels, len(engine.loaded))

@@ -40,6 +40,8 @@ class Exchange:
     lane: str
     user: str | None
     key_id: str | None
+    source: str = "api"
+    task: str | None = None
     chunks: list[bytes] = field(default_factory=list)
     usage: Mapping[str, Any] | None = None
     first_token_s: float | None = None
@@ -69,6 +71,8 @@ class Exchange:
             model=self.model,
             user=self.user,
             key_id=self.key_id,
+            source=self.source,
+            task=self.task,
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
             finish_reason="client_stopped" if self.stopped else answer.finish_reason,
@@ -210,8 +214,9 @@ class Recorder:
             conversations.record_turns(
                 self._db,
                 [
-                    t
-                    for t in turns
-                    if t is not None and not erasure_guard.since(self._db, t.user, t.created_at)
+                    turn
+                    for turn in turns
+                    if turn is not None
+                    and not erasure_guard.since(self._db, turn.user or turn.key_id, turn.created_at)
                 ],
             )

@@ -19,6 +19,8 @@ from serve.gateway.content_encoding import decompress, too_large
 from serve.router import RoutingTable, Target
 
 MOST_HEADER = 200
+OWNER = "trimtab"
+"""`owned_by` of every model: the platform, never a person."""
 _JSON = json.JSONDecoder()
 
 
@@ -63,22 +65,25 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     return Response(data, status, headers, "application/json")
 
 
-def card(name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model card of `GET /v1/models`."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "trimtab", **extra}
-
-
 def cards(table: RoutingTable) -> list[dict[str, Any]]:
-    """Return the cards of every public name: deployments first, then releases and base models."""
-    found = []
-    for name, route in table.routes.items():
+    """Return the cards of the names to offer: deployments first, then releases and base models."""
+    return [card for name in table.names() if (card := card_of(table, name))]
+
+
+def card_of(table: RoutingTable, name: str) -> dict[str, Any] | None:
+    """Return the model card of `GET /v1/models/NAME`, None for a name that nothing has."""
+    extra: dict[str, Any]
+    if route := table.routes.get(name):
         extra = {"kind": "deployment", "release": route.stable.release, "base": route.stable.base}
         if route.canary:
-            extra |= {"canary": route.canary.release}
-        found.append(card(name, extra))
-    found += [card(n, {"kind": "release", "base": t.base}) for n, t in table.pinned.items()]
-    found += [card(n, {"kind": "base", "base": n}) for n in table.bases if n not in table.routes]
-    return found
+            extra["canary"] = route.canary.release
+    elif target := table.pinned.get(name):
+        extra = {"kind": "release", "base": target.base}
+    elif name in table.bases:
+        extra = {"kind": "base", "base": name}
+    else:
+        return None
+    return {"id": name, "object": "model", "created": table.created(name), "owned_by": OWNER, **extra}
 
 
 def start(status: int, target: Target, conversation: str, content_type: bytes, length: int | None) -> Message:
@@ -106,7 +111,10 @@ def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
     if not value:
         return None
-    text = value.decode("latin-1")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
     if len(text) > MOST_HEADER or not text.isprintable():
         raise RequestError(
             f"The header {name.decode()} must be printable and at most {MOST_HEADER} characters.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from serve.errors import EngineUnavailable, RequestError
@@ -28,15 +28,24 @@ log = logging.getLogger(__name__)
 
 
 class Shadow:
-    """Sends copies; `fraction` (0 to 1) of the conversations of a deployment with a canary are copied."""
+    """Sends copies; `fraction` (0 to 1) of the conversations of a deployment with a canary are copied.
+
+    `sources` are those of the conversations that raters may see; None is every source.
+    """
 
     def __init__(
-        self, gateway: Gateway, router: Router, db: Store, fraction: float, max_running: int = 2
+        self,
+        gateway: Gateway,
+        router: Router,
+        db: Store,
+        fraction: float,
+        max_running: int = 2,
+        sources: Sequence[str] | None = None,
     ) -> None:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction is {fraction}; accepted: 0 to 1")
         self._gateway, self._router, self._db = gateway, router, db
-        self._fraction, self._max = fraction, max_running
+        self._fraction, self._max, self._sources = fraction, max_running, sources
         self._running: set[asyncio.Task[None]] = set()
         self.left_out = 0
 
@@ -45,6 +54,8 @@ class Shadow:
         route = self._router.table.routes.get(target.deployment or "")
         if target.lane != "stable" or route is None or route.canary is None:
             return
+        if self._sources is not None and exchange.source not in self._sources:
+            return  # a program's traffic, which raters are not to see
         if share(f"shadow {route.canary.release}", exchange.conversation_id) >= self._fraction:
             return
         if len(self._running) >= self._max:
@@ -73,18 +84,33 @@ class Shadow:
 
     def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
         own = read_answer(b"".join(exchange.chunks), exchange.stream)
-        text = answer["choices"][0]["message"].get("content")
+        choice = answer["choices"][0]
+        text = choice["message"].get("content")
         if not own.text or not text or own.text == text:
             return  # nothing to compare
         with self._db.atomic():
-            if erasure_guard.since(self._db, exchange.user, exchange.created_at):
+            if erasure_guard.since(self._db, exchange.user or exchange.key_id, exchange.created_at):
                 return
             comparisons.create(
                 self._db,
                 list(exchange.messages),
                 [
-                    Candidate(own.text, stable.release_id, stable.lane, stable.engine_model, own.id),
-                    Candidate(text, canary.release_id, canary.lane, canary.engine_model, answer.get("id")),
+                    Candidate(
+                        own.text,
+                        stable.release_id,
+                        stable.lane,
+                        stable.engine_model,
+                        own.id,
+                        finish_reason=own.finish_reason,
+                    ),
+                    Candidate(
+                        text,
+                        canary.release_id,
+                        canary.lane,
+                        canary.engine_model,
+                        answer.get("id"),
+                        finish_reason=choice.get("finish_reason"),
+                    ),
                 ],
                 deployment=stable.deployment,
                 source="shadow",

@@ -9,9 +9,10 @@ import re
 
 import orjson
 
-from serve.engine.engine import Engine, error_message
+from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
+from serve.engine.vllm_api import error_message
 from serve.errors import AdapterNotLoaded, EngineFailed, EngineUnavailable, RequestError
 from serve.router import Target
 
@@ -45,7 +46,7 @@ class Upstream:
                 raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
             tried.append(engine)
             try:
-                await engine.admitted(adapter)
+                await engine.in_flight.wait_until_open(adapter)
                 failure = await self._ask(engine)
             except AdapterNotLoaded:
                 failure = adapter_unavailable(target)
@@ -61,11 +62,11 @@ class Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         self._engine.release(self._response)
-        self._engine.end(self._adapter)
+        self._engine.in_flight.end(self._adapter)
 
     async def _ask(self, engine: Engine) -> RequestError | None:
         """Send the request to one replica and keep its answer; returns its refusal, with nothing kept."""
-        engine.begin(self._adapter)
+        engine.in_flight.begin(self._adapter)
         kept = False
         try:
             response = await engine.post(self._path, self._body)
@@ -80,7 +81,7 @@ class Upstream:
                     engine.release(response)
         finally:
             if not kept:
-                engine.end(self._adapter)
+                engine.in_flight.end(self._adapter)
 
 
 async def whole(response: Connection) -> bytes:

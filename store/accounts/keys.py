@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+from store.accounts import names
 from store.db import validation
 from store.db.database import Store, utcnow
 from store.db.rows import Row, aware, fetch_all, fetch_one, scalar, stamp
@@ -14,15 +15,19 @@ from store.ids import new_id
 from store.records import Key
 
 PREFIX = "tt-"
-_COLUMNS = "id, name, roles, user_name, hint, created_at, revoked_at"
+_COLUMNS = "id, name, roles, user_name, hint, created_at, revoked_at, stores"
 
 
-def create(db: Store, name: str, roles: Sequence[str], user: str | None = None) -> tuple[Key, str]:
+def create(
+    db: Store, name: str, roles: Sequence[str], user: str | None = None, stores: bool = True
+) -> tuple[Key, str]:
     """Make a key and return it with its secret (256 random bits). `user` is the person it speaks for.
 
-    Raises `NotFound` for an unknown user, `Invalid` for a bad name or role.
+    Chat requests made with it are recorded where it `stores`. Raises `NotFound` for an unknown user, `Invalid` for a bad
+    name or role.
     """
     secret = PREFIX + secrets.token_urlsafe(32)
+    user = None if user is None else names.spell(user)
     with db.atomic() as cursor:
         if user is not None and not fetch_all(
             cursor, "select 1 from users where name = $name", {"name": user}
@@ -31,18 +36,19 @@ def create(db: Store, name: str, roles: Sequence[str], user: str | None = None) 
         rows = fetch_all(
             cursor,
             f"""
-            insert into keys (id, name, roles, user_name, secret_hash, hint, created_at)
-            values ($id, $name, $roles, $user, $hash, $hint, $now)
+            insert into keys (id, name, roles, user_name, secret_hash, hint, created_at, stores)
+            values ($id, $name, $roles, $user, $hash, $hint, $now, $stores)
             returning {_COLUMNS}
             """,
             {
                 "id": new_id("key"),
-                "name": validation.text("name", name, 200),
+                "name": names.person_name(name),
                 "roles": list(validation.roles(roles)),
                 "user": user,
                 "hash": _hash(secret),
                 "hint": secret[: len(PREFIX) + 4],
                 "now": utcnow(),
+                "stores": stores,
             },
         )
     return _key(rows[0]), secret
@@ -94,4 +100,5 @@ def _key(row: Row) -> Key:
         hint=row["hint"],
         created_at=stamp(row["created_at"]),
         revoked_at=aware(row["revoked_at"]),
+        stores=row["stores"],
     )

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import argon2
 
+from store.accounts import names
 from store.db import validation
 from store.db.database import Store, utcnow
 from store.db.rows import Row, fetch_all, fetch_one, scalar, stamp
@@ -34,7 +35,7 @@ def create(db: Store, name: str, roles: Sequence[str], password: str | None = No
     if password is not None and len(password) < SHORTEST_PASSWORD:
         raise Invalid("password", "…", f"at least {SHORTEST_PASSWORD} characters")
     values = {
-        "name": validation.person_name(name),
+        "name": names.login_name(name),
         "id": new_id("user"),
         "roles": list(validation.roles(roles)),
         "password_hash": None if password is None else _hasher.hash(password),
@@ -72,6 +73,7 @@ def remove(db: Store, name: str) -> None:
 
     Raises `NotFound`.
     """
+    name = names.spell(name)
     with db.atomic() as cursor:
         if not fetch_all(cursor, "delete from users where name = $name returning name", {"name": name}):
             raise NotFound("user", name)
@@ -88,7 +90,9 @@ def authenticate(db: Store, name: str, password: str) -> User | None:
     Takes about as long either way (50 to 100 ms).
     """
     row = fetch_one(
-        db.read(), f"select {_COLUMNS}, password_hash from users where name = $name", {"name": name}
+        db.read(),
+        f"select {_COLUMNS}, password_hash from users where name = $name",
+        {"name": names.spell(name)},
     )
     known = row["password_hash"] if row else None
     try:

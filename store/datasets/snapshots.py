@@ -30,9 +30,22 @@ _COLUMNS = (
 _FILES = ("train.parquet", "heldout.parquet", "report.md", "snapshot.json")
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 _FILE_COLUMNS = {
-    "dpo": "pairs.id as pair_id, prompt, chosen, rejected, members.weight",
-    "sft": "demonstrations.id as demo_id, prompt, completion, members.weight",
-    "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight",
+    "dpo": "pairs.id as pair_id, prompt, chosen, rejected, members.weight, chosen_finish_reason, rejected_finish_reason",
+    "sft": "demonstrations.id as demo_id, prompt, completion, members.weight, completion_finish_reason",
+    "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight, completion_finish_reason",
+}
+# What the release that answered put before the prompt; null where nobody knows.
+_CONTEXT = """
+case when {table}.release is null or (releases.id is null and {table}.release <> '') then null
+    when system_prompt is null or system_prompt = '' then []::struct(role varchar, content varchar)[]
+    else [struct_pack(role := 'system', content := system_prompt)]
+end as context
+"""
+# What a row is trained on besides its texts; null where nothing is known, as of imports.
+_ORIGINS = {
+    "dpo": ("release", "chosen_finish_reason", "rejected_finish_reason"),
+    "sft": ("release", "completion_finish_reason"),
+    "kto": ("release", "completion_finish_reason"),
 }
 
 
@@ -185,7 +198,8 @@ def _vacant(cursor: Cursor, id: str, method: str) -> str:
 def _content_id(cursor: Cursor, deployment: str, method: str, settings: SnapshotSettings) -> str:
     """Return `s-` and the first 32 hex digits of the SHA-256 of deployment, method, settings and sorted members.
 
-    Hashes, sides and weights are digested as three columns, since a million rows as one text took a second more.
+    Hashes, sides and weights are digested as three columns, since a million rows as one text took a second more, and what is
+    known of where rows come from as a fourth.
     """
     columns = [hashlib.sha256() for _ in range(3)]
     members = cursor.sql(
@@ -200,6 +214,18 @@ def _content_id(cursor: Cursor, deployment: str, method: str, settings: Snapshot
         columns[0].update(hashes.buffers()[2][: 64 * len(hashes)])
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
+    known = _ORIGINS[method]
+    origins = cursor.execute(
+        f"""
+        select concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)}) as origin
+        from members
+        join {_TABLES[method]} using (seq)
+        where coalesce({", ".join(known)}) is not null
+        order by origin
+        """
+    ).fetchall()
+    if origins:
+        columns.append(hashlib.sha256("\n".join(origin for (origin,) in origins).encode()))
     frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
     return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
 
@@ -211,10 +237,12 @@ def _id(digest: hashlib._Hash) -> str:
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
     members = f"{table} join members on members.seq = {table}.seq"
-    columns = _FILE_COLUMNS[method]
+    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}"
     if scalar(cursor, f"select count(*) from {members} where carried is not null"):
         columns += ", carried"  # only where a message carries more than role and text
-    rows = cursor.sql(f"select {columns}, split from {members}")
+    rows = cursor.sql(
+        f"select {columns}, split from {members} left join releases on releases.id = {table}.release"
+    )
     paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
     parquet_writer.write(paths, rows.to_arrow_reader(parquet_writer.BATCH))
 

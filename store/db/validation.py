@@ -10,7 +10,6 @@ from typing import Any
 from store.errors import Invalid
 from store.records import ROLES
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,79}")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -30,13 +29,6 @@ def roles(value: object) -> tuple[str, ...]:
     if not given or any(role not in ROLES for role in given):
         raise Invalid("roles", given, f"a list with at least one of {', '.join(ROLES)}")
     return tuple(role for role in ROLES if role in given)
-
-
-def person_name(value: object, field: str = "name") -> str:
-    """Return the name of a user."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise Invalid(field, value, "1 to 80 letters, digits or . _ @ + - (beginning with a letter or digit)")
-    return value
 
 
 def deployment_name(value: object, field: str = "deployment") -> str:

@@ -18,6 +18,7 @@ from store.errors import Conflict, Invalid, NotFound
 from store.ids import new_id
 from store.records import CHOICES, Candidate, Comparison, Vote
 from store.training_data import demonstrations, evidence, pairs
+from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
 from store.values import Conversation, Demonstration, Message, PreferencePair
 
 STATES = ("open", "decided", "withdrawn")
@@ -25,11 +26,11 @@ STATES = ("open", "decided", "withdrawn")
 _COLUMNS = "id, messages, deployment, source, asked_by, state, votes_wanted, votes_given, gold, created_at, decided_at"
 # By ids alone: with a second condition on a table, DuckDB 2.0 reads it whole in place of its index (10 ms at 300,000 rows).
 _CASE = """
-    select messages, deployment, gold, state, votes_wanted, votes_given, side, content
+    select messages, deployment, gold, state, votes_wanted, votes_given, side, content, release, lane, finish_reason
     from comparisons, candidates
     where id = $id and comparison_id = $id
     """
-_SIDES = "side, content, release, lane, model, completion_id, sampling"
+_SIDES = "side, content, release, lane, model, completion_id, sampling, finish_reason"
 
 
 def create(
@@ -41,13 +42,15 @@ def create(
     asked_by: str | None = None,
     votes_wanted: int = 1,
     gold: str | None = None,
+    began: datetime | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
     `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn` or `shadow` (it comes from
     people's conversations), `rank` (one or the other). It is decided once it has `votes_wanted` votes. `gold`
     ("first", "second", "tie" or "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure
-    raters and teach nothing. Raises `Invalid`.
+    raters and teach nothing. `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict`
+    where `asked_by` was erased since `began`.
     """
     prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
     if len(candidates) != 2:
@@ -86,10 +89,12 @@ def create(
             "model": candidates[place].model,
             "completion_id": candidates[place].completion_id,
             "sampling": dumps(candidates[place].sampling, "sampling"),
+            "finish_reason": candidates[place].finish_reason,
         }
         for side, place in zip("ab", order, strict=True)
     ]
     with db.atomic() as cursor:
+        erasure_guard.refuse(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
 
@@ -287,6 +292,13 @@ def _cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> tuple[
     )
 
 
+class _Side(NamedTuple):
+    """An answer that was shown, and where it came from."""
+
+    text: str
+    origin: Origin
+
+
 class _Case(NamedTuple):
     """What a verdict is about."""
 
@@ -295,8 +307,8 @@ class _Case(NamedTuple):
     gold: str | None
     votes_wanted: int
     votes_given: int
-    a: str
-    b: str
+    a: _Side
+    b: _Side
 
 
 def _open(cursor: Cursor, id: str) -> _Case:
@@ -306,15 +318,19 @@ def _open(cursor: Cursor, id: str) -> _Case:
         raise NotFound("comparison", id)
     if rows[0]["state"] != "open":
         raise Conflict(f"comparison {id} is {rows[0]['state']} already")
-    first, texts = rows[0], {row["side"]: row["content"] for row in rows}
+    first = rows[0]
+    sides = {
+        row["side"]: _Side(row["content"], of_answer(row["release"], row["lane"], row["finish_reason"]))
+        for row in rows
+    }
     return _Case(
         messages(first["messages"]),
         first["deployment"],
         first["gold"],
         first["votes_wanted"],
         first["votes_given"],
-        texts["a"],
-        texts["b"],
+        sides["a"],
+        sides["b"],
     )
 
 
@@ -344,23 +360,33 @@ def _derive(case: _Case, row: Row) -> list[tuple[str, Row]]:
     choice, better, tags = row["choice"], row["better"], tuple(row["tags"])
     if case.gold is not None:
         return []
-    made = []
+    made: list[tuple[_Side, _Side, str | None, str]] = []
     if choice in ("a", "b"):
         chosen, rejected = (case.a, case.b) if choice == "a" else (case.b, case.a)
-        made.append((chosen, rejected, "vote"))
+        made.append((chosen, rejected, chosen.origin.release, "vote"))
     if better is not None:
-        made += [(better, other, "rewrite") for other in dict.fromkeys((case.a, case.b))]
+        others = {side.text: side for side in (case.b, case.a)}
+        made += [
+            (_Side(better, UNKNOWN), side, side.origin.release, "rewrite")
+            for side in (others[text] for text in dict.fromkeys((case.a.text, case.b.text)))
+        ]
     rows: list[tuple[str, Row]] = []
-    for chosen, rejected, kind in made:
-        if chosen == rejected or not chosen.strip() or not rejected.strip():
+    for chosen, rejected, release, kind in made:
+        if chosen.text == rejected.text or not chosen.text.strip() or not rejected.text.strip():
             continue
         pair = PreferencePair(
-            case.messages, (Message("assistant", chosen),), (Message("assistant", rejected),), 1.0, tags
+            case.messages,
+            (Message("assistant", chosen.text),),
+            (Message("assistant", rejected.text),),
+            1.0,
+            tags,
         )
-        rows.append(("pairs", pairs.derived(pair, case.deployment, kind)))
+        ends = (chosen.origin.finish_reason, rejected.origin.finish_reason)
+        rows.append(("pairs", pairs.derived(pair, case.deployment, kind, release, ends)))
     if better is not None:
         value = Demonstration(case.messages, (Message("assistant", better),), tags)
-        rows.append(("demonstrations", demonstrations.derived(value, case.deployment, "rewrite")))
+        origin = Origin(common_release(case.a.origin, case.b.origin))
+        rows.append(("demonstrations", demonstrations.derived(value, case.deployment, "rewrite", origin)))
     return rows
 
 
@@ -385,4 +411,5 @@ def _candidate(row: Row) -> Candidate:
         model=row["model"],
         completion_id=row["completion_id"],
         sampling=loads(row["sampling"]),
+        finish_reason=row["finish_reason"],
     )

@@ -1,13 +1,15 @@
 """Conversations as they were held: messages in a tree, and one completion for each answer of a model.
 
 A message's id is the hash of its conversation, parent, role and text, so a client that sends the whole
-conversation with each request adds only what is new, and a regenerated answer becomes a sibling.
+conversation with each request adds only what is new, and a regenerated answer becomes a sibling. A conversation has one
+owner (`store.feedback.conversation_owners`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from store.db import bulk, erasure_guard, redaction
@@ -15,8 +17,10 @@ from store.db.bulk import Columns
 from store.db.database import Cursor, Store
 from store.db.rows import Row, check_limit, fetch_all, fetch_one, naive, run, stamp
 from store.errors import Conflict, NotFound
+from store.feedback.conversation_owners import OWNER, find, owned, owner_of
 from store.records import ConversationRecord, MessageRecord, Turn
 from store.training_data import demonstrations, likes
+from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
 
 
@@ -27,18 +31,21 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
     """
     if not turns:
         return
-    nodes: dict[str, tuple[Turn, str | None, Message]] = {}
-    links: dict[str, tuple[Turn, str | None, str | None]] = {}
-    for turn in turns:
-        parent: str | None = None
-        for message in redaction.conversation(db, turn.messages):
-            parent = _grow(nodes, turn, parent, message)
-        answer = None
-        if turn.answer is not None:
-            answer = _grow(nodes, turn, parent, Message("assistant", redaction.text(db, turn.answer)))
-        links.setdefault(turn.completion_id, (turn, parent, answer))
-    newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
+    turns = [_redacted(db, turn) for turn in turns]
     with db.atomic() as cursor:
+        given = {turn.completion_id: turn.conversation_id for turn in turns}
+        turns = owned(cursor, turns)
+        nodes: dict[str, tuple[Turn, str | None, Message]] = {}
+        links: dict[str, tuple[Turn, str | None, str | None]] = {}
+        for turn in turns:
+            parent: str | None = None
+            for message in turn.messages:
+                parent = _grow(nodes, turn, parent, message)
+            answer = None
+            if turn.answer is not None:
+                answer = _grow(nodes, turn, parent, Message("assistant", turn.answer))
+            links.setdefault(turn.completion_id, (turn, parent, answer))
+        newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
         # Looked up and then inserted: `on conflict` adds 2 ms to each statement, `in (select unnest($ids))` of more than
         # 50 ids reads the whole table.
         found = run(
@@ -56,7 +63,7 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
             cursor,
             {
                 "conversations": _conversation_columns(
-                    [turn for id, turn in newest.items() if ("conversation", id) not in known]
+                    [turn for id, turn in newest.items() if ("conversation", id) not in known], given
                 ),
                 "messages": _message_columns(
                     {id: node for id, node in nodes.items() if ("message", id) not in known}
@@ -74,11 +81,13 @@ def like(
     liked: bool | None,
     user: str | None = None,
     began: datetime | None = None,
+    owner: str | None = None,
 ) -> None:
     """Record that `user` liked an answer, disliked it, or (None) took that back; the last word counts.
 
     A like makes a demonstration of the answer, and with a dislike an unpaired judgement (a KTO row); both in
-    this commit. Raises `NotFound` for an unknown completion, `Conflict` for one without text and where the user was
+    this commit. `owner` (see `owner_of`) may judge answers of their own alone; None is any. Raises `NotFound` for an unknown
+    completion, `Conflict` for one without text and where the user was
     forgotten since the request came in, at `began` (an aware time).
     """
     with db.atomic() as cursor:
@@ -87,27 +96,35 @@ def like(
             cursor,
             """
             select completions.conversation_id, completions.prompt_id, completions.deployment,
+            completions.release, completions.lane, completions.finish_reason, completions.error,
+            completions.user_name, completions.key_id,
             messages.content from completions left join messages on messages.id = completions.message_id where
             completions.id = $id
             """,
             {"id": completion_id},
         )
-        if row is None:
+        if row is None or owner not in (None, owner_of(row["user_name"], row["key_id"])):
             raise NotFound("completion", completion_id)
         if not (row["content"] or "").strip() or row["prompt_id"] is None:
             raise Conflict(f"completion {completion_id} has no text to like")
         branch = _branch(_nodes(cursor, row["conversation_id"]), row["prompt_id"])
         prompt = tuple(Message(node["role"], node["content"]) for node in branch)
         value = Demonstration(prompt, (Message("assistant", row["content"]),))
-        likes.put(cursor, completion_id, value, liked, row["deployment"], user)
+        origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
+        likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
         demonstrations.withdraw(cursor, "like", completion_id)
         if liked:
-            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user)
+            demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user, origin)
 
 
-def get(db: Store, id: str) -> ConversationRecord:
-    """Return a conversation with the messages of the branch that was answered last. Raises `NotFound`."""
+def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
+    """Return a conversation with the messages of the branch that was answered last. Raises `NotFound`.
+
+    `owner` (see `owner_of`) gets the conversation of their own under that id and nobody else's; None is any.
+    """
     cursor = db.read()
+    if owner is not None:
+        id = find(cursor, id, owner)
     row = fetch_one(cursor, _CONVERSATIONS + "where conversations.id = $id", {"id": id})
     if row is None:
         raise NotFound("conversation", id)
@@ -156,23 +173,39 @@ def get(db: Store, id: str) -> ConversationRecord:
     return _conversation(row, tuple(read))
 
 
-def list_recent(db: Store, user: str | None = None, limit: int = 50) -> list[ConversationRecord]:
-    """Return the conversations answered last, of one user or of all, newest first, without their messages."""
+def list_recent(
+    db: Store,
+    user: str | None = None,
+    limit: int = 50,
+    owner: str | None = None,
+    sources: Sequence[str] | None = None,
+) -> list[ConversationRecord]:
+    """Return the conversations answered last, newest first, without their messages.
+
+    Of one user, of one owner (see `owner_of`) or of all; of some sources or of all.
+    """
     rows = fetch_all(
         db.read(),
         _CONVERSATIONS
-        + """
-        where $user is null or user_name = $user
+        + f"""
+        where ($user is null or user_name = $user)
+            and ($owner is null or {OWNER} = $owner)
+            and ($sources::varchar[] is null or list_contains($sources::varchar[], source))
         order by updated_at desc, conversations.id desc
         limit $limit
         """,
-        {"user": user, "limit": check_limit(limit)},
+        {
+            "user": user,
+            "owner": owner,
+            "sources": None if sources is None else list(sources),
+            "limit": check_limit(limit),
+        },
     )
     return [_conversation(row) for row in rows]
 
 
-def recent_prompts(db: Store, limit: int = 100) -> list[Conversation]:
-    """Return the newest distinct prompts that people asked in conversations, newest first."""
+def recent_prompts(db: Store, limit: int = 100, sources: Sequence[str] | None = None) -> list[Conversation]:
+    """Return the newest distinct prompts of conversations, newest first; of some sources or of all."""
     cursor = db.read()
     rows = fetch_all(
         cursor,
@@ -180,11 +213,20 @@ def recent_prompts(db: Store, limit: int = 100) -> list[Conversation]:
         select conversation_id, prompt_id
         from completions
         where prompt_id is not null
+            and (
+                $sources::varchar[] is null
+                or conversation_id in (
+                    select id from conversations where list_contains($sources::varchar[], source)
+                )
+            )
         qualify row_number() over (partition by prompt_id order by created_at desc) = 1
         order by created_at desc, id desc
         limit $limit
         """,
-        {"limit": check_limit(limit, 10_000)},
+        {
+            "sources": None if sources is None else list(sources),
+            "limit": check_limit(limit, 10_000),
+        },
     )
     prompts: dict[Conversation, None] = {}
     nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
@@ -194,18 +236,16 @@ def recent_prompts(db: Store, limit: int = 100) -> list[Conversation]:
     return list(prompts)
 
 
-def prompts_of(cursor: Cursor, user: str) -> dict[Conversation, datetime]:
-    """Return every prompt that a person's conversations led to, and when each was first answered (UTC, naive)."""
+def prompts_of(cursor: Cursor, table: str) -> dict[Conversation, datetime]:
+    """Return the prompts of the completions whose ids a table holds, and when each was first answered (UTC, naive)."""
     rows = fetch_all(
         cursor,
-        """
-        select conversation_id, prompt_id, min(completions.created_at) as since
+        f"""
+        select conversation_id, prompt_id, min(created_at) as since
         from completions
-        join conversations on conversations.id = conversation_id
-        where conversations.user_name = $user and prompt_id is not null
+        where id in (select id from {table}) and prompt_id is not null
         group by all
         """,
-        {"user": user},
     )
     nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
     found: dict[Conversation, datetime] = {}
@@ -217,11 +257,16 @@ def prompts_of(cursor: Cursor, user: str) -> dict[Conversation, datetime]:
 
 
 _CONVERSATIONS = """
-    select conversations.id, user_name, deployment, conversations.created_at, updated_at,
+    select conversations.id, user_name, deployment, conversations.created_at, updated_at, source, task,
         (select left(content, 80) from messages where conversation_id = conversations.id and role = 'user'
             order by messages.created_at, parent_id nulls first limit 1) as title
     from conversations
     """
+
+
+def _redacted(db: Store, turn: Turn) -> Turn:
+    answer = None if turn.answer is None else redaction.text(db, turn.answer)
+    return replace(turn, messages=redaction.conversation(db, turn.messages), answer=answer)
 
 
 def _renew(cursor: Cursor, turns: list[Turn]) -> None:
@@ -233,28 +278,29 @@ def _renew(cursor: Cursor, turns: list[Turn]) -> None:
         """
         update conversations
         set updated_at = greatest(updated_at, given.time),
-            deployment = coalesce(given.deployment, conversations.deployment),
-            user_name = coalesce(user_name, given.user)
+            deployment = coalesce(given.deployment, conversations.deployment)
         from (
-            select unnest($ids) as id, unnest($users) as user, unnest($deployments) as deployment,
-                unnest($times) as time
+            select unnest($ids) as id, unnest($deployments) as deployment, unnest($times) as time
         ) as given
         where conversations.id = given.id
         """,
         {
             "ids": [turn.conversation_id for turn in turns],
-            "users": [turn.user for turn in turns],
             "deployments": [turn.deployment for turn in turns],
             "times": [naive(turn.created_at) for turn in turns],
         },
     )
 
 
-def _conversation_columns(turns: list[Turn]) -> Columns:
+def _conversation_columns(turns: list[Turn], given: dict[str, str]) -> Columns:
     times = [naive(turn.created_at) for turn in turns]
     return {
         "id": [turn.conversation_id for turn in turns],
         "user_name": [turn.user for turn in turns],
+        "key_id": [None if turn.user else turn.key_id for turn in turns],
+        "given_id": [given[turn.completion_id] for turn in turns],
+        "source": [turn.source for turn in turns],
+        "task": [turn.task for turn in turns],
         "deployment": [turn.deployment for turn in turns],
         "created_at": times,
         "updated_at": times,
@@ -344,4 +390,6 @@ def _conversation(row: Row, branch: tuple[MessageRecord, ...] = ()) -> Conversat
         created_at=stamp(row["created_at"]),
         updated_at=stamp(row["updated_at"]),
         messages=branch,
+        source=row["source"],
+        task=row["task"],
     )

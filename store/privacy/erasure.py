@@ -1,9 +1,10 @@
 """Forgetting a person: their text and votes leave the store, its exports and every later snapshot.
 
-What goes: their conversations; the prompts that only they brought (store.privacy.prompt_ownership) with every
-comparison and vote on
-these; comparisons they asked for that nobody else voted on; their votes, rewrites and likes; what they used by day; and
-pairs and demonstrations that nothing else stands behind. A comparison that loses a vote waits for another again.
+What goes: what they said, turn by turn, and turns of others that repeat it (store.privacy.quotations); the prompts that
+only they brought (store.privacy.prompt_ownership) with every comparison and vote on these; comparisons they asked for
+that nobody else voted on; their votes, rewrites and likes; what they used by day; and pairs and demonstrations that
+nothing else stands behind. A comparison that loses a vote waits for another again. A person is known by every spelling of
+the name (store.accounts.names).
 Their name in audit, runs, releases, imports and settings of snapshots becomes a pseudonym, as does the name of each key
 of theirs beside what was used with it. Parquet files of snapshots that hold their rows are deleted
 (store.privacy.erased_files).
@@ -22,13 +23,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from store.accounts import audit
+from store.accounts import audit, names
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
-from store.privacy import erased_files, prompt_ownership
+from store.privacy import erased_files, prompt_ownership, quotations
 from store.records import Record
 from store.rollout import lineage
 
@@ -36,7 +37,7 @@ from store.rollout import lineage
 _NAMED = (
     ("audit", "actor"), ("audit", "subject"), ("runs", "requested_by"), ("releases", "created_by"),
     ("evaluations", "requested_by"), ("adapters", "created_by"), ("imports", "imported_by"),
-    ("deployment_history", "actor"), ("comparisons", "asked_by"),
+    ("deployment_history", "actor"), ("comparisons", "asked_by"), ("keys", "name"),
 )  # fmt: skip
 
 
@@ -44,8 +45,9 @@ _NAMED = (
 class Erasure(Record):
     """What an erasure took away and what had learned from it; of a preview, whose `id` is "", what it would.
 
-    `removed` counts rows by noun, and `of_others` how many of its votes and likes other people gave. `releases` are those
-    that learned from these rows ({id, ref, adapter, run}), `snapshots` and `runs` the ids of those that held them.
+    `removed` counts rows by noun, and `of_others` how many of its votes, likes and completions are other people's.
+    `releases` are those that learned from these rows ({id, ref, adapter, run}), `snapshots` and `runs` the ids of those
+    that held them.
     """
 
     id: str
@@ -80,7 +82,7 @@ def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
 
 
 def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
-    """Forget a person, in one commit. Raises `NotFound` where the store knows nobody of that name.
+    """Forget a person, under every spelling of the name, in one commit. Raises `NotFound` where the store knows nobody.
 
     `suggested` are the texts of prompts that the platform itself offers: whoever says one does not own it.
     """
@@ -100,7 +102,8 @@ def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iter
             audit.record(
                 db, actor, "person.erase", id, {"releases": [row["ref"] for row in report["releases"]]}
             )
-            db.after_commit(lambda: db.forgotten.update({name: now}))
+            late = [*names.spellings(name), *_keys_of_nobody(cursor)]
+            db.after_commit(lambda: db.forgotten.update(dict.fromkeys(late, now)))
         if not db.in_transaction:
             erased_files.sweep(db)
     return _erasure(id, report, now)
@@ -111,28 +114,30 @@ def _forget(
 ) -> tuple[dict[str, Any], list[str]]:
     """Take everything of a person away within a transaction; return the report and the ids of the rows that it hit."""
     removed: dict[str, int] = {}
-    _collect(cursor, name, suggested)
-    of_others = {
-        what: count for what, sql in _OF_OTHERS.items() if (count := scalar(cursor, sql, {"name": name}))
-    }
-    learned = lineage.of_person(db, name)
+    who = names.spellings(name)
+    _collect(cursor, who, suggested)
+    of_others = {what: count for what, sql in _OF_OTHERS.items() if (count := scalar(cursor, sql))}
+    learned = [row for one in who for row in lineage.of_person(db, one)]
     judged = fetch_all(
         cursor,
-        "select id from likes where user_name = $name or completion_id in (select id from their_completions)",
-        {"name": name},
+        """
+        select id
+        from likes
+        where user_name in (from their_names) or completion_id in (select id from their_completions)
+        """,
     )
-    _delete_words(cursor, name, removed)
+    _delete_words(cursor, removed)
     _reopen(cursor)
     items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
-    _forget_usage(cursor, name, id, removed)
+    _forget_usage(cursor, id, removed)
     for table, column, what in (
         ("users", "name", "user"),
         ("sessions", "user_name", "sessions"),
         ("keys", "user_name", "keys"),
     ):
-        _delete(cursor, removed, what, f"delete from {table} where {column} = $name", {"name": name})
-    removed["names"] = _rename(cursor, name, id)
+        _delete(cursor, removed, what, f"delete from {table} where {column} in (from their_names)")
+    removed["names"] = _rename(cursor, who, id)
     if not any(removed.values()):
         raise NotFound("person", name)
     near.forget(cursor)
@@ -164,11 +169,21 @@ def _forget(
 
 def knows(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
-    own = (("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"),
-           ("votes", "rater"), ("likes", "user_name"), ("conversations", "user_name"))  # fmt: skip
-    places = [f"exists (from {table} where {column} = $name)" for table, column in (*own, *_NAMED)]
-    places.append("exists (from usage where holder = 'user ' || $name)")
-    return bool(scalar(db.read(), f"select {' or '.join(places)}", {"name": name}))
+    own = (
+        ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),
+        ("likes", "user_name"), ("conversations", "user_name"), ("completions", "user_name"),
+    )  # fmt: skip
+    who = names.spellings(name)
+    places = [
+        f"exists (from {table} where list_contains($names, {column}))" for table, column in (*own, *_NAMED)
+    ]
+    places.append("exists (from usage where list_contains($holders, holder))")
+    found = scalar(
+        db.read(),
+        f"select {' or '.join(places)}",
+        {"names": who, "holders": [f"user {one}" for one in who]},
+    )
+    return bool(found)
 
 
 def list_all(db: Store) -> list[Erasure]:
@@ -218,41 +233,70 @@ _OF_OTHERS = {
     "votes": """
         select count(*)
         from votes
-        where rater <> $name and comparison_id in (select id from their_comparisons)
+        where rater not in (from their_names) and comparison_id in (select id from their_comparisons)
         """,
     "likes": """
         select count(*)
         from likes
-        where user_name is distinct from $name and completion_id in (select id from their_completions)
+        where coalesce(user_name not in (from their_names), true)
+            and completion_id in (select id from their_completions)
         """,
+    "completions": "select count(*) from quoting_completions",
 }
 
 
-def _collect(cursor: Cursor, name: str, suggested: Iterable[str]) -> None:
-    """Note which prompts, comparisons, votes and completions are theirs, before anything goes."""
+def _collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
+    """Note which names, keys, turns, prompts and comparisons are theirs, before anything goes."""
+    cursor.execute(
+        "create or replace temp table their_names as select unnest($names::varchar[]) as name", {"names": who}
+    )
+    cursor.execute(
+        """
+        create or replace temp table their_keys as
+        select id from keys where user_name is null and name in (from their_names)
+        """
+    )
+    for table in ("completions", "conversations"):
+        cursor.execute(
+            f"""
+            create or replace temp table their_{table} as
+            select id
+            from {table}
+            where user_name in (from their_names) or (user_name is null and key_id in (select id from their_keys))
+            """
+        )
+    quotations.collect(cursor)
+    own = prompt_ownership.own_prompts(cursor, suggested)
     cursor.execute(
         "create or replace temp table their_prompts as select unnest($hashes::varchar[]) as prompt_hash",
-        {"hashes": prompt_ownership.own_prompts(cursor, name, suggested)},
+        {"hashes": own},
     )
+    cursor.execute("insert into their_completions select id from quoting_completions")
     cursor.execute(
         """
         create or replace temp table their_comparisons as
         select id
         from comparisons
         where prompt_hash in (from their_prompts)
-            or (asked_by = $name and not exists (from votes where comparison_id = comparisons.id and rater <> $name))
-        """,
-        {"name": name},
+            or (
+                asked_by in (from their_names)
+                and not exists (
+                    from votes where comparison_id = comparisons.id and rater not in (from their_names)
+                )
+            )
+        """
     )
     cursor.execute(
-        "create or replace temp table judged_comparisons as select comparison_id as id from votes where rater = $name",
-        {"name": name},
+        """
+        create or replace temp table judged_comparisons as
+        select distinct comparison_id as id from votes where rater in (from their_names)
+        """
     )
-    cursor.execute(
-        "create or replace temp table their_completions as select completions.id from completions "
-        "join conversations on conversations.id = conversation_id where conversations.user_name = $name",
-        {"name": name},
-    )
+
+
+def _keys_of_nobody(cursor: Cursor) -> list[str]:
+    """Return the ids of the keys that bear the name and speak for nobody else; after `_collect`."""
+    return [str(row["id"]) for row in fetch_all(cursor, "select id from their_keys")]
 
 
 def _reopen(cursor: Cursor) -> None:
@@ -272,25 +316,26 @@ def _reopen(cursor: Cursor) -> None:
     )
 
 
-def _rename(cursor: Cursor, name: str, pseudonym: str) -> int:
+def _rename(cursor: Cursor, who: list[str], pseudonym: str) -> int:
     """Put the pseudonym in the place of the name where the row stays; return how many rows that were."""
     count = 0
     for table, column in _NAMED:
+        spare = " and user_name is null" if table == "keys" else ""
         count += _changed(
             cursor,
-            f"update {table} set {column} = $pseudonym where {column} = $name",
-            {"pseudonym": pseudonym, "name": name},
+            f"update {table} set {column} = $pseudonym where {column} in (from their_names){spare}",
+            {"pseudonym": pseudonym},
         )
     cursor.execute(
         "update candidates set completion_id = null where completion_id in (from their_completions)"
     )
     for row in fetch_all(
         cursor,
-        "select id, settings from snapshots where list_contains((settings->>'$.exclude_raters[*]'), $name)",
-        {"name": name},
+        "select id, settings from snapshots where list_has_any((settings->>'$.exclude_raters[*]'), $names)",
+        {"names": who},
     ):
         settings = loads(row["settings"])
-        settings["exclude_raters"] = [pseudonym if who == name else who for who in settings["exclude_raters"]]
+        settings["exclude_raters"] = [pseudonym if one in who else one for one in settings["exclude_raters"]]
         count += _changed(
             cursor,
             "update snapshots set settings = $settings where id = $id",
@@ -299,63 +344,36 @@ def _rename(cursor: Cursor, name: str, pseudonym: str) -> int:
     return count
 
 
-def _delete_words(cursor: Cursor, name: str, removed: dict[str, int]) -> None:
-    mine = {"name": name}
+def _delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
     cursor.execute(
         """
         create or replace temp table tagged as
-        select distinct subject_id as id from evidence where ref in (select id from votes where rater = $name)
-        """,
-        mine,
-    )
-    _delete(
-        cursor,
-        removed,
-        "evidence",
+        select distinct subject_id as id
+        from evidence
+        where ref in (select id from votes where rater in (from their_names))
         """
-        delete from evidence
-        where person = $name
+    )
+    for what, condition in (
+        (
+            "evidence",
+            """
+            person in (from their_names)
             or ref in (select id from their_completions)
-            or ref in (select id from votes where rater = $name)
+            or ref in (select id from votes where rater in (from their_names))
             or ref in (select id from votes where comparison_id in (select id from their_comparisons))
-        """,
-        mine,
-    )
-    _delete(
-        cursor,
-        removed,
-        "votes",
-        "delete from votes where rater = $name or comparison_id in (select id from their_comparisons)",
-        mine,
-    )
-    _delete(
-        cursor,
-        removed,
-        "candidates",
-        "delete from candidates where comparison_id in (select id from their_comparisons)",
-    )
-    _delete(
-        cursor,
-        removed,
-        "comparisons",
-        "delete from comparisons where id in (select id from their_comparisons)",
-    )
-    _delete(
-        cursor,
-        removed,
-        "likes",
-        "delete from likes where user_name = $name or completion_id in (select id from their_completions)",
-        mine,
-    )
-    _delete(
-        cursor,
-        removed,
-        "completions",
-        "delete from completions where id in (select id from their_completions)",
-    )
-    theirs = "(select id from conversations where user_name = $name)"
-    _delete(cursor, removed, "messages", f"delete from messages where conversation_id in {theirs}", mine)
-    _delete(cursor, removed, "conversations", "delete from conversations where user_name = $name", mine)
+            """,
+        ),
+        ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
+        ("candidates", "comparison_id in (select id from their_comparisons)"),
+        ("comparisons", "id in (select id from their_comparisons)"),
+        ("likes", "user_name in (from their_names) or completion_id in (select id from their_completions)"),
+        ("completions", "id in (select id from their_completions)"),
+        ("messages", "conversation_id in (select id from their_conversations)"),
+        ("conversations", "id in (select id from their_conversations)"),
+    ):
+        _delete(cursor, removed, what, f"delete from {what} where {condition}")
+    for what, count in quotations.prune(cursor).items():
+        removed[what] += count
 
 
 def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
@@ -396,15 +414,20 @@ def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     return sorted(gone)
 
 
-def _forget_usage(cursor: Cursor, name: str, pseudonym: str, removed: dict[str, int]) -> None:
+def _forget_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:
     """Delete what they used; what was used with their keys stays as a sum, since these are about to go by id."""
-    _delete(cursor, removed, "usage", "delete from usage where holder = $holder", {"holder": f"user {name}"})
+    _delete(
+        cursor,
+        removed,
+        "usage",
+        "delete from usage where holder in (select 'user ' || name from their_names)",
+    )
     cursor.execute(
         """
         update usage set name = $pseudonym
-        where name = $name or holder in (select id from keys where user_name = $name)
+        where name in (from their_names) or holder in (select id from keys where user_name in (from their_names))
         """,
-        {"pseudonym": pseudonym, "name": name},
+        {"pseudonym": pseudonym},
     )
 
 

@@ -1,47 +1,84 @@
 """Whose words a prompt is: what a person brought, and nobody else did.
 
 A prompt is theirs where they said it in a conversation or asked for a comparison of it, and nobody else brought it: it
-was not said in another conversation, is in no imported row, is not one that the platform itself suggests, and no
-comparison says that somebody else brought it. That is a gold question, one whose prompt who asked for it typed, or one
-that is older than their own use. Of any other the prompt may have been drawn from their conversation, and in doubt
-their words go.
+was not said in another conversation (one under the same id counts where it was first), is in no imported row, is not one
+that the platform itself suggests, and no comparison says that somebody else brought it. That is a gold question, one
+whose prompt who asked for it typed, or one that is older than their own use. Of any other the prompt may have been drawn
+from their conversation, and in doubt their words go. With a prompt go those that begin with it, and those of turns of
+others that repeat their words (store.privacy.quotations).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from store import values
 from store.db.database import Cursor
 from store.db.rows import fetch_all, messages
 from store.feedback.conversations import prompts_of
-from store.values import Message, conversation_hash
+from store.values import Conversation, Message, conversation_hash
 
 
-def own_prompts(cursor: Cursor, name: str, suggested: Iterable[str] = ()) -> list[str]:
-    """Return the hashes of the prompts that are this person's alone; `suggested` are texts that the platform offers.
+def own_prompts(cursor: Cursor, suggested: Iterable[str] = ()) -> list[str]:
+    """Return the hashes of the prompts that hold this person's words alone; `suggested` are texts that the platform offers.
 
-    Within a transaction; leaves temporary tables that the next call replaces.
+    Within an erasure, which notes names, turns and conversations before; leaves temporary tables that the next replaces.
     """
-    brought = dict(prompts_of(cursor, name))
+    brought = prompts_of(cursor, "their_completions")
     for row in fetch_all(
         cursor,
-        "select messages, min(created_at) as since from comparisons where asked_by = $name group by messages",
-        {"name": name},
+        """
+        select messages, min(created_at) as since
+        from comparisons
+        where asked_by in (from their_names)
+        group by messages
+        """,
     ):
         prompt = messages(row["messages"])
         brought[prompt] = min(row["since"], brought.get(prompt, row["since"]))
     hashes = {prompt: conversation_hash(prompt) for prompt in brought}
     _note(cursor, "brought", {"prompt_hash": list(hashes.values()), "since": list(brought.values())})
     turns = [
-        (hashes[prompt], place, len(prompt), message.role, message.content)
-        for prompt in brought
+        (hashes[prompt], place, len(prompt), since, message.role, message.content)
+        for prompt, since in brought.items()
         for place, message in enumerate(reversed(prompt))
     ]
-    columns = ("prompt_hash", "place", "size", "role", "content")
+    columns = ("prompt_hash", "place", "size", "since", "role", "content")
     _note(cursor, "brought_messages", {name: [turn[n] for turn in turns] for n, name in enumerate(columns)})
-    others = {row["prompt_hash"] for row in fetch_all(cursor, _OTHERS, {"name": name})}
+    others = {row["prompt_hash"] for row in fetch_all(cursor, _OTHERS)}
     others |= {conversation_hash((Message("user", text),)) for text in suggested}
-    return sorted(set(hashes.values()) - others)
+    own = {hash: prompt for prompt, hash in hashes.items() if hash not in others}
+    quoting = {conversation_hash(prompt) for prompt in prompts_of(cursor, "quoting_completions")}
+    return sorted({*own, *quoting, *_longer(cursor, list(own.values()))})
+
+
+def _longer(cursor: Cursor, own: list[Conversation]) -> set[str]:
+    """Return the hashes of prompts of comparisons, pairs, demonstrations and likes that begin with one of their own."""
+    if not own:
+        return set()
+    cursor.execute(
+        """
+        create or replace temp table own_words as
+        select prompt, len(prompt) as size, prompt[1].content as first
+        from (select unnest($prompts::struct(role varchar, content varchar)[][]) as prompt)
+        """,
+        {"prompts": [values.to_json(prompt) for prompt in own]},
+    )
+    parts = [
+        f"""
+        select prompt_hash
+        from {table}
+        join own_words on {column}[1].content = first
+        where len({column}) > size and {column}[1:size] = own_words.prompt {extra}
+        """
+        for table, column, extra in (
+            ("comparisons", "messages", ""),
+            ("pairs", "pairs.prompt", "and import_id is null"),
+            ("demonstrations", "demonstrations.prompt", "and import_id is null"),
+            ("likes", "likes.prompt", "and import_id is null"),
+        )
+    ]
+    return {row["prompt_hash"] for row in fetch_all(cursor, " union ".join(parts))}
 
 
 def _note(cursor: Cursor, table: str, columns: dict[str, list[object]]) -> None:
@@ -53,11 +90,17 @@ def _note(cursor: Cursor, table: str, columns: dict[str, list[object]]) -> None:
 # The conversations of others are walked from the last message up, as far as they say the same.
 _OTHERS = """
     with recursive same as (
-        select prompt_hash, place, size, parent_id
+        select prompt_hash, place, size, messages.parent_id
         from brought_messages
         join messages using (role, content)
-        join conversations on conversations.id = conversation_id and user_name is distinct from $name
-        where place = 0 and messages.id in (select prompt_id from completions)
+        join conversations on conversations.id = messages.conversation_id
+        join completions on completions.prompt_id = messages.id
+        where place = 0
+            and conversations.id not in (select id from their_conversations)
+            and (
+                completions.created_at < brought_messages.since
+                or conversations.given_id not in (select given_id from shared_ids)
+            )
         union
         select prompt_hash, brought_messages.place, size, messages.parent_id
         from same
@@ -70,7 +113,7 @@ _OTHERS = """
     select prompt_hash
     from brought
     join comparisons using (prompt_hash)
-    where asked_by is distinct from $name
+    where coalesce(asked_by not in (from their_names), true)
         and (source in ('typed', 'pair') or gold is not null or created_at < since)
     union
     select prompt_hash

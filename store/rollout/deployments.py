@@ -12,7 +12,7 @@ from typing import Any
 from store.accounts import audit
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, fetch_all, fetch_one, loads, stamp
+from store.db.rows import Row, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, Invalid, NotFound
 from store.records import Deployment, Release
 from store.rollout import releases
@@ -61,11 +61,35 @@ def list_all(db: Store) -> list[Deployment]:
     return [_deployment(r) for r in fetch_all(db.read(), f"select {_COLUMNS} from deployments order by name")]
 
 
-def set_canary(db: Store, name: str, release: str, weight: float, actor: str | None = None) -> Deployment:
+def anchor(db: Store, name: str) -> Release:
+    """Return the last release that an operator made stable, else the deployment's first. Raises `NotFound`."""
+    get(db, name)
+    found = scalar(
+        db.read(),
+        """
+        select stable
+        from deployment_history
+        where deployment = $name and (approved or action = 'create')
+        order by seq desc
+        limit 1
+        """,
+        {"name": name},
+    )
+    return releases.get(db, str(found))
+
+
+def set_canary(
+    db: Store,
+    name: str,
+    release: str,
+    weight: float,
+    actor: str | None = None,
+    reason: str | None = None,
+) -> Deployment:
     """Give `release` (a ref or id of this deployment) the share `weight` (0 to 1) of the traffic.
 
     Raises `NotFound`, `Conflict` for a release of another deployment or the stable one, `Invalid` for the
-    weight.
+    weight, or where the gate rejected the release and no `reason` is given.
     """
     weight = validation.fraction("weight", weight)
     with db.atomic() as cursor:
@@ -73,6 +97,7 @@ def set_canary(db: Store, name: str, release: str, weight: float, actor: str | N
         chosen = _own_release(db, before, release)
         if chosen.id == before.stable:
             raise Conflict(f"{chosen.ref} is the stable release of {name}; a canary is another one")
+        _audit_force(db, cursor, name, chosen, actor, reason, "canary")
         return _change(
             db,
             cursor,
@@ -87,19 +112,39 @@ def set_canary(db: Store, name: str, release: str, weight: float, actor: str | N
         )
 
 
-def promote(db: Store, name: str, actor: str | None = None, release: str | None = None) -> Deployment:
+def promote(
+    db: Store,
+    name: str,
+    actor: str | None = None,
+    release: str | None = None,
+    *,
+    reason: str | None = None,
+    approved: bool = False,
+    expect_canary: str | None = None,
+    expect_stable: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Deployment:
     """Make `release` (default: the canary) stable; the release that was stable becomes the rollback target.
 
-    Promoting what is stable already, without a canary, changes nothing. Raises `NotFound`, and `Conflict`
-    where there is no canary or the release belongs to another deployment.
+    Promoting what is stable already, without a canary, changes nothing. `approved` says that an operator asks
+    for it. `expect_canary` and `expect_stable` (record ids) are those that `evidence` is about: `Conflict` when
+    the traffic goes elsewhere meanwhile. Raises `NotFound`, `Conflict` where there is no canary or the release
+    belongs to another deployment, `Invalid` where the gate rejected the release and no `reason` is given.
     """
     with db.atomic() as cursor:
         before = get(db, name)
+        for what, expected, found in (
+            ("canary", expect_canary, before.canary),
+            ("stable release", expect_stable, before.stable),
+        ):
+            if expected is not None and expected != found:
+                raise Conflict(f"{releases.get(db, expected).ref} is no longer the {what} of {name}")
         if release is None and before.canary is None:
             raise Conflict(f"{name} has no canary to promote; name a release")
         chosen = _own_release(db, before, release or str(before.canary))
         if chosen.id == before.stable and before.canary is None:
             return before
+        _audit_force(db, cursor, name, chosen, actor, reason, "promote")
         earlier = before.earlier if chosen.id == before.stable else (*before.earlier, before.stable)
         return _change(
             db,
@@ -107,11 +152,12 @@ def promote(db: Store, name: str, actor: str | None = None, release: str | None 
             "promote",
             before,
             actor,
-            {"release": chosen.ref},
+            {"release": chosen.ref} | ({"evidence": dict(evidence)} if evidence else {}),
             stable=chosen.id,
             canary=None,
             weight=None,
             earlier=earlier,
+            approved=approved,
         )
 
 
@@ -181,6 +227,7 @@ def _change(
     canary: str | None,
     weight: float | None,
     earlier: tuple[str, ...],
+    approved: bool = False,
 ) -> Deployment:
     rows = fetch_all(
         cursor,
@@ -201,17 +248,43 @@ def _change(
         },
     )
     after = _deployment(rows[0])
-    _log(db, cursor, action, after, actor, detail)
+    _log(db, cursor, action, after, actor, detail, approved)
     return after
 
 
+def _audit_force(
+    db: Store,
+    cursor: Cursor,
+    name: str,
+    release: Release,
+    actor: str | None,
+    reason: str | None,
+    action: str,
+) -> None:
+    """Record that a release which its gate rejected takes traffic all the same, and why. Raises `Invalid`."""
+    row = fetch_one(cursor, "select state from runs where id = $id", {"id": release.run})
+    if row is None or row["state"] != "rejected":
+        return
+    if reason is None or not reason.strip():
+        raise Invalid("reason", reason, f"a reason: the gate rejected {release.ref}")
+    detail = {"release": release.ref, "reason": reason.strip(), "as": action}
+    audit.record(db, actor, "deployment.force", name, detail)
+
+
 def _log(
-    db: Store, cursor: Cursor, action: str, after: Deployment, actor: str | None, detail: dict[str, Any]
+    db: Store,
+    cursor: Cursor,
+    action: str,
+    after: Deployment,
+    actor: str | None,
+    detail: dict[str, Any],
+    approved: bool = False,
 ) -> None:
     cursor.execute(
         """
-        insert into deployment_history (deployment, action, stable, canary, canary_weight, actor, created_at)
-        values ($name, $action, $stable, $canary, $weight, $actor, $now)
+        insert into deployment_history
+            (deployment, action, stable, canary, canary_weight, actor, approved, created_at)
+        values ($name, $action, $stable, $canary, $weight, $actor, $approved, $now)
         """,
         {
             "name": after.name,
@@ -220,6 +293,7 @@ def _log(
             "canary": after.canary,
             "weight": after.canary_weight,
             "actor": actor,
+            "approved": approved,
             "now": utcnow(),
         },
     )

@@ -11,7 +11,7 @@ from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, 
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.records import Run, RunEvent
-from store.rollout.run_states import RUN_FINAL, RUN_WORKING, check_run_move
+from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
 METHODS = ("dpo", "sft", "kto")
 ROLLOUTS = ("none", "canary", "promote")
@@ -100,6 +100,21 @@ def unfinished(db: Store) -> list[Run]:
         db.read(),
         f"select {_COLUMNS} from runs where state in (select unnest($states)) order by id",
         {"states": list(RUN_WORKING)},
+    )
+    return [_run(row) for row in rows]
+
+
+def under_way(db: Store, deployment: str | None = None) -> list[Run]:
+    """Return the runs that go on by themselves, oldest first; a canary that waits for votes is none."""
+    rows = fetch_all(
+        db.read(),
+        f"""
+        select {_COLUMNS}
+        from runs
+        where state in (select unnest($states)) and ($deployment is null or deployment = $deployment)
+        order by id
+        """,
+        {"states": list(RUN_UNDER_WAY), "deployment": deployment},
     )
     return [_run(row) for row in rows]
 

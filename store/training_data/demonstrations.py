@@ -13,6 +13,7 @@ from store.db.rows import Row, fetch_one, messages, stamp
 from store.ids import new_id, next_ids
 from store.records import DemonstrationRecord, ImportResult
 from store.training_data import batch_import, evidence
+from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration
 
 _COLUMNS = "id, prompt, completion, carried, tags, content_hash, deployment, source, created_at"
@@ -70,7 +71,7 @@ def insert(
     bulk.insert(cursor, "demonstrations", columns)
 
 
-def derived(value: Demonstration, deployment: str | None, kind: str) -> Row:
+def derived(value: Demonstration, deployment: str | None, kind: str, origin: Origin = UNKNOWN) -> Row:
     """Return the row of a demonstration that a rewrite or like gives rise to."""
     return {
         "id": new_id("demo"),
@@ -83,16 +84,24 @@ def derived(value: Demonstration, deployment: str | None, kind: str) -> Row:
         "completion_chars": bulk.characters(value.completion),
         "tags": list(value.tags),
         "deployment": deployment or "",
+        "release": origin.release,
+        "completion_finish_reason": origin.finish_reason,
         "source": kind,
         "created_at": utcnow(),
     }
 
 
 def derive(
-    cursor: Cursor, value: Demonstration, deployment: str | None, kind: str, ref: str, person: str | None
+    cursor: Cursor,
+    value: Demonstration,
+    deployment: str | None,
+    kind: str,
+    ref: str,
+    person: str | None,
+    origin: Origin = UNKNOWN,
 ) -> str:
     """Add a demonstration that a rewrite or like gives rise to, with its evidence, within a transaction."""
-    id = bulk.insert_once(cursor, "demonstrations", derived(value, deployment, kind))
+    id = bulk.insert_once(cursor, "demonstrations", derived(value, deployment, kind, origin))
     evidence.add(cursor, id, kind, ref, person)
     return id
 

@@ -14,6 +14,7 @@ from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
 from store.records import ImportResult
 from store.training_data import batch_import
+from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration, Judgement
 
 
@@ -24,6 +25,7 @@ def put(
     liked: bool | None,
     deployment: str | None,
     user: str | None,
+    origin: Origin = UNKNOWN,
 ) -> None:
     """Set, change or (None) take back the judgement of a completion, within a transaction."""
     cursor.execute("delete from likes where completion_id = $id", {"id": completion_id})
@@ -33,9 +35,9 @@ def put(
         """
         insert into likes (id, completion_id, content_hash, prompt_hash, prompt, completion, liked,
         deployment,
-            user_name, source, created_at)
+            user_name, source, release, completion_finish_reason, created_at)
         values ($id, $completion_id, $hash, $prompt_hash, $prompt, $completion, $liked, $scope, $user, 'chat',
-        $now)
+        $release, $finish_reason, $now)
         """,
         {
             "id": new_id("like"),
@@ -47,6 +49,8 @@ def put(
             "liked": liked,
             "scope": deployment or "",
             "user": user,
+            "release": origin.release,
+            "finish_reason": origin.finish_reason,
             "now": utcnow(),
         },
     )

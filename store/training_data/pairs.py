@@ -79,8 +79,18 @@ def insert(
     bulk.insert(cursor, "pairs", columns)
 
 
-def derived(pair: PreferencePair, deployment: str | None, kind: str) -> Row:
-    """Return the row of a pair that a vote or rewrite gives rise to."""
+def derived(
+    pair: PreferencePair,
+    deployment: str | None,
+    kind: str,
+    release: str | None = None,
+    finish_reasons: tuple[str | None, str | None] = (None, None),
+) -> Row:
+    """Return the row of a pair that a vote or rewrite gives rise to.
+
+    `release` is the one under whose prompt it is trained on (see `origin`), `finish_reasons` say how chosen and rejected
+    ended.
+    """
     return {
         "id": new_id("pair"),
         "content_hash": pair.content_hash,
@@ -96,6 +106,9 @@ def derived(pair: PreferencePair, deployment: str | None, kind: str) -> Row:
         "weight": pair.weight,
         "tags": list(pair.tags),
         "deployment": deployment or "",
+        "release": release,
+        "chosen_finish_reason": finish_reasons[0],
+        "rejected_finish_reason": finish_reasons[1],
         "source": kind,
         "created_at": utcnow(),
     }

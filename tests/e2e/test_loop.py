@@ -107,6 +107,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
             "method": "dpo",
             "qlora": True,
             "rollout": "promote",
+            "gate": "report",  # a handful of held-out pairs proves nothing: enforced, it would end as a canary
             "params": {
                 "max_steps": 4,
                 "learning_rate": 1e-3,
@@ -171,7 +172,12 @@ def test_the_evaluation_compares_with_stable(platform: PlatformProcess, run: dic
     evaluation = platform.get(f"/api/evals/{run['evaluation']}")
     assert (evaluation["release"], evaluation["against"]) == ("assistant@2", "assistant@1")
     assert evaluation["state"] == "done"
-    assert evaluation["report"]
+    assert evaluation["report"]["anchor"] == "assistant@1"
+    decision = run["gate_decision"]
+    assert (decision["mode"], decision["passed"]) == ("report", decision["verdict"] == "pass")
+    measured = {check["measure"]: check for check in decision["checks"] if check["required"]}
+    assert set(measured) == {"reward_accuracy", "chosen_logp_per_token"}
+    assert all(check["estimate"] for check in measured.values())
 
 
 def test_what_was_trained_is_what_is_served(platform: PlatformProcess, run: dict[str, Any]) -> None:

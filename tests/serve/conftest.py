@@ -78,7 +78,7 @@ async def a_stop_lets_answers_finish(pool: EnginePool) -> None:
     await engine.wait_ready(500)
     body = {"model": BASE, "prompt": "Hello", "max_tokens": 200, "ignore_eos": True, "stream": True}
     data, stopping = b"", None
-    with engine.lease(None):
+    with engine.in_flight.lease(None):
         answer = await engine.post("/v1/completions", json.dumps(body).encode())
         async for chunk in answer.chunks():
             data += chunk

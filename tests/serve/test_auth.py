@@ -35,23 +35,63 @@ def test_alone_on_this_machine_anybody_may_do_everything(db: Store) -> None:
         auth.authenticate({}, {}, "192.168.1.7")
 
 
-def test_the_first_key_ends_single_user_mode_for_good(db: Store) -> None:
+def test_key_does_not_end_single_user_mode(db: Store) -> None:
     auth = Authenticator(db)
     key, secret = keys.create(db, "ci", ["rater"])
     auth.forget()
-    assert not auth.single_user
+    assert auth.single_user
+    assert auth.authenticate({}, {}, HERE).via == "single-user"
+    with pytest.raises(Unauthenticated, match="unknown"):
+        auth.authenticate(bearer("EMPTY"), {}, HERE)
     principal = auth.authenticate(bearer(secret), {}, "10.0.0.9")
     assert (principal.name, principal.roles, principal.via, principal.key_id) == (
         "ci", frozenset({"rater"}), "key", key.id,
     )  # fmt: skip
-    for headers in ({}, bearer("wrong"), {"authorization": f"Basic {secret}"}):
-        with pytest.raises(Unauthenticated):
-            auth.authenticate(headers, {}, HERE)
+    with pytest.raises(Unauthenticated, match="keys create"):
+        auth.authenticate({}, {}, "10.0.0.9")
     keys.revoke(db, key.id)
     auth.forget()
     with pytest.raises(Unauthenticated, match="revoked"):
         auth.authenticate(bearer(secret), {}, HERE)
+    assert auth.single_user
+    assert auth.authenticate(bearer("EMPTY"), {}, HERE).via == "single-user", "no key is left to be mistaken"
+
+
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip"])
+def test_proxy_on_this_machine_does_not_stand_for_it_once_a_key_exists(db: Store, header: str) -> None:
+    auth = Authenticator(db)
+    assert auth.authenticate({header: "10.0.0.9"}, {}, HERE).via == "single-user"
+    keys.create(db, "ci", ["chat"])
+    auth.forget()
+    with pytest.raises(Unauthenticated):
+        auth.authenticate({header: "10.0.0.9"}, {}, HERE)
+
+
+def test_first_key_ends_single_user_mode_where_other_machines_reach_it(db: Store) -> None:
+    auth = Authenticator(db, exposed=True)
+    key, _ = keys.create(db, "ci", ["rater"])
+    auth.forget()
+    assert not auth.single_user
+    for headers in ({}, bearer("wrong")):
+        with pytest.raises(Unauthenticated):
+            auth.authenticate(headers, {}, HERE)
+    keys.revoke(db, key.id)
+    auth.forget()
     assert not auth.single_user, "no key is left, and still nobody is let in"
+
+
+def test_first_user_ends_single_user_mode_for_good(db: Store) -> None:
+    auth = Authenticator(db)
+    _, secret = keys.create(db, "ci", ["rater"])
+    users.create(db, "ada", ["rater"], "correct horse")
+    auth.forget()
+    assert not auth.single_user
+    for headers in ({}, bearer("wrong"), {"authorization": f"Basic {secret}"}):
+        with pytest.raises(Unauthenticated):
+            auth.authenticate(headers, {}, HERE)
+    users.remove(db, "ada")
+    auth.forget()
+    assert not auth.single_user, "no user is left, and still nobody is let in"
 
 
 def test_a_session_speaks_for_its_user(db: Store) -> None:

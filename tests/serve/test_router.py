@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import UnknownModel
-from serve.router import Route, RoutingTable, Target, build_table, share
+from serve.gateway.responses import card_of, cards
+from serve.router import STARTED, Route, RoutingTable, Target, build_table, share
 from store.db.database import Store
 from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
@@ -26,6 +28,7 @@ def db(tmp_path: Path) -> Iterator[Store]:
         )
         adapters.record(store, AdapterRecord(hash=ADAPTER, base="tiny", path=f"/x/{ADAPTER}"))
         releases.create(store, "assistant", "tiny", adapter=ADAPTER)
+        (tmp_path / ADAPTER).mkdir()
         yield store
 
 
@@ -49,6 +52,37 @@ def test_an_unknown_name_lists_the_accepted_ones(db: Store, tmp_path: Path) -> N
     assert caught.value.status == 404
     assert caught.value.accepted == ["assistant", "assistant@2", "assistant@1", "tiny"]
     assert "assistant@2" in caught.value.message
+
+
+def test_releases_that_can_not_answer_are_not_listed(db: Store, tmp_path: Path) -> None:
+    releases.create(db, "assistant", "gone")
+    table = build_table(db, ["tiny"], tmp_path)
+    assert table.names() == ["assistant", "assistant@2", "assistant@1", "tiny"], "no engine serves the third"
+    (tmp_path / ADAPTER).rmdir()
+    table = build_table(db, ["tiny"], tmp_path)
+    assert table.names() == ["assistant", "assistant@1", "tiny"], "the second was pruned"
+    assert table.resolve("assistant@2", "x").release == "assistant@2", "its own error says why"
+
+
+def test_recent_releases_and_those_with_traffic_are_listed(db: Store, tmp_path: Path) -> None:
+    for _ in range(8):
+        releases.create(db, "assistant", "tiny")
+    deployments.set_canary(db, "assistant", "assistant@3", 0.1, "me")
+    table = build_table(db, ["tiny"], tmp_path)
+    listed = [f"assistant@{n}" for n in (10, 9, 8, 7, 6, 3, 1)]
+    assert table.names() == ["assistant", *listed, "tiny"]
+    assert [card["id"] for card in cards(table)] == table.names()
+    assert card_of(table, "assistant@4") is not None, "the others are known by name"
+
+
+def test_cards_have_the_time_of_their_records(db: Store, tmp_path: Path) -> None:
+    table = build_table(db, ["tiny"], tmp_path)
+    made = {release.ref: int(release.created_at.timestamp()) for release in releases.list_all(db)}
+    made["assistant"] = int(deployments.get(db, "assistant").created_at.timestamp())
+    for card in cards(table):
+        assert card["created"] == made.get(card["id"], STARTED)
+        assert abs(card["created"] - time.time()) < 3600
+        assert card["owned_by"] == "trimtab"
 
 
 def test_canary_promote_and_rollback_show_in_the_table(db: Store, tmp_path: Path) -> None:

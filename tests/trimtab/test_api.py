@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from store.accounts import users
 from store.records import AdapterRecord
 from store.rollout import adapters, releases, runs
 from trimtab import ui_mount
@@ -116,6 +117,23 @@ def test_the_documents_of_the_api_need_no_other_host(client: TestClient) -> None
     assert {"/api/runs", "/api/comparisons/{comparison_id}/vote", "/api/leaderboard"} <= set(paths)
 
 
+def test_a_rejected_release_takes_no_traffic_without_a_reason(client: TestClient, platform: Platform) -> None:
+    run = runs.create(platform.db, "dpo", "assistant")
+    release = releases.create(platform.db, "assistant", BASE, run=run.id)
+    for state in ("snapshot", "training", "publishing", "evaluating", "rejected"):
+        runs.move(platform.db, run.id, state)
+    for action, more in (("promote", {}), ("canary", {"weight": 0.1})):
+        body = {"release": release.ref} | more
+        refused = problem(client.post(f"/api/deployments/assistant/{action}", json=body), 422)
+        assert refused["field"] == "reason"
+        assert release.ref in refused["accepted"]
+    assert client.get("/api/deployments/assistant").json()["stable"] == "assistant@1"
+    forced = {"release": release.ref, "reason": "checked by hand"}
+    assert client.post("/api/deployments/assistant/promote", json=forced).json()["stable"] == release.ref
+    (row,) = [row for row in client.get("/api/audit").json() if row["action"] == "deployment.force"]
+    assert row["detail"] == forced | {"as": "promote"}
+
+
 def test_rollouts_move_the_traffic_and_are_audited(client: TestClient, platform: Platform) -> None:
     made = client.post("/api/releases", json={"deployment": "assistant", "system_prompt": "Be brief."})
     assert made.status_code == 201
@@ -172,10 +190,10 @@ ROUTES = [
 LEVELS = ("chat", "rater", "ops")
 
 
-def test_every_route_asks_for_its_role(client: TestClient) -> None:
+def test_every_route_asks_for_its_role(client: TestClient, platform: Platform) -> None:
     keys: dict[str, str] = {}
-    first = client.post("/api/keys", json={"name": "first", "roles": ["ops"]}).json()["secret"]
-    admin = {"Authorization": f"Bearer {first}"}
+    users.create(platform.db, "ada", ["ops"], "correct horse")  # ends single-user mode
+    admin = {"Authorization": f"Bearer {platform.key}"}
     for role in LEVELS:
         made = client.post("/api/keys", json={"name": role, "roles": [role]}, headers=admin)
         keys[role] = made.json()["secret"]

@@ -192,3 +192,24 @@ def test_the_rows_behind_a_release_lead_from_page_to_page(client: TestClient, pl
 def test_what_the_settings_redact_is_never_stored(client: TestClient, platform: Platform) -> None:
     client.post("/api/pairs", json={"prompt": "Mail ada@example.org?", "chosen": "yes", "rejected": "no"})
     assert scalar(platform.db.read(), "select prompt[1].content from pairs") == "Mail [email]?"
+
+
+def test_candidates_may_be_as_long_as_the_release_lets_them_and_keep_how_they_ended(
+    client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = platform.gateway.table.resolve("assistant", "x")
+    asked: list[dict[str, Any]] = []
+
+    async def answer(_: Any, body: dict[str, Any], **__: Any) -> Completion:
+        asked.append(body)
+        choice = {"message": {"content": str(uuid.uuid4())}, "finish_reason": "length"}
+        return Completion({"choices": [choice]}, target)
+
+    monkeypatch.setattr(platform.gateway, "complete", answer)
+    messages = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    made = client.post("/api/comparisons", json={"messages": messages})
+    assert made.status_code == 201
+    assert all("max_tokens" not in body for body in asked), "else it would win over the release's own"
+    kept = comparisons.get(platform.db, made.json()["id"])
+    assert [kept.a.finish_reason, kept.b.finish_reason] == ["length", "length"]
+    assert kept.messages[0].role == "developer"

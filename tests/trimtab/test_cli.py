@@ -63,6 +63,18 @@ def test_help_needs_no_heavy_library() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_first_key_and_first_user_say_what_changes() -> None:
+    made = run("keys", "create", "ci", "--data", "d")
+    assert "nobody can sign in" in made
+    assert "trimtab users add NAME --role ops" in made
+    said = run("users", "add", "ada", "--password", "correct horse", "--data", "d")
+    assert "from now on everybody signs in" in said
+    assert "No user has the role ops" in said
+    made = json.loads(run("keys", "create", "hers", "--user", "ada", "--data", "d", "--json"))
+    assert (made["user"], made["notice"]) == ("ada", None)
+    assert "no user 'nobody'" in run("keys", "create", "x", "--user", "nobody", "--data", "d", status=1)
+
+
 def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -> None:
     secret = json.loads(run("keys", "create", "ci", "--role", "ops", "--data", "d", "--json"))["secret"]
     listed = json.loads(run("keys", "list", "--data", "d", "--json"))

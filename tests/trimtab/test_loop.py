@@ -37,30 +37,39 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
     platform.db.close()
 
 
-def judged(platform: Platform, rollout: str, passed: bool = True, gate: str = "enforce") -> Run:
+def judged(platform: Platform, rollout: str, found: str = "pass", gate: str = "enforce") -> Run:
     """A run in `evaluating` whose release exists and whose gate has spoken."""
     run = runs.create(platform.db, "dpo", "assistant", rollout=rollout, gate=gate, requested_by="ada")
     release = releases.create(platform.db, "assistant", BASE, run=run.id)
     for state in ("snapshot", "training", "publishing"):
         runs.move(platform.db, run.id, state)
-    verdict = {"passed": passed, "reasons": [], "mode": gate}
+    verdict = {"passed": found == "pass", "verdict": found, "reasons": [], "mode": gate}
     return runs.move(platform.db, run.id, "evaluating", release=release.id, gate_decision=verdict)
 
 
 @pytest.mark.parametrize(
-    ("rollout", "passed", "gate", "state"),
+    ("rollout", "found", "gate", "on_undecided", "state"),
     [
-        ("none", True, "enforce", "published"),
-        ("canary", True, "enforce", "canary"),
-        ("promote", True, "enforce", "stable"),
-        ("promote", False, "enforce", "rejected"),
-        ("promote", False, "report", "stable"),
+        ("none", "pass", "enforce", "canary", "published"),
+        ("canary", "pass", "enforce", "canary", "canary"),
+        ("promote", "pass", "enforce", "canary", "stable"),
+        ("promote", "fail", "enforce", "canary", "rejected"),
+        ("promote", "fail", "report", "canary", "stable"),
+        ("promote", "undecided", "enforce", "canary", "canary"),
+        ("canary", "undecided", "enforce", "canary", "canary"),
+        ("none", "undecided", "enforce", "canary", "published"),
+        ("promote", "undecided", "enforce", "ask", "published"),
+        ("canary", "undecided", "enforce", "ask", "published"),
+        ("promote", "undecided", "enforce", "reject", "rejected"),
+        ("promote", "undecided", "report", "reject", "stable"),
     ],
 )
 def test_the_gate_and_the_rollout_decide_where_a_run_ends(
-    platform: Platform, rollout: str, passed: bool, gate: str, state: str
+    platform: Platform, rollout: str, found: str, gate: str, on_undecided: str, state: str
 ) -> None:
-    run = judged(platform, rollout, passed, gate)
+    gates = platform.settings.gate.model_copy(update={"on_undecided": on_undecided})
+    platform.loop.settings = platform.settings.model_copy(update={"gate": gates})
+    run = judged(platform, rollout, found, gate)
     ended = asyncio.run(platform.loop.evaluate(run))
     assert ended.state == state
     deployment = deployments.get(platform.db, "assistant")
@@ -73,7 +82,7 @@ def test_a_rollout_that_was_cut_short_is_not_done_twice(platform: Platform, roll
     run = judged(platform, rollout)
 
     async def killed_in_between() -> Run:
-        await platform.loop._roll_out(run)
+        await platform.loop._roll_out(run, {"canary": "canary", "promote": "stable"}[rollout])
         return await platform.loop.evaluate(run)
 
     ended = asyncio.run(killed_in_between())
@@ -98,6 +107,78 @@ def test_what_an_operator_decides_moves_the_run_along(platform: Platform) -> Non
         return states
 
     assert asyncio.run(decide()) == ["stable", "rolled_back", "canary"]
+
+
+def test_a_run_trains_under_the_system_prompt_of_stable_where_a_row_knows_none(platform: Platform) -> None:
+    options = {"enable_thinking": False}
+    release = releases.create(
+        platform.db, "assistant", BASE, system_prompt="Be brief.", sampling={"chat_template_kwargs": options}
+    )
+    deployments.promote(platform.db, "assistant", "ada", release=release.id)
+    pairs.import_rows(platform.db, [{"prompt": "One?", "chosen": "yes", "rejected": "no"}], "test")
+    run = runs.create(platform.db, "dpo", "assistant")
+    asyncio.run(platform.loop.take_snapshot(runs.move(platform.db, run.id, "snapshot")))
+    spec = RunDirectory(platform.paths.run(run.id)).spec()
+    assert (spec.system_prompt, spec.chat_template_kwargs) == ("Be brief.", options)
+
+
+def test_a_rejected_release_is_forced_with_a_reason_alone(platform: Platform) -> None:
+    run = judged(platform, "promote", "fail")
+    name = releases.get(platform.db, str(run.release)).ref
+
+    async def force() -> None:
+        await platform.loop.evaluate(run)
+        for reason in (None, "  "):
+            with pytest.raises(Invalid, match="reason"):
+                await platform.loop.promote("assistant", name, "ada", reason)
+            with pytest.raises(Invalid, match="reason"):
+                await platform.loop.set_canary("assistant", name, 0.1, "ada", reason)
+        assert runs.get(platform.db, run.id).state == "rejected"
+        assert deployments.get(platform.db, "assistant").canary is None
+        await platform.loop.promote("assistant", name, "ada", "the votes are a joke of last night")
+
+    asyncio.run(force())
+    assert runs.get(platform.db, run.id).state == "stable"
+    (forced,) = [row for row in audit.list_recent(platform.db) if row.action == "deployment.force"]
+    assert (forced.actor, forced.subject) == ("ada", "assistant")
+    assert forced.detail == {
+        "release": name,
+        "reason": "the votes are a joke of last night",
+        "as": "promote",
+    }
+
+
+def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform) -> None:
+    first, second = judged(platform, "canary"), judged(platform, "canary")
+
+    async def both() -> None:
+        await platform.loop.evaluate(first)
+        await platform.loop.evaluate(second)
+
+    asyncio.run(both())
+    assert deployments.get(platform.db, "assistant").canary == second.release
+    assert [runs.get(platform.db, run.id).state for run in (first, second)] == ["published", "canary"]
+
+
+def test_a_canary_that_waits_holds_up_no_schedule(platform: Platform) -> None:
+    waiting, under_way = judged(platform, "canary"), judged(platform, "canary")
+    asyncio.run(platform.loop.evaluate(waiting))
+    assert [run.id for run in runs.under_way(platform.db)] == [under_way.id]
+    asyncio.run(platform.loop.evaluate(under_way))
+    assert asyncio.run(platform.scheduler._active()) is False
+
+
+def test_slow_decline_is_measured_against_what_an_operator_approved(platform: Platform) -> None:
+    first = deployments.get(platform.db, "assistant").stable
+    assert deployments.anchor(platform.db, "assistant").id == first
+    automatic, approved = judged(platform, "promote"), judged(platform, "none")
+    asyncio.run(platform.loop.evaluate(automatic))
+    assert deployments.get(platform.db, "assistant").stable == automatic.release
+    assert deployments.anchor(platform.db, "assistant").id == first, "nobody approved it"
+    asyncio.run(platform.loop.evaluate(approved))
+    asyncio.run(platform.loop.promote("assistant", approved.release, "ada"))
+    asyncio.run(platform.loop.evaluate(judged(platform, "promote")))
+    assert deployments.anchor(platform.db, "assistant").id == approved.release
 
 
 def test_a_run_without_data_is_refused_and_leaves_nothing(platform: Platform) -> None:

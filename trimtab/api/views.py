@@ -158,6 +158,8 @@ def key_view(key: Key, secret: str | None = None) -> KeyView:
         roles=list(key.roles),
         created_at=key.created_at,
         revoked_at=key.revoked_at,
+        user=key.user,
+        store=key.stores,
         secret=secret,
     )
 

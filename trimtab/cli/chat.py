@@ -52,7 +52,9 @@ async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) ->
         messages.append({"role": "user", "content": said})
         answer, release = "", ""
         try:
-            async for delta in client.stream_chat(model, messages, conversation=conversation, **sampling):
+            async for delta in client.stream_chat(
+                model, messages, conversation=conversation, source="cli", **sampling
+            ):
                 if not release:
                     release = delta.release
                     console.print(f"[bold]{release}:[/bold] ", end="", highlight=False)

@@ -1,4 +1,4 @@
-"""`trimtab pairs import|export|stats`, `trimtab demos import|export` and `trimtab likes import|export`."""
+"""`trimtab pairs import|export|remove|stats`, `trimtab demos import|export|remove`, `trimtab likes import|export|remove`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ Tag = Annotated[str | None, typer.Option(help="Rows with this tag.")]
 Agreement = Annotated[
     float | None, typer.Option("--min-agreement", help="Least margin among the voices, 0 to 1.")
 ]
+Ident = Annotated[str, typer.Argument(metavar="ID", help="Id of the row, as listings and runs show it.")]
+Reason = Annotated[str, typer.Option(help="Why it goes; kept in the audit log.")]
 OutFormat = Annotated[str, typer.Option("--format", help="trl, parquet, openai, ultrafeedback or csv.")]
 
 
@@ -60,6 +62,26 @@ def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
 _register_import(pairs_app, "pairs", "preference pairs")
 _register_import(demos_app, "demonstrations", "demonstrations")
 _register_import(likes_app, "likes", "KTO rows (prompt, completion, label)")
+
+
+def _register_remove(app: typer.Typer, noun: str, row: str) -> None:
+    """Add the command `remove`."""
+
+    def command(ident: Ident, reason: Reason, as_json: AsJson = False, data: DataOption = None) -> None:
+        done = ask(lambda client: client.remove_row(noun, ident, reason), data)
+        if as_json:
+            show(done, True)
+            return
+        console.print(f"{ident} is removed: later runs go without it", highlight=False)
+        if done["releases"]:
+            console.print(f"learned from it: {', '.join(done['releases'])}", highlight=False, soft_wrap=True)
+
+    app.command("remove", help=f"Take a {row} out of the training data; the reason is audited.")(command)
+
+
+_register_remove(pairs_app, "pairs", "pair")
+_register_remove(demos_app, "demonstrations", "demonstration")
+_register_remove(likes_app, "likes", "like or dislike")
 
 
 @pairs_app.command("export")

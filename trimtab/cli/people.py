@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from store.accounts import keys, users
+from store.db.database import Store
 from trimtab import erasure
-from trimtab.cli.common import AsJson, DataOption, ask, console, paths, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, errors, paths, show
 from trimtab.cli.offline import opened, running
+from trimtab.web import access_notice
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
@@ -33,19 +35,39 @@ def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make:
 
 
 @keys_app.command("create")
-def create_key(name: str, role: Roles = None, as_json: AsJson = False, data: DataOption = None) -> None:
-    """Make an API key. Its secret is shown once, now."""
+def create_key(
+    name: str,
+    role: Roles = None,
+    user: Annotated[str | None, typer.Option("--user", help="The person whom the key speaks for.")] = None,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Record the chat requests that are made with it.")
+    ] = True,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Make an API key for a program; its secret is shown once, now. People who sign in are `trimtab users add`."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.keys_create(name, roles), data)
+        made = ask(lambda client: client.keys_create(name, roles, user, store=store), data)
     else:
-        key, secret = _in_store(data, keys.create, name, roles, make=True)
-        made = {"id": key.id, "name": key.name, "roles": list(key.roles), "secret": secret}
+        made = _in_store(data, _create_key, name, roles, user, store, make=True)
     if as_json:
         show(made, True)
         return
+    _notice(made)
     console.print(f"{made['secret']}", highlight=False, soft_wrap=True)
     console.print(f"[dim]key {made['id']} ({', '.join(made['roles'])}); the secret is not shown again[/dim]")
+
+
+def _create_key(db: Store, name: str, roles: list[str], user: str | None, store: bool) -> dict[str, Any]:
+    key, secret = keys.create(db, name, roles, user, stores=store)
+    made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "store": store}
+    return made | {"secret": secret, "notice": access_notice.of_key(db)}
+
+
+def _notice(made: dict[str, Any]) -> None:
+    if notice := made.get("notice"):
+        errors.print(f"[yellow]{notice}[/yellow]", highlight=False, soft_wrap=True)
 
 
 @keys_app.command("list")
@@ -54,9 +76,19 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
-        else [key.to_json() | {"prefix": key.hint} for key in _in_store(data, keys.list_all)]
+        else [
+            key.to_json() | {"prefix": key.hint, "store": key.stores}
+            for key in _in_store(data, keys.list_all)
+        ]
     )
-    columns = {"id": "id", "name": "name", "prefix": "starts with", "roles": "roles", "revoked_at": "revoked"}
+    columns = {
+        "id": "id",
+        "name": "name",
+        "prefix": "starts with",
+        "roles": "roles",
+        "store": "stores",
+        "revoked_at": "revoked",
+    }
     show(rows, as_json, columns, "no keys")
 
 
@@ -82,10 +114,16 @@ def add_user(
     """Add a person who may sign in."""
     roles = role or ["chat", "rater"]
     if running(data):
-        ask(lambda client: client.users_add(name, roles, password), data)
+        made = ask(lambda client: client.users_add(name, roles, password), data)
     else:
-        _in_store(data, users.create, name, roles, password, make=True)
+        made = _in_store(data, _create_user, name, roles, password, make=True)
     console.print(f"{name} may sign in ({', '.join(roles)})")
+    _notice(made)
+
+
+def _create_user(db: Store, name: str, roles: list[str], password: str) -> dict[str, Any]:
+    made = users.create(db, name, roles, password)
+    return made.to_json() | {"notice": access_notice.of_user(db)}
 
 
 @users_app.command("list")

@@ -73,27 +73,34 @@ def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> N
     show(ask(lambda client: client.lineage(release), data), as_json)
 
 
+ReasonOption = Annotated[
+    str | None, typer.Option(help="Why, for a release that its gate rejected; goes to the audit log.")
+]
+
+
 @rollout_app.command("canary")
 def canary(
     deployment: str,
     release: str,
     weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the traffic.")] = 0.1,
+    reason: ReasonOption = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Give a release a share of the traffic."""
-    _say(ask(lambda client: client.canary(deployment, release, weight), data), as_json)
+    _say(ask(lambda client: client.canary(deployment, release, weight, reason), data), as_json)
 
 
 @rollout_app.command("promote")
 def promote(
     deployment: str,
     release: Annotated[str | None, typer.Argument(help="Default: the canary.")] = None,
+    reason: ReasonOption = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Make the canary (or a release) stable."""
-    _say(ask(lambda client: client.promote(deployment, release), data), as_json)
+    _say(ask(lambda client: client.promote(deployment, release, reason), data), as_json)
 
 
 @rollout_app.command("rollback")

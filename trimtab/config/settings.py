@@ -6,10 +6,10 @@ from __future__ import annotations
 import tomllib
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from store.accounts import names
 from store.db.database import MEMORY
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -37,6 +39,10 @@ class ServerSettings(Section):
     drain_s: int = Field(5, ge=0, description="how long open requests may take to finish at a stop, seconds")
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
+    )
+    require_key: bool = Field(
+        False,
+        description="ask for a key or a sign-in on this machine too, before the first user exists (behind a proxy)",
     )
     cors_origins: list[str] = Field(
         default_factory=list,
@@ -92,7 +98,7 @@ class LimitsSettings(BudgetSettings):
     first_byte_timeout_s: float | None = Field(
         600.0, gt=0, description="longest silence before an answer begins, seconds"
     )
-    budgets: dict[str, BudgetSettings] = Field(
+    budgets: dict[Annotated[str, AfterValidator(names.spell)], BudgetSettings] = Field(
         default_factory=dict, description="budgets by the name of a user or a key"
     )
 
@@ -116,6 +122,27 @@ class EngineSettings(Section):
         "512M", pattern=r"^\d+[KMG]?$", description="key-value cache of an engine on the CPU"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of an engine; none takes all cores")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="niceness of an engine; none means 10 on the CPU, behind the gateway, and 0 on a GPU. 0 takes an "
+        "equal share of the cores where other programs keep them busy",
+    )
+    start_timeout_s: float = Field(
+        900.0,
+        gt=0,
+        description="time in which an engine must serve, seconds; while it computes, busy_timeout_s more",
+    )
+    probe_interval_s: float = Field(10.0, gt=0, description="time between probes of an engine, seconds")
+    probe_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="longest time without a token, a finished step or computing until an engine is restarted, seconds",
+    )
+    busy_timeout_s: float = Field(
+        900.0, gt=0, description="longest time of computing on one step until an engine is restarted, seconds"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="vLLM arguments, by their own names")
     max_loras: int = Field(4, ge=1, le=64, description="adapters in one batch")
     max_cpu_loras: int = Field(16, ge=1, le=1024, description="adapters kept loaded")
@@ -178,7 +205,9 @@ class SnapshotSettings(Section):
     ties: Literal["ignore", "discount"] = Field(
         "ignore", description="leave ties out, or let them lower a weight"
     )
-    exclude_raters: tuple[str, ...] = Field((), description="people whose votes and rewrites do not count")
+    exclude_raters: tuple[Annotated[str, AfterValidator(names.spell)], ...] = Field(
+        (), description="people whose votes and rewrites do not count"
+    )
     min_weight: float = Field(0.0, ge=0, le=1, description="least margin of agreement of a pair")
     replay: float = Field(
         1.0, ge=0, le=1, description="share of the rows of earlier snapshots that comes again"
@@ -218,6 +247,31 @@ class AdaptersSettings(Section):
     max_age_days: float | None = Field(None, gt=0, description="age from which adapters go, days")
 
 
+class GateCheck(Section):
+    """One bound on one measure of the suite; exactly one of the four bounds is given."""
+
+    measure: str = Field(min_length=1, description="name of a measure of the suite's report")
+    min: float | None = Field(None, description="least value")
+    max: float | None = Field(None, description="largest value")
+    not_worse_than_stable_by: float | None = Field(
+        None, ge=0, description="how much worse than the stable release it may be"
+    )
+    not_worse_than_anchor_by: float | None = Field(
+        None, ge=0, description="how much worse than the last release that an operator approved it may be"
+    )
+    required: bool = Field(True, description="false leaves the check out where its measure was not taken")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> GateCheck:
+        given = [name for name in BOUNDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{self.measure}: {' and '.join(given) or 'no bound'} given; accepted: exactly one of "
+                + ", ".join(BOUNDS)
+            )
+        return self
+
+
 class GateSettings(Section):
     """What a release must reach in its evaluation before it may take traffic."""
 
@@ -225,27 +279,65 @@ class GateSettings(Section):
         "default",
         description="how much a run's release is measured on: 2, 8 or 64 answers, 16 to 1,024 held-out rows",
     )
-    min_preference_accuracy: float = Field(
-        0.0, ge=0, le=1, description="least held-out preference accuracy of the new release"
+    checks: tuple[GateCheck, ...] | None = Field(
+        None,
+        description="checks, each `{measure, min | max | not_worse_than_stable_by | not_worse_than_anchor_by, required}`; "
+        "none takes those of docs/evaluation.md",
     )
-    max_accuracy_drop: float = Field(
-        0.0, ge=0, le=1, description="largest drop against stable that the confidence interval must allow"
+    on_undecided: Literal["reject", "canary", "ask"] = Field(
+        "canary",
+        description="what becomes of a release that the checks neither pass nor fail: rejected, a canary at most, or "
+        "published until a person decides",
+    )
+    min_items: int = Field(
+        6, ge=1, description="independent prompts below which a check is undecided, whatever its interval"
+    )
+    min_preference_accuracy: float | None = Field(
+        None, ge=0, le=1, description="least held-out preference accuracy of the new release; a further check"
+    )
+    max_accuracy_drop: float | None = Field(
+        None, ge=0, le=1, description="largest drop of that accuracy against stable; a further check"
     )
     max_drift: float | None = Field(
-        None, gt=0, description="largest mean absolute log-probability difference from stable, nats a token"
+        None,
+        gt=0,
+        description="largest mean absolute log-probability difference from stable, nats per token; a further check",
     )
     max_loss_rise: float | None = Field(
-        None, gt=0, description="largest rise of the negative log-likelihood against stable, nats a token"
+        None,
+        gt=0,
+        description="largest rise of the negative log-likelihood against stable, nats per token; a further check",
     )
     min_reward_accuracy: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="least share of held-out pairs with the higher implicit reward for the chosen answer",
+        description="least share of held-out pairs with the higher implicit reward for the chosen answer, in place of "
+        "the default 0.5",
     )
     max_length_ratio: float | None = Field(
-        None, gt=0, description="largest ratio of the mean answer length to that of stable"
+        None,
+        gt=0,
+        description="largest ratio of the mean answer length to that of stable, in place of the default 2.5",
     )
+
+    def all_checks(self) -> tuple[Check, ...]:
+        """Return the checks that a release is judged by: `checks` or the defaults, and one for each threshold."""
+        own = None if self.checks is None else tuple(Check(**check.model_dump()) for check in self.checks)
+        thresholds = (
+            ("min_preference_accuracy", "preference_accuracy", "min"),
+            ("max_accuracy_drop", "preference_accuracy", "not_worse_than_stable_by"),
+            ("max_drift", "drift", "max"),
+            ("max_loss_rise", "loss", "not_worse_than_stable_by"),
+            ("min_reward_accuracy", "reward_accuracy", "min"),
+            ("max_length_ratio", "length_ratio", "max"),
+        )
+        further = tuple(
+            Check(measure, **{bound: value})
+            for name, measure, bound in thresholds
+            if (value := getattr(self, name)) is not None
+        )
+        return with_overrides(DEFAULT_CHECKS if own is None else own, further)
 
 
 class CanarySettings(Section):
@@ -277,6 +369,17 @@ class CanarySettings(Section):
         "none leaves it to an operator",
     )
     min_votes: int = Field(30, ge=1, description="votes that prefer one of the two before they decide")
+
+
+class RankSettings(Section):
+    """What raters are shown of what people and programs asked."""
+
+    sources: tuple[Annotated[str, Field(pattern=f"^{names.SOURCE.pattern}$")], ...] = Field(
+        ("chat", "cli", "frontend"),
+        description="conversations whose prompts Rank draws and shadow mode compares: chat (Trimtab's Chat), cli (`trimtab "
+        "chat`), frontend (a front end that names its conversations), api (any other program), task (what `X-Trimtab-Task` "
+        "names), earlier (stored before sources were), or a name of `X-Trimtab-Source`",
+    )
 
 
 class PrivacySettings(Section):
@@ -336,6 +439,7 @@ class Settings(BaseSettings):
     adapters: AdaptersSettings = Field(default_factory=AdaptersSettings, description="old adapters")
     gate: GateSettings = Field(default_factory=GateSettings, description="thresholds before traffic")
     canary: CanarySettings = Field(default_factory=CanarySettings, description="rollouts")
+    rank: RankSettings = Field(default_factory=RankSettings, description="what raters are shown")
     privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="redaction")
 
     @model_validator(mode="after")

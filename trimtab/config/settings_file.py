@@ -118,7 +118,7 @@ def _find(path: list[str]) -> tuple[Any, Any]:
             return model, field
         model = _section_of(field.annotation)
         if isinstance(model, tuple):
-            # a table of tables (`engines.main.…`): the next part is a name, not a field
+            # a table or list of tables (`engines.main.…`, `gate.checks.0.…`): the next part is no field
             model = model[0]
             if index + 1 == len(path) - 1:
                 return model, None
@@ -135,8 +135,8 @@ def _section_of(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     origin = typing.get_origin(annotation)
-    if origin is dict:
-        value = typing.get_args(annotation)[1]
+    if origin in (dict, tuple):
+        value = typing.get_args(annotation)[0 if origin is tuple else 1]
         return (value,) if isinstance(value, type) and issubclass(value, BaseModel) else None
     if origin in (types.UnionType, typing.Union):
         return next((_section_of(arg) for arg in typing.get_args(annotation) if _section_of(arg)), None)

@@ -21,10 +21,16 @@ def is_cross_origin(headers: dict[bytes, bytes]) -> bool:
     return urlsplit(origin.decode("latin-1")).netloc.encode("latin-1") != headers.get(b"host", b"")
 
 
+def key_only(scope: Scope) -> Scope:
+    """Return the scope of a request that is known by its key: neither by a cookie nor by coming from this machine."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": headers, "client": None}
+
+
 class CrossOrigin:
     """ASGI middleware: CORS for `/v1` and `/api`.
 
-    A request from another origin is known by its key alone: neither by a cookie nor by coming from this machine.
+    A request from another origin is known by its key alone.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -47,6 +53,5 @@ class CrossOrigin:
 
     async def _keyed(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_cross_origin(dict(scope["headers"])):
-            headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-            scope = {**scope, "headers": headers, "client": None}
+            scope = key_only(scope)
         await self._app(scope, receive, send)

@@ -16,6 +16,7 @@ from serve.errors import RequestError
 from serve.gateway.openai_paths import WITHOUT_PREFIX
 from store.accounts import users
 from trimtab.platform import Platform
+from trimtab.web.access_notice import ADD_USER
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in to Trimtab</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
@@ -38,7 +39,10 @@ def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
 
 
 async def show(request: Request) -> Response:
-    """GET /login."""
+    """GET /login; says so where nobody can sign in yet."""
+    platform: Platform = request.app.state.platform
+    if not await asyncio.to_thread(users.count, platform.db):
+        return page(f"No user exists, so nobody can sign in yet. On this machine: {ADD_USER}")
     return page()
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trimtab.api.problems import failure
+from trimtab.web.cross_origin import key_only
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -20,6 +21,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class SameMachineOnly:
     """ASGI middleware; asks `active` at each request, so that the first user who is added ends single-user mode.
 
+    A request that shows a key passes, known by that alone: a browser does not send one for a page that it must not.
     `also` are further Host names; `origins` are other origins whose pages `trimtab.web.cross_origin` lets in with a key.
     """
 
@@ -36,7 +38,9 @@ class SameMachineOnly:
             fault = self._fault(
                 {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}
             )
-            if fault:
+            if fault and any(name == b"authorization" for name, _ in scope["headers"]):
+                scope = key_only(scope)
+            elif fault:
                 await failure(scope["path"], 403, fault)(scope, receive, send)
                 return
         await self.app(scope, receive, send)

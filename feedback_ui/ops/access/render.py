@@ -207,8 +207,9 @@ def _roles(row: dict[str, Any]) -> str:
 
 
 def secret(key: dict[str, Any]) -> str:
-    """A new key's secret, once."""
-    return notice(texts.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
+    """A new key's secret, once, and what the platform says of it."""
+    shown = notice(texts.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
+    return shown + (notice(str(key["notice"]), "warn") if key.get("notice") else "")
 
 
 def erased(done: dict[str, Any]) -> str:

@@ -80,7 +80,9 @@ def build_access(connection: Connection) -> Part:
         """Add a user."""
         with toasts():
             async with connection.client(request) as client:
-                await actions.add_user(client, who, word, may)
+                made = await actions.add_user(client, who, word, may)
+        if made.get("notice"):
+            gr.Info(str(made["notice"]))
         return {**await refresh(request), name: "", password: ""}
 
     async def on_remove(who: str | None, request: gr.Request) -> Update:

@@ -35,6 +35,13 @@ def build_overview(connection: Connection) -> Part:
                 weight = gr.Slider(
                     1, 100, value=10, step=1, label=f"{texts.ROLLOUT_WEIGHT} (%)", elem_id="rollout-weight"
                 )
+                reason = gr.Textbox(
+                    "",
+                    label=texts.ROLLOUT_REASON,
+                    info=texts.ROLLOUT_REASON_HINT,
+                    max_length=2000,
+                    elem_id="rollout-reason",
+                )
                 with gr.Row(elem_classes="tt-actions"):
                     canary = gr.Button(texts.CANARY, elem_id="rollout-canary", min_width=110)
                     promote = gr.Button(
@@ -76,18 +83,18 @@ def build_overview(connection: Connection) -> Part:
             release: gr.Dropdown(choices, value=chosen if chosen in values else offered),
         }
 
-    async def on_canary(name: str, chosen: str, percent: float, request: gr.Request) -> Update:
+    async def on_canary(name: str, chosen: str, percent: float, why: str, request: gr.Request) -> Update:
         """Start or change a canary."""
         with toasts():
             async with connection.client(request) as client:
-                gr.Info(await actions.start_canary(client, name, chosen, percent))
+                gr.Info(await actions.start_canary(client, name, chosen, percent, why))
         return await refresh(name, chosen, request)
 
-    async def on_promote(name: str, chosen: str, request: gr.Request) -> Update:
+    async def on_promote(name: str, chosen: str, why: str, request: gr.Request) -> Update:
         """Make the chosen release stable."""
         with toasts():
             async with connection.client(request) as client:
-                gr.Info(await actions.promote(client, name, chosen))
+                gr.Info(await actions.promote(client, name, chosen, why))
         return await refresh(name, chosen, request)
 
     async def on_rollback(name: str, chosen: str, request: gr.Request) -> Update:
@@ -98,8 +105,12 @@ def build_overview(connection: Connection) -> Part:
         return await refresh(name, chosen, request)
 
     screen = [tiles, engines, deployments, schedule, about, deployment, release]
-    canary.click(on_canary, [deployment, release, weight], screen, api_name="canary", show_progress="hidden")
-    promote.click(on_promote, [deployment, release], screen, api_name="promote", show_progress="hidden")
+    canary.click(
+        on_canary, [deployment, release, weight, reason], screen, api_name="canary", show_progress="hidden"
+    )
+    promote.click(
+        on_promote, [deployment, release, reason], screen, api_name="promote", show_progress="hidden"
+    )
     rollback.click(on_rollback, [deployment, release], screen, api_name="rollback", show_progress="hidden")
     deployment.input(refresh, [deployment, release], screen, show_progress="hidden", api_visibility="private")
     return Part(refresh, screen, [deployment, release])

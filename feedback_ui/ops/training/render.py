@@ -52,7 +52,7 @@ def progress(followed: Followed | None) -> str:
         f'<span class="tt-subdued">{esc(method)} · {esc(run.get("deployment"))} · started {ago(run.get("created_at"))}'
         f"{_by(run)}</span></div>{state_badge(str(run.get('state', '')))}</header>"
     )
-    body = head + timeline(run) + _bar(run) + _failure(run) + _numbers(run) + gate(run)
+    body = head + timeline(run) + _bar(run) + _failure(run) + _left_out(run) + _numbers(run) + gate(run)
     return card("", body, css_class="tt-run")
 
 
@@ -167,6 +167,16 @@ def _failure(run: dict[str, Any]) -> str:
     return notice(str(run["error"]), "bad") if run.get("error") else ""
 
 
+def _left_out(run: dict[str, Any]) -> str:
+    """Which rows training went without, and what the worker noted of data and model."""
+    counts = run.get("left_out") or {}
+    said = ", ".join(f"{number(n)} {name.replace('_', ' ')}" for name, n in counts.items())
+    notes = "".join(f"<li>{esc(note)}</li>" for note in run.get("notes") or ())
+    return (notice(texts.RUN_LEFT_OUT.format(counts=said), "warn") if said else "") + (
+        fold(f"notes-{run.get('id')}", texts.RUN_NOTES, f"<ul>{notes}</ul>") if notes else ""
+    )
+
+
 _NAMES = (
     ("loss", "Loss"),
     ("rewards/chosen", "Reward of chosen"),
@@ -195,17 +205,20 @@ def _numbers(run: dict[str, Any]) -> str:
     return (facts(rows) if rows else "") + more
 
 
+_VERDICTS = {"pass": ("passed", "good"), "fail": ("not passed", "bad"), "undecided": ("undecided", "quiet")}
+
+
 def gate(run: dict[str, Any]) -> str:
     """What the gate decided, and why."""
     decision = run.get("gate_decision")
     if not decision:
         return ""
-    passed = bool(decision.get("passed"))
-    word = "passed" if passed else "not passed"
+    verdict = str(decision.get("verdict") or ("pass" if decision.get("passed") else "fail"))
+    word, tone = _VERDICTS.get(verdict, (verdict, "quiet"))
     reasons = "".join(f"<li>{esc(reason)}</li>" for reason in decision.get("reasons") or ())
     mode = " (report only)" if decision.get("mode") == "report" else ""
     return (
-        f'<div class="tt-gate"><b>{esc(texts.GATE_REPORT)}</b> {badge(word, "good" if passed else "bad")}'
+        f'<div class="tt-gate"><b>{esc(texts.GATE_REPORT)}</b> {badge(word, tone)}'
         f'<span class="tt-subdued">{mode}</span><ul>{reasons}</ul></div>'
     )
 

@@ -1,76 +1,215 @@
-"""The gate as a table: report and thresholds in, decision and reasons out."""
+"""The gate: report and checks in, verdict and reasons out; the bad turns that the defaults must not let through."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from align.errors import RecipeError
-from align.evaluation.gate import THRESHOLDS, decide
+from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, decide, with_overrides
+from align.stats import difference_interval, mean_interval, ratio_interval, share_interval
 
 
-def estimate(value: float, width: float = 0.1) -> dict[str, float]:
-    return {"value": value, "low": value - width, "high": value + width, "n": 40}
+def estimate(value: float, width: float = 0.1, n: int = 40) -> dict[str, float]:
+    return {"value": value, "low": value - width, "high": value + width, "n": n}
 
 
 REPORT = {
     "measures": {
         "preference_accuracy": {"release": estimate(0.6), "difference": estimate(-0.05)},
-        "reward_accuracy": {"release": estimate(0.7)},
-        "loss": {"release": estimate(2.0), "difference": estimate(0.3)},
-        "drift": {"release": estimate(0.5)},
-        "answer_tokens": {"release": estimate(30), "against": estimate(20)},
+        "loss": {"difference": estimate(0.3), "anchor_difference": estimate(0.9)},
+        "anything": {"release": estimate(0.5), "difference": estimate(0.3)},
     }
 }
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "passed"),
+    ("check", "verdict"),
     [
-        ({}, True),
-        ({"min_preference_accuracy": 0.7}, True),  # the interval reaches 0.7: not surely below
-        ({"min_preference_accuracy": 0.71}, False),
-        ({"max_accuracy_drop": 0.0}, True),  # a drop of 0.05 +- 0.1 may be none
-        ({"min_reward_accuracy": 0.9}, False),
-        ({"max_loss_rise": 0.2}, True),
-        ({"max_loss_rise": 0.1}, False),  # surely rose by 0.2
-        ({"max_drift": 0.4}, True),
-        ({"max_drift": 0.3}, False),
-        ({"max_drift": None}, True),
-        ({"max_length_ratio": 1.6}, True),
-        ({"max_length_ratio": 1.4}, False),
-        ({"min_preference_accuracy": 0.5, "max_drift": 0.3}, False),
+        (Check("anything", min=0.4), "pass"),
+        (Check("anything", min=0.41), "undecided"),
+        (Check("anything", min=0.6), "undecided"),
+        (Check("anything", min=0.61), "fail"),
+        (Check("anything", max=0.6), "pass"),
+        (Check("anything", max=0.5), "undecided"),
+        (Check("anything", max=0.39), "fail"),
+        (Check("anything", not_worse_than_stable_by=0.0), "pass"),  # more is better of a measure nobody knows
+        (Check("preference_accuracy", not_worse_than_stable_by=0.16), "pass"),
+        (Check("preference_accuracy", not_worse_than_stable_by=0.1), "undecided"),
+        (Check("loss", not_worse_than_stable_by=0.4), "pass"),  # less is better
+        (Check("loss", not_worse_than_stable_by=0.1), "fail"),
+        (Check("loss", not_worse_than_anchor_by=0.5), "fail"),
+        (Check("nothing", min=0.0), "undecided"),
     ],
 )
-def test_thresholds(thresholds: dict[str, Any], passed: bool) -> None:
-    decision = decide(REPORT, thresholds)
-    assert decision.passed is passed
-    assert len(decision.reasons) == len([v for v in thresholds.values() if v is not None])
+def test_a_check_is_judged_at_the_unfavourable_end(check: Check, verdict: str) -> None:
+    decision = decide(REPORT, [check])
+    assert (decision.verdict, decision.passed) == (verdict, verdict == "pass")
+    assert len(decision.reasons) == 1
 
 
-def test_a_sure_drop_is_stopped() -> None:
-    report = {"measures": {"preference_accuracy": {"release": estimate(0.4), "difference": estimate(-0.2)}}}
-    decision = decide(report, {"max_accuracy_drop": 0.05})
-    assert not decision.passed
-    assert "n=40" in decision.reasons[0]
+def test_a_fail_outweighs_an_undecided_and_an_undecided_a_pass() -> None:
+    passes, undecided, fails = (Check("anything", min=limit) for limit in (0.1, 0.5, 0.9))
+    assert decide(REPORT, [passes, undecided]).verdict == "undecided"
+    assert decide(REPORT, [passes, undecided, fails]).verdict == "fail"
 
 
-def test_no_measure_does_not_pass_and_a_missing_one_is_said() -> None:
-    assert decide({}, {}).passed is False
+def test_what_was_not_measured_is_undecided_and_never_passed() -> None:
+    assert decide({}, DEFAULT_CHECKS).verdict == "undecided"
     only_loss = {"measures": {"loss": {"release": estimate(2)}}}
-    for name in THRESHOLDS:
-        decision = decide(only_loss, {name: 0.5})
-        assert decision.passed
-        assert "not measured" in decision.reasons[0]
+    for bound in BOUNDS:
+        for measure in ("loss", "win_rate"):
+            decision = decide(only_loss, [Check(measure, **{bound: 0.5})])
+            if (measure, bound) not in {("loss", "min"), ("loss", "max")}:
+                assert decision.verdict == "undecided"
+                assert "not measured" in decision.reasons[0]
+    assert decide(only_loss, [Check("win_rate", min=0.5, required=False)]).verdict == "undecided"
+    assert decide(only_loss, []).verdict == "undecided"
 
 
-def test_an_unknown_threshold_is_refused() -> None:
-    with pytest.raises(RecipeError, match="min_accuracy"):
-        decide(REPORT, {"min_accuracy": 0.5})
+def test_a_check_that_is_not_required_counts_once_it_is_measured() -> None:
+    checks = [Check("anything", min=0.1), Check("kl", max=0.5, required=False)]
+    assert decide(REPORT, checks).verdict == "pass"
+    measured = {"measures": REPORT["measures"] | {"kl": {"release": estimate(0.9)}}}
+    assert decide(measured, checks).verdict == "fail"
 
 
-def test_the_settings_of_the_platform_are_thresholds() -> None:
+def test_few_items_never_pass_and_one_item_decides_nothing() -> None:
+    few = {"measures": {"kl": {"release": estimate(0.2, n=5)}}}
+    assert decide(few, [Check("kl", max=0.5)]).verdict == "undecided"
+    assert decide(few, [Check("kl", max=0.5)], min_items=5).verdict == "pass"
+    one = {"measures": {"kl": {"release": mean_interval([9.0])}}}
+    assert decide(one, [Check("kl", max=0.5)]).verdict == "undecided"
+
+
+def test_one_bound_exactly() -> None:
+    for bounds in ({}, {"min": 0.1, "max": 0.2}):
+        with pytest.raises(RecipeError, match="exactly one of min, max"):
+            Check("kl", **bounds)
+
+
+def test_a_check_of_ones_own_takes_the_place_of_the_default() -> None:
+    own = Check("reward_accuracy", min=0.7)
+    checks = with_overrides(DEFAULT_CHECKS, [own, Check("drift", max=1.0)])
+    assert [c for c in checks if c.measure == "reward_accuracy"] == [own]
+    assert len(checks) == len(DEFAULT_CHECKS) + 1
+
+
+def test_the_decision_as_json() -> None:
+    found = decide(REPORT, [Check("anything", min=0.4)]).to_json()
+    assert (found["passed"], found["verdict"]) == (True, "pass")
+    assert found["checks"][0] == {
+        "measure": "anything",
+        "bound": "min",
+        "limit": 0.4,
+        "outcome": "pass",
+        "required": True,
+        "estimate": estimate(0.5),
+    }
+
+
+class Turn:
+    """A release's report, drawn from what is true of it; as good as a turn that learned, unless said otherwise."""
+
+    def __init__(self, seed: int, n: int, **truth: Any) -> None:
+        self.random, self.n = np.random.default_rng(seed), n
+        self.truth = {"right": 0.8, "gain": 0.05, "gain_from_anchor": 0.05, "length": 1.0} | truth
+
+    def report(self) -> dict[str, Any]:
+        measures: dict[str, Any] = {
+            "reward_accuracy": {"release": share_interval(self._share("right"))},
+            "chosen_logp_per_token": {
+                "difference": mean_interval(self._normal("gain")),
+                "anchor_difference": mean_interval(self._normal("gain_from_anchor")),
+            },
+        }
+        stable = 40 * np.exp(0.3 * self.random.normal(size=self.n))
+        measures["length_ratio"] = {"release": ratio_interval(stable * self.truth["length"], stable)}
+        for name in ("cut_share", "refusal_share", "rep4"):
+            if name in self.truth:
+                difference = difference_interval(self._share(name), np.zeros(self.n))
+                measures[name] = {"difference": difference}
+        if "anchor_right" in self.truth:
+            measures["anchor_reward_accuracy"] = {"release": share_interval(self._share("anchor_right"))}
+        if "kl" in self.truth:
+            measures["kl"] = {"release": mean_interval(self._normal("kl"))}
+        return {"measures": measures}
+
+    def _share(self, name: str) -> Any:
+        return (self.random.random(self.n) < self.truth[name]).astype(float)
+
+    def _normal(self, name: str) -> Any:
+        return self.truth[name] + 0.15 * self.random.normal(size=self.n)
+
+
+def verdicts(n: int, stories: int = 200, **truth: Any) -> dict[str, float]:
+    found = [decide(Turn(seed, n, **truth).report(), DEFAULT_CHECKS).verdict for seed in range(stories)]
+    return {kind: found.count(kind) / stories for kind in ("pass", "undecided", "fail")}
+
+
+def test_a_turn_that_learned_passes() -> None:
+    assert verdicts(64, cut_share=0.0, refusal_share=0.0, rep4=0.0, kl=0.1)["pass"] > 0.95
+    assert verdicts(16, right=0.95)["pass"] > 0.8
+
+
+BAD_TURNS: dict[str, dict[str, Any]] = {
+    "flipped votes": {"right": 0.3},
+    "endless repetition": {"rep4": 0.9, "gain": -3.0},
+    "truncation": {"cut_share": 0.9},
+    "refusal of everything": {"refusal_share": 0.95},
+    "SFT on garbage": {"kl": 2.5, "rep4": 0.3, "gain": -2.0},
+    "ten small steps down": {"right": 0.48, "gain": -0.05, "gain_from_anchor": -0.5, "anchor_right": 0.25},
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_TURNS))
+def test_bad_turns_are_rejected(name: str) -> None:
+    found = verdicts(64, **BAD_TURNS[name])
+    assert found["pass"] == 0
+    assert found["fail"] > 0.8
+
+
+@pytest.mark.parametrize("n", [6, 16, 64])
+def test_coin_flip_votes_hardly_ever_pass(n: int) -> None:
+    """Pass means the whole interval is above one half: 2.5% of the time, and what discreteness adds."""
+    assert verdicts(n, 400, right=0.5)["pass"] < 0.055
+
+
+@pytest.mark.parametrize("n", [6, 10, 16])
+def test_flipped_votes_do_not_pass_on_few_prompts(n: int) -> None:
+    assert verdicts(n, right=0.3)["pass"] <= 0.01
+
+
+def test_the_suite_before_generated_answers_lets_none_of_them_to_stable() -> None:
+    """Without health measures, repetition and garbage are still caught by what the chosen answers lost."""
+    for name in ("endless repetition", "SFT on garbage"):
+        truth = {key: value for key, value in BAD_TURNS[name].items() if key == "gain"}
+        assert verdicts(16, **truth)["fail"] == 1
+
+
+def test_the_keys_of_before_become_checks() -> None:
     from trimtab.config.settings import GateSettings
 
-    assert set(GateSettings.model_fields) - {"suite"} <= set(THRESHOLDS)
+    assert GateSettings().all_checks() == DEFAULT_CHECKS
+    settings = GateSettings(
+        checks=({"measure": "kl", "max": 0.4},),  # type: ignore[arg-type]
+        min_preference_accuracy=0.6,
+        max_accuracy_drop=0.1,
+        max_drift=0.5,
+        max_loss_rise=0.2,
+        min_reward_accuracy=0.7,
+        max_length_ratio=2.0,
+    )
+    assert settings.all_checks() == (
+        Check("kl", max=0.4),
+        Check("preference_accuracy", min=0.6),
+        Check("preference_accuracy", not_worse_than_stable_by=0.1),
+        Check("drift", max=0.5),
+        Check("loss", not_worse_than_stable_by=0.2),
+        Check("reward_accuracy", min=0.7),
+        Check("length_ratio", max=2.0),
+    )
+    raised = GateSettings(min_reward_accuracy=0.9).all_checks()
+    assert [check.min for check in raised if check.measure == "reward_accuracy"] == [0.9]

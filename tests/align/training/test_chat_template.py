@@ -129,3 +129,27 @@ def test_a_template_whose_training_and_serving_differ_is_noted(
     notes = differences(with_template(smollm2, TEMPLATES[name]))
     assert len(notes) == len(said), notes
     assert all(words in note for words, note in zip(said, notes, strict=True))
+
+
+@pytest.mark.parametrize("name", ["chatml", "open think", "last message alone", "no end token"])
+@pytest.mark.parametrize("reason", ["length", "client_stopped", "error"])
+def test_an_answer_that_was_cut_is_not_taught_as_finished(
+    smollm2: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    tokenizer = with_template(smollm2, TEMPLATES[name])
+    asked = row(USER, chosen="A wren is a", chosen_finish_reason=reason, rejected_finish_reason="stop")
+    [read_row], dropped = read(tmp_path, tokenizer, [asked])
+    cut, finished = map(tokenizer.decode, read_row.tree.answers)
+    assert cut.endswith("A wren is a")
+    assert finished.endswith("An owl.\n" if name == "no end token" else "An owl.<|im_end|>\n")
+    assert dropped.without_end_token == 1
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", None])
+def test_an_answer_that_ended_by_itself_keeps_its_end(
+    smollm2: Path, tmp_path: Path, reason: str | None
+) -> None:
+    tokenizer = with_template(smollm2, TEMPLATES["chatml"])
+    [read_row], dropped = read(tmp_path, tokenizer, [row(USER, chosen_finish_reason=reason)])
+    assert tokenizer.decode(read_row.tree.answers[0]) == "A wren.<|im_end|>\n"
+    assert dropped.without_end_token == 0

@@ -51,13 +51,14 @@ class Rollout(Memory):
     async def promote(self, request: Request) -> Response:
         body = await request.json()
         chosen = body.get("release") or self.deployment["canary"]
+        reason = {"reason": body["reason"]} if body.get("reason") else {}
         if not chosen:
             return problem(
                 409, "Conflict", "assistant has no canary to promote; name a release", field="release"
             )
         previous = self.deployment["stable"]
         self.deployment |= {"stable": chosen, "canary": None, "weight": 0.0, "previous": previous}
-        self.note("deployment.promote", "assistant", release=chosen)
+        self.note("deployment.promote", "assistant", release=chosen, **reason)
         return JSONResponse(self.deployment)
 
     async def rollback(self, request: Request) -> Response:

@@ -82,6 +82,7 @@ class Runs(Memory):
                 run["evaluation"] = self.new("eval")
                 run["gate_decision"] = {
                     "passed": True,
+                    "verdict": "pass",
                     "reasons": ["heldout accuracy 0.71 is above 0.50", "win rate 0.58 is above 0.45"],
                 }
                 self.evals.insert(0, evaluation(run["evaluation"], run["release"], "assistant@1"))

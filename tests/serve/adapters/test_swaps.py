@@ -114,7 +114,7 @@ async def op_unload(world: World) -> None:
     if world.here:
         name = world.names[world.rng.choice(sorted(world.here))]
         for engine in world.part.pool.engines(BASE):
-            async with engine.closed_to(name, 5, refuse=False):
+            async with engine.in_flight.pause_adapter(name, 5, refuse=False):
                 await engine.unload_adapter(name)
 
 

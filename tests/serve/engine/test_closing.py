@@ -21,35 +21,35 @@ def idle(tmp_path: Path) -> Engine:
 
 
 async def test_requests_wait_until_the_adapter_can_be_loaded_again(idle: Engine) -> None:
-    async with idle.closed_to(NAME, 1, refuse=False):
-        waiting = asyncio.create_task(idle.admitted(NAME))
+    async with idle.in_flight.pause_adapter(NAME, 1, refuse=False):
+        waiting = asyncio.create_task(idle.in_flight.wait_until_open(NAME))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        await idle.admitted("a-another")
-        await idle.admitted(None)
+        await idle.in_flight.wait_until_open("a-another")
+        await idle.in_flight.wait_until_open(None)
     await asyncio.wait_for(waiting, 1)
 
 
 async def test_requests_are_refused_where_it_goes_for_good(idle: Engine) -> None:
-    async with idle.closed_to(NAME, 1, refuse=True):
+    async with idle.in_flight.pause_adapter(NAME, 1, refuse=True):
         with pytest.raises(AdapterNotLoaded) as caught:
-            await idle.admitted(NAME)
+            await idle.in_flight.wait_until_open(NAME)
         assert caught.value.status == 404
-    await idle.admitted(NAME)
+    await idle.in_flight.wait_until_open(NAME)
 
 
 async def test_nothing_is_closed_over_a_running_request(idle: Engine) -> None:
-    with idle.lease(NAME), pytest.raises(DrainTimeout):
-        async with idle.closed_to(NAME, 0.05, refuse=True):
+    with idle.in_flight.lease(NAME), pytest.raises(DrainTimeout):
+        async with idle.in_flight.pause_adapter(NAME, 0.05, refuse=True):
             raise AssertionError("a request of it runs")
-    await idle.admitted(NAME)
+    await idle.in_flight.wait_until_open(NAME)
 
 
 async def test_one_closes_after_the_other(idle: Engine) -> None:
     order: list[str] = []
 
     async def close(who: str) -> None:
-        async with idle.closed_to(NAME, 1, refuse=True):
+        async with idle.in_flight.pause_adapter(NAME, 1, refuse=True):
             order.append(f"{who} in")
             await asyncio.sleep(0.02)
             order.append(f"{who} out")

@@ -12,12 +12,15 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from serve.adapters.validation import check
@@ -47,7 +50,7 @@ async def part(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> As
 async def idle(part: Part, engine: Engine, seconds: float = 5) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not engine.outstanding and not part.gateway.meter.outstanding:
+        if not engine.in_flight.outstanding and not part.gateway.meter.outstanding:
             return True
         await asyncio.sleep(0.02)
     return False
@@ -225,3 +228,49 @@ async def test_a_hung_engine_is_restarted_and_streams_end_with_an_error(
     assert engine.boots == boots + 1
     answer = await part.client.chat("assistant", HI)
     assert answer["choices"][0]["message"]["content"] is not None
+
+
+def engine_core(pid: int) -> int:
+    """Return the process that computes: the one below the server with the most processor time."""
+    below = psutil.Process(pid).children(recursive=True)
+    return int(max(below, key=lambda process: sum(process.cpu_times()[:2])).pid)
+
+
+@pytest.mark.slow
+async def test_a_stopped_core_is_found_though_the_server_answers(
+    part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "spec", replace(engine.spec, probe_interval_s=1.0, probe_timeout_s=3.0))
+    boots = engine.boots
+    assert engine.pid is not None
+    os.kill(engine_core(engine.pid), signal.SIGSTOP)
+    await engine.request("GET", "/health", timeout=5)
+    async with asyncio.timeout(60):
+        while engine.state == "ready":
+            await asyncio.sleep(0.05)
+    assert "no token, no step and no computing" in engine.detail
+    await engine.wait_ready(500)
+    assert engine.boots == boots + 1
+
+
+@pytest.mark.slow
+async def test_long_prompts_on_a_loaded_machine_do_not_end_the_engine(
+    part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe behind them waits for many times its timeout."""
+    monkeypatch.setattr(engine, "spec", replace(engine.spec, probe_interval_s=0.5, probe_timeout_s=1.0))
+    boots, began = engine.boots, time.monotonic()
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    try:
+        prompts = [[100 + n] * 3900 for n in range(24)]
+        body = {"model": BASE, "max_tokens": 4, "ignore_eos": True}
+        answers = await asyncio.gather(
+            *(engine.request("POST", "/v1/completions", {**body, "prompt": p}, timeout=280) for p in prompts)
+        )
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
+    assert [answer["usage"]["completion_tokens"] for answer in answers] == [4] * len(prompts)
+    assert (engine.state, engine.boots) == ("ready", boots)
+    assert time.monotonic() - began > 3, "longer than a probe may wait without a sign of life"

@@ -22,20 +22,20 @@ def pool(tmp_path: Path) -> EnginePool:
 
 def test_the_least_busy_replica_is_taken(pool: EnginePool) -> None:
     a, b, c = pool.engines("x")
-    with a.lease(None), b.lease(None), c.lease(None), a.lease(None):
+    with a.in_flight.lease(None), b.in_flight.lease(None), c.in_flight.lease(None), a.in_flight.lease(None):
         assert pool.pick("x") is b
-        with b.lease("n"):
+        with b.in_flight.lease("n"):
             assert pool.pick("x") is c
         b.state = c.state = "failed"
         assert pool.pick("x") is a
-    assert (a.outstanding, b.outstanding, b.in_flight) == (0, 0, {})
+    assert (a.in_flight.outstanding, b.in_flight.outstanding, b.in_flight.by_adapter) == (0, 0, {})
 
 
 def test_a_tie_goes_to_the_holder_of_the_adapter(pool: EnginePool) -> None:
     _, b, c = pool.engines("x")
     c.loaded.add("a-1")
     assert pool.pick("x", "a-1") is c
-    with c.lease("a-1"):
+    with c.in_flight.lease("a-1"):
         assert pool.pick("x", "a-1") is not c
     assert pool.pick("x", "a-1", avoid=[c]) is not c
     b.state = "failed"

@@ -360,10 +360,10 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
             with pytest.raises(asyncio.CancelledError):
                 await asking
     deadline = time.monotonic() + 3
-    while (await running_requests(engine) or engine.outstanding) and time.monotonic() < deadline:
+    while (await running_requests(engine) or engine.in_flight.outstanding) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert await running_requests(engine) == 0
-    assert (engine.outstanding, part.gateway.meter.outstanding) == (0, 0)
+    assert (engine.in_flight.outstanding, part.gateway.meter.outstanding) == (0, 0)
     if stream:
         await part.recorder.flush()
         kept = conversations.get(part.db, "conv-left-True")

@@ -75,6 +75,6 @@ def test_each_row_takes_its_own_adapter(seen: list[Any]) -> None:
 def test_one_adapter_under_two_numbers_counts_as_one(seen: list[Any]) -> None:
     """The engine activates a *set* of requests' adapters, compared by name: of two numbers in one batch only one is kept in
     its slot, and when another adapter takes the other's slot the engine ends (`KeyError` in `convert_mapping`). So an
-    adapter is unloaded only while none of its requests runs: `Engine.closed_to`.
+    adapter is unloaded only while none of its requests runs: `InFlight.pause_adapter`.
     """
     assert seen[2] == 1

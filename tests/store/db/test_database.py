@@ -17,11 +17,11 @@ from store.datasets import snapshots
 from store.db.database import Store, migrations
 from store.db.rows import scalar
 from store.errors import Invalid, StoreDamaged, StoreLocked, StoreTooNew
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.maintenance import verify
-from store.records import Candidate, Turn
-from store.training_data import pairs
-from store.values import Message, PreferencePair
+from store.records import Candidate
+from store.training_data import demonstrations, likes, pairs
+from store.values import Demonstration, Message, PreferencePair
 
 
 def test_a_second_owner_is_told_who_holds_the_file(db: Store) -> None:
@@ -151,9 +151,23 @@ def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, vers
             pairs.insert(cursor, [pair], "", "file.jsonl", "imp-1")
         made = comparisons.create(old, "Which?", [Candidate("x"), Candidate("y")], "assistant")
         comparisons.vote(old, made.id, "a", "ada", better="z")
-        turn = Turn("c1", "conv", asked("Hi"), "Hello.", "assistant", user="ada")
-        conversations.record_turns(old, [turn])
-        conversations.like(old, "c1", True, "ada")
+        with old.atomic() as cursor:  # in the words of that version: the code writes the newest
+            cursor.execute(
+                "insert into conversations (id, user_name, deployment, created_at, updated_at) "
+                "values ('conv', 'ada', 'assistant', now(), now())"
+            )
+            for id, parent, message in (("m1", None, asked("Hi")[0]), ("m2", "m1", said("Hello.")[0])):
+                cursor.execute(
+                    "insert into messages values (?, 'conv', ?, ?, ?, now())",
+                    [id, parent, message.role, message.content],
+                )
+            cursor.execute(
+                "insert into completions (id, conversation_id, prompt_id, message_id, deployment, user_name, created_at) "
+                "values ('c1', 'conv', 'm1', 'm2', 'assistant', 'ada', now())"
+            )
+            value = Demonstration(asked("Hi"), said("Hello."))
+            likes.put(cursor, "c1", value, True, "assistant", "ada")
+            demonstrations.derive(cursor, value, "assistant", "like", "c1", "ada")
     with Store.open(path) as new:
         assert new.version == migrations()[-1].version
         assert [user.name for user in users.list_all(new)] == ["ada"]

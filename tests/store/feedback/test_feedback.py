@@ -59,8 +59,8 @@ def test_a_conversation_grows_and_a_regenerated_answer_is_a_sibling(db: Store) -
     conversations.record_turns(
         db,
         [
-            turn("c2", "Blue.", "Hi", "Hello.", "Colour?", minute=1),
-            turn("c3", "Red.", "Hi", "Hello.", "Colour?", minute=2),
+            turn("c2", "Blue.", "Hi", "Hello.", "Colour?", minute=1, user="ada"),
+            turn("c3", "Red.", "Hi", "Hello.", "Colour?", minute=2, user="ada"),
         ],
     )
     read = conversations.get(db, "conv-1")
@@ -91,9 +91,9 @@ def test_a_long_conversation_adds_only_what_is_new(db: Store) -> None:
 
 def test_one_call_may_hold_an_answer_twice_and_an_id_serve_two_nouns(db: Store) -> None:
     first = turn("same", "yes", "Ready?", conversation="same", user="ada")
-    again = turn("same", "no", "Ready?", conversation="same", minute=1)
+    again = turn("same", "no", "Ready?", conversation="same", minute=1, user="ada")
     conversations.record_turns(db, [first, again])
-    conversations.record_turns(db, [turn("same", "third", "Ready?", conversation="other")])
+    conversations.record_turns(db, [turn("same", "third", "Ready?", conversation="other", user="bob")])
     conversations.record_turns(db, [turn("other", "fourth", "Ready?", conversation="other", user="bob")])
     assert scalar(db.read(), "select count(*) from completions") == 2
     assert conversations.get(db, "same").messages[-1].content == "yes"
@@ -111,7 +111,9 @@ def test_a_failed_turn_keeps_its_error(db: Store) -> None:
 def test_conversations_are_listed_newest_first(db: Store) -> None:
     conversations.record_turns(db, [turn("c1", "A.", "One", conversation="x", user="ada")])
     conversations.record_turns(db, [turn("c2", "B.", "Two", conversation="y", user="bob", minute=1)])
-    conversations.record_turns(db, [turn("c3", "C.", "One", "A.", "More", conversation="x", minute=2)])
+    conversations.record_turns(
+        db, [turn("c3", "C.", "One", "A.", "More", conversation="x", minute=2, user="ada")]
+    )
     assert [c.id for c in conversations.list_recent(db)] == ["x", "y"]
     assert [c.title for c in conversations.list_recent(db, user="bob")] == ["Two"]
     assert [p[-1].content for p in conversations.recent_prompts(db, 10)] == ["More", "Two", "One"]

@@ -62,7 +62,7 @@ def test_an_unknown_key_names_itself_its_file_and_the_nearest(tmp_path: Path) ->
     assert "server.prot: no such setting" in said
     assert "settings.toml" in said
     assert "did you mean 'port'?" in said
-    assert "accepted here: allowed_hosts, cors_origins, drain_s, host, port" in said
+    assert "accepted here: allowed_hosts, cors_origins, drain_s, host, port, require_key" in said
 
 
 def test_a_wrong_value_says_meaning_value_and_what_is_accepted(tmp_path: Path) -> None:
@@ -72,6 +72,20 @@ def test_a_wrong_value_says_meaning_value_and_what_is_accepted(tmp_path: Path) -
     assert "at most 65535" in said
     assert "schedule.method" in said
     assert "'dpo', 'sft'" in said
+
+
+def test_a_gate_check_has_one_bound_and_its_keys_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text(
+        '[[gate.checks]]\nmeasure = "kl"\nmin = 0.1\nmax = 0.3\n[[gate.checks]]\nmeasur = "kl"\nmax = 0.3\n'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    said = str(caught.value)
+    assert "gate.checks.0" in said
+    assert "exactly one of min, max, not_worse_than_stable_by, not_worse_than_anchor_by" in said
+    assert "gate.checks.1.measur: no such setting" in said
+    assert "did you mean 'measure'?" in said
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
+from pydantic import ValidationError
 
 from serve.auth import Principal
-from store.db import erasure_guard
-from store.db.database import Store
+from serve.errors import RequestError
+from serve.gateway import requests as bodies
+from serve.metering.limits import Limits
+from store import values
+from store.errors import Invalid
 from store.feedback import comparisons
 from store.records import Candidate, Comparison
 from store.rollout import deployments
@@ -29,9 +33,6 @@ from trimtab.platform import Platform
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
-MAX_TOKENS = 256
-"""Length of a candidate response unless the request names another, tokens: a rater reads two of them."""
-
 
 @router.post("", status_code=201)
 async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
@@ -47,25 +48,17 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
     messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
     source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
-    made = await stored(platform, _keep, messages, candidates, deployment, source, principal.name, began)
+    made = await stored(
+        platform,
+        comparisons.create,
+        messages,
+        candidates,
+        deployment=deployment,
+        source=source,
+        asked_by=principal.name,
+        began=began,
+    )
     return comparison_view(made)
-
-
-def _keep(
-    db: Store,
-    messages: list[Any],
-    candidates: list[Candidate],
-    deployment: str | None,
-    source: str,
-    name: str,
-    began: datetime,
-) -> Comparison:
-    """Write a sampled comparison. Raises Conflict when who asked was forgotten while the releases answered."""
-    with db.atomic():
-        erasure_guard.refuse(db, name, began)
-        return comparisons.create(
-            db, messages, candidates, deployment=deployment, source=source, asked_by=name
-        )
 
 
 @router.post("/gold", status_code=201)
@@ -85,6 +78,19 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
     return comparison_view(made)
 
 
+def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
+    """Whether `create` takes these messages, and a rater can answer them: they end with what a person said."""
+    if not messages or messages[-1]["role"] != "user":
+        return False
+    try:
+        ComparisonRequest.model_validate({"messages": messages})
+        bodies.check_chat({"messages": messages}, limits)
+        values.conversation(messages)
+    except (ValidationError, RequestError, Invalid):
+        return False
+    return True
+
+
 async def sample(
     platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
 ) -> list[Candidate]:
@@ -93,18 +99,25 @@ async def sample(
         requests = []
         for name in names:
             body: dict[str, Any] = {"model": name, "messages": messages, "store": False, "stream": False}
-            body |= {"seed": random.getrandbits(31), "max_tokens": MAX_TOKENS}
+            body |= {"seed": random.getrandbits(31)}
             if names[0] == names[1]:
                 # the same release twice: greedy decoding would answer the same words twice
                 body |= {"temperature": 0.8 + 0.2 * attempt}
             requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
         answers = await asyncio.gather(*requests)
-        texts = [str(answer.body["choices"][0]["message"]["content"] or "") for answer in answers]
+        choices = [answer.body["choices"][0] for answer in answers]
+        texts = [str(choice["message"]["content"] or "") for choice in choices]
         if texts[0] != texts[1]:
             break
     return [
-        Candidate(content=text, release=answer.target.release_id, lane=answer.target.lane, sampling=sampling)
-        for answer, text in zip(answers, texts, strict=True)
+        Candidate(
+            content=text,
+            release=answer.target.release_id,
+            lane=answer.target.lane,
+            sampling=sampling,
+            finish_reason=choice.get("finish_reason"),
+        )
+        for answer, choice, text in zip(answers, choices, texts, strict=True)
     ]
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi import Request as HttpRequest
 from pydantic import Field
 
-from serve.router import Route, share
+from serve.gateway import client_headers
+from serve.gateway.handler import person_of
+from serve.router import Route, share, sticky_key
+from store.accounts import names
 from store.feedback import comparisons as stored_comparisons
 from store.ids import new_id
 from trimtab.api.access import Rater, ThePlatform, stored
@@ -24,6 +29,9 @@ class OfferRequest(Request):
     messages: list[MessageBody] = Field(min_length=1, max_length=200)
     deployment: str
     conversation: str | None = Field(default=None, max_length=200)
+    user: str | None = Field(
+        default=None, max_length=200, description="OpenAI's `user`, as the chat request has it"
+    )
     sampling: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -52,19 +60,23 @@ def wants_pair(route: Route, deployment: str, sticky: str, turn: str, fraction: 
     status_code=201,
     responses={204: {"description": "this turn is answered by one release as usual"}},
 )
-async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater) -> Any:
+async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, request: HttpRequest) -> Any:
     """Two blind answers where this turn is one of the canary's that are shown as a pair; else 204."""
+    began = datetime.now(UTC)
     route = platform.gateway.table.routes.get(body.deployment)
-    # the gateway's own order: the conversation, else the person, else the key
-    sticky = body.conversation or principal.user or principal.key_id or principal.name
-    conversation = body.conversation or new_id("conv")
+    said = client_headers.read(dict(request.scope["headers"]))
+    user = person_of(principal, said.user)
+    given = body.conversation or said.conversation
+    named = names.spell(body.user) if body.user else None
+    sticky = sticky_key(given, named, user, principal.key_id, principal.name)
+    conversation = given or new_id("conv")
     turn = f"{conversation} {len(body.messages)}"
     if route is None or not wants_pair(route, body.deployment, sticky, turn, platform.settings.canary.pair):
         return Response(status_code=204)
     assert route.canary is not None
     messages = [message.model_dump() for message in body.messages]
-    names = [route.stable.release, route.canary.release]
-    candidates = await sample(platform, principal, messages, names, body.sampling)
+    releases = [route.stable.release, route.canary.release]
+    candidates = await sample(platform, principal, messages, releases, body.sampling)
     if candidates[0].content == candidates[1].content:
         return Response(status_code=204)  # nothing to choose between
     made = await stored(
@@ -74,6 +86,7 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater) -> 
         candidates,
         deployment=body.deployment,
         source="pair",
-        asked_by=principal.name,
+        asked_by=said.user or principal.name,
+        began=began,
     )
     return OfferView(id=made.id, a=made.a.content, b=made.b.content, conversation=conversation)

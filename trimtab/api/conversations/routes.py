@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
-from store.errors import NotFound
+from serve.auth import Principal
 from store.feedback import conversations
+from store.feedback.conversation_owners import owner_of
 from trimtab.api.access import Chatter, Rater, ThePlatform, stored
+from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
 from trimtab.sample_prompts import STARTERS
+from trimtab.serving import gateway_limits
 
 router = APIRouter(tags=["conversations"])
 
 
+DRAWN_FROM = 300
+"""How many of the newest prompts one is drawn from."""
+
+
+def _readable_by(principal: Principal) -> str | None:
+    """Return the owner whose conversations the caller may read, None for everybody's."""
+    if "ops" in principal.roles:
+        return None
+    return owner_of(principal.user, principal.key_id)
+
+
 @router.get("/conversations")
 async def list_conversations(
-    platform: ThePlatform, principal: Chatter, limit: int = 50
+    platform: ThePlatform,
+    principal: Chatter,
+    limit: int = 50,
+    source: Annotated[list[str] | None, Query(max_length=20)] = None,
 ) -> list[dict[str, Any]]:
-    """The caller's conversations, newest first; an operator sees everybody's."""
-    user = None if "ops" in principal.roles else principal.name
-    found = await stored(platform, conversations.list_recent, user=user, limit=min(limit, 500))
+    """The caller's conversations, newest first; an operator sees everybody's. `source` (several times) picks some."""
+    found = await stored(
+        platform,
+        conversations.list_recent,
+        limit=min(limit, 500),
+        owner=_readable_by(principal),
+        sources=source,
+    )
     return [conversation.to_json() for conversation in found]
 
 
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(conversation_id: str, platform: ThePlatform, principal: Chatter) -> dict[str, Any]:
     """One conversation with its messages and the release that gave each answer."""
-    found = await stored(platform, conversations.get, conversation_id)
-    if "ops" not in principal.roles and found.user != principal.name:
-        raise NotFound("conversation", conversation_id)
+    found = await stored(platform, conversations.get, conversation_id, _readable_by(principal))
     names = await release_names(platform)
     record = found.to_json()
     for message in record["messages"]:
@@ -47,14 +67,25 @@ async def like(
 ) -> dict[str, Any]:
     """A thumb on one answer; null takes it back."""
     began = datetime.now(UTC)
-    await stored(platform, conversations.like, completion_id, body.liked, principal.name, began)
+    await stored(
+        platform,
+        conversations.like,
+        completion_id,
+        body.liked,
+        principal.name,
+        began,
+        _readable_by(principal),
+    )
     return {"completion_id": completion_id, "liked": body.liked}
 
 
 @router.get("/prompts/draw")
 async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
-    """A prompt to rank: one that people asked lately, or a starter while nobody has."""
-    recent = await stored(platform, conversations.recent_prompts, 200)
+    """A prompt to rank: one that people asked lately (see `rank.sources`), or a starter while nobody has."""
+    sources = platform.settings.rank.sources
+    recent = await stored(platform, conversations.recent_prompts, DRAWN_FROM, sources)
     prompts = [[message.to_json() for message in prompt] for prompt in recent]
+    limits = gateway_limits(platform.settings)
+    prompts = [prompt for prompt in prompts if can_be_compared(prompt, limits)]
     prompts = prompts or [[{"role": "user", "content": text}] for text in STARTERS]
     return {"messages": random.choice(prompts)}

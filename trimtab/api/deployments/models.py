@@ -14,12 +14,22 @@ class CanaryRequest(Request):
 
     release: str
     weight: float = Field(ge=0, le=1, description="share of the traffic, 0 to 1; 0 with shadow mode alone")
+    reason: str | None = Field(
+        default=None,
+        max_length=2000,
+        description="why, for a release that its gate rejected; goes to the audit log",
+    )
 
 
 class PromoteRequest(Request):
     """Makes a release stable; without `release`, the canary."""
 
     release: str | None = None
+    reason: str | None = Field(
+        default=None,
+        max_length=2000,
+        description="why, for a release that its gate rejected; goes to the audit log",
+    )
 
 
 class CanaryVotes(View):

@@ -59,7 +59,7 @@ async def canary(
     name: str, body: CanaryRequest, platform: ThePlatform, principal: Operator
 ) -> DeploymentView:
     """Gives a release a share of the traffic."""
-    await platform.loop.set_canary(name, body.release, body.weight, principal.name)
+    await platform.loop.set_canary(name, body.release, body.weight, principal.name, body.reason)
     return await _view(platform, name)
 
 
@@ -68,7 +68,8 @@ async def promote(
     name: str, platform: ThePlatform, principal: Operator, body: PromoteRequest | None = None
 ) -> DeploymentView:
     """Makes the canary (or the release that is named) stable."""
-    await platform.loop.promote(name, body.release if body else None, principal.name)
+    asked = body or PromoteRequest()
+    await platform.loop.promote(name, asked.release, principal.name, asked.reason)
     return await _view(platform, name)
 
 

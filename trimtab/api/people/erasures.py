@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from serve.auth import Principal
 from store.datasets import snapshots
 from store.errors import NotFound
 from store.feedback import raters
@@ -16,6 +17,8 @@ from store.training_data import pairs
 from trimtab import erasure as forgetting
 from trimtab.api.access import Operator, ThePlatform, stored
 from trimtab.api.deployments.routes import known_deployment
+from trimtab.api.people.models import ErasureRequest
+from trimtab.platform import Platform
 
 router = APIRouter(tags=["lineage and privacy"])
 
@@ -27,7 +30,7 @@ async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Opera
     return await stored(platform, lineage.of_pair, pair_id)
 
 
-@router.get("/users/{name}/lineage")
+@router.get("/users/{name:path}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
     found = await stored(platform, lineage.of_person, name)
@@ -36,7 +39,7 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
     return found
 
 
-@router.post("/users/{name}/erase")
+@router.post("/users/{name:path}/erase")
 async def erase(
     name: str, platform: ThePlatform, principal: Operator, dry_run: bool = False
 ) -> dict[str, Any]:
@@ -46,6 +49,16 @@ async def erase(
     under way that were to learn from them, `runs` all whose data held something of theirs. With `dry_run` nothing
     changes, and the answer says what would.
     """
+    return await _erase(platform, principal, name, dry_run)
+
+
+@router.post("/erasures")
+async def erase_by_name(body: ErasureRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+    """Forgets a person as `/api/users/{name}/erase` does; takes names that no path can hold, such as `..`."""
+    return await _erase(platform, principal, body.name, body.dry_run)
+
+
+async def _erase(platform: Platform, principal: Principal, name: str, dry_run: bool) -> dict[str, Any]:
     if dry_run:
         return await platform.long_work.run(forgetting.preview, platform.db, name)
     return await forgetting.forget_person(platform, name, principal.name)

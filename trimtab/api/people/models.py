@@ -15,8 +15,10 @@ AccessRole = Literal["chat", "rater", "ops"]
 class KeyRequest(Request):
     """Makes an API key; its secret is shown once, in the answer."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=200)
     roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
+    store: bool = Field(default=True, description="whether chat requests made with it are recorded")
 
 
 class KeyView(View):
@@ -28,13 +30,16 @@ class KeyView(View):
     roles: list[str]
     created_at: datetime
     revoked_at: datetime | None = None
+    user: str | None = Field(default=None, description="the person whom the key speaks for")
+    store: bool = Field(default=True, description="whether chat requests made with it are recorded")
     secret: str | None = Field(default=None, description="only in the answer that made the key")
+    notice: str | None = Field(default=None, description="only there: what the key does not do")
 
 
 class UserRequest(Request):
     """Makes a user who can sign in."""
 
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._@-]+$")
+    name: str = Field(min_length=1, max_length=200)
     roles: list[AccessRole] = Field(default=["chat", "rater"], min_length=1)
     password: str = Field(min_length=8, max_length=200)
 
@@ -46,6 +51,9 @@ class UserView(View):
     name: str
     roles: list[str]
     created_at: datetime
+    notice: str | None = Field(
+        default=None, description="only in the answer that made the user: what changes"
+    )
 
 
 class WhoAmIView(View):
@@ -54,3 +62,10 @@ class WhoAmIView(View):
     name: str
     roles: list[str]
     mode: Literal["single-user", "multi-user"]
+
+
+class ErasureRequest(Request):
+    """Asks for a person to be forgotten; any spelling of the name that is stored will do."""
+
+    name: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = Field(default=False, description="say what would go, and change nothing")

@@ -8,6 +8,7 @@ from store.accounts import keys, users
 from trimtab.api.access import Chatter, Operator, ThePlatform, stored
 from trimtab.api.people.models import KeyRequest, KeyView, UserRequest, UserView, WhoAmIView
 from trimtab.api.views import key_view
+from trimtab.web import access_notice
 
 router = APIRouter(tags=["people"])
 
@@ -27,9 +28,11 @@ async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]
 @router.post("/keys", status_code=201)
 async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
     """Makes a key; this answer alone holds its secret."""
-    key, secret = await stored(platform, keys.create, body.name, body.roles)
+    key, secret = await stored(platform, keys.create, body.name, body.roles, body.user, stores=body.store)
     platform.authenticator.forget()
-    return key_view(key, secret)
+    view = key_view(key, secret)
+    view.notice = await stored(platform, access_notice.of_key)
+    return view
 
 
 @router.delete("/keys/{key_id}", status_code=204)
@@ -51,10 +54,12 @@ async def create_user(body: UserRequest, platform: ThePlatform, principal: Opera
     """Adds a user."""
     made = await stored(platform, users.create, body.name, body.roles, body.password)
     platform.authenticator.forget()
-    return UserView.model_validate(made)
+    view = UserView.model_validate(made)
+    view.notice = await stored(platform, access_notice.of_user)
+    return view
 
 
-@router.delete("/users/{name}", status_code=204)
+@router.delete("/users/{name:path}", status_code=204)
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
     """Takes a user's access away."""
     await stored(platform, users.remove, name)

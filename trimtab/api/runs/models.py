@@ -86,6 +86,10 @@ class RunView(View):
     evaluation: str | None = None
     gate_decision: dict[str, Any] | None = None
     error: str | None = None
+    left_out: dict[str, int] = Field(
+        default_factory=dict, description="rows of the snapshot left out of training or shortened, by reason"
+    )
+    notes: list[str] = Field(default_factory=list, description="what the worker had to say of data and model")
     requested_by: str | None = None
     created_at: datetime
     updated_at: datetime

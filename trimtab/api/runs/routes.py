@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from align.errors import ModelError, RecipeError
+from align.errors import ModelError, RecipeError, RunDirectoryError
 from align.recipe.plan import Plan, Rows
 from align.recipe.recipe import Recipe, names, resolve
 from align.run_directory import RunDirectory
@@ -42,7 +42,19 @@ async def _view(platform: Platform, run: Run) -> RunView:
     if run.state == "training":
         found = await asyncio.to_thread(RunDirectory(platform.paths.run(run.id)).activity)
         view.activity = ActivityView(**found) if found else None
+    elif run.snapshot is not None:
+        report = await asyncio.to_thread(_report, platform, run.id)
+        view.notes = report.get("notes", [])
+        dropped = report.get("train", {}).get("dropped", {})
+        view.left_out = {name: n for name, n in dropped.items() if isinstance(n, int) and n}
     return view
+
+
+def _report(platform: Platform, run_id: str) -> dict[str, Any]:
+    """The report that the worker left, empty where there is none yet, or its file is damaged."""
+    with contextlib.suppress(RunDirectoryError):
+        return RunDirectory(platform.paths.run(run_id)).report() or {}
+    return {}
 
 
 @router.post("", status_code=202)

@@ -90,3 +90,11 @@ class DemonstrationView(View):
     source: str = ""
     deployment: str | None = None
     created_at: datetime | None = None
+
+
+class RemovalView(View):
+    """A row that was taken out of the training data."""
+
+    id: str
+    reason: str
+    releases: list[str] = Field(description="releases that learned from it")

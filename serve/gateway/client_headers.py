@@ -1,0 +1,125 @@
+"""What a client's headers say of a chat request: whose it is, which conversation, what kind, and whether to keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from serve.errors import RequestError
+from serve.gateway.responses import header
+from store.accounts import names
+from store.errors import Invalid
+
+CONVERSATION_HEADERS = (
+    b"x-trimtab-conversation",
+    b"x-openwebui-chat-id",
+    b"x-conversation-id",
+    b"x-chat-id",
+    b"x-session-id",
+)
+"""Where front ends put the id of a conversation; the first that is there counts."""
+TASK_HEADERS = (b"x-trimtab-task", b"x-openwebui-task")
+API, FRONT_END, TASK = "api", "frontend", "task"
+_STORE = {"true": True, "1": True, "false": False, "0": False}
+_OPEN_WEBUI_TASK = "### Task:"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHeaders:
+    """What the headers say; None where they say nothing."""
+
+    conversation: str | None
+    user: str | None
+    task: str | None
+    source: str | None
+    store: bool
+
+
+def read(headers: Mapping[bytes, bytes]) -> ClientHeaders:
+    """Read them all; raises `RequestError` (400) naming the header that is wrong."""
+    return ClientHeaders(
+        _first(headers, CONVERSATION_HEADERS),
+        person(headers),
+        _first(headers, TASK_HEADERS),
+        _source(headers),
+        _stores(headers),
+    )
+
+
+def conversation(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the id of the conversation that the client named."""
+    return _first(headers, CONVERSATION_HEADERS)
+
+
+def person(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the person of `X-Trimtab-User`, spelled as every door spells names.
+
+    UTF-8, else Latin-1; a percent-encoded name (as Open WebUI sends them) is decoded.
+    """
+    text = header(headers, b"x-trimtab-user")
+    if text is None:
+        return None
+    try:
+        return names.person_name(unquote(text, errors="strict") if "%" in text else text, "X-Trimtab-User")
+    except (Invalid, UnicodeError) as error:
+        message = f"X-Trimtab-User is {text!r}; accepted: {names.RULE}."
+        raise RequestError(message, "x-trimtab-user") from error
+
+
+def named_user(body: Mapping[str, object]) -> str | None:
+    """Return OpenAI's `user` of a body in the one spelling of names; it is kept nowhere. Raises `RequestError`."""
+    named = body.get("user")
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise RequestError("`user` must be text.", "user")
+    return names.spell(named)
+
+
+def source_of(said: ClientHeaders, body: Mapping[str, object]) -> tuple[str, str | None]:
+    """Return the source of a request (`task`, `frontend`, `api` or the name that the client gave) and its task."""
+    if task := said.task or _task_in(body):
+        return TASK, task
+    if said.source:
+        return said.source, None
+    return (FRONT_END if said.conversation else API), None
+
+
+def _task_in(body: Mapping[str, object]) -> str | None:
+    """Recognise the titles, tags and follow-ups that Open WebUI asks for where no header says so."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or len(messages) != 1:
+        return None
+    content = messages[0].get("content")
+    return "open-webui" if isinstance(content, str) and content.startswith(_OPEN_WEBUI_TASK) else None
+
+
+def _first(headers: Mapping[bytes, bytes], candidates: tuple[bytes, ...]) -> str | None:
+    for name in candidates:
+        if name in headers and (found := header(headers, name)):
+            return found
+    return None
+
+
+def _source(headers: Mapping[bytes, bytes]) -> str | None:
+    text = header(headers, b"x-trimtab-source")
+    if text is not None and not names.SOURCE.fullmatch(text):
+        raise RequestError(
+            f"X-Trimtab-Source is {text!r}; accepted: 1 to 40 lower-case letters, digits or . _ -.",
+            "x-trimtab-source",
+        )
+    return text
+
+
+def _stores(headers: Mapping[bytes, bytes]) -> bool:
+    text = header(headers, b"x-trimtab-store")
+    if text is None:
+        return True
+    if (stores := _STORE.get(text.lower())) is None:
+        raise RequestError(
+            f"X-Trimtab-Store is {text!r}; accepted: true, false.",
+            "x-trimtab-store",
+            accepted=["true", "false"],
+        )
+    return stores
