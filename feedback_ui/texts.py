@@ -194,9 +194,13 @@ LEADERBOARD = "Leaderboard"
 LEADERBOARD_EMPTY = "No votes between releases yet. Rank some comparisons and the ranking builds itself."
 LEADERBOARD_HINT = "From votes between releases; the bar is the 95% interval."
 NEW_RELEASE = "New release from a prompt"
-NEW_RELEASE_HINT = "A prompt change is a release like any other: measured, gated and rolled out the same way."
+NEW_RELEASE_HINT = (
+    "A prompt change is a release like any other: measured, gated and rolled out the same way. "
+    'What you leave out stays as in stable; the prompt "none" removes it.'
+)
 NEW_RELEASE_PROMPT = "System prompt"
 NEW_RELEASE_FROM = "Adapter of"
+NEW_RELEASE_STABLE = "Stable, as it is now"
 NEW_RELEASE_BASE = "None (base model)"
 NEW_RELEASE_CREATE = "Create release"
 NEW_RELEASE_MADE = "{name} is ready. It takes no traffic until you start a canary or promote it."

@@ -29,8 +29,9 @@ if [ ! -e "$stamp" ]; then
   if [ "$profile" = cuda ]; then from=(--torch-backend=auto)
   elif [ -n "${PIP_FIND_LINKS:-}" ]; then from=(--find-links "$PIP_FIND_LINKS")
   else from=(--torch-backend=cpu); fi
-  .venv/bin/uv pip install --python .venv/bin/python --no-deps "${from[@]}" -r "$requirements"
+  .venv/bin/uv pip install --python .venv/bin/python --no-deps --compile-bytecode "${from[@]}" -r "$requirements"
   .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
+  .venv/bin/python -m compileall -q trimtab trimtab_client feedback_ui serve align store
   rm -f .venv/.trimtab-*
   touch "$stamp"
 else

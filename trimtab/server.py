@@ -13,8 +13,8 @@ from serve.auth import is_loopback
 from store.accounts import keys, users
 from store.db.database import Store
 from trimtab.app import build_app, build_platform
-from trimtab.config.paths import writing
 from trimtab.config.settings import Settings
+from trimtab.config.writing import writing
 from trimtab.errors import PortInUse, UnsafeAddress
 from trimtab.web.http10 import Protocol
 from trimtab.web.shutdown import EndCancelledRequests

@@ -55,6 +55,9 @@ class PlatformClient:
             timeout=httpx.Timeout(timeout, connect=5.0),
             transport=transport,
             trust_env=False,
+            verify=self.url.startswith(
+                "https:"
+            ),  # reading the certificates takes 0.1 s; http has no use for them
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
         )
 

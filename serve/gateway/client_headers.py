@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from serve.errors import RequestError
@@ -20,36 +20,39 @@ CONVERSATION_HEADERS = (
 )
 """Where front ends put the id of a conversation; the first that is there counts."""
 TASK_HEADERS = (b"x-trimtab-task", b"x-openwebui-task")
+USER_HEADER, SOURCE_HEADER, STORE_HEADER = b"x-trimtab-user", b"x-trimtab-source", b"x-trimtab-store"
+_CONVERSATIONS, _TASKS = frozenset(CONVERSATION_HEADERS), frozenset(TASK_HEADERS)
+_READ = _CONVERSATIONS | _TASKS | {USER_HEADER, SOURCE_HEADER, STORE_HEADER}
 API, FRONT_END, TASK = "api", "frontend", "task"
 _STORE = {"true": True, "1": True, "false": False, "0": False}
 _OPEN_WEBUI_TASK = "### Task:"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHeaders:
+class ClientHeaders(NamedTuple):
     """What the headers say; None where they say nothing."""
 
-    conversation: str | None
-    user: str | None
-    task: str | None
-    source: str | None
-    store: bool
+    conversation: str | None = None
+    user: str | None = None
+    task: str | None = None
+    source: str | None = None
+    store: bool = True
+
+
+_NOTHING = ClientHeaders()
 
 
 def read(headers: Mapping[bytes, bytes]) -> ClientHeaders:
     """Read them all; raises `RequestError` (400) naming the header that is wrong."""
+    present = _READ.intersection(headers)
+    if not present:  # most requests of programs; the hot path counts in microseconds
+        return _NOTHING
     return ClientHeaders(
-        _first(headers, CONVERSATION_HEADERS),
-        person(headers),
-        _first(headers, TASK_HEADERS),
-        _source(headers),
-        _stores(headers),
+        None if _CONVERSATIONS.isdisjoint(present) else _first(headers, CONVERSATION_HEADERS),
+        person(headers) if USER_HEADER in present else None,
+        None if _TASKS.isdisjoint(present) else _first(headers, TASK_HEADERS),
+        _source(headers) if SOURCE_HEADER in present else None,
+        _stores(headers) if STORE_HEADER in present else True,
     )
-
-
-def conversation(headers: Mapping[bytes, bytes]) -> str | None:
-    """Return the id of the conversation that the client named."""
-    return _first(headers, CONVERSATION_HEADERS)
 
 
 def person(headers: Mapping[bytes, bytes]) -> str | None:
@@ -57,7 +60,7 @@ def person(headers: Mapping[bytes, bytes]) -> str | None:
 
     UTF-8, else Latin-1; a percent-encoded name (as Open WebUI sends them) is decoded.
     """
-    text = header(headers, b"x-trimtab-user")
+    text = header(headers, USER_HEADER)
     if text is None:
         return None
     try:
@@ -103,7 +106,7 @@ def _first(headers: Mapping[bytes, bytes], candidates: tuple[bytes, ...]) -> str
 
 
 def _source(headers: Mapping[bytes, bytes]) -> str | None:
-    text = header(headers, b"x-trimtab-source")
+    text = header(headers, SOURCE_HEADER)
     if text is not None and not names.SOURCE.fullmatch(text):
         raise RequestError(
             f"X-Trimtab-Source is {text!r}; accepted: 1 to 40 lower-case letters, digits or . _ -.",
@@ -113,7 +116,7 @@ def _source(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def _stores(headers: Mapping[bytes, bytes]) -> bool:
-    text = header(headers, b"x-trimtab-store")
+    text = header(headers, STORE_HEADER)
     if text is None:
         return True
     if (stores := _STORE.get(text.lower())) is None:

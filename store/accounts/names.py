@@ -21,6 +21,8 @@ LOGIN_RULE = RULE.replace(" and single spaces", "")
 
 def person_name(value: object, field: str = "name") -> str:
     """Return the name of a person or key in its one spelling (NFC). Raises `Invalid` naming the field."""
+    if isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= MAX_NAME:
+        return value  # most names, and the hot path asks
     name = spell(value) if isinstance(value, str) else ""
     words = name.split(" ")
     if len(name) > MAX_NAME or "" in words or not name[0].isalnum() or not all(map(_accepted, name)):
@@ -37,7 +39,7 @@ def login_name(value: object, field: str = "name") -> str:
 
 def spell(name: str) -> str:
     """Return the one spelling of a text that names somebody: NFC."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def spellings(name: str) -> list[str]:

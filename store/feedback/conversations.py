@@ -146,7 +146,7 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
         for c in fetch_all(
             cursor,
             """
-            select completions.id, message_id, release, lane, liked
+            select completions.id, message_id, completions.release, lane, liked
             from completions
             left join likes on likes.completion_id = completions.id
             where conversation_id = $id and message_id is not null

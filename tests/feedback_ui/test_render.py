@@ -109,6 +109,15 @@ def test_a_timeline_shows_past_present_and_what_is_ahead() -> None:
     assert "publishing" not in runs.timeline(failed)
 
 
+def test_a_run_shows_which_rows_it_went_without_and_its_notes() -> None:
+    run = {"id": "run-1", "left_out": {"refused_by_template": 3, "answer_cut": 1}, "notes": [EVIL]}
+    shown = runs._left_out(run)
+    assert "3 refused by template, 1 answer cut" in shown
+    assert EVIL not in shown
+    assert html.esc(EVIL) in shown
+    assert runs._left_out({"id": "run-1"}) == ""
+
+
 def test_a_report_shows_both_releases_and_marks_only_clear_differences() -> None:
     def estimate(value: float, low: float, high: float) -> dict[str, float]:
         return {"value": value, "low": low, "high": high, "n": 40}

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
+from store.accounts import audit
 from store.datasets import snapshots
 from store.feedback import comparisons
 from store.records import Candidate
@@ -152,6 +153,17 @@ def test_the_directory_of_a_parquet_export_is_imported(platform: Platform) -> No
     run("pairs", "export", str(Path("out").absolute()), "--format", "parquet")
     assert "0 accepted" in run("pairs", "import", "out")
     assert "0 refused" in run("pairs", "import", "out/")
+
+
+def test_a_row_is_removed_with_a_reason(platform: Platform) -> None:
+    pairs.import_rows(platform.db, [GOOD | {"prompt": "To be removed?"}], "test")
+    [row] = pairs.list_page(platform.db, 1)
+    assert "--reason" in run("pairs", "remove", row.id, status=2)
+    assert "removed" in run("pairs", "remove", row.id, "--reason", "a test row")
+    assert row.id not in {kept.id for kept in pairs.list_page(platform.db)}
+    assert audit.list_recent(platform.db, 1)[0].detail["reason"] == "a test row"
+    for noun in ("pairs", "demos", "likes"):
+        assert "no-such" in run(noun, "remove", "no-such", "--reason", "x", status=1)
 
 
 def test_an_import_that_takes_no_row_fails_and_says_so(platform: Platform) -> None:

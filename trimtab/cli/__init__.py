@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Serve chat models with hot-swapped LoRA adapters, and retrain them from what people say.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -12,7 +12,6 @@ import typer
 
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
 from trimtab.config.paths import DataPaths
-from trimtab.serving import model_of
 
 app = typer.Typer(help="Adapters: what each costs, old ones, merging.", no_args_is_help=True)
 
@@ -29,8 +28,10 @@ def list_adapters(as_json: AsJson = False, data: DataOption = None) -> None:
 
 
 def _cost(parity: dict[str, Any] | None) -> str | None:
-    cost = (parity or {}).get("cost")
-    return f"{cost['adapter_ms']:g} / {cost['base_ms']:g}" if cost else None
+    if not parity:
+        return None
+    cost = parity.get("cost")
+    return f"{cost['adapter_ms']:g} / {cost['base_ms']:g}" if cost and cost.get("base_ms") else "unknown"
 
 
 @app.command("prune")
@@ -61,6 +62,8 @@ def merge(
     config: ConfigOption = None,
 ) -> None:
     """Merge a release's adapter into its base model, for an engine of its own without the cost of LoRA."""
+    from trimtab.serving import model_of  # the engines: seconds to import
+
     found = ask(lambda client: client.releases_get(release), data)
     if not found["adapter"]:
         fail(f"{release} has no adapter: it is the base model {found['base']} as it is")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from trimtab.cli.common import DataOption, ask, console, errors, explain
-from trimtab_client.client import ApiError, PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +39,8 @@ def chat(
 
 
 async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) -> None:
+    from trimtab_client.errors import ApiError
+
     messages: list[dict[str, str]] = []
     conversation = f"cli-{uuid.uuid4().hex[:12]}"
     while True:

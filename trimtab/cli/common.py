@@ -10,18 +10,20 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trimtab.config.paths import DataPaths
-from trimtab.config.settings import Settings
-from trimtab.config.settings_file import load
+from trimtab.config.paths import DataPaths, data_directory
 from trimtab.errors import PlatformNotFound, SettingsError, TrimtabError
-from trimtab_client.client import ApiError, PlatformClient, PlatformUnreachable
+
+if TYPE_CHECKING:
+    from trimtab.config.settings import Settings
+    from trimtab_client.client import PlatformClient
+    from trimtab_client.errors import ApiError
 
 T = TypeVar("T")
 
@@ -56,6 +58,10 @@ def fail(message: str, status: int = 1) -> NoReturn:
 
 def settings(config: Path | None = None, **overrides: Any) -> Settings:
     """The settings, or the end of the command with every fault."""
+    from trimtab.config.settings_file import (
+        load,  # pydantic: half a second, and most commands read no setting
+    )
+
     try:
         return load(config, **{name: value for name, value in overrides.items() if value is not None})
     except SettingsError as error:
@@ -63,8 +69,11 @@ def settings(config: Path | None = None, **overrides: Any) -> Settings:
 
 
 def paths(data: Path | None = None) -> DataPaths:
-    """The data directory that this command is about."""
-    return DataPaths(settings(data=data).data.absolute())
+    """Return the layout of the data directory that this command is about."""
+    try:
+        return DataPaths(data_directory(data))
+    except SettingsError as error:
+        fail(str(error), 2)
 
 
 def address(data: Path | None = None) -> tuple[str, str | None]:
@@ -85,7 +94,11 @@ def address(data: Path | None = None) -> tuple[str, str | None]:
 
 
 def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path | None = None) -> T:
-    """Runs `question` against the platform; every failure ends the command with its reason."""
+    """Run `question` against the platform; every failure ends the command with its reason."""
+    # httpx's own command line takes as long to import as httpx, which does without it where it can not be imported
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    from trimtab_client.client import PlatformClient
+    from trimtab_client.errors import ApiError, PlatformUnreachable
 
     async def run() -> T:
         url, key = address(data)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
-from trimtab.cli.imports import Wanted, run
 
 pairs_app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
 demos_app = typer.Typer(help="Demonstrations.", no_args_is_help=True)
@@ -53,6 +52,8 @@ def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
         as_json: AsJson = False,
         data: DataOption = None,
     ) -> None:
+        from trimtab.cli.imports import Wanted, run
+
         run(Wanted(noun, file, format, deployment, dry_run, rejects), as_json, data)
 
     summary = f"Import {rows}; bad rows are reported with number and reason and stop nothing."

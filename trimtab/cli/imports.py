@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,9 @@ from store.import_notes import RULES
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
 from trimtab_client import ndjson
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 PIECE = 1 << 20
 """Bytes sent at a time."""

@@ -6,16 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import tomlkit
 import typer
 
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
-from trimtab.config.paths import DataPaths, writing
-from trimtab.config.settings import DEFAULT_BASE
+from trimtab.config.paths import DataPaths
 from trimtab.errors import PathRefused
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
 
@@ -53,6 +53,10 @@ def add_model(
     config: Annotated[Path, typer.Option(help="Settings file to add it to.")] = Path("trimtab.toml"),
 ) -> None:
     """Add a base model to the settings file; the next `trimtab up` serves it."""
+    import tomlkit
+
+    from trimtab.config.settings import DEFAULT_BASE
+
     if model.startswith((".", "/", "~")) and not (Path(model).expanduser() / "config.json").is_file():
         fail(f"{model} is not a Hugging Face model directory: it has no config.json")
     document = tomlkit.parse(config.read_text("utf-8-sig")) if config.exists() else tomlkit.document()
@@ -79,6 +83,9 @@ def add_model(
 @app.command("prepare")
 def prepare(data: DataOption = None, config: ConfigOption = None) -> None:
     """Prepare the built-in model's weights once (about half a minute)."""
+    from trimtab.config.settings import DEFAULT_BASE
+    from trimtab.config.writing import writing
+
     paths = DataPaths(settings(config, data=data).data.absolute())
     try:
         with writing(paths.root):

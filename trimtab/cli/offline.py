@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from store.db.database import Store
-from store.errors import StoreError
 from trimtab.cli.common import address, fail, paths
-from trimtab.config.paths import writing
 from trimtab.errors import PlatformNotFound, StoreNotFound, TrimtabError
+
+if TYPE_CHECKING:
+    from store.db.database import Store
 
 
 def running(data: Path | None) -> bool:
@@ -28,6 +29,10 @@ def opened(data: Path | None, make: bool = False) -> Iterator[Store]:
 
     Failures end the command with their reason, those of what is done inside too.
     """
+    from store.db.database import Store  # DuckDB: no command that finds a platform needs it
+    from store.errors import StoreError
+    from trimtab.config.writing import writing
+
     where = paths(data)
     try:
         with writing(where.root):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from store.accounts import keys, users
-from store.db.database import Store
-from trimtab import erasure
 from trimtab.cli.common import AsJson, DataOption, ask, console, errors, paths, show
 from trimtab.cli.offline import opened, running
-from trimtab.web import access_notice
+
+if TYPE_CHECKING:
+    from store.db.database import Store
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
@@ -60,6 +59,9 @@ def create_key(
 
 
 def _create_key(db: Store, name: str, roles: list[str], user: str | None, store: bool) -> dict[str, Any]:
+    from store.accounts import keys
+    from trimtab.web import access_notice
+
     key, secret = keys.create(db, name, roles, user, stores=store)
     made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "store": store}
     return made | {"secret": secret, "notice": access_notice.of_key(db)}
@@ -73,6 +75,8 @@ def _notice(made: dict[str, Any]) -> None:
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     """API keys without their secrets."""
+    from store.accounts import keys
+
     rows = (
         ask(lambda client: client.keys_list(), data)
         if running(data)
@@ -95,6 +99,8 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
 @keys_app.command("revoke")
 def revoke_key(key_id: str, data: DataOption = None) -> None:
     """Revoke a key at once."""
+    from store.accounts import keys
+
     if running(data):
         ask(lambda client: client.keys_revoke(key_id), data)
     else:
@@ -122,6 +128,9 @@ def add_user(
 
 
 def _create_user(db: Store, name: str, roles: list[str], password: str) -> dict[str, Any]:
+    from store.accounts import users
+    from trimtab.web import access_notice
+
     made = users.create(db, name, roles, password)
     return made.to_json() | {"notice": access_notice.of_user(db)}
 
@@ -129,6 +138,8 @@ def _create_user(db: Store, name: str, roles: list[str], password: str) -> dict[
 @users_app.command("list")
 def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     """Everybody who may sign in."""
+    from store.accounts import users
+
     rows = (
         ask(lambda client: client.users_list(), data)
         if running(data)
@@ -140,6 +151,8 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
 @users_app.command("remove")
 def remove_user(name: str, data: DataOption = None) -> None:
     """Take a person's access away."""
+    from store.accounts import users
+
     if running(data):
         ask(lambda client: client.users_remove(name), data)
     else:
@@ -167,6 +180,8 @@ def erase_user(
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
         return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
+    from trimtab import erasure
+
     if dry_run:
         return _in_store(data, erasure.preview, name)
     return _in_store(data, erasure.forget_offline, paths(data), name, "operator")

@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from store.errors import StoreError
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
 from trimtab.cli.offline import opened
-from trimtab.config.paths import writing
 from trimtab.errors import TrimtabError
 
 
@@ -34,6 +32,7 @@ def up(
     """Start the platform: engines, gateway, operations API and UI. Ctrl-C stops every process that it started."""
     server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     chosen = settings(config, data=data, server=server or None)
+    from store.errors import StoreError
     from trimtab.server import up as serve  # the web stack: seconds to import, and no other command needs it
 
     try:
@@ -105,6 +104,7 @@ def backup(
         console.print(f"{made['path']}: {made['bytes']:,} bytes", markup=False)
         return
     from store.maintenance.backup import write
+    from trimtab.config.writing import writing
 
     with opened(data) as store, writing(file.absolute()):
         done = write(store, file)
@@ -118,7 +118,9 @@ def restore(
     where = paths(data)
     if where.read_platform() is not None:
         fail(f"a platform runs on {where.root}: stop it first")
+    from store.errors import StoreError
     from store.maintenance.backup import restore as put_back
+    from trimtab.config.writing import writing
 
     try:
         with writing(where.store):

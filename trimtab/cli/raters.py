@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 gold_app = typer.Typer(help="Questions whose answer is known, to measure raters by.", no_args_is_help=True)
 

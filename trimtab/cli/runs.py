@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from align.errors import RecipeError
-from align.recipe.recipe import load
 from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
-from trimtab.cli.watch import RunScreen
-from trimtab_client.client import PlatformClient
+
+if TYPE_CHECKING:
+    from trimtab_client.client import PlatformClient
 
 train_app = typer.Typer(help="Ask for a training run.", no_args_is_help=True)
 runs_app = typer.Typer(help="Training runs.", no_args_is_help=True)
@@ -87,6 +86,9 @@ def _wanted(
     """The request's fields; a recipe file is read here, where it lies, and sent as parameters."""
     params = dict(_parameter(text) for text in param or [])
     if recipe and recipe.endswith(".toml"):
+        from align.errors import RecipeError
+        from align.recipe.recipe import load
+
         try:
             _, table = load(recipe)
         except RecipeError as error:
@@ -199,6 +201,8 @@ def _said(run: dict[str, Any], as_json: bool) -> None:
 
 def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
     """Shows a run's states and steps until it settles; the run as it is then."""
+
+    from trimtab.cli.watch import RunScreen
 
     async def follow(client: PlatformClient) -> dict[str, Any]:
         with nullcontext() if quiet else RunScreen(console) as screen:

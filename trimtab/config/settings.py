@@ -20,6 +20,7 @@ from pydantic_settings import (
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
 from store.accounts import names
 from store.db.database import MEMORY
+from trimtab.config.paths import DEFAULT_DATA
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 """The base model that ships as a package and needs no download."""
@@ -222,8 +223,10 @@ class SnapshotSettings(Section):
 class TrainingSettings(Section):
     """How runs are fed and checked."""
 
-    parity_tolerance: float = Field(
-        1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
+    parity_tolerance: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="largest mean absolute difference of served and trained log-probabilities, nats per token; "
+        "auto: from what the base model itself differs by",
     )
     checkpoint_steps: int = Field(
         20, ge=1, description="optimiser steps between checkpoints, unless recipe or run say save_steps"
@@ -423,7 +426,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data: Path = Field(Path("data"), description="data directory")
+    data: Path = Field(Path(DEFAULT_DATA), description="data directory")
     server: ServerSettings = Field(default_factory=ServerSettings, description="where the platform listens")
     engines: dict[str, EngineSettings] = Field(
         default_factory=lambda: {"main": EngineSettings(base=DEFAULT_BASE)}, description="engines by name"

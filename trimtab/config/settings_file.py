@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from trimtab.config.paths import SETTINGS_FILE
 from trimtab.config.settings import Settings
 from trimtab.errors import SettingsError
 
@@ -36,8 +37,8 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
 
     Raises SettingsError with every fault: unknown keys, wrong types and values out of range, a file that is not TOML.
     """
-    if config is None and Path("trimtab.toml").is_file():
-        config = Path("trimtab.toml")
+    if config is None and SETTINGS_FILE.is_file():
+        config = SETTINGS_FILE
     faults = _unknown_environment()
     if config is not None:
         if not config.is_file():

@@ -24,7 +24,7 @@ from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
 from trimtab.api.status.models import EngineView, ScheduleView, StatusView
 from trimtab.api.training_data.files import new_path
-from trimtab.config.paths import writing
+from trimtab.config.writing import writing
 from trimtab.platform import Platform
 from trimtab.runs.schedule import next_time
 

@@ -17,7 +17,7 @@ from trimtab.api.base import Request as Body
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.training_data.files import new_path
 from trimtab.api.training_data.models import Noun
-from trimtab.config.paths import writing
+from trimtab.config.writing import writing
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["training data"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trimtab.api.problems import Problem
-from trimtab.config.paths import writing
+from trimtab.config.writing import writing
 
 
 def new_path(file: str, field: str = "file") -> Path:

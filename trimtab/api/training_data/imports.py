@@ -27,7 +27,7 @@ from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.training_data.files import new_path
 from trimtab.api.training_data.models import FileImportView, ImportOptionsView, Noun
-from trimtab.config.paths import writing
+from trimtab.config.writing import writing
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["training data"])
