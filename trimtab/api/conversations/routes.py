@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from serve.auth import Principal
+from store.errors import NotFound
 from store.feedback import conversations
 from store.feedback.conversation_owners import owner_of
 from trimtab.api.access import Chatter, Rater, ThePlatform, stored
