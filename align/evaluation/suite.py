@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
 from align.evaluation.measures import Scored, choose_rows, measure
-from align.messages import conversation, was_cut
+from align.messages import was_cut, whole_row
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
 
@@ -46,6 +46,10 @@ SUITES = {
     "default": Suite(rows=64, answers=8, max_tokens=64),
     "full": Suite(rows=1024, answers=64, max_tokens=256),
 }
+
+
+class RowRefused(EvaluationError):
+    """The platform takes no request for this row: its chat template refuses the conversation, or it is too long."""
 
 
 class ChatApi:
@@ -89,7 +93,8 @@ class ChatApi:
     async def chat(self, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
         """Return the answer to one chat completion and the seconds it took.
 
-        Raises `EvaluationError` when the platform cannot be reached or answers with an error.
+        Raises `EvaluationError` when the platform cannot be reached or answers with an error, `RowRefused` when it does
+        not take the request.
         """
         async with self._slots:
             for attempt in range(self._retries + 1):
@@ -103,7 +108,8 @@ class ChatApi:
                 if answer.status_code not in (429, 503) or attempt == self._retries:
                     break
                 await asyncio.sleep(_retry_after(answer))
-        raise EvaluationError(f"{body['model']}: HTTP {answer.status_code}: {_message(answer)}")
+        kind = RowRefused if answer.status_code == 400 else EvaluationError
+        raise kind(f"{body['model']}: HTTP {answer.status_code}: {_message(answer)}")
 
 
 def _retry_after(answer: httpx.Response) -> float:
@@ -160,9 +166,13 @@ async def run_suite(
     done = 0
     total = len(rows) * len(models)
 
-    async def one(model: str, number: int) -> Scored:
+    async def one(model: str, number: int) -> Scored | RowRefused:
         nonlocal done
-        scored = await _score(api, model, rows[number], plan.max_tokens if number < plan.answers else 1)
+        scored: Scored | RowRefused
+        try:
+            scored = await _score(api, model, rows[number], plan.max_tokens if number < plan.answers else 1)
+        except RowRefused as refusal:
+            scored = refusal
         done += 1
         if on_progress is not None:
             outcome = on_progress({"done": done, "total": total})
@@ -175,7 +185,10 @@ async def run_suite(
             tasks = {m: [group.create_task(one(m, i)) for i in range(len(rows))] for m in models}
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
-    scores = {model: [task.result() for task in mine] for model, mine in tasks.items()}
+    results = [[tasks[model][i].result() for model in models] for i in range(len(rows))]
+    kept, refusals = _without_refused(results)
+    rows = [rows[i] for i in kept]
+    scores = {model: [kept[i][place] for i in kept] for place, model in enumerate(models)}
     theirs = scores[against] if against not in (None, release) else None
     past = scores[anchor] if anchor not in (None, release) else None
     return {
@@ -184,9 +197,30 @@ async def run_suite(
         "against": against,
         "anchor": anchor,
         "rows": len(rows),
+        "refused": {"rows": len(refusals), "examples": refusals[:3]},
         "measures": measure(rows, scores[release], theirs, past),
         "seconds": time.monotonic() - began,
     }
+
+
+def _without_refused(
+    results: Sequence[Sequence[Scored | RowRefused]],
+) -> tuple[dict[int, list[Scored]], list[str]]:
+    """Return the scores of the rows that every release took, by place, and why the others were refused.
+
+    Raises `EvaluationError` where none is left.
+    """
+    kept: dict[int, list[Scored]] = {}
+    refusals: list[str] = []
+    for place, scores in enumerate(results):
+        why = next((str(score) for score in scores if isinstance(score, RowRefused)), None)
+        if why is None:
+            kept[place] = [score for score in scores if isinstance(score, Scored)]
+        else:
+            refusals.append(why)
+    if not kept:
+        raise EvaluationError(f"every row was refused: {refusals[0]}")
+    return kept, refusals
 
 
 def _read(heldout: Path) -> list[dict[str, Any]]:
@@ -198,9 +232,7 @@ def _read(heldout: Path) -> list[dict[str, Any]]:
         raise DataError(
             "there are no held-out rows to measure on", "collect more pairs, or raise heldout_fraction"
         )
-    for row in rows:
-        row["prompt"] = conversation(row["prompt"], "user")
-    return rows
+    return [whole_row(row) for row in rows]
 
 
 async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> Scored:
@@ -215,7 +247,7 @@ async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int)
     for answer in answers:
         body = {
             **common,
-            "messages": [*row["prompt"], *conversation(row[answer], "assistant")],
+            "messages": [*row["prompt"], *row[answer]],
             "max_tokens": 1,
             "prompt_logprobs": 0,
             "add_generation_prompt": False,

@@ -62,12 +62,23 @@ def test_everything_from_outside_is_escaped() -> None:
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
         people.usage([used(EVIL, EVIL, 1, 1)]),
         people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
+        imports.imported(
+            Import(dry_run=False, result=outcome([]) | {"unused_columns": {EVIL: 1}, "rules": {EVIL: 1}})
+        ),
         imports.imported(Import(dry_run=False, result=outcome([{"row": 1, "why": EVIL}], broke_off=EVIL))),
         people.erased({"removed": {EVIL: 1}, "runs": [EVIL], "stopped": [EVIL]}),
         frame.header("chat", {"name": EVIL, "roles": ["ops"], "mode": "multi-user"}),
     ]
     for markup in shown:
         assert "<img" not in markup
+
+
+def test_an_import_shows_the_columns_it_did_not_use_and_the_rules_it_followed() -> None:
+    result = outcome([]) | {"unused_columns": {"mood": 3}, "rules": {"system_from_column": 1200}}
+    shown = imports.imported(Import(dry_run=False, result=result))
+    assert "mood" in shown
+    assert "a system column is the system message" in shown
+    assert "1,200" in shown
 
 
 def test_the_bar_offers_only_what_the_roles_open() -> None:
@@ -96,6 +107,15 @@ def test_a_timeline_shows_past_present_and_what_is_ahead() -> None:
     end = {"state": "failed", "at": "2026-01-01T00:01:00Z"}
     failed = {**run, "state": "failed", "transitions": [queued, training, end]}
     assert "publishing" not in runs.timeline(failed)
+
+
+def test_a_run_shows_which_rows_it_went_without_and_its_notes() -> None:
+    run = {"id": "run-1", "left_out": {"refused_by_template": 3, "answer_cut": 1}, "notes": [EVIL]}
+    shown = runs._left_out(run)
+    assert "3 refused by template, 1 answer cut" in shown
+    assert EVIL not in shown
+    assert html.esc(EVIL) in shown
+    assert runs._left_out({"id": "run-1"}) == ""
 
 
 def test_a_report_shows_both_releases_and_marks_only_clear_differences() -> None:
