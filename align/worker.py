@@ -409,7 +409,8 @@ def _trainer(method: str) -> Callable[..., Any]:
 def _write_probe(session: Session, tokenizer: Any, rows: list[Row], adapter: Path) -> None:
     from align.training import probe
 
-    token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed)
+    tokens = probe.tokens_for(session.hardware.dtype)
+    token_ids = probe.probe_tokens(tokenizer, rows, session.recipe.seed, tokens)
     table, missing = probe.measure(session.spec.base_model, adapter, token_ids, session.recipe)
     if missing:
         session.note(f"the probe lacks the base in full precision: {missing}")

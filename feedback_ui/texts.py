@@ -106,7 +106,16 @@ LOG_TAIL = "Log"
 DEPLOYMENTS = "Deployments"
 VOTES_OPERATOR = "An operator decides."
 VOTES_MORE = "They decide after {rest} more."
-VOTES_EVIDENCE = "Evidence that it is better {better:.1f}, worse {worse:.1f}; {needed:.0f} decides."
+VOTES_EVIDENCE = (
+    "Evidence: better {better:.1f} ({needed:.0f} promotes), worse {worse:.1f} ({against:.0f} rolls back)."
+)
+VOTES_INTERVAL = "Win rate {rate}, {low} to {high} whenever one looks, over {blocks} {unit}."
+VOTES_UNITS = {"team": "rounds of the team", "crowd": "raters"}
+VOTES_ENDED = "Its time is over without a verdict: an operator decides."
+VOTES_OTHERS = "{others} further votes do not decide (typed prompts, named releases, repeats)."
+VOTES_LEFT_OUT = "{raters} raters are left out by rule."
+VOTES_WITHOUT = "Without {rater}: undecided."
+VOTES_ENDS = "It ends at {votes} votes or on {date}."
 DEPLOYMENTS_EMPTY = "No deployment yet. One appears as soon as a base model is configured."
 ROLLOUT = "Rollout"
 ROLLOUT_HINT = (
@@ -194,9 +203,13 @@ LEADERBOARD = "Leaderboard"
 LEADERBOARD_EMPTY = "No votes between releases yet. Rank some comparisons and the ranking builds itself."
 LEADERBOARD_HINT = "From votes between releases; the bar is the 95% interval."
 NEW_RELEASE = "New release from a prompt"
-NEW_RELEASE_HINT = "A prompt change is a release like any other: measured, gated and rolled out the same way."
+NEW_RELEASE_HINT = (
+    "A prompt change is a release like any other: measured, gated and rolled out the same way. "
+    'What you leave out stays as in stable; the prompt "none" removes it.'
+)
 NEW_RELEASE_PROMPT = "System prompt"
 NEW_RELEASE_FROM = "Adapter of"
+NEW_RELEASE_STABLE = "Stable, as it is now"
 NEW_RELEASE_BASE = "None (base model)"
 NEW_RELEASE_CREATE = "Create release"
 NEW_RELEASE_MADE = "{name} is ready. It takes no traffic until you start a canary or promote it."

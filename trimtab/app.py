@@ -177,6 +177,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         asyncio.create_task(platform.scheduler.run(), name="scheduler"),
         asyncio.create_task(platform.screens.run(), name="screens"),
         asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
+        asyncio.create_task(platform.loop.watch_canaries(), name="canaries"),
     ]
     if not platform.db.swept:
         background.append(asyncio.create_task(_look_for_damage(platform), name="reading the store"))

@@ -29,14 +29,13 @@ from store.db.database import Store
 from store.errors import Conflict
 from store.privacy import erasure
 from store.records import Evaluation, Release, Run
-from store.rollout import adapters, canary_votes, deployments, evaluations, releases, runs
-from store.rollout.canary_votes import Duel
+from store.rollout import adapters, deployments, evaluations, releases, runs
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY
 from store.values import Probe
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
-from trimtab.rollout.canary_test import decide as decide_canary
+from trimtab.rollout.weighing import Trial, weigh_canary
 from trimtab.runs.workers import TrainingFailed, TrainingStopped, Worker, Workers
 from trimtab.serving import Serving
 
@@ -44,6 +43,9 @@ log = logging.getLogger(__name__)
 
 WARM_EVERY_S = 2.0
 """How often a worker that waits for a run is looked after, seconds."""
+
+CANARIES_EVERY_S = 60.0
+"""How often canaries are looked after between votes, seconds: rounds and trials end by time."""
 
 DATA_ERASED = {
     "kind": "data_erased",
@@ -279,30 +281,57 @@ class Loop:
         await self._route(deployments.rollback, deployment, actor)
         await self._follow(await self._store(releases.get, before.canary or before.stable), "rolled_back")
 
-    async def withdraw_canary(self, deployment: str, canary: str, actor: str) -> None:
+    async def withdraw_canary(
+        self, deployment: str, canary: str, actor: str, evidence: dict[str, Any] | None = None
+    ) -> None:
         """Ends the canary with this record id, which the alarm or the votes are about, unless it is no longer one."""
         try:
-            await self._route(deployments.rollback, deployment, actor, expect=canary)
+            await self._route(
+                deployments.rollback, deployment, actor, expect_canary=canary, evidence=evidence
+            )
         except Conflict as error:
             log.info("%s comes too late: %s", actor, error)
             return
         await self._follow(await self._store(releases.get, canary), "rolled_back")
 
     async def weigh_votes(self, deployment: str) -> None:
-        """Promotes or rolls back a canary once people's votes say enough; called after each vote."""
-        policy = self.settings.canary
-        duel: Duel | None = await self._store(canary_votes.of_canary, deployment)
-        if duel is None or policy.votes_alpha is None:
+        """Promotes or rolls back a canary once votes prove enough or its time is over; called after each vote."""
+        if self.settings.canary.votes_alpha is None:
             return
-        verdict = decide_canary(duel.wins, duel.losses, policy.votes_alpha, policy.min_votes)
-        if verdict is None:
+        excluded = self.settings.snapshot.exclude_raters
+        trial: Trial | None = await self._store(weigh_canary, deployment, self.settings.canary, excluded)
+        if trial is None or trial.verdict is None:
             return
-        actor = f"votes: {duel.wins} for the canary, {duel.losses} against"
-        log.info("%s: %s by %s", deployment, verdict, actor)
-        if verdict == "promote":
-            await self.promote(deployment, duel.canary, actor)
-        else:
-            await self.withdraw_canary(deployment, duel.canary, actor)
+        actor, duel = trial.sentence(), trial.duel
+        log.info("%s: %s by %s", deployment, trial.verdict, actor)
+        if trial.verdict == "rollback":
+            await self.withdraw_canary(deployment, duel.canary, actor, trial.facts())
+            return
+        try:
+            await self._route(
+                deployments.promote,
+                deployment,
+                actor,
+                release=duel.canary,
+                expect_canary=duel.canary,
+                expect_stable=duel.stable,
+                evidence=trial.facts(),
+            )
+        except Conflict as error:
+            log.info("%s comes too late: %s", actor, error)
+            return
+        await self._follow(await self._store(releases.get, duel.canary), "stable")
+
+    async def watch_canaries(self) -> None:
+        """Ends canaries whose time is over, for as long as the platform lives."""
+        while True:
+            await asyncio.sleep(CANARIES_EVERY_S)
+            for deployment in await self._store(deployments.list_all):
+                try:
+                    if deployment.canary:
+                        await self.weigh_votes(deployment.name)
+                except Exception:
+                    log.exception("the canary of %s could not be weighed", deployment.name)
 
     async def _follow(self, release: Release, state: str) -> None:
         """Moves the run that made `release` to `state`, where its history allows."""

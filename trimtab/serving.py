@@ -151,7 +151,7 @@ class Serving:
             process = await GuardedProcess.start(
                 [
                     *(sys.executable, "-m", "align.probe", "--model", str(self.model_path(base))),
-                    *("--adapter", str(source), "--out", str(out)),
+                    *("--adapter", str(source), "--out", str(out), "--dtype", self._dtype(base)),
                 ],
                 log=logfile,
             )
@@ -163,6 +163,11 @@ class Serving:
             probe = Probe.from_json(json.loads(await asyncio.to_thread(out.read_text)))
             published = await self.publish(source, base, probe)
         return self.adapter_record(published, base, created_by=created_by)
+
+    def _dtype(self, base: str) -> str:
+        """In which type a probe computes: the engine's, where training knows it."""
+        types = {str(engine.spec.args.get("dtype", "auto")) for engine in self.pool.engines(base)}
+        return found if len(types) == 1 and (found := types.pop()) in ("float32", "bfloat16") else "auto"
 
     async def publish(self, source: Path, base: str, probe: Probe) -> Published:
         """The adapter on every engine of the base, with parity measured."""

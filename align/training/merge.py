@@ -57,6 +57,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
     try:
         merged.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
+        _allow_as_usual(scratch)
         written = AutoModelForCausalLM.from_pretrained(scratch, dtype="auto").eval()
         distances = [abs(a - b) for a, b in zip(apart, logprobs(written, tokens), strict=True)]
         mean, dtype = sum(distances) / len(distances), written.dtype
@@ -73,6 +74,14 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         "max_abs": max(distances),
         "dtype": str(dtype).removeprefix("torch."),
     }
+
+
+def _allow_as_usual(directory: Path) -> None:
+    """Give files the permissions that new files have here: safetensors leaves its own to their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in directory.iterdir():
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def main(argv: list[str] | None = None) -> int:

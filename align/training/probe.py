@@ -13,6 +13,7 @@ import argparse
 import gc
 import json
 import random
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from align.errors import AlignError, ModelError
@@ -29,24 +33,53 @@ from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.model import choose, load_base, load_tokenizer
 
-TOKENS = 96
+TOKENS, MANY_TOKENS = 96, 384
+BLOCK = re.compile(r"\.(\d+)\.")
 TEXT = (
     "A trim tab is a small surface on the trailing edge of a rudder: moving it moves the rudder, and the "
     "rudder turns the ship. Explain in two sentences why so little force is needed, then give one everyday "
     "example."
 )
+MORE = (
+    "Write a short note to a colleague who begins on Monday: where the office is, when the team meets, and "
+    "whom to ask about the printer. Keep it friendly, under eighty words, and end with a question.",
+    "A farmer has 17 sheep and sells all but nine; then four lambs are born and two sheep are bought at the "
+    "market for 85 each. How many animals are there now, and how much was spent? Show each step on its own "
+    "line.",
+    "Write a Python function `median(values)` that returns the middle value of a list of numbers, or the mean "
+    "of the two middle values when their count is even, and raises ValueError for an empty list. Add a "
+    "docstring and two tests.",
+    "Translate into French and then into German: 'The train to the coast leaves at half past seven from "
+    "platform two, and dogs travel free of charge.' Afterwards explain one word that has no exact counterpart.",
+    "Compare three ways to keep soup warm for two hours without electricity. Give a table with the columns "
+    "method, cost and risk, name the best for a picnic in October, and say in one sentence why the others are "
+    "worse.",
+    "Tell a story of six sentences about a lighthouse keeper, a lost letter and an unusually honest thief; the "
+    "last sentence must turn the first one around. Then list the three nouns that matter most.",
+)
 
 
-def probe_tokens(tokenizer: Any, rows: Sequence[Row], seed: int) -> list[int]:
-    """Return at most `TOKENS` token ids: the start of one row drawn with `seed`, then the fixed text.
+def probe_tokens(tokenizer: Any, rows: Sequence[Row], seed: int, most: int = TOKENS) -> list[int]:
+    """Return at most `most` token ids: the start of rows drawn with `seed`, then fixed texts.
 
-    Without rows it is the fixed text alone, which has several dozen tokens.
+    Without rows it is the fixed texts alone; of `TOKENS` those have several dozen.
     """
-    fixed = encode(tokenizer, [render(tokenizer, [{"role": "user", "content": TEXT}], True)])[0]
+    texts = (TEXT, *MORE) if most > TOKENS else (TEXT,)
+    chats = [render(tokenizer, [{"role": "user", "content": text}], True) for text in texts]
+    fixed = [token for ids in encode(tokenizer, chats) for token in ids]
     if not rows:
-        return fixed[:TOKENS]
-    tree = rows[random.Random(seed).randrange(len(rows))].tree
-    return [*tree.prompt, *tree.answers[0]][: TOKENS // 2] + fixed[: TOKENS // 2]
+        return fixed[:most]
+    drawn = random.Random(seed)
+    start: list[int] = []
+    for _ in range(most // TOKENS):
+        tree = rows[drawn.randrange(len(rows))].tree
+        start += [*tree.prompt, *tree.answers[0]][: TOKENS // 2]
+    return start + fixed[: most - len(start)] if most > TOKENS else start + fixed[: most // 2]
+
+
+def tokens_for(dtype: torch.dtype) -> int:
+    """Return how long the probe is: longer where computations are less exact."""
+    return TOKENS if dtype == torch.float32 else MANY_TOKENS
 
 
 @torch.no_grad()
@@ -70,21 +103,49 @@ def measure(
     hardware = choose(recipe)
     table: dict[str, list[float]] = {}
     if recipe.qlora:
-        model: Any = PeftModel.from_pretrained(load_base(model_path, recipe, hardware), str(adapter)).eval()
-        table["nf4_adapter"] = logprobs(model, token_ids)
+        model: Any = load_adapter(load_base(model_path, recipe, hardware), adapter)
+        table |= {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
         del model
         gc.collect()
     try:
-        base = (
-            AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(hardware.device).eval()
-        )
+        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(hardware.device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         if not recipe.qlora:
             raise
         return table, str(error).partition("\n")[0]
-    table["base"] = logprobs(base, token_ids)
-    table["adapter"] = logprobs(PeftModel.from_pretrained(base, str(adapter)).eval(), token_ids)
+    table |= _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
     return table, ""
+
+
+def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:
+    """Load an adapter from disk. Raises `ModelError` when PEFT passes over some of its weights."""
+    model = PeftModel.from_pretrained(base, str(adapter)).eval()
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with safe_open(str(adapter / "adapter_model.safetensors"), framework="pt") as file:
+        different = sorted(set(file.keys()) ^ own.keys())
+    if different:
+        raise ModelError(f"PEFT does not read {different[0]} of the adapter as a weight of this model")
+    return model
+
+
+def _series(model: PeftModel, token_ids: Sequence[int], dtype: torch.dtype) -> dict[str, list[float]]:
+    """Return the series without the adapter, with it, and, where computing is inexact, with each block's part."""
+    with model.disable_adapter():
+        table = {"base": logprobs(model, token_ids)}
+    table["adapter"] = logprobs(model, token_ids)
+    if dtype == torch.float32:
+        return table
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    numbers = {name: int(match[1]) for name, _ in layers if (match := BLOCK.search(name))}
+    scales = {name: dict(module.scaling) for name, module in layers}
+    for number in sorted(set(numbers.values())):
+        for name, module in layers:
+            on = numbers.get(name) == number
+            module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
+        table[f"block_{number}"] = logprobs(model, token_ids)
+    for name, module in layers:
+        module.scaling.update(scales[name])
+    return table
 
 
 def write(path: Path, token_ids: Sequence[int], table: dict[str, list[float]]) -> None:
@@ -99,14 +160,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--adapter", required=True, type=Path, help="PEFT directory")
     parser.add_argument("--out", required=True, type=Path, help="file to write")
     parser.add_argument("--qlora", action="store_true", help="measure over the NF4 base too")
+    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: that of the engine")
     parser.add_argument("--heldout", type=Path, help="Parquet file of pairs to draw a part of the text from")
     parser.add_argument("--seed", type=int, default=42, help="of that draw")
     args = parser.parse_args(argv)
     try:
-        recipe = resolve("dpo", args.qlora)
+        recipe = resolve("dpo", args.qlora, {"dtype": args.dtype})
         tokenizer = load_tokenizer(args.model)
         rows = read_rows(args.heldout, "dpo", tokenizer, recipe.max_length)[0] if args.heldout else []
-        token_ids = probe_tokens(tokenizer, rows, args.seed)
+        token_ids = probe_tokens(tokenizer, rows, args.seed, tokens_for(choose(recipe).dtype))
         table, missing = measure(args.model, args.adapter, token_ids, recipe)
         if missing:
             raise ModelError(missing)

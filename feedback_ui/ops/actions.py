@@ -7,6 +7,9 @@ from typing import Any
 
 from trimtab_client.client import ApiError, PlatformClient
 
+NO_ADAPTER = "none"
+"""The choice of the base model alone."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -56,14 +59,16 @@ async def standing(client: PlatformClient) -> Standing:
 async def create_release(
     client: PlatformClient, deployment: str, system_prompt: str, adapter_of: str | None
 ) -> dict[str, Any]:
-    """Make a release with this system prompt and the adapter of another release (or none)."""
-    fields: dict[str, Any] = {"system_prompt": system_prompt.strip() or None}
-    if adapter_of:
+    """Make a release with this system prompt and the adapter of another release, or of none; the rest is as in stable."""
+    fields: dict[str, Any] = {}
+    if prompt := system_prompt.strip():
+        fields["system_prompt"] = prompt
+    if adapter_of == NO_ADAPTER:
+        fields["adapter"] = None
+    elif adapter_of:
         source = await client.releases_get(adapter_of)
         fields |= {"base": source["base"], "adapter": source["adapter"]}
-    return dict(
-        await client.releases_create(deployment, **{k: v for k, v in fields.items() if v is not None})
-    )
+    return dict(await client.releases_create(deployment, **fields))
 
 
 async def evaluate(client: PlatformClient, release: str, against: str | None) -> dict[str, Any]:

@@ -6,14 +6,21 @@ Knows the engine's HTTP API and numbers; knows no adapter files.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
+from serve.adapters.effect import STANDARD_ERRORS, Effect, compare_effects, references
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from store.values import Probe
+
+Tolerance = float | Literal["auto"]
+FIXED_TOLERANCE = 1e-2
+"""For a probe that does not hold the base's series."""
+NOISE_SHARE, LEAST, EFFECT_SHARE = 2.0, 1e-4, 1e-3
+"""The automatic tolerance: so many times the base's own disagreement, plus so much, plus such a share of the effect."""
+NOT_FINITE = "log-probabilities that are not finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +28,12 @@ class Parity:
     """How far served log-probabilities (natural logarithm, one a token) are from those that PEFT computed.
 
     `mean_abs` and `max_abs` compare the served adapter with PEFT's on the same base; `ok` says that the mean
-    is within `tolerance`. `from_base` is the mean distance of the served adapter from the plain base, so that
-    an adapter which changes nothing is seen; `nf4_drift` the mean distance between PEFT's adapter on the
-    served base and on the NF4 base that a QLoRA run trained it on, None for others. `cost` is what the adapter
-    costs in time, see `token_cost`.
+    is within `tolerance`, and `why` what is wrong otherwise. `from_base` is the mean distance of the served adapter
+    from the plain base, so that an adapter which changes nothing is seen; `nf4_drift` the mean distance between PEFT's
+    adapter on the served base and on the NF4 base that a QLoRA run trained it on, None for others. `base_mean_abs`
+    compares the served base with PEFT's: what two correct computations differ by. `effect` is what the adapter adds in
+    training (mean, absolute), `effect_ratio` the served effect as a share of it, `effect_ratio_error` its standard error.
+    `cost` is what the adapter costs in time, see `serve.adapters.token_cost`; None when unknown. `note` is for people.
     """
 
     mean_abs: float
@@ -34,32 +43,16 @@ class Parity:
     from_base: float | None = None
     nf4_drift: float | None = None
     cost: dict[str, float] | None = None
+    base_mean_abs: float | None = None
+    effect: float | None = None
+    effect_ratio: float | None = None
+    effect_ratio_error: float | None = None
+    why: str | None = None
+    note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
         return asdict(self)
-
-
-async def token_cost(engine: Engine, adapter: str, tokens: int = 8) -> dict[str, float]:
-    """Return what a token takes with the adapter and without: `base_ms`, `adapter_ms` and their `ratio`.
-
-    An answer of `tokens` + 1 tokens less one of a single token, beside whatever else the engine is doing. Raises
-    `EngineFailed`.
-    """
-    seconds = {}
-    for key, model in (("base_ms", engine.spec.base), ("adapter_ms", adapter)):
-        one, many = [await _answer_seconds(engine, model, count) for count in (1, tokens + 1)]
-        seconds[key] = max(many - one, 1e-6) / tokens
-    cost = {key: round(1000 * value, 3) for key, value in seconds.items()}
-    return {**cost, "ratio": round(seconds["adapter_ms"] / seconds["base_ms"], 3)}
-
-
-async def _answer_seconds(engine: Engine, model: str, tokens: int) -> float:
-    body = {"model": model, "prompt": "Hello", "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-    began = time.perf_counter()
-    with engine.in_flight.lease(None if model == engine.spec.base else model):
-        await engine.request("POST", "/v1/completions", body, timeout=None)
-    return time.perf_counter() - began
 
 
 async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[float]:
@@ -79,7 +72,7 @@ async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[
     rows = answer["choices"][0]["prompt_logprobs"]
     values = [float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], token_ids[1:], strict=True)]
     if not all(map(math.isfinite, values)):
-        raise EngineFailed(engine.spec.name, f"{model} gives log-probabilities that are not finite")
+        raise EngineFailed(engine.spec.name, f"{model} gives {NOT_FINITE}")
     return values
 
 
@@ -101,7 +94,75 @@ def compare(served: Sequence[float], probe: Probe, tolerance: float, adapter: bo
         ok=mean <= tolerance,
         from_base=mean_distance(served, base) if base and adapter else None,
         nf4_drift=mean_distance(own, nf4) if nf4 and adapter else None,
+        why=None if mean <= tolerance else _too_far(mean, max(distances), f"{tolerance:g}"),
     )
+
+
+def _too_far(mean: float, most: float, accepted: str) -> str:
+    return (
+        f"served and trained log-probabilities of the probe differ by {mean:.4g} on average (largest {most:.4g}); "
+        f"accepted: up to {accepted} (training.parity_tolerance)"
+    )
+
+
+def judge(
+    served: Sequence[float], served_base: Sequence[float], probe: Probe, is_zero: bool = False
+) -> Parity:
+    """Compare a served adapter with what was trained, with the tolerance that the base's own disagreement gives.
+
+    Of the bases that a QLoRA probe holds, full precision and NF4, the one counts that the served base is nearest to.
+    `is_zero` says that the adapter is to change nothing. Raises ValueError when the probe lacks the series.
+    """
+    pairs = references(probe)
+    if not pairs or any(len(pair.base) != len(served) for pair in pairs):
+        raise ValueError(f"the probe has no series of {len(served)} values to compare with")
+    trained = min(pairs, key=lambda pair: mean_distance(served_base, pair.base))
+    noise = mean_distance(served_base, trained.base)
+    effect = compare_effects(served_base, served, trained)
+    tolerance = NOISE_SHARE * noise + LEAST + EFFECT_SHARE * effect.size
+    distances = [abs(a - b) for a, b in zip(served, trained.adapter, strict=True)]
+    nf4, full = probe.logprobs.get("nf4_adapter"), probe.logprobs.get("adapter")
+    parity = Parity(
+        mean_abs=sum(distances) / max(1, len(distances)),
+        max_abs=max(distances, default=0.0),
+        tolerance=tolerance,
+        ok=True,
+        from_base=mean_distance(served, served_base),
+        nf4_drift=mean_distance(full, nf4) if full and nf4 else None,
+        base_mean_abs=noise,
+        effect=effect.size,
+        effect_ratio=effect.ratio,
+        effect_ratio_error=effect.ratio_error,
+    )
+    why = _fault(parity, effect, is_zero)
+    return replace(parity, ok=why is None, why=why, note=_note(effect, is_zero))
+
+
+def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
+    if not parity.mean_abs <= parity.tolerance:
+        accepted = f"{parity.tolerance:.4g}, since the base itself differs by {parity.base_mean_abs:.4g}"
+        return _too_far(parity.mean_abs, parity.max_abs, accepted)
+    if is_zero:
+        return None
+    if effect.ratio_is_off:
+        return (
+            f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
+            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors (training.parity_tolerance)"
+        )
+    if effect.missing_block is not None:
+        return (
+            f"served, the adapter's part in block {effect.missing_block} does not do what it did in training "
+            "(training.parity_tolerance)"
+        )
+    return None
+
+
+def _note(effect: Effect, is_zero: bool) -> str | None:
+    if is_zero:
+        return "the adapter is zero: it changes nothing"
+    if not effect.is_shown:
+        return "the adapter does less than the base itself differs by, so that the probe can not show whether it is applied"
+    return None
 
 
 def mean_distance(one: Sequence[float], other: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -19,8 +20,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serve.adapters.effect import references
 from serve.adapters.files import FILES, WEIGHTS, needs_staging, stage
-from serve.adapters.parity import Parity, compare, measure, token_cost
+from serve.adapters.parity import (
+    FIXED_TOLERANCE,
+    NOT_FINITE,
+    Parity,
+    Tolerance,
+    compare,
+    judge,
+    measure,
+)
+from serve.adapters.token_cost import token_cost
 from serve.adapters.validation import AdapterFacts, check
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
@@ -50,16 +61,16 @@ async def publish(
     pool: EnginePool,
     base: str,
     probe: Probe | None = None,
-    tolerance: float = 1e-2,
+    tolerance: Tolerance = "auto",
     max_nf4_drift: float | None = None,
 ) -> Published:
     """Make the PEFT LoRA directory `source` servable on every ready engine of `base`.
 
-    An engine that starts later finds the adapter by its name. `tolerance` bounds the mean absolute difference
-    of the probe's log-probabilities, `max_nf4_drift` that between the served base and the NF4 base that a QLoRA
-    adapter was trained on (None: any). Raises `EngineUnavailable` before anything is done when no engine serves,
-    `AdapterRefused` for a directory that breaks a rule or that an engine refuses, `ParityFailed` when the
-    numbers differ by more; a refused adapter is taken off the engines and leaves no file behind.
+    An engine that starts later finds the adapter by its name. `tolerance` bounds the mean absolute difference of the
+    probe's log-probabilities ("auto": by what the base itself differs, see `parity.judge`), `max_nf4_drift` that between
+    the served base and the NF4 base that a QLoRA adapter was trained on (None: any). Raises `EngineUnavailable` before
+    anything is done when no engine serves, `AdapterRefused` for a directory that breaks a rule or that an engine refuses,
+    `ParityFailed` when the numbers differ by more; a refused adapter is taken off the engines and leaves no file behind.
     """
     pool.pick(base)
     if await asyncio.to_thread(needs_staging, source):
@@ -69,6 +80,8 @@ async def publish(
     engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
     clock = _Stopwatch()
     facts = await asyncio.to_thread(_check, source, engines)
+    if probe is not None:
+        _check_probe(probe, facts.is_zero)
     clock.lap("check")
     async with pool.adapter_lock(facts.hash):
         path, fresh = await asyncio.to_thread(_place, source, adapters_dir, facts)
@@ -78,7 +91,7 @@ async def publish(
             clock.lap("load")
             await asyncio.gather(*(_warm(engine, facts.hash) for engine in engines))
             clock.lap("warm")
-            parity = await _parity(engines, facts.hash, probe, tolerance, max_nf4_drift)
+            parity = await _parity(engines, facts, probe, tolerance, max_nf4_drift)
             clock.lap("parity")
         except BaseException as error:
             # A cancelled publishing cleans up too, so it must not be cut short a second time.
@@ -172,16 +185,19 @@ async def _warm(engine: Engine, name: str) -> None:
 
 
 async def _parity(
-    engines: Sequence[Engine], name: str, probe: Probe | None, tolerance: float, max_nf4_drift: float | None
+    engines: Sequence[Engine],
+    facts: AdapterFacts,
+    probe: Probe | None,
+    tolerance: Tolerance,
+    max_nf4_drift: float | None,
 ) -> Parity | None:
     if probe is None:
         return None
-    measured = await asyncio.gather(*(measure(engine, name, probe.token_ids) for engine in engines))
-    worst = max((compare(served, probe, tolerance) for served in measured), key=lambda p: p.mean_abs)
+    found = await asyncio.gather(*(_compare(engine, facts, probe, tolerance) for engine in engines))
+    worst = max(found, key=lambda parity: (not parity.ok, parity.mean_abs))
     if not worst.ok:
         raise ParityFailed(
-            f"served and trained log-probabilities of the probe differ by {worst.mean_abs:.4g} on average "
-            f"(largest {worst.max_abs:.4g}); accepted: up to {tolerance:g}"
+            worst.why or f"served and trained log-probabilities differ by {worst.mean_abs:.4g}"
         )
     if max_nf4_drift is not None and (worst.nf4_drift or 0.0) > max_nf4_drift:
         raise ParityFailed(
@@ -189,7 +205,33 @@ async def _parity(
             f"average from those on the NF4 base that it was trained on; accepted: up to {max_nf4_drift:g} "
             "(training.max_nf4_drift)"
         )
-    return replace(worst, cost=await token_cost(engines[0], name))
+    return replace(worst, cost=await token_cost(engines[0], facts.hash))
+
+
+async def _compare(engine: Engine, facts: AdapterFacts, probe: Probe, tolerance: Tolerance) -> Parity:
+    try:
+        served = await measure(engine, facts.hash, probe.token_ids)
+    except EngineFailed as error:
+        if NOT_FINITE in error.message:
+            raise ParityFailed(f"served, the adapter gives {NOT_FINITE}") from error
+        raise
+    if tolerance != "auto":
+        return compare(served, probe, tolerance)
+    if not references(probe):
+        return compare(served, probe, FIXED_TOLERANCE)
+    served_base = await measure(engine, engine.spec.base, probe.token_ids)
+    return judge(served, served_base, probe, facts.is_zero)
+
+
+def _check_probe(probe: Probe, is_zero: bool) -> None:
+    """Refuse an adapter that overflows, whose NaN would stay in an engine's cache for all, or that changes nothing."""
+    if not all(math.isfinite(value) for series in probe.logprobs.values() for value in series):
+        raise ParityFailed(f"PEFT computes {NOT_FINITE} for the adapter")
+    if not is_zero and any(list(pair.base) == list(pair.adapter) for pair in references(probe)):
+        raise ParityFailed(
+            "the adapter changes nothing: with PEFT, its log-probabilities are the base's on every token of the probe, "
+            "though its weights are not zero"
+        )
 
 
 def _remove(path: Path) -> None:

@@ -295,7 +295,7 @@ class Gateway:
         """Forward the call; a canary that fails before its answer begins gives way to the stable release."""
         route = self._router.table.routes.get(call.target.deployment or "")
         if call.target.lane != "canary" or route is None:
-            return await self._patiently(call, send)
+            return await self._beside_canary(call, send)
         canary = call.target
         # an answer that is not streamed shows no first token
         limit = (
@@ -314,8 +314,18 @@ class Gateway:
             call.target = route.stable
             if call.exchange:
                 call.exchange.release, call.exchange.lane = route.stable.release_id, route.stable.lane
-            return await self._patiently(call, send)
+            return await self._beside_canary(call, send)
         self.canaries.note(canary, ok=status < 500)
+        return status
+
+    async def _beside_canary(self, call: _Call, send: Send) -> int:
+        """Forward the call to what is no canary, and note how it ends: canaries are compared with it."""
+        try:
+            status = await self._patiently(call, send)
+        except (RequestError, EngineUnavailable) as error:
+            self.canaries.note(call.target, ok=isinstance(error, RequestError) and error.status < 500)
+            raise
+        self.canaries.note(call.target, ok=status < 500)
         return status
 
     async def _patiently(self, call: _Call, send: Send) -> int:

@@ -69,6 +69,10 @@ def check_chat(body: Mapping[str, Any], limits: Limits) -> None:
 
 def check_completion(body: Mapping[str, Any], limits: Limits) -> None:
     """Check the limits of a completions request; raises `RequestError` naming the field."""
+    if "messages" in body:
+        raise RequestError(
+            "`messages` belongs to /v1/chat/completions; this path takes `prompt`.", "messages"
+        )
     prompt = body.get("prompt")
     if not isinstance(prompt, str | list) and "prompt_embeds" not in body:
         raise RequestError("`prompt` must be text, or a list of texts or of token ids.", "prompt")

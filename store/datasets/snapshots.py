@@ -242,13 +242,12 @@ def _id(digest: hashlib._Hash) -> str:
 
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
+    members = f"{table} join members on members.seq = {table}.seq"
+    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}"
+    if scalar(cursor, f"select count(*) from {members} where carried is not null"):
+        columns += ", carried"  # only where a message carries more than role and text
     rows = cursor.sql(
-        f"""
-        select {_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}, split
-        from {table}
-        join members on members.seq = {table}.seq
-        left join releases on releases.id = {table}.release
-        """
+        f"select {columns}, split from {members} left join releases on releases.id = {table}.release"
     )
     paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
     parquet_writer.write(paths, rows.to_arrow_reader(parquet_writer.BATCH))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from store import values
+from store import carried, values
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, messages, run, stamp
@@ -52,7 +52,7 @@ def create(
     raters and teach nothing. `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict`
     where `asked_by` was erased since `began`.
     """
-    prompt = redaction.conversation(db, values.conversation(messages, "messages"))
+    prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
     if len(candidates) != 2:
         raise Invalid("candidates", len(candidates), "two candidates")
     if gold is not None:
@@ -97,6 +97,14 @@ def create(
         erasure_guard.refuse(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
+
+
+def _plain(messages: Conversation) -> Conversation:
+    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tool calls."""
+    for place, message in enumerate(messages):
+        if calls := carried.load(message.carried).get("tool_calls"):
+            raise Invalid(f"messages[{place}].tool_calls", calls, "none: tool calls are not kept")
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def get(db: Store, id: str) -> Comparison:

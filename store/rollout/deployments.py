@@ -161,16 +161,27 @@ def promote(
         )
 
 
-def rollback(db: Store, name: str, actor: str | None = None, expect: str | None = None) -> Deployment:
+def rollback(
+    db: Store,
+    name: str,
+    actor: str | None = None,
+    expect: str | None = None,
+    *,
+    expect_canary: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Deployment:
     """Withdraw the canary, or without one go back to the release that was stable before.
 
     `expect` (a ref or id) is the release to withdraw: `Conflict` when it is neither the canary nor stable, so
-    that two who react to the same alarm do not roll back twice. Raises `NotFound`, and `Conflict` where there
-    is nothing to go back to.
+    that two who react to the same alarm do not roll back twice. `expect_canary` (a record id) is the canary that
+    `evidence` is about: `Conflict` when it is no longer one. Raises `NotFound`, and `Conflict` where there is
+    nothing to go back to.
     """
     with db.atomic() as cursor:
         before = get(db, name)
         leaving = before.canary or before.stable
+        if expect_canary is not None and expect_canary != before.canary:
+            raise Conflict(f"{releases.get(db, expect_canary).ref} is no longer the canary of {name}")
         if expect is not None and releases.get(db, expect).id != leaving:
             raise Conflict(f"{name} serves {releases.get(db, leaving).ref} there, not {expect}")
         if before.canary is None and not before.earlier:
@@ -182,7 +193,8 @@ def rollback(db: Store, name: str, actor: str | None = None, expect: str | None 
             "rollback",
             before,
             actor,
-            {"from": releases.get(db, leaving).ref, "to": releases.get(db, stable).ref},
+            {"from": releases.get(db, leaving).ref, "to": releases.get(db, stable).ref}
+            | ({"evidence": dict(evidence)} if evidence else {}),
             stable=stable,
             canary=None,
             weight=None,

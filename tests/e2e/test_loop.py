@@ -190,7 +190,7 @@ def test_what_was_trained_is_what_is_served(platform: PlatformProcess, run: dict
     assert apart(adapter, base) > 10 * apart(adapter, probe["logprobs"]["adapter"][-len(adapter) :])
     parity = platform.get("/api/releases/assistant@2")["parity"]
     assert parity["ok"] is True
-    assert parity["mean_abs"] < parity["tolerance"] == 1e-2
+    assert parity["mean_abs"] < parity["tolerance"]
     assert parity["nf4_drift"] > 0
 
 

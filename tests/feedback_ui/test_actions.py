@@ -285,6 +285,9 @@ class TestOperations:
         made = run(screens, ops.create_release, "assistant", " Answer briefly. ", None)
         assert made["name"] == "assistant@2"
         assert made["system_prompt"] == "Answer briefly."
+        assert set(screens.stub.made[-1]) == {"deployment", "system_prompt"}, "the rest is as in stable"
+        run(screens, ops.create_release, "assistant", "", ops.NO_ADAPTER)
+        assert screens.stub.made[-1] == {"deployment": "assistant", "adapter": None}
 
     def test_readiness_of_a_platform_that_is_gone(self) -> None:
         async def go() -> Any:

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from store.accounts import users
 from store.records import AdapterRecord
-from store.rollout import adapters, releases, runs
+from store.rollout import adapters, deployments, releases, runs
 from trimtab import ui_mount
 from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform
@@ -156,6 +156,52 @@ def test_rollouts_move_the_traffic_and_are_audited(client: TestClient, platform:
     problem(client.post("/api/deployments/assistant/promote"), 409)
     names = [card["id"] for card in client.get("/v1/models").json()["data"]]
     assert names == ["assistant", "assistant@2", "assistant@1", BASE]
+
+
+def test_what_a_new_release_leaves_out_comes_from_stable(client: TestClient, platform: Platform) -> None:
+    for name in ("a-0000000000000001", "a-0000000000000002"):
+        adapters.record(platform.db, AdapterRecord(hash=name, base=BASE, path="nowhere"))
+    own = {"system_prompt": "Be brief.", "sampling": {"temperature": 0.2, "max_tokens": 90}}
+    stable = releases.create(platform.db, "assistant", BASE, adapter="a-0000000000000001", **own)
+    deployments.promote(platform.db, "assistant", "test", stable.ref)
+    whole = {"adapter": "a-0000000000000001", **own}
+
+    def make(**given: Any) -> dict[str, Any]:
+        answer = client.post("/api/releases", json={"deployment": "assistant", **given})
+        assert answer.status_code == 201, answer.text
+        body: dict[str, Any] = answer.json()
+        assert body["inherited_from"] == stable.ref
+        return body
+
+    def part(body: dict[str, Any]) -> dict[str, Any]:
+        return {name: body[name] for name in whole}
+
+    made = make(adapter="a-0000000000000002")
+    assert part(made) == {**whole, "adapter": "a-0000000000000002"}
+    assert made["inherited"] == ["system_prompt", "sampling"]
+    made = make(system_prompt="Rhyme.")
+    assert part(made) == {**whole, "system_prompt": "Rhyme."}
+    assert made["inherited"] == ["adapter", "sampling"]
+    assert part(make(sampling={"temperature": 0})) == {**whole, "sampling": {"temperature": 0}}
+    assert part(make()) == whole
+    for empty in (None, "none", "None", ""):
+        made = make(adapter=empty, system_prompt=empty, sampling=empty)
+        assert part(made) == {"adapter": None, "system_prompt": None, "sampling": {}}
+        assert made["inherited"] == []
+    assert make(sampling={})["sampling"] == {}
+    assert client.get(f"/api/releases/{stable.ref}").json()["inherited"] is None
+
+
+def test_an_adapter_is_not_inherited_by_another_base(client: TestClient, platform: Platform) -> None:
+    adapters.record(platform.db, AdapterRecord(hash="a-0000000000000001", base="other", path="nowhere"))
+    stable = releases.create(
+        platform.db, "assistant", "other", adapter="a-0000000000000001", system_prompt="Be brief."
+    )
+    deployments.promote(platform.db, "assistant", "test", stable.ref)
+    body = {"deployment": "assistant", "base": BASE}
+    made = client.post("/api/releases", json=body).json()
+    assert (made["base"], made["adapter"], made["system_prompt"]) == (BASE, None, "Be brief.")
+    assert made["inherited"] == ["system_prompt"]
 
 
 def test_a_release_of_an_adapter_of_another_base_is_refused(client: TestClient, platform: Platform) -> None:

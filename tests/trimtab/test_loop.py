@@ -23,6 +23,7 @@ from store.training_data import pairs
 from trimtab.app import build_platform
 from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
+from trimtab.rollout.weighing import Trial, weigh_canary
 from trimtab.runs.workers import STOPPED
 from trimtab.start_run import start_run
 
@@ -274,12 +275,22 @@ def test_who_is_forgotten_while_a_run_publishes_is_not_named_by_its_release(
     assert releases.get(platform.db, str(ended.release)).created_by == ended.requested_by != "ada"
 
 
-def vote(platform: Platform, better: str, worse: str, times: int) -> None:
+def vote(
+    platform: Platform,
+    better: str,
+    worse: str,
+    times: int,
+    source: str = "pair",
+    rater: str | None = None,
+    question: str = "question {}",
+) -> None:
     for number in range(times):
         candidates = [Candidate(f"good {number}", better), Candidate(f"poor {number}", worse)]
-        made = comparisons.create(platform.db, f"question {number}", candidates, deployment="assistant")
+        made = comparisons.create(
+            platform.db, question.format(number), candidates, deployment="assistant", source=source
+        )
         choice = "a" if made.a.release == better else "b"
-        comparisons.vote(platform.db, made.id, choice, f"rater {number % 3}")
+        comparisons.vote(platform.db, made.id, choice, rater or f"rater {number % 3}")
 
 
 @pytest.mark.parametrize("canary_wins", [True, False])
@@ -303,7 +314,10 @@ def test_votes_promote_or_roll_back_a_canary(platform: Platform, canary_wins: bo
     assert after.canary is None
     assert after.stable == (canary if canary_wins else before.stable)
     assert runs.get(platform.db, run.id).state == ("stable" if canary_wins else "rolled_back")
-    assert audit.list_recent(platform.db)[0].actor.startswith("votes: ")
+    (last, *_) = audit.list_recent(platform.db)
+    assert (last.actor or "").startswith("votes: ")
+    assert last.detail["evidence"]["blocks"] >= 8
+    assert last.detail["evidence"]["raters_it_hangs_on"] == 0
 
 
 def test_votes_of_an_earlier_canary_do_not_count(platform: Platform) -> None:
@@ -320,3 +334,123 @@ def test_votes_of_an_earlier_canary_do_not_count(platform: Platform) -> None:
     found = canary_votes.of_canary(platform.db, "assistant")
     assert found is not None
     assert (found.wins, found.losses) == (0, 0)
+
+
+def on_trial(platform: Platform) -> tuple[str, str]:
+    """A canary and its stable release."""
+    asyncio.run(platform.loop.evaluate(judged(platform, "canary")))
+    found = deployments.get(platform.db, "assistant")
+    assert found.canary is not None
+    return found.canary, found.stable
+
+
+def trial_of(platform: Platform, **policy: Any) -> Trial:
+    canary = platform.settings.canary.model_copy(update=policy)
+    platform.loop.settings = platform.settings.model_copy(update={"canary": canary})
+    found = weigh_canary(platform.db, "assistant", canary, ("troll",))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("source", ["typed", "rank", "named", "eval"])
+def test_only_comparisons_sampled_from_traffic_decide(platform: Platform, source: str) -> None:
+    canary, stable = on_trial(platform)
+    vote(platform, canary, stable, 31, source)
+    asyncio.run(platform.loop.weigh_votes("assistant"))
+    assert deployments.get(platform.db, "assistant").canary == canary
+    trial = trial_of(platform)
+    assert (trial.duel.wins, trial.duel.others, trial.evidence.blocks) == (0, 31, 0)
+
+
+def test_a_drawn_prompt_and_a_comparison_decide_once(platform: Platform) -> None:
+    canary, stable = on_trial(platform)
+    vote(platform, canary, stable, 40, "drawn", question="the same question")
+    assert (trial_of(platform).duel.wins, trial_of(platform).duel.others) == (1, 39)
+    candidates = [Candidate("good", canary), Candidate("poor", stable)]
+    made = comparisons.create(
+        platform.db, "Q", candidates, deployment="assistant", source="pair", votes_wanted=2
+    )
+    for rater in ("ada", "bob"):
+        comparisons.vote(platform.db, made.id, "tie", rater)
+    assert trial_of(platform).duel.ties == 1
+
+
+def test_excluded_raters_and_those_who_fail_gold_decide_nothing(platform: Platform) -> None:
+    canary, stable = on_trial(platform)
+    vote(platform, canary, stable, 20, rater="troll")
+    for number in range(10):
+        good, bad = Candidate(f"right {number}"), Candidate(f"wrong {number}")
+        made = comparisons.create(platform.db, f"gold {number}", [good, bad], "assistant", gold="first")
+        comparisons.vote(platform.db, made.id, "a" if made.gold == "b" else "b", "careless")
+    vote(platform, canary, stable, 20, rater="careless")
+    vote(platform, canary, stable, 3, rater="ada")
+    trial = trial_of(platform)
+    assert {"troll", "careless"} <= set(trial.left_out)
+    assert trial.duel.wins == 3
+
+
+def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator's decision comes between weighing and what follows from it."""
+    canary, stable = on_trial(platform)
+    vote(platform, canary, stable, 40)
+    change = platform.serving.change
+
+    async def too_late(function: Any) -> Any:
+        if "evidence" in function.keywords:
+            monkeypatch.setattr(platform.serving, "change", change)
+            await platform.loop.rollback("assistant", "ada")
+        return await change(function)
+
+    monkeypatch.setattr(platform.serving, "change", too_late)
+    asyncio.run(platform.loop.weigh_votes("assistant"))
+    after = deployments.get(platform.db, "assistant")
+    assert (after.stable, after.canary) == (stable, None)
+
+
+def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platform: Platform) -> None:
+    canary, _ = on_trial(platform)
+
+    async def promoted_meanwhile() -> None:
+        await platform.loop.promote("assistant", None, "ada")
+        await platform.loop.withdraw_canary("assistant", canary, "alarm: too late")
+
+    asyncio.run(promoted_meanwhile())
+    assert deployments.get(platform.db, "assistant").stable == canary
+
+
+@pytest.mark.parametrize(
+    ("on_max", "state"),
+    [("keep_stable", "rolled_back"), ("promote_if_not_worse", "rolled_back"), ("ask", "canary")],
+)
+def test_a_trial_ends_after_its_days_as_was_said(platform: Platform, on_max: str, state: str) -> None:
+    canary, stable = on_trial(platform)
+    vote(platform, canary, stable, 4)
+    assert trial_of(platform, on_max=on_max, max_days=30).ended is None
+    trial = trial_of(platform, on_max=on_max, max_days=1e-9)
+    assert trial.ended == "max_days"
+    assert trial.evidence.verdict is None
+    asyncio.run(platform.loop.weigh_votes("assistant"))
+    found = releases.get(platform.db, canary)
+    assert runs.get(platform.db, str(found.run)).state == state
+
+
+def test_a_trial_ends_after_its_votes_and_may_promote_what_is_not_worse(platform: Platform) -> None:
+    canary, stable = on_trial(platform)
+    for number in range(150):  # ten ties to each win and loss: equal, and proven to be
+        better, worse = ((canary, stable), (stable, canary))[number % 2]
+        vote(platform, better, worse, 1, rater="ada", question=f"question {number}")
+    trial = trial_of(platform, on_max="promote_if_not_worse", max_votes=150, not_worse_by=0.2)
+    assert (trial.ended, trial.evidence.verdict, trial.verdict) == ("max_votes", None, "promote")
+
+
+def test_the_second_canary_of_a_year_spends_less(platform: Platform) -> None:
+    first = on_trial(platform)
+    asyncio.run(platform.loop.rollback("assistant", "ada"))
+    second = on_trial(platform)
+    assert first != second
+    trial = trial_of(platform)
+    assert trial.duel.number == 2
+    assert trial.alpha_promote == pytest.approx(0.05 * 6 / 3.14159265**2 / 4)
+    assert trial.alpha_rollback == 0.05

@@ -17,7 +17,6 @@ from store.records import (
     Run,
     RunEvent,
 )
-from store.rollout.canary_votes import Duel
 from store.values import Conversation
 from trimtab.api.comparisons.models import ComparisonView
 from trimtab.api.deployments.models import CanaryVotes, DeploymentView
@@ -27,7 +26,7 @@ from trimtab.api.releases.models import ReleaseView
 from trimtab.api.runs.models import RunView, TransitionView
 from trimtab.api.training_data.models import DemonstrationView, PairView
 from trimtab.config.settings import CanarySettings
-from trimtab.rollout.canary_test import evidence
+from trimtab.rollout.weighing import Trial
 
 Names = Mapping[str, str]
 """Release id -> public name."""
@@ -71,7 +70,7 @@ def release_view(
     if deployment is not None:
         lane = {deployment.stable: "stable", deployment.canary: "canary"}.get(release.id)  # type: ignore[assignment]
     fields = release.to_json() | {"name": release.ref, "lane": lane, "parity": parity}
-    return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields})
+    return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields if name in fields})
 
 
 def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | None = None) -> DeploymentView:
@@ -88,16 +87,31 @@ def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | N
     )
 
 
-def canary_votes(duel: Duel, policy: CanarySettings) -> CanaryVotes:
-    """How far the votes on a canary are from deciding it."""
+def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> CanaryVotes:
+    """How far the votes on a canary are from deciding it; raters are named where `names_raters`."""
+    found, duel = trial.evidence, trial.duel
     return CanaryVotes(
         wins=duel.wins,
         losses=duel.losses,
         ties=duel.ties,
-        evidence_for=min(evidence(duel.wins, duel.losses), MOST),
-        evidence_against=min(evidence(duel.losses, duel.wins), MOST),
-        needed=1 / policy.votes_alpha if policy.votes_alpha else None,
+        evidence_for=min(found.promote, MOST),
+        evidence_against=min(found.rollback, MOST),
+        needed=None if trial.alpha_promote is None else 1 / trial.alpha_promote,
+        needed_against=None if trial.alpha_rollback is None else 1 / trial.alpha_rollback,
         min_votes=policy.min_votes,
+        weighed=found.kind,
+        blocks=found.blocks,
+        win_rate=found.mean,
+        low=found.low,
+        high=found.high,
+        others=duel.others,
+        canary_of_the_year=duel.number,
+        max_votes=policy.max_votes,
+        ends_at=trial.ends_at,
+        ended=trial.ended,
+        verdict=found.verdict,
+        raters_left_out=len(trial.left_out),
+        undecided_without=list(found.without) if names_raters else [],
     )
 
 

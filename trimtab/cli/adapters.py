@@ -28,8 +28,10 @@ def list_adapters(as_json: AsJson = False, data: DataOption = None) -> None:
 
 
 def _cost(parity: dict[str, Any] | None) -> str | None:
-    cost = (parity or {}).get("cost")
-    return f"{cost['adapter_ms']:g} / {cost['base_ms']:g}" if cost else None
+    if not parity:
+        return None
+    cost = parity.get("cost")
+    return f"{cost['adapter_ms']:g} / {cost['base_ms']:g}" if cost and cost.get("base_ms") else "unknown"
 
 
 @app.command("prune")

@@ -44,18 +44,22 @@ def show_release(release: str, as_json: AsJson = False, data: DataOption = None)
 @releases_app.command("create")
 def create_release(
     deployment: str,
-    adapter: Annotated[str | None, typer.Option(help="An adapter's id or a PEFT directory.")] = None,
-    base: Annotated[str | None, typer.Option(help="A base model; default: the deployment's.")] = None,
-    system_prompt: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    sampling: Annotated[str, typer.Option(help="Sampling defaults as JSON.")] = "{}",
+    adapter: Annotated[
+        str | None, typer.Option(help="An adapter's id or a PEFT directory; none for none.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="A base model.")] = None,
+    system_prompt: Annotated[str | None, typer.Option(help="System prompt; none for no prompt.")] = None,
+    sampling: Annotated[str | None, typer.Option(help="Sampling defaults as JSON; none for none.")] = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Make a release without traffic: a new prompt, a new adapter, or both."""
-    try:
-        defaults = json.loads(sampling)
-    except ValueError as error:
-        fail(f"--sampling is not JSON: {error}", 2)
+    """Make a release without traffic: a new prompt, a new adapter, or both; the rest comes from stable."""
+    defaults: Any = sampling
+    if sampling is not None and sampling.strip().lower() != "none":
+        try:
+            defaults = json.loads(sampling)
+        except ValueError as error:
+            fail(f"--sampling is not JSON: {error}; accepted: an object, or none", 2)
     if adapter and Path(adapter).is_dir():
         adapter = str(Path(adapter).absolute())
     fields = {"adapter": adapter, "base": base, "system_prompt": system_prompt, "sampling": defaults}
@@ -67,6 +71,21 @@ def create_release(
         console.print(
             f"{made['name']} is there, without traffic: `trimtab rollout canary {deployment} {made['name']}`"
         )
+        console.print(_origin(made), highlight=False, soft_wrap=True)
+        if note := (made.get("parity") or {}).get("note"):
+            console.print(f"Parity: {note}", highlight=False, soft_wrap=True)
+
+
+def _origin(made: dict[str, Any]) -> str:
+    """What the release has, and what of it came from the stable release."""
+    words = {"adapter": "adapter", "system_prompt": "system prompt", "sampling": "sampling"}
+    parts = []
+    for field, word in words.items():
+        value = made[field]
+        shown = json.dumps(value) if isinstance(value, dict) and value else value or "none"
+        from_stable = field in (made.get("inherited") or ())
+        parts.append(f"{word} {shown}" + (f" (from {made['inherited_from']})" if from_stable else ""))
+    return "\n".join(("It has:", *(f"  {part}" for part in parts)))
 
 
 @releases_app.command("lineage")

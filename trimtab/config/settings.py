@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -221,8 +223,10 @@ class SnapshotSettings(Section):
 class TrainingSettings(Section):
     """How runs are fed and checked."""
 
-    parity_tolerance: float = Field(
-        1e-2, gt=0, description="largest mean absolute difference of served and trained log-probabilities"
+    parity_tolerance: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description="largest mean absolute difference of served and trained log-probabilities, nats per token; "
+        "auto: from what the base model itself differs by",
     )
     checkpoint_steps: int = Field(
         20, ge=1, description="optimiser steps between checkpoints, unless recipe or run say save_steps"
@@ -356,7 +360,10 @@ class CanarySettings(Section):
         None, gt=0, description="longest wait for its first token before stable answers, seconds"
     )
     max_failed: float = Field(
-        0.1, ge=0, le=1, description="share of failed requests above which it is rolled back"
+        0.1,
+        ge=0,
+        le=1,
+        description="share of failed requests above which it is rolled back, if it also fails more often than stable",
     )
     min_requests: int = Field(20, ge=1, description="requests that this share is judged on at least")
     window_s: float = Field(600.0, gt=0, description="how far back it looks, seconds")
@@ -364,10 +371,24 @@ class CanarySettings(Section):
         0.05,
         gt=0,
         lt=1,
-        description="chance that votes promote (or roll back) a canary that is just as good as stable; "
-        "none leaves it to an operator",
+        description="chance that votes promote one of a year's canaries (or roll one back) though it is just as good as "
+        "stable; none leaves it to an operator",
     )
     min_votes: int = Field(30, ge=1, description="votes that prefer one of the two before they decide")
+    raters: Literal["auto", "team", "crowd"] = Field(
+        "auto",
+        description="how votes are weighed: team takes rounds of one vote of each rater, crowd each rater's first five "
+        "votes, auto a team of up to 15 raters",
+    )
+    max_votes: int = Field(500, ge=1, description="votes after which a canary that is still undecided ends")
+    max_days: float = Field(30.0, gt=0, description="days after which a canary that is still undecided ends")
+    on_max: Literal["keep_stable", "promote_if_not_worse", "ask"] = Field(
+        "keep_stable",
+        description="how it ends then: rolled back, promoted where votes prove it not worse, or left to an operator",
+    )
+    not_worse_by: float = Field(
+        0.05, gt=0, lt=0.5, description="win rate below one half that still counts as not worse"
+    )
 
 
 class RankSettings(Section):
@@ -402,6 +423,13 @@ class StoreSettings(Section):
         pattern=r"^[1-9][0-9]*(\.[0-9]+)?[MG]B$",
         description="memory for its pages and intermediate results, such as 512MB or 2GB; what is more goes to disk",
     )
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """A settings file, in UTF-8 with or without a byte order mark, which some editors write."""
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text("utf-8-sig"))
 
 
 class Settings(BaseSettings):
@@ -470,5 +498,5 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line over environment over file over defaults."""
         path = settings_cls.model_config.get("toml_file")
-        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        file = (_TomlFile(settings_cls, toml_file=path),) if path else ()
         return (init_settings, env_settings, *file)

@@ -106,16 +106,51 @@ def _votes(votes: dict[str, Any] | None) -> str:
         return ""
     wins, losses = int(votes.get("wins", 0)), int(votes.get("losses", 0))
     said = f"Votes: {number(wins)} for the canary, {number(losses)} for stable, {number(votes.get('ties', 0))} for neither."
+    lines = [said, _interval(votes), _evidence(votes, wins + losses), _trial(votes)]
+    return "".join(f'<div><small class="tt-subdued">{esc(line)}</small></div>' for line in lines if line)
+
+
+def _interval(votes: dict[str, Any]) -> str:
+    """The canary's mean score with the interval that is valid at any time."""
+    if votes.get("win_rate") is None:
+        return ""
+    return texts.VOTES_INTERVAL.format(
+        rate=percent(votes["win_rate"]),
+        low=percent(votes.get("low", 0)),
+        high=percent(votes.get("high", 1)),
+        blocks=number(votes.get("blocks", 0)),
+        unit=texts.VOTES_UNITS.get(str(votes.get("weighed")), ""),
+    )
+
+
+def _evidence(votes: dict[str, Any], sided: int) -> str:
     needed = votes.get("needed")
-    if not needed:
-        return f'<small class="tt-subdued">{esc(said)} {esc(texts.VOTES_OPERATOR)}</small>'
-    rest = int(votes.get("min_votes", 0)) - wins - losses
-    better, worse = float(votes.get("evidence_for", 0)), float(votes.get("evidence_against", 0))
+    if not needed or votes.get("ended"):
+        return texts.VOTES_ENDED if needed else texts.VOTES_OPERATOR
+    rest = int(votes.get("min_votes", 0)) - sided
     if rest > 0:
-        more = texts.VOTES_MORE.format(rest=rest)
-    else:
-        more = texts.VOTES_EVIDENCE.format(better=better, worse=worse, needed=needed)
-    return f'<small class="tt-subdued">{esc(said)} {esc(more)}</small>'
+        return texts.VOTES_MORE.format(rest=rest)
+    return texts.VOTES_EVIDENCE.format(
+        better=float(votes.get("evidence_for", 0)),
+        worse=float(votes.get("evidence_against", 0)),
+        needed=needed,
+        against=votes.get("needed_against") or needed,
+    )
+
+
+def _trial(votes: dict[str, Any]) -> str:
+    """What votes do not count, whom the verdict hangs on, and when the trial ends."""
+    parts = []
+    if votes.get("others"):
+        parts.append(texts.VOTES_OTHERS.format(others=number(votes["others"])))
+    if votes.get("raters_left_out"):
+        parts.append(texts.VOTES_LEFT_OUT.format(raters=number(votes["raters_left_out"])))
+    parts += [texts.VOTES_WITHOUT.format(rater=name) for name in votes.get("undecided_without") or ()]
+    if votes.get("ends_at") and not votes.get("ended"):
+        parts.append(
+            texts.VOTES_ENDS.format(votes=number(votes.get("max_votes")), date=str(votes["ends_at"])[:10])
+        )
+    return " ".join(parts)
 
 
 def schedule(plan: dict[str, Any] | None) -> str:

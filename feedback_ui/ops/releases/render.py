@@ -36,7 +36,9 @@ def _parity(parity: dict[str, Any] | None) -> str:
     word = badge("equal", "good") if parity.get("ok") else badge("differs", "bad")
     mean = parity.get("mean_abs")
     cost = parity.get("cost") or {}
-    slower = f", a token takes {number(cost['ratio'], 2)} times as long" if cost.get("ratio") else ""
+    slower = (
+        f", a token takes {number(cost['ratio'], 2)} times as long" if cost.get("ratio") else ", cost unknown"
+    )
     return f'{word} <small class="tt-subdued">{number(mean, 4)}{slower}</small>' if mean is not None else word
 
 

@@ -63,12 +63,13 @@ def build_releases(connection: Connection) -> Part:
         deployments = list(dict.fromkeys(row["deployment"] for row in now.releases))
         stable = next((row["name"] for row in now.releases if row.get("lane") == "stable"), None)
         newest = next(iter(names), None)
+        adapters = [(texts.NEW_RELEASE_STABLE, ""), (texts.NEW_RELEASE_BASE, actions.NO_ADAPTER)]
         return {
             table: render.releases(now.releases),
             board: render.leaderboard(now.leaderboard),
             evaluations: render.evaluations(now.evaluations),
             deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
-            source: gr.Dropdown([(texts.NEW_RELEASE_BASE, ""), *((n, n) for n in names)], value=""),
+            source: gr.Dropdown([*adapters, *((n, n) for n in names)], value=""),
             measured: gr.Dropdown(names, value=newest),
             against: gr.Dropdown(
                 [(texts.EVALUATE_ALONE, ""), *((n, n) for n in names)],

@@ -51,6 +51,7 @@ class Memory:
         self.erased: list[dict[str, Any]] = []
         self.ids = itertools.count(1)
         self.releases = [release("assistant@1", 1, None, 86_400)]
+        self.made: list[dict[str, Any]] = []  # bodies of POST /api/releases
         self.deployment = {
             "name": "assistant",
             "base": "smollm2-135m-instruct",

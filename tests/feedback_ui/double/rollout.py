@@ -19,6 +19,7 @@ class Rollout(Memory):
 
     async def create_release(self, request: Request) -> Response:
         body = await request.json()
+        self.made.append(body)
         number = len(self.releases) + 1
         made = release(f"assistant@{number}", number, body.get("adapter"), 0)
         made["system_prompt"] = body.get("system_prompt")

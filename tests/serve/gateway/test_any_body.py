@@ -122,6 +122,12 @@ async def test_store_decides_what_is_kept(part: Part, store: Any, kept: bool) ->
             conversations.get(part.db, name)
 
 
+@pytest.mark.parametrize("messages", [None, False, [], [{"role": "user", "content": "hi"}]])
+async def test_completions_refuse_messages(part: Part, messages: Any) -> None:
+    response = await post(part, COMPLETIONS, request(COMPLETIONS, messages=messages))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+
+
 async def test_refused_value_is_repeated_in_part(part: Part) -> None:
     response = await post(part, CHAT, request(CHAT, stream="x" * 100_000))
     assert len(response.content) < 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
@@ -33,9 +34,9 @@ class PromoteRequest(Request):
 
 
 class CanaryVotes(View):
-    """What raters say of a canary beside the stable release, since it began.
+    """What raters say of a canary beside the stable release, since it began; docs/evaluation.md has the test.
 
-    `evidence_for` and `evidence_against` are e-values: 20 decides at `votes_alpha = 0.05`.
+    `evidence_for` and `evidence_against` are the wealths of bets, e-values: `needed` promotes, `needed_against` rolls back.
     """
 
     wins: int
@@ -43,8 +44,33 @@ class CanaryVotes(View):
     ties: int
     evidence_for: float
     evidence_against: float
-    needed: float | None = Field(description="evidence that decides; none where an operator decides")
+    needed: float | None = Field(description="evidence that promotes; none where an operator decides")
     min_votes: int
+    needed_against: float | None = Field(
+        default=None, description="evidence that rolls back; none where an operator decides"
+    )
+    weighed: Literal["team", "crowd"] = Field(default="team", description="how votes make blocks")
+    blocks: int = Field(default=0, description="rounds of a team, raters of a crowd")
+    win_rate: float | None = Field(default=None, description="the canary's mean score by block; a tie is 0.5")
+    low: float = Field(default=0.0, description="lower end of its 95% interval, valid at any time")
+    high: float = Field(default=1.0, description="upper end of that interval")
+    others: int = Field(
+        default=0,
+        description="votes between the two that do not decide: typed prompts, named releases, repeats",
+    )
+    canary_of_the_year: int = Field(default=1, description="which canary of the last year it is, from 1")
+    max_votes: int | None = None
+    ends_at: datetime | None = None
+    ended: Literal["max_votes", "max_days"] | None = Field(
+        default=None, description="the maximum that it has reached undecided; an operator decides then"
+    )
+    verdict: Literal["promote", "rollback"] | None = Field(
+        default=None, description="what the votes alone say; carried out unless an operator decides"
+    )
+    raters_left_out: int = Field(default=0, description="raters whose votes do not count, by rule")
+    undecided_without: list[str] = Field(
+        default_factory=list, description="raters without whom there would be no verdict; for operators alone"
+    )
 
 
 class DeploymentView(View):

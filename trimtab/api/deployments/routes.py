@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from serve.auth import Principal
 from store.records import Deployment
-from store.rollout import canary_votes as duels
 from store.rollout import deployments, leaderboard, releases
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.deployments.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
 from trimtab.api.problems import Problem
 from trimtab.api.views import canary_votes, deployment_view
 from trimtab.platform import Platform
+from trimtab.rollout.weighing import weigh_canary
 
 router = APIRouter(tags=["deployments"])
 
@@ -29,29 +30,35 @@ async def known_deployment(platform: Platform, name: str | None) -> None:
             raise Problem(404, f"no deployment {name!r}", field="deployment", accepted=", ".join(known))
 
 
-async def describe(platform: Platform, found: Deployment, names: dict[str, str]) -> DeploymentView:
+async def describe(
+    platform: Platform, found: Deployment, names: dict[str, str], principal: Principal
+) -> DeploymentView:
     """One deployment and, where it has a canary, what the votes say of it."""
-    duel = await stored(platform, duels.of_canary, found.name) if found.canary else None
-    return deployment_view(found, names, canary_votes(duel, platform.settings.canary) if duel else None)
+    policy, excluded = platform.settings.canary, platform.settings.snapshot.exclude_raters
+    trial = await stored(platform, weigh_canary, found.name, policy, excluded) if found.canary else None
+    votes = canary_votes(trial, policy, "ops" in principal.roles) if trial else None
+    return deployment_view(found, names, votes)
 
 
-async def _view(platform: Platform, name: str) -> DeploymentView:
-    return await describe(
-        platform, await stored(platform, deployments.get, name), await release_names(platform)
-    )
+async def _view(platform: Platform, name: str, principal: Principal) -> DeploymentView:
+    found = await stored(platform, deployments.get, name)
+    return await describe(platform, found, await release_names(platform), principal)
 
 
 @router.get("/deployments")
 async def list_deployments(platform: ThePlatform, principal: Rater) -> list[DeploymentView]:
     """Every deployment."""
     names = await release_names(platform)
-    return [await describe(platform, found, names) for found in await stored(platform, deployments.list_all)]
+    return [
+        await describe(platform, found, names, principal)
+        for found in await stored(platform, deployments.list_all)
+    ]
 
 
 @router.get("/deployments/{name}")
 async def get(name: str, platform: ThePlatform, principal: Rater) -> DeploymentView:
     """One deployment."""
-    return await _view(platform, name)
+    return await _view(platform, name, principal)
 
 
 @router.post("/deployments/{name}/canary")
@@ -60,7 +67,7 @@ async def canary(
 ) -> DeploymentView:
     """Gives a release a share of the traffic."""
     await platform.loop.set_canary(name, body.release, body.weight, principal.name, body.reason)
-    return await _view(platform, name)
+    return await _view(platform, name, principal)
 
 
 @router.post("/deployments/{name}/promote")
@@ -70,14 +77,14 @@ async def promote(
     """Makes the canary (or the release that is named) stable."""
     asked = body or PromoteRequest()
     await platform.loop.promote(name, asked.release, principal.name, asked.reason)
-    return await _view(platform, name)
+    return await _view(platform, name, principal)
 
 
 @router.post("/deployments/{name}/rollback")
 async def rollback(name: str, platform: ThePlatform, principal: Operator) -> DeploymentView:
     """Ends the canary, or, without one, goes back to the stable release before this one."""
     await platform.loop.rollback(name, principal.name)
-    return await _view(platform, name)
+    return await _view(platform, name, principal)
 
 
 @router.get("/leaderboard")

@@ -41,9 +41,13 @@ async def list_releases(
 
 @router.post("", status_code=201)
 async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operator) -> ReleaseView:
-    """Makes a release without traffic; a local PEFT directory is checked, published and measured first."""
+    """Makes a release without traffic; a local PEFT directory is checked, published and measured first.
+
+    What the body leaves out comes from the stable release; `inherited` names it.
+    """
     deployment = await stored(platform, deployments.get, body.deployment)
-    base = body.base or deployment.base
+    stable = await stored(platform, releases.get, deployment.stable)
+    base = body.base or stable.base
     if base not in platform.serving.bases:
         raise Problem(
             422,
@@ -52,19 +56,28 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
             accepted=", ".join(platform.serving.bases),
         )
     adapter = await _adapter(platform, body.adapter, base, principal.name) if body.adapter else None
+    inherited = _inherited(body, stable, base)
+    fields = {
+        "adapter": adapter,
+        "system_prompt": body.system_prompt,
+        "sampling": body.sampling or {},
+    } | inherited
     release = await stored(
-        platform,
-        releases.create,
-        body.deployment,
-        base,
-        adapter=adapter,
-        system_prompt=body.system_prompt,
-        sampling=body.sampling,
-        created_by=principal.name,
+        platform, releases.create, body.deployment, base, **fields, created_by=principal.name
     )
     await stored(platform, audit.record, principal.name, "release.create", release.ref)
     await platform.serving.refresh()
-    return (await views(platform, [release]))[0]
+    view = (await views(platform, [release]))[0]
+    names = [name for name, value in inherited.items() if value]
+    return view.model_copy(update={"inherited": names, "inherited_from": stable.ref})
+
+
+def _inherited(body: ReleaseRequest, stable: Release, base: str) -> dict[str, Any]:
+    """What the body leaves out, as the stable release has it; an adapter stays with its base."""
+    fields = {"adapter": stable.adapter, "system_prompt": stable.system_prompt, "sampling": stable.sampling}
+    if base != stable.base:
+        del fields["adapter"]
+    return {name: value for name, value in fields.items() if name not in body.model_fields_set}
 
 
 async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:

@@ -65,7 +65,7 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         pid=os.getpid(),
         started_at=platform.started_at,
         engines=[EngineView(**row) for row in platform.serving.engine_rows()],
-        deployments=[await describe(platform, row, names) for row in found],
+        deployments=[await describe(platform, row, names, principal) for row in found],
         pairs={"total": await stored(platform, pairs.count), "new": sum(new_pairs.values())},
         demonstrations={"total": await stored(platform, demonstrations.count)},
         comparisons=await stored(platform, comparisons.count_by_state),

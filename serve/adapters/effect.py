@@ -1,0 +1,130 @@
+"""Does an adapter, as it is served, do what it did in training? Its effect on a probe text, compared in size and direction.
+
+The effect is what the adapter adds to the log-probability of each token. Two correct computations of one model differ by
+some noise, in bfloat16 by hundredths of a nat per token, so a part of an adapter can be missing without a larger distance
+than that. The noise has no preferred direction: summed along the trained effect, or along that of one block alone, it goes
+down with the root of the number of tokens, and what is missing does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from store.values import Probe
+
+BLOCK = re.compile(r"(?P<nf4>nf4_)?block_(?P<number>\d+)")
+STANDARD_ERRORS = 4.5
+"""How many standard errors the size of the served effect may be from the trained one's."""
+LEAST_RATIO_ERROR = 0.02
+"""By how much it may differ, however exact the measurement is."""
+BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
+"""From which score, and which share of its effect missing, a block counts as not applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What PEFT computed: `base` and `adapter`, and by block the log-probabilities with the adapter in that block alone."""
+
+    base: Sequence[float]
+    adapter: Sequence[float]
+    blocks: Mapping[int, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How the served effect compares with the trained one.
+
+    `size` is the mean absolute trained effect, nats per token; `ratio` the served effect's size as a share of it (None
+    when there is none), `ratio_error` its standard error by the noise of the base, `ratio_score` how many standard
+    errors it is from 1 by the values themselves; `missing_block` the number of a block whose part is not served.
+    """
+
+    size: float
+    ratio: float | None
+    ratio_error: float | None
+    ratio_score: float
+    missing_block: int | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the measurement tells the adapter from the plain base at all."""
+        return self.ratio_error is not None and 2 * STANDARD_ERRORS * self.ratio_error < 1
+
+    @property
+    def ratio_is_off(self) -> bool:
+        """Whether more or less of the effect is served than noise explains."""
+        if self.ratio is None or not self.is_shown:
+            return False
+        return abs(self.ratio_score) > STANDARD_ERRORS and abs(self.ratio - 1) > LEAST_RATIO_ERROR
+
+
+def references(probe: Probe) -> list[Reference]:
+    """Return the pairs of series that a probe holds: over the base in full precision, and over the NF4 base."""
+    found = []
+    for prefix in ("", "nf4_"):
+        base, adapter = probe.logprobs.get(f"{prefix}base"), probe.logprobs.get(f"{prefix}adapter")
+        if base and adapter:
+            blocks = {
+                int(match["number"]): series
+                for name, series in probe.logprobs.items()
+                if (match := BLOCK.fullmatch(name)) and (match["nf4"] or "") == prefix
+            }
+            found.append(Reference(base, adapter, blocks))
+    return found
+
+
+def compare_effects(served_base: Sequence[float], served: Sequence[float], trained: Reference) -> Effect:
+    """Compare what the adapter adds where it is served with what it added in training."""
+    x = np.subtract(trained.adapter, trained.base)
+    y = np.subtract(served, served_base)
+    size = float(np.abs(x).mean())
+    if size == 0:
+        return Effect(0.0, None, None, 0.0, None)
+    missing, noise = np.subtract(trained.adapter, served), np.subtract(served_base, trained.base)
+    noise_power, power = float(noise @ noise), float(x @ x)
+    error = None
+    if power > noise_power:  # the trained effect holds as much noise
+        error = (2 * noise_power / len(x) / (power - noise_power)) ** 0.5
+    return Effect(size, _slope(x, y), error, _score(x, y), _missing_block(missing, trained, noise_power))
+
+
+def _slope(x: Any, y: Any) -> float:
+    """Return the slope of y on x where both carry the same noise (Deming's regression)."""
+    xx, yy, xy = float(x @ x), float(y @ y), float(x @ y)
+    return 0.0 if xy <= 0 else (yy - xx + ((yy - xx) ** 2 + 4 * xy**2) ** 0.5) / (2 * xy)
+
+
+def _score(x: Any, y: Any) -> float:
+    """Return how many standard errors the slope is from 1, where difference and sum do not go together."""
+    products = (y - x) * (y + x)
+    return float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
+
+
+def _missing_block(missing: Any, trained: Reference, noise: float) -> int | None:
+    """Return the block along whose effect most is missing, None when no block's part is.
+
+    A block's effect is taken from the base, whose noise that in `missing` does not share; as a sum of squares, `noise`
+    is that of the effect too.
+    """
+    worst, found = BLOCK_SCORE, None
+    for number, series in trained.blocks.items():
+        own = np.subtract(series, trained.base)
+        power = float(own @ own)
+        if float(own @ missing) < BLOCK_SHARE * max(power - noise, 0.1 * power):
+            continue
+        products = _bounded(own) * _bounded(missing)
+        score = float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
+        if score > worst:
+            worst, found = score, number
+    return found
+
+
+def _bounded(values: Any) -> Any:
+    """Return the values with outliers, which would hide everything else, cut to five medians of the size."""
+    most = 5 * float(np.median(np.abs(values)))
+    return np.clip(values, -most, most)

@@ -1,0 +1,114 @@
+"""Served effects that are right but for noise are accepted, wrong ones are told from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serve.adapters.effect import compare_effects, references
+from serve.adapters.parity import Parity, judge
+from store.values import Probe
+
+TOKENS, BLOCKS, NOISE = 384, 30, 0.06
+NAMES = [f"block_{number}" for number in range(BLOCKS)]
+
+
+class World:
+    """A base and an adapter of `BLOCKS` parts; each computation of it comes with noise of its own."""
+
+    def __init__(self, seed: int, noise: float = NOISE, effect: float = 0.3, prefix: str = "") -> None:
+        self.random, self.noise = np.random.default_rng(seed), noise
+        self.truth = -np.abs(self.random.normal(2, 2, TOKENS))
+        # heavy tails, as seen: most tokens hardly change
+        self.parts = self.random.standard_t(4, (BLOCKS, TOKENS)) * effect / BLOCKS**0.5
+        table = {"base": self.compute(0), "adapter": self.compute(self.parts.sum(0))}
+        if noise > 1e-3:
+            table |= {name: self.compute(part) for name, part in zip(NAMES, self.parts, strict=True)}
+        self.probe = Probe(tuple(range(TOKENS + 1)), {prefix + name: row for name, row in table.items()})
+
+    def compute(self, effect: Any) -> list[float]:
+        found: list[float] = (self.truth + effect + self.random.standard_t(4, TOKENS) * self.noise).tolist()
+        return found
+
+    def judge(self, served: Any) -> Parity:
+        """What is said of an engine that serves this effect."""
+        base = self.compute(0)
+        return judge(self.compute(served), base, self.probe)
+
+
+@pytest.mark.parametrize("noise", [1e-6, NOISE])
+@pytest.mark.parametrize("seed", range(20))
+def test_an_honest_adapter_is_accepted_at_any_noise(seed: int, noise: float) -> None:
+    world = World(seed, noise)
+    parity = world.judge(world.parts.sum(0))
+    assert (parity.ok, parity.why, parity.note) == (True, None, None)
+    assert parity.effect_ratio == pytest.approx(1, abs=0.1)
+    assert parity.base_mean_abs is not None
+    assert parity.mean_abs < parity.tolerance < 3 * parity.base_mean_abs + 1e-3
+
+
+def wrong(world: World) -> dict[str, Any]:
+    parts, whole = world.parts, world.parts.sum(0)
+    return {
+        "first block": whole - parts[0],
+        "last block": whole - parts[-1],
+        "up": whole * 1.1,
+        "down": whole * 0.9,
+        "alpha halved": whole / 2,
+        "alpha doubled": whole * 2,
+        "another seed": world.random.permutation(whole),
+        "nothing": whole * 0,
+        "other sign": -whole,
+    }
+
+
+@pytest.mark.parametrize("noise", [1e-6, 0.04])
+@pytest.mark.parametrize("case", list(wrong(World(0))))
+def test_a_wrong_adapter_is_refused_at_any_noise(case: str, noise: float) -> None:
+    for seed in range(5):
+        world = World(seed, noise)
+        parity = world.judge(wrong(world)[case])
+        assert not parity.ok, (seed, parity)
+        assert "training.parity_tolerance" in str(parity.why)
+
+
+def test_an_effect_below_the_noise_is_named() -> None:
+    world = World(1, effect=0.005)
+    parity = world.judge(world.parts.sum(0))
+    assert parity.ok
+    assert "can not show" in str(parity.note)
+
+
+def test_a_zero_adapter_is_named() -> None:
+    world = World(1, 1e-6, effect=0)
+    parity = judge(world.compute(0), world.compute(0), world.probe, is_zero=True)
+    assert parity.ok
+    assert parity.note == "the adapter is zero: it changes nothing"
+
+
+def test_a_run_over_an_nf4_base_alone_is_held_against_that() -> None:
+    world = World(3, prefix="nf4_")
+    assert len(references(world.probe)) == 1
+    assert world.judge(world.parts.sum(0)).ok
+    assert not world.judge(world.parts.sum(0) / 2).ok
+
+
+def test_the_nearer_of_two_bases_counts() -> None:
+    full, nf4 = World(4), World(5, prefix="nf4_")
+    both = Probe(full.probe.token_ids, {**full.probe.logprobs, **nf4.probe.logprobs})
+    for world in (full, nf4):
+        served = world.compute(world.parts.sum(0))
+        assert judge(served, world.compute(0), both).ok
+    parity = judge(full.compute(full.parts.sum(0)), full.compute(0), both)
+    assert parity.nf4_drift is not None
+    assert parity.nf4_drift > 0.1
+
+
+def test_without_any_effect_there_is_no_share() -> None:
+    probe = Probe((1, 2, 3), {"base": [-1.0, -2.0], "adapter": [-1.0, -2.0]})
+    found = compare_effects([-1.0, -2.0], [-1.0, -2.0], references(probe)[0])
+    assert (found.size, found.ratio, found.is_shown) == (0.0, None, False)
+    with pytest.raises(ValueError, match="no series"):
+        judge([-1.0], [-1.0], probe)
