@@ -244,13 +244,19 @@ class RejectedRow(Record):
 
 @dataclass(frozen=True, slots=True)
 class ImportResult(Record):
-    """What became of an import's rows: counts, and the first refused rows (`rejected_count` counts all)."""
+    """What became of an import's rows: counts, and the first refused rows (`rejected_count` counts all).
+
+    Of the rows that were not refused: `unused_columns` counts by column those that have a value in it that was not used,
+    `rules` by name (store.import_notes) those that a rule changed the reading of.
+    """
 
     id: str
     accepted: int
     duplicates: int
     rejected: tuple[RejectedRow, ...] = ()
     rejected_count: int = 0
+    unused_columns: dict[str, int] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

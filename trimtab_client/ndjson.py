@@ -20,3 +20,13 @@ async def objects(pieces: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         rest.append(last)
     if value := b"".join(rest).strip():
         yield json.loads(value)
+
+
+def line(value: object) -> str:
+    """Return a value as a line; half a surrogate pair, which UTF-8 has no bytes for, is written as its escape."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    return text + "\n"

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from align.errors import AlignError, DataError
 from align.evaluation.measures import Scored, choose_rows, measure
-from align.messages import conversation, was_cut
+from align.messages import was_cut, whole_row
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
 
@@ -232,9 +232,7 @@ def _read(heldout: Path) -> list[dict[str, Any]]:
         raise DataError(
             "there are no held-out rows to measure on", "collect more pairs, or raise heldout_fraction"
         )
-    for row in rows:
-        row["prompt"] = conversation(row["prompt"], "user")
-    return rows
+    return [whole_row(row) for row in rows]
 
 
 async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int) -> Scored:
@@ -249,7 +247,7 @@ async def _score(api: ChatApi, model: str, row: dict[str, Any], max_tokens: int)
     for answer in answers:
         body = {
             **common,
-            "messages": [*row["prompt"], *conversation(row[answer], "assistant")],
+            "messages": [*row["prompt"], *row[answer]],
             "max_tokens": 1,
             "prompt_logprobs": 0,
             "add_generation_prompt": False,

@@ -165,7 +165,7 @@ def load(recipe: str | Path) -> tuple[str, dict[str, Any]]:
             raise RecipeError("recipe", str(recipe), "a path to a .toml file or one of " + ", ".join(names()))
         path = Path(str(_folder())) / f"{recipe}.toml"
     try:
-        return path.stem, tomllib.loads(path.read_text())
+        return path.stem, tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise RecipeError("recipe", str(recipe), "a file that exists") from None
     except tomllib.TOMLDecodeError as error:

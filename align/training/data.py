@@ -2,7 +2,7 @@
 
 Rows keep the order of the file. What cannot be trained on is left out and counted, never silently: see
 `Dropped`. A prompt has the ids that an engine gets for it (see `align.training.rendering`), and an answer
-starts right after.
+starts right after. Of an answer of several turns the assistant's alone count.
 """
 
 from __future__ import annotations
@@ -122,14 +122,23 @@ def _rows(
             tokenizer, [t for _, _, (prompt, *after) in kept for t in (prompt, *(prompt + a for a in after))]
         )
     )
-    for identity, record, (_, *texts) in kept:
+    for identity, record, (asked, *texts) in kept:
         dropped.without_end_token += any(was_cut(record.get(f"{name}_finish_reason")) for name in names)
         prompt = next(ids)
         answers = tuple(_after(prompt, next(ids), text, tokenizer) for text in texts)
+        spans = [renderer.assistant_spans(record, name) for name in names]
+        counted = None
+        if any(span is not None for span in spans):
+            counted = tuple(
+                None
+                if span is None
+                else _counted(tokenizer, asked, text, span, [*prompt, *answer])[len(prompt) :]
+                for text, span, answer in zip(texts, spans, answers, strict=True)
+            )
         weight = record.get("weight")
         yield Row(
             identity,
-            Tree(prompt, answers),
+            Tree(prompt, answers, counted),
             1.0 if weight is None else float(weight),
             bool(record.get("label", True)),
         )
@@ -148,11 +157,28 @@ def _after(prompt: list[int], whole: list[int], text: str, tokenizer: Any) -> li
     return alone[1:] if mark and alone[:1] == [tokenizer.eos_token_id] else encode(tokenizer, [text])[0]
 
 
+def _counted(
+    tokenizer: Any, prompt: str, answer: str, spans: Sequence[tuple[int, int]], ids: Sequence[int]
+) -> list[bool]:
+    """Say of each id of prompt and answer whether it is within the spans (from, to) of the answer's characters."""
+    mask = [False] * len(ids)
+    for span in spans:
+        parts = encode(tokenizer, [prompt + answer[:end] for end in span])
+        start, end = (_shared(part, ids) for part in parts)
+        mask[start:end] = [True] * (end - start)
+    return mask
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(differ, min(len(a), len(b)))
+
+
 def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:
     room = max_length - len(row.tree.prompt)
     if room < 1 or not row.tree.prompt:
         reason = "prompt_too_long"
-    elif not all(row.tree.answers):
+    elif not all(row.tree.answers) or not all(row.tree.lengths):
         reason = "empty_answer"
     elif len(row.tree.answers) == 2 and list(row.tree.answers[0]) == list(row.tree.answers[1]):
         reason = "same_answers"
@@ -162,10 +188,13 @@ def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:
         cut = tuple(answer[:room] for answer in row.tree.answers)
         if cut == row.tree.answers:
             return row
-        if len(cut) == 2 and list(cut[0]) == list(cut[1]):
+        masks = row.tree.counted and tuple(mask and mask[:room] for mask in row.tree.counted)
+        if masks and not all(mask is None or any(mask) for mask in masks):
+            reason = "empty_answer"
+        elif len(cut) == 2 and list(cut[0]) == list(cut[1]):
             reason = "same_answers"
         else:
             dropped.answer_cut += 1
-            return Row(row.id, Tree(row.tree.prompt, cut), row.weight, row.desirable)
+            return Row(row.id, Tree(row.tree.prompt, cut, masks), row.weight, row.desirable)
     dropped.note(reason, f"{row.id}: {reason}")
     return None

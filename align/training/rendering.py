@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import Any
 
-from align.messages import conversation, was_cut
+from align.messages import was_cut, whole_row
 from align.training.chat_template import Refused, answer_end, render, thinks
 from store.chat_messages import context_of, served
 
@@ -35,19 +36,44 @@ class RowRenderer:
 
         The prompt ends with the generation prompt, as an engine gets it. An answer that was cut has no end token.
         """
-        context = record.get("context")
-        messages = served(
-            conversation(record["prompt"], "user"), self._context if context is None else context
-        )
+        record = whole_row(record)
+        messages = self._messages(record)
         prompt = self._render(messages, True)
         texts = [prompt]
         for name in names:
-            answer = conversation(record[name], "assistant")
+            answer = record[name]
             text = self._answer(messages, prompt, answer)
             if was_cut(record.get(f"{name}_finish_reason")):
                 text = text.removesuffix(self._answer_end())
             texts.append(text)
         return texts
+
+    def assistant_spans(self, record: Mapping[str, Any], name: str) -> list[tuple[int, int]] | None:
+        """Return where the assistant speaks in an answer's text, None where nobody else does. Raises `Refused`.
+
+        As (from, to) in characters of the text that `row` returns. A turn begins where its generation prompt ends and
+        ends where the conversation up to it does.
+        """
+        answer = record[name]
+        if isinstance(answer, str) or all(message["role"] == "assistant" for message in answer):
+            return None
+        record = whole_row(record)
+        messages, answer = self._messages(record), record[name]
+        whole = self._render([*messages, *answer], False)
+        prompt = self._render(messages, True)
+        added = len(self._answer(messages, prompt, answer)) - len(whole)
+        spans = []
+        for place, message in enumerate(answer):
+            if message["role"] == "assistant":
+                before = self._render([*messages, *answer[:place]], True)
+                after = self._render([*messages, *answer[: place + 1]], False)
+                start, end = (len(commonprefix([part, whole])) + added for part in (before, after))  # noqa: RUF071
+                spans.append((max(0, start) if place else 0, end))
+        return spans
+
+    def _messages(self, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        context = record.get("context")
+        return served(record["prompt"], self._context if context is None else context)
 
     def _answer(
         self, messages: Sequence[Mapping[str, Any]], prompt: str, answer: list[dict[str, str]]

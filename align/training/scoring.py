@@ -20,7 +20,7 @@ from torch import Tensor
 
 from align.stats import mean_interval, wilson
 from align.training.data import Row
-from align.training.packed.packing import pack
+from align.training.packed.packing import Tree, pack
 
 TOKENS = {"cpu": 2048, "cuda": 8192}
 SAVE_EVERY_SECONDS = 30.0
@@ -106,7 +106,7 @@ class ReferenceCache:
         compute: Callable[[Sequence[Row]], Iterator[tuple[int, list[float]]]],
     ) -> Scores:
         """Return each row's answers' log-probabilities, asking `compute` for the rows that are not known."""
-        keys = [[_key(row.tree.prompt, a) for a in row.tree.answers] for row in rows]
+        keys = [_keys(row.tree) for row in rows]
         missing = [i for i, row in enumerate(keys) if any(k not in self.known for k in row)]
         self.hits += len(rows) - len(missing)
         saved = time.monotonic()
@@ -120,9 +120,14 @@ class ReferenceCache:
         return [[self.known[k] for k in row] for row in keys]
 
 
-def _key(prompt: Sequence[int], answer: Sequence[int]) -> bytes:
-    digest = hashlib.sha256(np.array([len(prompt), *prompt, *answer], dtype=np.int64).tobytes())
-    return digest.digest()[:16]
+def _keys(tree: Tree) -> list[bytes]:
+    masks = tree.counted or (None,) * len(tree.answers)
+    return [_key(tree.prompt, a, m) for a, m in zip(tree.answers, masks, strict=True)]
+
+
+def _key(prompt: Sequence[int], answer: Sequence[int], mask: Sequence[bool] | None) -> bytes:
+    said = [len(prompt), *prompt, *answer] + ([] if mask is None else [-1, *mask])
+    return hashlib.sha256(np.array(said, dtype=np.int64).tobytes()).digest()[:16]
 
 
 def preference_measures(
@@ -135,7 +140,7 @@ def preference_measures(
     counts half.
     """
     logps = np.array(policy, dtype=np.float64).reshape(-1, 2)
-    lengths = np.array([[len(a) for a in row.tree.answers] for row in rows], dtype=np.float64).reshape(-1, 2)
+    lengths = np.array([row.tree.lengths for row in rows], dtype=np.float64).reshape(-1, 2)
     out: dict[str, Any] = {"n": len(rows)}
     if not rows:
         return out
@@ -157,7 +162,7 @@ def likelihood_measures(rows: Sequence[Row], policy: Scores) -> dict[str, Any]:
     if not rows:
         return {"n": 0}
     sums = np.array([s[0] for s in policy])
-    lengths = np.array([len(row.tree.answers[0]) for row in rows], dtype=np.float64)
+    lengths = np.array([row.tree.lengths[0] for row in rows], dtype=np.float64)
     loss = float(-sums.sum() / lengths.sum())
     return {
         "n": len(rows),

@@ -102,17 +102,17 @@ group by content_hash, prompt_key
 _PICK_LIKES = f"""
 create or replace temp table members as
 with standing as (
-    select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion,
+    select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion, carried,
         count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
-    group by content_hash, prompt_hash, prompt, completion
+    group by content_hash, prompt_hash, prompt, completion, carried
 )
 select seq, content_hash, prompt_key, copies, voices,
-    sum(voices) over (partition by prompt, completion) as all_voices,
-    (2 * voices - sum(voices) over (partition by prompt, completion))
-        / greatest(sum(voices) over (partition by prompt, completion), 1) as weight
+    sum(voices) over (partition by prompt, completion, carried) as all_voices,
+    (2 * voices - sum(voices) over (partition by prompt, completion, carried))
+        / greatest(sum(voices) over (partition by prompt, completion, carried), 1) as weight
 from standing
 """
 

@@ -215,17 +215,23 @@ def _content_id(cursor: Cursor, deployment: str, method: str, settings: Snapshot
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
     known = _ORIGINS[method]
-    origins = cursor.execute(
+    origins = cursor.sql(
         f"""
-        select concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)}) as origin
+        select md5_number_lower(
+            concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)})
+        ) as origin
         from members
         join {_TABLES[method]} using (seq)
         where coalesce({", ".join(known)}) is not null
         order by origin
         """
-    ).fetchall()
-    if origins:
-        columns.append(hashlib.sha256("\n".join(origin for (origin,) in origins).encode()))
+    )
+    digest, any_known = hashlib.sha256(), False
+    for batch in origins.to_arrow_reader(100_000):
+        any_known = any_known or len(batch) > 0
+        digest.update(batch.columns[0].to_numpy().tobytes())
+    if any_known:
+        columns.append(digest)
     frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
     return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
 
@@ -236,13 +242,12 @@ def _id(digest: hashlib._Hash) -> str:
 
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
+    members = f"{table} join members on members.seq = {table}.seq"
+    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}"
+    if scalar(cursor, f"select count(*) from {members} where carried is not null"):
+        columns += ", carried"  # only where a message carries more than role and text
     rows = cursor.sql(
-        f"""
-        select {_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}, split
-        from {table}
-        join members on members.seq = {table}.seq
-        left join releases on releases.id = {table}.release
-        """
+        f"select {columns}, split from {members} left join releases on releases.id = {table}.release"
     )
     paths = {split: staging / f"{split}.parquet" for split in ("train", "heldout")}
     parquet_writer.write(paths, rows.to_arrow_reader(parquet_writer.BATCH))

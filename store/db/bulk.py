@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from store import carried
 from store.db.database import Cursor
 from store.db.rows import Row, fetch_one, run
 from store.values import Conversation
@@ -31,6 +32,28 @@ def message_rows(parts: Sequence[Conversation]) -> pa.Array:
         [pa.array(roles, pa.string()), pa.array(contents, pa.string())], names=["role", "content"]
     )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs)
+
+
+def carrying(parts: Mapping[str, Sequence[Conversation]]) -> dict[str, Any]:
+    """Return the column `carried` of rows, from their conversations by part; none where all messages are plain."""
+    if not any(message.carried for part in parts.values() for row in part for message in row):
+        return {}
+    packed = [
+        carried.pack({name: [m.carried for m in part] for name, part in zip(parts, row, strict=True)})
+        for row in zip(*parts.values(), strict=True)
+    ]
+    return {"carried": pa.array(packed, pa.string())}
+
+
+def carrying_row(parts: Mapping[str, Conversation]) -> Row:
+    """Return the column `carried` of a row, from its conversations by part; none where all messages are plain."""
+    packed = carried.pack({name: [m.carried for m in part] for name, part in parts.items()})
+    return {"carried": packed} if packed else {}
+
+
+def plain(part: Conversation) -> list[dict[str, str]]:
+    """Return messages as a message-list column keeps them."""
+    return [{"role": message.role, "content": message.content} for message in part]
 
 
 def characters(part: Conversation) -> int:

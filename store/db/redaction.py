@@ -9,11 +9,12 @@ postal addresses, and secrets without a known shape.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from store import carried
 from store.db.database import Store
 from store.errors import Invalid
 from store.values import Conversation, Message, PreferencePair
@@ -61,7 +62,10 @@ def conversation(db: Store, messages: Conversation) -> Conversation:
     """Return messages as the store may keep them."""
     if db.redact is None:
         return messages
-    return tuple(Message(message.role, db.redact(message.content)) for message in messages)
+    return tuple(
+        Message(message.role, db.redact(message.content), _carried(db.redact, message.carried))
+        for message in messages
+    )
 
 
 def text(db: Store, value: str) -> str:
@@ -95,6 +99,19 @@ def value(db: Store, given: V) -> V:
         raise Invalid("rejected", "…", "a response that differs from `chosen` in more than redacted words")
     result: V = made
     return result
+
+
+def _carried(redact: Callable[[str], str], packed: str) -> str:
+    return carried.dump(_within(redact, carried.load(packed))) if packed else ""
+
+
+def _within(redact: Callable[[str], str], value: Any) -> Any:
+    """Redact every text in a JSON value."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _within(redact, inner) for key, inner in value.items()}
+    return [_within(redact, inner) for inner in value] if isinstance(value, list) else value
 
 
 def _secret(match: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 
+from store import carried
 from store.db.database import Cursor, damage_in, statement
 from store.errors import Invalid
 from store.values import Conversation, Message
@@ -80,9 +81,12 @@ def dumps(value: object, field: str) -> str | None:
         ) from None
 
 
-def messages(value: Iterable[Mapping[str, str]]) -> Conversation:
-    """Read a message-list column."""
-    return tuple(Message(item["role"], item["content"]) for item in value)
+def messages(value: Iterable[Mapping[str, str]], packed: str | None = None, part: str = "") -> Conversation:
+    """Read a message-list column, with what its messages carry (`part` of the row's column `carried`)."""
+    extra = carried.unpack(packed, part)
+    return tuple(
+        Message(item["role"], item["content"], extra.get(place, "")) for place, item in enumerate(value)
+    )
 
 
 def check_limit(limit: int, most: int = 1000) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from store import values
+from store import carried, values
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import (
@@ -65,9 +65,10 @@ def create(
     It is decided once it has `votes_wanted` votes: without a number one, or two in the share `db.second_votes` of
     comparisons where several people may rate, so that agreement is known. `gold` ("first", "second", "tie" or
     "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure raters and teach nothing.
-    Raises `Invalid`.
+    `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict` where `asked_by` was erased
+    since `began`.
     """
-    prompt = redaction.conversation(db, values.conversation(messages, "messages"))
+    prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
     if len(candidates) != 2:
         raise Invalid("candidates", len(candidates), "two candidates")
     if gold is not None:
@@ -120,6 +121,14 @@ def _wants_second_vote(db: Store) -> bool:
     if secrets.randbelow(1_000_000) >= 1_000_000 * db.second_votes:
         return False
     return int(scalar(db.read(), "select count(*) from users where list_contains(roles, 'rater')")) > 1
+
+
+def _plain(messages: Conversation) -> Conversation:
+    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tool calls."""
+    for place, message in enumerate(messages):
+        if calls := carried.load(message.carried).get("tool_calls"):
+            raise Invalid(f"messages[{place}].tool_calls", calls, "none: tool calls are not kept")
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def get(db: Store, id: str) -> Comparison:

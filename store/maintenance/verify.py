@@ -119,10 +119,10 @@ def _hashes(cursor: Cursor) -> list[Disagreement]:
         ("pair", "pairs", ("prompt", "chosen", "rejected")),
         ("demonstration", "demonstrations", ("prompt", "completion")),
     ):
-        cursor.execute(f"select id, content_hash, prompt_hash, {', '.join(parts)} from {table}")
+        cursor.execute(f"select id, content_hash, prompt_hash, carried, {', '.join(parts)} from {table}")
         while rows := cursor.fetchmany(_PAGE):
-            for id, content_hash, prompt_hash, *texts in rows:
-                read = [messages(text) for text in texts]
+            for id, content_hash, prompt_hash, packed, *texts in rows:
+                read = [messages(text, packed, part) for part, text in zip(parts, texts, strict=True)]
                 value = (
                     PreferencePair(read[0], read[1], read[2])
                     if noun == "pair"

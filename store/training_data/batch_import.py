@@ -10,19 +10,22 @@ what it knows. Once a batch held known rows, the next is looked up before it is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import duckdb
 
+from store import carried, import_notes
 from store.db import redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.errors import Invalid
 from store.ids import new_id
 from store.near_duplicates import index as near
 from store.records import ImportResult, RejectedRow
+from store.transfer import columns, formats
+from store.transfer.row_files import UnreadableCells
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Value(Protocol):
 
 V = TypeVar("V", bound=Value)
 Row = Mapping[str, Any]
+Convert = Callable[[Row], Row | list[Row]]
 Insert = Callable[[Cursor, Sequence[V], str, str, str], None]
 
 
@@ -65,7 +69,7 @@ def ingest(
     deployment: str | None,
     on_batch: Callable[[int, int, int, int], None] | None = None,
     on_rejected: Callable[[RejectedRow, object], None] | None = None,
-    convert: Callable[[Row], Row] | None = None,
+    convert: Convert | None = None,
     dry_run: bool = False,
 ) -> ImportResult:
     """Import `rows` with `read` (raises `Invalid`) and `insert` (raises `duckdb.ConstraintException` for a known row).
@@ -75,12 +79,14 @@ def ingest(
     Each batch commits by itself together with the import's counts. `on_batch(rows, accepted, duplicates, rejected)` is
     told after each, and every `TELL_S` within one, whose rows are not accepted yet; it may raise to stop there, which
     leaves the batches before. `on_rejected` gets every refused row. `convert` makes our columns of a
-    row in another format (raises `Invalid`). `dry_run` judges and counts and stores nothing; its result has the id "".
+    row in another format, or several rows (raises `Invalid`); without it, rows are read as those of
+    store.transfer.standard_rows. `dry_run` judges and counts and stores nothing; its result has the id "".
     """
     scope = "" if deployment is None else validation.deployment_name(deployment)
     validation.text("source", source, 200)
     accepted = duplicates = refused = seen = 0
     shown: list[RejectedRow] = []
+    noted = import_notes.Tally()
     values: dict[str, V] = {}
     waiting = 0  # characters of `values`
     told = monotonic()
@@ -111,8 +117,13 @@ def ingest(
             if monotonic() - told > TELL_S:
                 tell()
             seen += 1
+            if isinstance(row, UnreadableCells):
+                row = row.row  # that a cell can not be read matters where a column is needed
             try:
-                value = redaction.value(db, _judge(row, read, convert, seen))
+                with import_notes.collect() as notes:
+                    read_row = [
+                        redaction.value(db, value) for value in _judge(row, read, convert, seen, noun)
+                    ]
             except Invalid as error:
                 refused += 1
                 rejected = RejectedRow(seen, str(error))
@@ -121,28 +132,47 @@ def ingest(
                 if on_rejected:
                     on_rejected(rejected, row.value if isinstance(row, Invalid) else row)
                 continue
-            if (key := value.content_hash) in values:
-                duplicates += 1
-                continue
-            values[key] = value
-            waiting += value.characters
-            if len(values) == BATCH or waiting > BATCH_CHARACTERS:
+            noted.add(notes)
+            for value in read_row:
+                if (key := value.content_hash) in values:
+                    duplicates += 1
+                else:
+                    values[key] = value
+                    waiting += value.characters
+            if len(values) >= BATCH or waiting > BATCH_CHARACTERS:
                 write()
         if values or refused or duplicates:
             write()
         if accepted and not dry_run:
             near.refresh(db, noun)
-    return ImportResult(sink.id, accepted, duplicates, tuple(shown), refused)
+    return ImportResult(
+        sink.id, accepted, duplicates, tuple(shown), refused, dict(noted.unused), dict(noted.rules)
+    )
 
 
-def _judge(row: object, read: Callable[[Row], V], convert: Callable[[Row], Row] | None, number: int) -> V:
-    """Return what a row says. Raises `Invalid`, also for what goes wrong in judging it: the good rows are not to be lost."""
+def _texts(value: Any) -> Iterator[str]:
+    """Yield what the messages of a value say."""
+    for part in ("prompt", "chosen", "rejected", "completion"):
+        for message in getattr(value, part, ()):
+            yield message.content
+            yield from columns.leaves(carried.load(message.carried))
+
+
+def _judge(row: object, read: Callable[[Row], V], convert: Convert | None, number: int, noun: str) -> list[V]:
+    """Return what a row says, once or several times.
+
+    Raises `Invalid`, also for what goes wrong in judging it: the good rows are not to be lost.
+    """
     if isinstance(row, Invalid):
         raise row
     if not isinstance(row, Mapping):
         raise Invalid("row", row, "an object")
     try:
-        return read(convert(row) if convert else row)
+        seen = columns.Seen(columns.named(row))
+        converted = (convert or formats.STANDARD[noun])(seen)
+        values = [read(part) for part in (converted if isinstance(converted, list) else [converted])]
+        columns.finish(seen, (text for value in values for text in _texts(value)))
+        return values
     except (Invalid, MemoryError):
         raise
     except Exception as error:

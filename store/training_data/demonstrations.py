@@ -14,9 +14,9 @@ from store.ids import new_id, next_ids
 from store.records import DemonstrationRecord, ImportResult
 from store.training_data import batch_import, evidence
 from store.training_data.origin import UNKNOWN, Origin
-from store.values import Demonstration, to_json
+from store.values import Demonstration
 
-_COLUMNS = "id, prompt, completion, tags, content_hash, deployment, source, created_at"
+_COLUMNS = "id, prompt, completion, carried, tags, content_hash, deployment, source, created_at"
 
 
 def import_rows(
@@ -54,6 +54,12 @@ def insert(
         "prompt_hash": [value.prompt_hash for value in values],
         "prompt": bulk.message_rows([value.prompt for value in values]),
         "completion": bulk.message_rows([value.completion for value in values]),
+        **bulk.carrying(
+            {
+                "prompt": [value.prompt for value in values],
+                "completion": [value.completion for value in values],
+            }
+        ),
         "prompt_chars": [bulk.characters(value.prompt) for value in values],
         "completion_chars": [bulk.characters(value.completion) for value in values],
         "tags": pa.array([list(value.tags) for value in values], bulk.TEXTS),
@@ -71,8 +77,9 @@ def derived(value: Demonstration, deployment: str | None, kind: str, origin: Ori
         "id": new_id("demo"),
         "content_hash": value.content_hash,
         "prompt_hash": value.prompt_hash,
-        "prompt": to_json(value.prompt),
-        "completion": to_json(value.completion),
+        "prompt": bulk.plain(value.prompt),
+        "completion": bulk.plain(value.completion),
+        **bulk.carrying_row({"prompt": value.prompt, "completion": value.completion}),
         "prompt_chars": bulk.characters(value.prompt),
         "completion_chars": bulk.characters(value.completion),
         "tags": list(value.tags),
@@ -145,7 +152,9 @@ def stats(db: Store) -> dict[str, Any]:
 
 def _record(row: Row) -> DemonstrationRecord:
     value = Demonstration(
-        prompt=messages(row["prompt"]), completion=messages(row["completion"]), tags=tuple(row["tags"])
+        prompt=messages(row["prompt"], row["carried"], "prompt"),
+        completion=messages(row["completion"], row["carried"], "completion"),
+        tags=tuple(row["tags"]),
     )
     return DemonstrationRecord(
         id=row["id"],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from store import values
+from store import carried
 from store.db import bulk
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import check_limit, fetch_all, fetch_one
@@ -44,8 +44,8 @@ def put(
             "completion_id": completion_id,
             "hash": Judgement(value.prompt, value.completion, liked).content_hash,
             "prompt_hash": value.prompt_hash,
-            "prompt": values.to_json(value.prompt),
-            "completion": values.to_json(value.completion),
+            "prompt": bulk.plain(value.prompt),
+            "completion": bulk.plain(value.completion),
             "liked": liked,
             "scope": deployment or "",
             "user": user,
@@ -79,6 +79,9 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
         "prompt_hash": [row.prompt_hash for row in rows],
         "prompt": bulk.message_rows([row.prompt for row in rows]),
         "completion": bulk.message_rows([row.completion for row in rows]),
+        **bulk.carrying(
+            {"prompt": [row.prompt for row in rows], "completion": [row.completion for row in rows]}
+        ),
         "liked": [row.label for row in rows],
         "deployment": [scope] * len(rows),
         "source": [source] * len(rows),
@@ -90,11 +93,16 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:
     """Return the newest judgements as KTO rows: prompt, completion (message lists), label (liked)."""
-    return fetch_all(
+    found = fetch_all(
         db.read(),
-        "select id, prompt, completion, liked as label from likes order by id desc limit $limit",
+        "select id, prompt, completion, carried, liked as label from likes order by id desc limit $limit",
         {"limit": check_limit(limit)},
     )
+    for row in found:
+        packed = row.pop("carried")
+        for part in ("prompt", "completion"):
+            row[part] = carried.merged(row[part], packed, part)
+    return found
 
 
 def count(db: Store, deployment: str | None = None) -> dict[str, int]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from store import values
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import Row, fetch_all, fetch_one, messages, stamp
@@ -16,7 +15,7 @@ from store.records import ImportResult, PairRecord
 from store.training_data import batch_import
 from store.values import PreferencePair
 
-_COLUMNS = "id, prompt, chosen, rejected, weight, tags, content_hash, deployment, source, created_at"
+_COLUMNS = "id, prompt, chosen, rejected, carried, weight, tags, content_hash, deployment, source, created_at"
 
 
 def import_rows(
@@ -60,6 +59,13 @@ def insert(
         "prompt": bulk.message_rows([pair.prompt for pair in pairs]),
         "chosen": bulk.message_rows([pair.chosen for pair in pairs]),
         "rejected": bulk.message_rows([pair.rejected for pair in pairs]),
+        **bulk.carrying(
+            {
+                "prompt": [pair.prompt for pair in pairs],
+                "chosen": [pair.chosen for pair in pairs],
+                "rejected": [pair.rejected for pair in pairs],
+            }
+        ),
         "prompt_chars": [bulk.characters(pair.prompt) for pair in pairs],
         "chosen_chars": [bulk.characters(pair.chosen) for pair in pairs],
         "rejected_chars": [bulk.characters(pair.rejected) for pair in pairs],
@@ -90,9 +96,10 @@ def derived(
         "content_hash": pair.content_hash,
         "versus_hash": pair.versus_hash,
         "prompt_hash": pair.prompt_hash,
-        "prompt": values.to_json(pair.prompt),
-        "chosen": values.to_json(pair.chosen),
-        "rejected": values.to_json(pair.rejected),
+        "prompt": bulk.plain(pair.prompt),
+        "chosen": bulk.plain(pair.chosen),
+        "rejected": bulk.plain(pair.rejected),
+        **bulk.carrying_row({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}),
         "prompt_chars": bulk.characters(pair.prompt),
         "chosen_chars": bulk.characters(pair.chosen),
         "rejected_chars": bulk.characters(pair.rejected),
@@ -173,9 +180,9 @@ def of_vote(db: Store, vote_id: str) -> list[PairRecord]:
 
 def _record(row: Row) -> PairRecord:
     pair = PreferencePair(
-        prompt=messages(row["prompt"]),
-        chosen=messages(row["chosen"]),
-        rejected=messages(row["rejected"]),
+        prompt=messages(row["prompt"], row["carried"], "prompt"),
+        chosen=messages(row["chosen"], row["carried"], "chosen"),
+        rejected=messages(row["rejected"], row["carried"], "rejected"),
         weight=row["weight"],
         tags=tuple(row["tags"]),
     )

@@ -15,13 +15,22 @@ from store.transfer.json_rows import MAX_ROW, parse
 
 DELIMITERS = (",", ";", "\t")
 _UNCLOSED = "unexpected end of data"  # what the module says at the end of the file
+_SEP = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"?')
 
 csv.field_size_limit(MAX_ROW)
 
 
+def separator_line(line: str) -> str | None:
+    """Return the separator that a line names, as spreadsheets write it before the header ("sep=;"), else None."""
+    match = _SEP.fullmatch(line)
+    return match[1] if match and match[1] not in "\"'" else None
+
+
 def delimiter(header: str) -> str | None:
     """Tell what separates the columns of a header line, None where nothing does: the most frequent, outside of quotes."""
+    if (said := separator_line(header)) is not None:
+        return said
     bare = _QUOTED.sub("", header)
     most = max(DELIMITERS, key=bare.count)
     return most if most in bare else None
@@ -30,7 +39,7 @@ def delimiter(header: str) -> str | None:
 def rows(stream: io.BufferedReader) -> Iterator[object]:
     """Yield each row as an object by column, without empty cells.
 
-    `weight` is a number and a JSON list of messages or tags a list, where the cell holds one. Raises `Invalid` for a
+    `weight` is a number and a JSON list of tags a list, where the cell holds one. Raises `Invalid` for a
     header that can not be read, and `BreaksOff` where the last row is not whole.
     """
     records = _records(_Lines(stream))
@@ -38,6 +47,8 @@ def rows(stream: io.BufferedReader) -> Iterator[object]:
     if isinstance(header, Invalid):
         raise Invalid("header", header.value, header.accepted)
     columns = [name.strip() for name in header]
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+        raise Invalid("header", twice, "each column once")
     for cells in records:
         if isinstance(cells, Invalid):
             yield cells
@@ -75,10 +86,14 @@ class _Lines:
 
     def first(self) -> str:
         """Return the first line that is not blank, which stays."""
-        while (line := self._text.readline(MAX_ROW)).isspace():
+        while (line := self._back.popleft() if self._back else self._text.readline(MAX_ROW)).isspace():
             pass
         self.put_back([line])
         return line
+
+    def drop(self) -> None:
+        """Take the line away that `first` returned."""
+        self._back.popleft()
 
     def put_back(self, lines: list[str]) -> None:
         self._back.extendleft(reversed(lines))
@@ -86,7 +101,11 @@ class _Lines:
 
 def _records(lines: _Lines) -> Iterator[list[str] | Invalid]:
     """Yield the cells of each row, the header's first. Of what is not CSV a line is refused, and the next tried."""
-    separator = delimiter(lines.first()) or ","
+    separator = separator_line(lines.first())
+    if separator is not None:
+        lines.drop()
+    else:
+        separator = delimiter(lines.first()) or ","
     width = 0
     reader = csv.reader(iter(lines), delimiter=separator, strict=True)
     while True:
@@ -129,10 +148,10 @@ def _fit(lines: list[str], separator: str, width: int) -> bool:
 
 
 def _cell(column: str, value: str) -> object:
-    """Read a cell: a number in `weight`, a JSON list of messages or tags where it holds one, else its text."""
+    """Read a cell: a number in `weight`, a JSON list in `tags` where it holds one, else its text."""
     with suppress(ValueError, Invalid):
-        if column == "weight":
+        if column.lower() == "weight":
             return float(value)
-        if value.startswith('[{"role"') or (column == "tags" and value.startswith("[")):
+        if column.lower() == "tags" and value.startswith("["):
             return parse(value)
     return value

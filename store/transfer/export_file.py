@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from store import carried
 from store.db import bulk
 from store.db.database import Store
-from store.db.rows import naive
+from store.db.rows import naive, scalar
 from store.errors import Conflict, Invalid
 from store.ids import new_id
+from store.message_text import looks_like_messages
 
 FORMATS = {
     "pairs": ("trl", "parquet", "openai", "ultrafeedback", "csv"),
@@ -37,6 +40,26 @@ _PARTS = {
 }
 _EXTRA = {"pairs": ("weight", "tags"), "demonstrations": ("tags",), "likes": ("liked as label",)}
 _BATCH = 10_000  # rows whose texts are held at a time
+_CALL = pa.struct(
+    [
+        ("id", pa.string()),
+        ("type", pa.string()),
+        ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),
+    ]
+)
+# The messages of a Parquet file in which one carries more than role and text (store.carried).
+_CARRYING = pa.list_(
+    pa.struct(
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("tool_calls", pa.list_(_CALL)),
+            ("tool_call_id", pa.string()),
+            ("name", pa.string()),
+            ("reasoning_content", pa.string()),
+        ]
+    )
+)
 
 # A line of a file as an SQL struct: DuckDB makes JSON of it in a seventh of the time that Python needs.
 # The binarised form; `prompt_turns` says where the prompt ends, also when both answers begin alike.
@@ -54,6 +77,20 @@ struct_pack(
     tags
 )
 """
+# Where the parts of a row are in a line of each format: (path, parts whose messages are there one after another).
+_PLACES = {
+    ("pairs", "openai"): (
+        ("input.messages", ("prompt",)),
+        ("preferred_output", ("chosen",)),
+        ("non_preferred_output", ("rejected",)),
+    ),
+    ("demonstrations", "openai"): (("messages", ("prompt", "completion")),),
+    ("pairs", "ultrafeedback"): (
+        ("chosen", ("prompt", "chosen")),
+        ("rejected", ("prompt", "rejected")),
+        ("messages", ("prompt", "chosen")),
+    ),
+}
 _LINES = {
     ("pairs", "trl"): "struct_pack(prompt, chosen, rejected, weight, tags)",
     ("demonstrations", "trl"): "struct_pack(prompt, completion, tags)",
@@ -114,8 +151,14 @@ def export(
     staging = path.with_name(f".{path.name}.{new_id('export')}")
     columns = ", ".join((*_PARTS[noun], *_EXTRA[noun]))
     line = f"to_json({_LINES[noun, format]}) as line" if (noun, format) in _LINES else columns
-    batches = _batches(db, noun, line, where or Filter())
-    write = {"parquet": _write_parquet, "csv": _write_csv}.get(format, _write_lines)
+    write: Callable[..., int]
+    if format == "parquet":
+        carries = _carries(db, noun, where or Filter())
+        batches = _batches(db, noun, f"{columns}, carried", where or Filter())
+        write = partial(_write_parquet, carries=carries)
+    else:
+        batches = _batches(db, noun, f"{line}, carried, len(prompt) as prompt_length", where or Filter())
+        write = _write_csv if format == "csv" else partial(_write_lines, format=format)
     try:
         count = write(staging, noun, batches, on_progress or (lambda count: None))
         staging.rename(path)
@@ -128,6 +171,14 @@ def export(
                 staging.rmdir()
             else:
                 staging.unlink()
+
+
+def _carries(db: Store, noun: str, where: Filter) -> bool:
+    """Tell whether a message of the rows carries more than role and text."""
+    conditions, params = _conditions(noun, where)
+    return bool(
+        scalar(db.read(), f"select count(*) from {noun} where carried is not null and {conditions}", params)
+    )
 
 
 def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duckdb.DuckDBPyRelation]:
@@ -232,15 +283,38 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
 
 
 def _write_lines(
-    path: Path, noun: str, batches: Iterator[duckdb.DuckDBPyRelation], tell: Callable[[int], None]
+    path: Path,
+    noun: str,
+    batches: Iterator[duckdb.DuckDBPyRelation],
+    tell: Callable[[int], None],
+    format: str,
 ) -> int:
+    places = _PLACES.get((noun, format)) or tuple((part, (part,)) for part in _PARTS[noun])
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         for batch in batches:
             lines = batch.fetchall()
-            file.writelines(f"{line}\n" for (line,) in lines)
+            file.writelines(
+                f"{_with_carried(line, packed, length, places) if packed else line}\n"
+                for line, packed, length in lines
+            )
             tell(count := count + len(lines))
     return count
+
+
+def _with_carried(
+    line: str, packed: str, prompt_length: int, places: Iterable[tuple[str, Sequence[str]]]
+) -> str:
+    """Return a line with what its messages carry."""
+    row = json.loads(line)
+    for path, parts in places:
+        messages = row
+        for key in path.split("."):
+            messages = messages[key]
+        for start, part in zip((0, prompt_length), parts, strict=False):
+            for place, what in carried.unpack(packed, part).items():
+                messages[start + place] |= carried.load(what)
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _write_csv(
@@ -253,8 +327,12 @@ def _write_csv(
         writer.writerow((*_PARTS[noun], *(column.rpartition(" ")[2] for column in _EXTRA[noun])))
         for batch in batches:
             rows = batch.fetchall()
-            for row in rows:
-                cells = map(_csv_cell, row[: len(roles)], roles)
+            for *row, packed, _ in rows:
+                parts = (
+                    carried.merged(messages, packed, part) if packed else messages
+                    for part, messages in zip(_PARTS[noun], row, strict=False)
+                )
+                cells = map(_csv_cell, parts, roles)
                 extra = (json.dumps(value, ensure_ascii=False) for value in row[len(roles) :])
                 writer.writerow((*cells, *extra))
             tell(count := count + len(rows))
@@ -262,10 +340,14 @@ def _write_csv(
 
 
 def _write_parquet(
-    path: Path, noun: str, batches: Iterator[duckdb.DuckDBPyRelation], tell: Callable[[int], None]
+    path: Path,
+    noun: str,
+    batches: Iterator[duckdb.DuckDBPyRelation],
+    tell: Callable[[int], None],
+    carries: bool,
 ) -> int:
     schema = pa.schema(
-        [(part, bulk.MESSAGES) for part in _PARTS[noun]]
+        [(part, _CARRYING if carries else bulk.MESSAGES) for part in _PARTS[noun]]
         + {
             "pairs": [("weight", pa.float64()), ("tags", bulk.TEXTS)],
             "demonstrations": [("tags", bulk.TEXTS)],
@@ -276,7 +358,12 @@ def _write_parquet(
     (path / "data").mkdir(parents=True)
     with pq.ParquetWriter(path / "data" / "train.parquet", schema, compression="zstd") as writer:
         for batch in batches:
-            table = batch.to_arrow_table().cast(schema)
+            table = batch.to_arrow_table()
+            if carries:
+                rows = [_whole(row, noun) for row in table.to_pylist()]
+                table = pa.Table.from_pylist(rows, schema)
+            else:
+                table = table.drop_columns("carried").cast(schema)
             writer.write_table(table)
             tell(count := count + len(table))
     if not count:
@@ -285,6 +372,12 @@ def _write_parquet(
         )
     (path / "README.md").write_text(_card(noun, count), "utf-8")
     return count
+
+
+def _whole(row: dict[str, Any], noun: str) -> dict[str, Any]:
+    """Return a row whose messages have what they carry."""
+    packed = row.pop("carried")
+    return row | {part: carried.merged(row[part], packed, part) for part in _PARTS[noun]}
 
 
 def _card(noun: str, count: int) -> str:
@@ -301,6 +394,7 @@ def _card(noun: str, count: int) -> str:
 def _csv_cell(messages: list[dict[str, str]], role: str) -> str:
     """Return plain text for one message of the expected role that is not blank, else the message list as JSON."""
     text = messages[0]["content"]
-    if len(messages) == 1 and messages[0]["role"] == role and text.strip() and not text.startswith("["):
+    plain = len(messages) == 1 and messages[0].keys() == {"role", "content"} and messages[0]["role"] == role
+    if plain and text.strip() and not looks_like_messages(text):
         return text
     return json.dumps(messages, ensure_ascii=False)

@@ -1,56 +1,43 @@
 """Other people's formats: how each row becomes `{prompt, chosen, rejected}`, `{messages}` or `{prompt, completion, label}`.
 
-Pairs: trl (standard and conversational; also plain CSV), hh-rlhf, ultrafeedback (binarised and scored), lmarena,
-openwebui, argilla, openai. Demonstrations: sharegpt, openai, alpaca, trl. Likes: kto, openwebui. A row that states
-no preference (a tie, equal scores) is refused with that reason.
+Pairs: trl (standard and conversational, with any of the columns of store.transfer.columns; also plain CSV),
+hh-rlhf, ultrafeedback
+(binarised and scored), lmarena, openwebui, argilla, openai, and those of store.transfer.public_sets.
+Demonstrations: sharegpt,
+capybara, openai, alpaca, trl. Likes: kto, openwebui. A row that states no preference (a tie, equal scores) is refused with
+that reason.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from store import import_notes, message_text
 from store.db.validation import a_list, an_object, finite, whole
 from store.errors import Invalid
-from store.transfer import argilla, json_rows, openwebui
+from store.transfer import argilla, columns, json_rows, openwebui, public_sets, standard_rows
 
 Row = Mapping[str, Any]
 Convert = Callable[[Row], Row]
 
-_TURN = re.compile(r"\n\n(Human|Assistant):")
-_SHAREGPT_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
-    "bing": "assistant", "bard": "assistant", "model": "assistant", "system": "system", "tool": "tool",
-}  # fmt: skip
-
-
-def as_is(row: Row) -> Row:
-    """TRL's own columns, in text or message lists."""
-    return row
-
 
 def hh_rlhf(row: Row) -> Row:
     """Anthropic HH-RLHF: two transcripts that begin alike."""
-    return {
-        **_extra(row),
-        "chosen": transcript(row.get("chosen"), "chosen"),
-        "rejected": transcript(row.get("rejected"), "rejected"),
-    }
+    sides = {name: transcript(row.get(name), name) for name in ("chosen", "rejected")}
+    return standard_rows.paired(row, sides["chosen"], sides["rejected"])
 
 
-def transcript(text: object, field: str) -> list[dict[str, str]]:
+def transcript(text: object, field: str) -> list[dict[str, Any]]:
     """Read "\\n\\nHuman: …\\n\\nAssistant: …" into messages. Raises `Invalid` naming `field`."""
-    if not isinstance(text, str) or not _TURN.search(text):
-        raise Invalid(field, text, 'a transcript of "\\n\\nHuman: …\\n\\nAssistant: …"')
-    parts = _TURN.split(text)
-    if parts[0].strip():
-        raise Invalid(field, parts[0], 'a transcript that begins with "\\n\\nHuman:"')
-    return [
-        {"role": "user" if who == "Human" else "assistant", "content": said.strip()}
-        for who, said in zip(parts[1::2], parts[2::2], strict=True)
-    ]
+    turns = message_text.transcript(text, field) if isinstance(text, str) else None
+    if turns is None:
+        raise Invalid(
+            field, text, 'a transcript that begins with "\\n\\nHuman:": "\\n\\nHuman: …\\n\\nAssistant: …"'
+        )
+    import_notes.rule("transcript")
+    return turns
 
 
 def ultrafeedback(row: Row) -> Row:
@@ -59,37 +46,35 @@ def ultrafeedback(row: Row) -> Row:
 
 
 def _scored(row: Row) -> Row:
-    scored = []
-    for place, item in enumerate(a_list("completions", row["completions"])):
-        where = f"completions[{place}]"
-        item = an_object(where, item)
-        score = _score(item, where)
-        if score is not None and isinstance(item.get("response"), str):
-            scored.append((score, item["response"]))
-    if len(scored) < 2:
-        raise Invalid("completions", len(scored), "at least two completions with a response and a score")
-    best, worst = max(scored, key=lambda s: s[0]), min(scored, key=lambda s: s[0])
-    if best[0] == worst[0]:
-        raise Invalid("completions", best[0], "completions with different scores: this is a tie")
-    return {"prompt": row.get("instruction"), "chosen": best[1], "rejected": worst[1]}
+    items = [
+        (f"completions[{place}]", an_object(f"completions[{place}]", item))
+        for place, item in enumerate(a_list("completions", row["completions"]))
+    ]
+    items = [(where, item) for where, item in items if isinstance(item.get("response"), str)]
+    # Overall scores of 10 are known to be wrong for poor answers; the ratings by aspect are not.
+    keys = ("fine-grained_score", "overall_score", "score")
+    found = {key: [place for place in items if place[1].get(key) is not None] for key in keys}
+    most = max(map(len, found.values()), default=0)
+    key = next(key for key in keys if len(found[key]) == most)
+    if key == keys[0] and found[keys[1]]:
+        import_notes.rule("fine_grained_scores")
+    scored = [(finite(f"{where}.{key}", item[key]), item["response"]) for where, item in found[key]]
+    return public_sets.best_against_worst(row, scored, "completions", "score")
 
 
 def _binarised(row: Row) -> Row:
-    scores = row.get("score_chosen"), row.get("score_rejected")
-    if None not in scores:
-        better, worse = finite("score_chosen", scores[0]), finite("score_rejected", scores[1])
-        if better <= worse:
-            why = "this is a tie" if better == worse else f"that is {worse:g}, so the row contradicts itself"
-            raise Invalid("score_chosen", scores[0], f"a score above score_rejected: {why}")
-    kept = {key: row[key] for key in ("prompt", "chosen", "rejected", "weight", "tags") if key in row}
     turns = row.get("prompt_turns")
-    if isinstance(row.get("chosen"), list):
-        kept.pop("prompt", None)  # the last question alone; the messages have all
-        if turns is not None:
-            turns = whole("prompt_turns", turns, 1, 1_000_000)
-            chosen, rejected = row["chosen"], a_list("rejected", row.get("rejected"))
-            kept |= {"prompt": chosen[:turns], "chosen": chosen[turns:], "rejected": rejected[turns:]}
-    return kept
+    if turns is None or not isinstance(row.get("chosen"), list):
+        return standard_rows.pair(row)
+    columns.check_preference(row)
+    turns = whole("prompt_turns", turns, 1, 1_000_000)
+    chosen, rejected = row["chosen"], a_list("rejected", row.get("rejected"))
+    return {
+        **standard_rows.extra(row),
+        "prompt": chosen[:turns],
+        "chosen": chosen[turns:],
+        "rejected": rejected[turns:],
+    }
 
 
 def lmarena(row: Row) -> Row:
@@ -121,6 +106,8 @@ def openai_pairs(row: Row) -> Row:
     given = row.get("input")
     if not isinstance(given, Mapping):
         raise Invalid("input", given, "an object with messages")
+    if given.get("tools"):
+        raise Invalid("input.tools", given["tools"], "none: definitions of tools can not be kept with a pair")
     return {
         "prompt": given.get("messages"),
         "chosen": row.get("preferred_output"),
@@ -131,82 +118,129 @@ def openai_pairs(row: Row) -> Row:
 def sharegpt(row: Row) -> Row:
     """ShareGPT: `conversations` of {from, value}; up to its last answer."""
     turns = row.get("conversations")
-    if not isinstance(turns, list) or not turns:
+    if not isinstance(turns, list | str) or not turns:
         raise Invalid(
             "conversations", turns, "a list of {from, value} with at least a question and an answer"
         )
-    messages = []
-    for place, turn in enumerate(turns):
-        who = turn.get("from") if isinstance(turn, Mapping) else None
-        if not isinstance(who, str) or who not in _SHAREGPT_ROLES:
-            raise Invalid(f"conversations[{place}].from", who, sorted(_SHAREGPT_ROLES))
-        messages.append({"role": _SHAREGPT_ROLES[who], "content": turn.get("value")})
-    while messages and messages[0]["role"] == "assistant":
+    read = standard_rows.conversation(row, "conversations")
+    messages = [
+        message_text.as_openai(an_object(f"conversations[{place}]", turn), f"conversations[{place}]")
+        for place, turn in enumerate(read["messages"])
+    ]
+    while messages and messages[0].get("role") == "assistant":
         messages.pop(0)
-    while messages and messages[-1]["role"] != "assistant":
+    while messages and messages[-1].get("role") != "assistant":
         messages.pop()
     if len(messages) < 2:
         raise Invalid("conversations", len(turns), "a question and an answer to it")
-    return {**_extra(row), "messages": messages}
+    return {**read, "messages": messages}
+
+
+def capybara(row: Row) -> Row:
+    """Capybara, XTuner, ms-swift: `conversation` of exchanges, {input, output} or {human, assistant}."""
+    return standard_rows.conversation(row, "conversation")
 
 
 def openai_chat(row: Row) -> Row:
     """OpenAI chat fine-tuning: `messages` ending with the assistant."""
-    return {**_extra(row), "messages": row.get("messages")}
+    return standard_rows.conversation(row, "messages")
 
 
 def alpaca(row: Row) -> Row:
-    """Alpaca: instruction, optional input, output."""
-    parts = [
-        part for part in (row.get("instruction"), row.get("input")) if isinstance(part, str) and part.strip()
-    ]
-    return {"prompt": "\n\n".join(parts) or None, "completion": row.get("output")}
+    """Alpaca and the like: a question in columns (instruction and input, prompt, query, …), and its answer in another."""
+    if public_sets.is_helpsteer(row):
+        raise Invalid(
+            "response",
+            "a rated response",
+            f"answers to learn from: the columns response and {', '.join(public_sets.HELPSTEER_RATINGS)} rate answers",
+        )
+    return standard_rows.demonstration(row)
 
 
 FORMATS: dict[str, dict[str, Convert]] = {
     "pairs": {
-        "trl": as_is,
+        "trl": standard_rows.pair,
         "hh-rlhf": hh_rlhf,
         "ultrafeedback": ultrafeedback,
         "lmarena": lmarena,
         "openwebui": openwebui.pairs,
         "argilla": argilla.pairs,
         "openai": openai_pairs,
+        "helpsteer": public_sets.helpsteer,
+        "pku-saferlhf": public_sets.pku,
+        "nectar": public_sets.nectar,
+        "distilabel": public_sets.distilabel,
+        "ms-swift": public_sets.ms_swift,
     },
-    "demonstrations": {"trl": as_is, "sharegpt": sharegpt, "openai": openai_chat, "alpaca": alpaca},
-    "likes": {"kto": as_is, "openwebui": openwebui.likes},
+    "demonstrations": {
+        "trl": standard_rows.demonstration,
+        "sharegpt": sharegpt,
+        "capybara": capybara,
+        "openai": openai_chat,
+        "alpaca": alpaca,
+    },
+    "likes": {"kto": standard_rows.judged, "openwebui": openwebui.likes},
 }
+
+
+STANDARD = {
+    "pairs": standard_rows.pair, "demonstrations": standard_rows.demonstration, "likes": standard_rows.judged,
+}  # fmt: skip
+"""How a row with our own columns is read, by noun."""
 
 
 def detect(noun: str, row: Row) -> str:
     """Return the name of the format that a row of `noun` is in; raises `Invalid` listing those there are."""
+    row = columns.named(row)
     keys, chosen = set(row), row.get("chosen")
+    answers = {"response_0", "response_1"} <= keys
     tests: dict[str, list[tuple[str, bool]]] = {
         "pairs": [
             ("openai", "preferred_output" in keys),
             ("argilla", {"fields", "responses"} <= keys or argilla.is_flat(row)),
+            ("helpsteer", public_sets.is_helpsteer(row)),
+            ("pku-saferlhf", answers and bool({"better_response_id", "safer_response_id"} & keys)),
+            ("ms-swift", bool({"rejected_response", "rejected_messages"} & keys)),
             ("lmarena", "conversation_a" in keys or {"response_a", "response_b"} <= keys),
             ("openwebui", {"data", "snapshot"} <= keys),
-            ("ultrafeedback", {"instruction", "completions"} <= keys or "score_chosen" in keys),
+            (
+                "ultrafeedback",
+                {"instruction", "completions"} <= keys or ("score_chosen" in keys and "chosen" in keys),
+            ),
             ("hh-rlhf", isinstance(chosen, str) and "prompt" not in keys and chosen.startswith("\n\nHuman:")),
             ("trl", {"chosen", "rejected"} <= keys),
+            ("nectar", "answers" in keys and "prompt" in keys),
+            ("distilabel", "generations" in keys and bool({"ratings", "rating"} & keys)),
         ],
         "demonstrations": [
             ("sharegpt", "conversations" in keys),
-            ("alpaca", {"instruction", "output"} <= keys),
+            ("capybara", "conversation" in keys),
             ("trl", "completion" in keys),
             ("openai", "messages" in keys),
+            ("alpaca", bool(keys & set(columns.QUESTIONS)) and bool(keys & set(standard_rows.ANSWERS))),
         ],
-        "likes": [("openwebui", {"data", "snapshot"} <= keys), ("kto", "label" in keys)],
+        "likes": [("openwebui", {"data", "snapshot"} <= keys), ("kto", bool({"label", "kto_tag"} & keys))],
     }
     for name, fits in tests[noun]:
         if fits:
             return name
-    raise Invalid("format", sorted(keys), f"rows of {noun} in one of: {', '.join(FORMATS[noun])}")
+    raise Invalid(
+        "format",
+        sorted(map(str, keys)),
+        f"{_WANTED[noun](keys)}, or rows in one of: {', '.join(FORMATS[noun])}",
+    )
 
 
-def _extra(row: Row) -> dict[str, Any]:
-    return {key: row[key] for key in ("weight", "tags") if key in row}
+def _missing(keys: set[str], wanted: tuple[str, ...]) -> str:
+    missing = [name for name in wanted if name not in keys]
+    return f"the columns {', '.join(wanted)} (missing: {', '.join(missing)})"
+
+
+_WANTED: dict[str, Callable[[set[str]], str]] = {
+    "pairs": lambda keys: _missing(keys, ("prompt", "chosen", "rejected")),
+    "demonstrations": lambda keys: _missing(keys, ("prompt", "completion")),
+    "likes": lambda keys: _missing(keys, ("prompt", "completion", "label")),
+}
 
 
 def _message(role: str, content: object) -> dict[str, object]:
@@ -225,10 +259,3 @@ def _turns(value: object, field: str) -> list[object]:
             if isinstance(turns, list):
                 return turns
     return value if isinstance(value, list) else [value]
-
-
-def _score(item: Mapping[str, Any], where: str) -> float | None:
-    for key in ("overall_score", "fine-grained_score", "score"):
-        if item.get(key) is not None:
-            return finite(f"{where}.{key}", item[key])
-    return None

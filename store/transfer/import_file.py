@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from store.db.database import Store
 from store.errors import Invalid, Truncated
 from store.records import ImportResult, Record, RejectedRow
 from store.training_data import demonstrations, likes, pairs
-from store.transfer import formats
-from store.transfer.row_files import LOOKED_AT, RowFile
+from store.transfer import formats, openwebui
+from store.transfer.row_files import LOOKED_AT, RowFile, UnreadableCells
 
 NOUNS = {
     "pairs": pairs.import_rows,
@@ -95,7 +96,7 @@ def import_file(
             deployment,
             on_batch=batch,
             on_rejected=out.write if out else None,
-            convert=known[format],
+            convert=_converter(noun, format, file),
             dry_run=dry_run,
         )
         return FileImport(
@@ -106,6 +107,15 @@ def import_file(
             broke_off=str(rows.broke_off) if rows.broke_off else None,
             rejects=str(out.path) if out and out.written else None,
         )
+
+
+def _converter(noun: str, format: str, file: RowFile) -> Any:
+    """Return what makes our columns of a row, or of some formats several rows."""
+    if (noun, format) != ("pairs", "openwebui"):
+        return formats.FORMATS[noun][format]
+    with RowFile(file.path, file.container) as again, suppress(Truncated):  # two answers may both be liked
+        return partial(openwebui.all_pairs, ratings=openwebui.all_ratings(again.rows()))
+    return openwebui.all_pairs
 
 
 class _Rows:
@@ -158,6 +168,7 @@ def _detect(noun: str, rows: _Rows) -> str:
     try:
         for row in islice(rows, LOOKED_AT):
             seen.append(row)
+            row = row.row if isinstance(row, UnreadableCells) else row
             if isinstance(row, Mapping):
                 try:
                     return formats.detect(noun, row)

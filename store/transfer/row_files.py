@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,25 @@ LOOKED_AT = 100
 """Rows from which it is told what a file is: the first ones may be bad."""
 
 _PARQUET = b"PAR1"
+# text that is not UTF-8, a time out of range, a type without a form in Python
+_CELL_ERRORS = (pa.ArrowException, ValueError, OverflowError, TypeError, NotImplementedError)
 _HEAD = 2**20  # bytes from which the container is told
+
+
+def file_in(path: Path) -> Path:
+    """Return the Parquet file of a dataset's directory, as an export leaves it, and any other path as it is.
+
+    Raises `Invalid` for a directory with none or several.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(part for level in ("*", "*/*") for part in path.glob(f"{level}.parquet") if part.is_file())
+    if len(found) != 1:
+        names = [str(part.relative_to(path)) for part in found[:5]]
+        raise Invalid(
+            "file", names or str(path), "a file of rows, or a directory with one Parquet file in it"
+        )
+    return found[0]
 
 
 class RowFile:
@@ -32,7 +51,7 @@ class RowFile:
 
     def __init__(self, path: str | Path, container: str | None = None) -> None:
         """Open `path` and tell what it is. Raises `NotFound`, and `Invalid` for what is no file of rows."""
-        self.path = Path(path)
+        self.path = file_in(Path(path))
         if not self.path.is_file():
             raise NotFound("file", str(path))
         if container is not None and container not in CONTAINERS:
@@ -119,16 +138,43 @@ class RowFile:
                 yield from _values(batch)
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A value that Python has no form for, such as a date out of range; `why` says so."""
+
+    why: str
+
+
+class UnreadableCells(Invalid):
+    """A row with cells that can not be read, `row`, where these are `Unreadable`: who needs none of them may take it."""
+
+    def __init__(self, row: dict[str, object]) -> None:
+        why = next(cell.why for cell in row.values() if isinstance(cell, Unreadable))
+        super().__init__("row", "…", f"values that can be read ({why})")
+        self.row = row
+
+
 def _values(batch: pa.RecordBatch) -> Iterator[object]:
     try:
         yield from batch.to_pylist()
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        # text that is not UTF-8, a time out of range
-        if len(batch) == 1:
-            yield Invalid("row", "…", f"values that can be read ({error})")
-        else:
-            for place in range(len(batch)):
-                yield from _values(batch.slice(place, 1))
+    except _CELL_ERRORS:
+        # Each column by itself, since a row may have no use for the one that can not be read.
+        columns = {name: list(_cells(batch.column(place))) for place, name in enumerate(batch.schema.names)}
+        for place in range(len(batch)):
+            row = {name: cells[place] for name, cells in columns.items()}
+            whole = not any(isinstance(cell, Unreadable) for cell in row.values())
+            yield row if whole else UnreadableCells(row)
+
+
+def _cells(column: pa.Array) -> Iterator[object]:
+    try:
+        yield from column.to_pylist()
+    except _CELL_ERRORS:
+        for cell in column:
+            try:
+                yield cell.as_py()
+            except _CELL_ERRORS as error:
+                yield Unreadable(str(error))
 
 
 def _tell(head: bytes) -> str:
@@ -136,6 +182,8 @@ def _tell(head: bytes) -> str:
     if head.startswith(_PARQUET):
         return "parquet"
     text = head.decode("utf-8", "replace").lstrip()
+    if csv_rows.separator_line(text.split("\n", 1)[0]) is not None:
+        return "csv"
     lines = [line for line in text.split("\n") if line.strip()][:LOOKED_AT]
     if not lines:
         return "jsonl"

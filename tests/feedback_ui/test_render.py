@@ -62,12 +62,23 @@ def test_everything_from_outside_is_escaped() -> None:
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
         people.usage([used(EVIL, EVIL, 1, 1)]),
         people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
+        imports.imported(
+            Import(dry_run=False, result=outcome([]) | {"unused_columns": {EVIL: 1}, "rules": {EVIL: 1}})
+        ),
         imports.imported(Import(dry_run=False, result=outcome([{"row": 1, "why": EVIL}], broke_off=EVIL))),
         people.erased({"removed": {EVIL: 1}, "runs": [EVIL], "stopped": [EVIL]}),
         frame.header("chat", {"name": EVIL, "roles": ["ops"], "mode": "multi-user"}),
     ]
     for markup in shown:
         assert "<img" not in markup
+
+
+def test_an_import_shows_the_columns_it_did_not_use_and_the_rules_it_followed() -> None:
+    result = outcome([]) | {"unused_columns": {"mood": 3}, "rules": {"system_from_column": 1200}}
+    shown = imports.imported(Import(dry_run=False, result=result))
+    assert "mood" in shown
+    assert "a system column is the system message" in shown
+    assert "1,200" in shown
 
 
 def test_the_bar_offers_only_what_the_roles_open() -> None:

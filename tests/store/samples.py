@@ -85,6 +85,56 @@ PAIRS: dict[str, tuple[str, Any]] = {
         {"input": {"messages": turns("Q"), "tools": [], "parallel_tool_calls": True},
          "preferred_output": turns("", "good")[1:], "non_preferred_output": turns("", "bad")[1:]},
     ),
+    "helpsteer 2": (
+        "helpsteer",
+        {"split": "train", "prompt": "Q", "response_1": "bad", "response_2": "good", "preference_strength": 2,
+         "preference_statement": "@Response 2 is better.", "preference_elaboration": "It is right."},
+    ),
+    "helpsteer 3": (
+        "helpsteer",
+        {"domain": "general", "language": "english", "context": turns("Q"), "response1": "good", "response2": "bad",
+         "overall_preference": -1, "individual_preference": [{"score": -1, "reasoning": "It is right."}]},
+    ),
+    "pku-saferlhf": (
+        "pku-saferlhf",
+        {"prompt": "Q", "response_0": "bad", "response_1": "good", "prompt_source": "s", "is_response_0_safe": True,
+         "is_response_1_safe": True, "better_response_id": 1, "safer_response_id": 1, "response_0_sha256": "00"},
+    ),
+    "nectar": (
+        "nectar",
+        {"prompt": "\n\nHuman: Q\n\nAssistant: ", "answers": [
+            {"answer": "good", "model": "m", "rank": 1.0}, {"answer": "middling", "model": "n", "rank": 2.0},
+            {"answer": "bad", "model": "o", "rank": 3.0}], "turns": 1, "num_responses": 3, "good_natured": True},
+    ),
+    "distilabel": (
+        "distilabel",
+        {"instruction": "Q", "generations": ["bad", "good"], "ratings": [1.0, 5.0], "model_name": "m"},
+    ),
+    "ms-swift": ("ms-swift", {"messages": turns("Q", "good"), "rejected_response": "bad"}),
+    "ms-swift messages": ("ms-swift", {"messages": turns("Q", "good"), "rejected_messages": turns("Q", "bad")}),
+    "ms-swift query": ("ms-swift", {"query": "Q", "response": "good", "rejected_response": "bad"}),
+    "orca-dpo-pairs": ("trl", {"system": "", "question": "Q", "chosen": "good", "rejected": "bad"}),
+    "orpo-dpo-mix": (
+        "trl",
+        {"source": "s", "chosen": turns("Q", "good"), "rejected": turns("Q", "bad"), "prompt": "Q", "question": "Q"},
+    ),
+    "distilabel orca": (
+        "trl",
+        {"system": "", "input": "Q", "chosen": "good", "rejected": "bad", "generations": ["good", "bad"],
+         "rating": [9.0, 2.0], "status": "unchanged", "original_chosen": "good", "chosen_score": 9.0},
+    ),
+    "distilabel capybara": (
+        "trl",
+        {"source": "s", "conversation": [{"input": "Q", "output": "middling"}], "original_response": "middling",
+         "new_generations": ["good", "bad"], "prompt": "Q", "chosen": turns("Q", "good"), "rejected": turns("Q", "bad"),
+         "rating_chosen": 5, "rating_rejected": 1},
+    ),
+    "llama-factory alpaca": ("trl", {"instruction": "Q", "input": "", "chosen": "good", "rejected": "bad"}),
+    "llama-factory sharegpt": (
+        "trl",
+        {"conversations": [{"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "good"},
+         "rejected": {"from": "gpt", "value": "bad"}},
+    ),
 }  # fmt: skip
 
 
@@ -94,4 +144,10 @@ DEMONSTRATIONS: dict[str, Any] = {
     "openai": {"messages": turns("Q", "A")},
     "alpaca": {"instruction": "Q", "input": "", "output": "A"},
     "trl": {"prompt": "Q", "completion": "A"},
+    "trl conversation": {"prompt": "Q", "completion": turns("Q", "A")},
+    "capybara": {"source": "s", "conversation": [{"input": "Q", "output": "A"}]},
+    "llama-factory": {"instruction": "Q", "input": "", "output": "A", "system": "", "history": []},
+    "distilabel": {"instruction": "Q", "generation": "A", "model_name": "m"},
+    "distilabel sft": {"prompt": "Q", "prompt_id": "x", "messages": turns("Q", "A")},
+    "ms-swift": {"query": "Q", "response": "A"},
 }  # fmt: skip

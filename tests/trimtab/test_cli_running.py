@@ -105,6 +105,56 @@ def test_refused_rows_lie_beside_the_file_and_nothing_is_overwritten(platform: P
     assert not list(Path().glob("good.jsonl.*"))
 
 
+def test_half_a_character_refuses_its_row_alone(platform: Platform) -> None:
+    bad = {"prompt": "Cut?", "chosen": "A smile \ud83d", "rejected": "None.", "note \udcff": 1}
+    file = write("emoji.jsonl", bad, GOOD | {"prompt": "Four?", "more \ud83d [/x]": "[/y]"})
+    said = run("pairs", "import", str(file))
+    assert "1 accepted, 0 known already, 1 refused" in said
+    assert "row 1: " in said
+    (kept,) = Path("emoji.jsonl.rejects.jsonl").read_text().splitlines()
+    assert json.loads(kept)["data"] == bad
+    assert json.loads(run("pairs", "import", str(file), "--json"))["rejected_count"] == 1
+
+
+def test_half_a_character_anywhere_ends_no_command_with_a_traceback(platform: Platform) -> None:
+    half = "a\udcff[/x]"
+    for command in (
+        ("pairs", "import", half),
+        ("pairs", "export", half, "--format", half),
+        ("runs", "show", half),
+        ("releases", "show", half),
+        ("lineage", "user", half),
+        ("users", "remove", half),
+        ("keys", "revoke", half),
+        ("eval", half),
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code in (0, 1, 2), (command, result.output)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            command,
+            result.exception,
+        )
+    name = os.fsdecode(b"rows-\xff.jsonl")
+    Path(name).write_text(json.dumps(GOOD | {"prompt": "Five?"}) + "\n{}\n")
+    assert "1 accepted" in run("pairs", "import", name)
+
+
+def test_an_import_says_which_columns_it_did_not_use_and_which_rules_it_followed(platform: Platform) -> None:
+    file = write("more.jsonl", {"Question": "Six?", "chosen": "a", "rejected": "b", "mood": "[good]"})
+    said = run("pairs", "import", str(file))
+    assert "column mood was not used (1 rows)" in said
+    assert "(prompt_from_column, 1 rows)" in said
+    again = json.loads(run("pairs", "import", str(file), "--json"))
+    assert (again["unused_columns"], again["rules"]["columns_renamed"]) == ({"mood": 1}, 1)
+
+
+def test_the_directory_of_a_parquet_export_is_imported(platform: Platform) -> None:
+    run("pairs", "import", str(write("seven.jsonl", GOOD | {"prompt": "Seven?"})))
+    run("pairs", "export", str(Path("out").absolute()), "--format", "parquet")
+    assert "0 accepted" in run("pairs", "import", "out")
+    assert "0 refused" in run("pairs", "import", "out/")
+
+
 def test_a_row_is_removed_with_a_reason(platform: Platform) -> None:
     pairs.import_rows(platform.db, [GOOD | {"prompt": "To be removed?"}], "test")
     [row] = pairs.list_page(platform.db, 1)

@@ -18,6 +18,7 @@ from trimtab.cli import (
     snapshots,
     usage,
 )
+from trimtab.cli.common import print_anything
 
 app = typer.Typer(
     name="trimtab",
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.callback()(print_anything)
 for module in (platform, chat, usage, raters):
     module.register(app)
 app.add_typer(models.app, name="models")

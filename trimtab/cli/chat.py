@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from trimtab.cli.common import DataOption, ask, console, errors, explain
 
@@ -64,7 +65,7 @@ async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) ->
                 console.print(delta.text, end="", highlight=False, markup=False, soft_wrap=True)
                 answer += delta.text
         except ApiError as error:
-            errors.print(f"[red]{explain(error)}[/red]", highlight=False)
+            errors.print(f"[red]{escape(explain(error))}[/red]", highlight=False)
             messages.pop()
             continue
         console.print()

@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from trimtab.config.paths import DataPaths, data_directory
@@ -41,9 +43,16 @@ ConfigOption = Annotated[
 ]
 
 
+def print_anything() -> None:
+    """Have what a terminal or a pipe has no character for printed escaped, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Ends the command with a message on standard error."""
-    errors.print(f"[red]error:[/red] {message}", highlight=False, soft_wrap=True)
+    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(status)
 
 
@@ -104,6 +113,8 @@ def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path
         fail(explain(error))
     except TrimtabError as error:
         fail(str(error))
+    except UnicodeEncodeError as error:
+        fail(f"{error.object!a} can not be sent: it is not valid Unicode")
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -126,7 +137,9 @@ def show(
         _table(value, columns or {}, empty)
     else:
         for key, part in value.items():
-            console.print(f"[bold]{key}[/bold]: {_cell(part)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"[bold]{escape(str(key))}[/bold]: {escape(_cell(part))}", highlight=False, soft_wrap=True
+            )
 
 
 def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
@@ -141,7 +154,7 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty:
     for row in rows:
         table.add_row(
             *(
-                _moment(row[key]) if key.endswith("_at") and row.get(key) else _cell(row.get(key))
+                _moment(row[key]) if key.endswith("_at") and row.get(key) else escape(_cell(row.get(key)))
                 for key in columns
             )
         )

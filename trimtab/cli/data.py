@@ -148,4 +148,4 @@ def _export(noun: str, file: Path, format: str, data: Any, **where: Any) -> None
         for name, value in where.items()
     }
     made = ask(lambda client: client.export_file(noun, str(file.absolute()), format=format, **filters), data)
-    console.print(f"{made['file']}: {made['rows']} rows")
+    console.print(f"{made['file']}: {made['rows']} rows", markup=False, soft_wrap=True)

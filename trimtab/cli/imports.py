@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from store.import_notes import RULES
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
+from trimtab_client import ndjson
 
 if TYPE_CHECKING:
     from trimtab_client.client import PlatformClient
@@ -40,13 +43,15 @@ class Wanted:
 
 def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
     """Import a file and say what became of it; exit 1 where no row was taken."""
-    source = _readable(wanted.file)
-    refused = Refused(wanted.file, wanted.rejects)
-    screen = _Screen(wanted, source, quiet=as_json)
+    file = _file(wanted.file)
+    source = _readable(file)
+    refused = Refused(wanted.file.absolute() if wanted.file.is_dir() else wanted.file, wanted.rejects)
+    screen = _Screen(replace(wanted, file=file), source, quiet=as_json)
 
     async def go(client: PlatformClient) -> dict[str, Any]:
         await client.import_options(wanted.noun, wanted.format, wanted.deployment)
-        options = {"name": wanted.file.name, "format": wanted.format, "deployment": wanted.deployment}
+        name = os.fsencode(wanted.file.absolute().name).decode("utf-8", "replace")
+        options = {"name": name, "format": wanted.format, "deployment": wanted.deployment}
         told = client.import_file(
             wanted.noun, screen.sending(), dry_run=str(wanted.dry_run).lower(), **options
         )
@@ -77,9 +82,20 @@ def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
         raise typer.Exit(1)
 
 
+def _file(path: Path) -> Path:
+    """Return the file to send: of a dataset's directory, as `export --format parquet` leaves it, its Parquet file."""
+    if not path.is_dir():
+        return path
+    found = sorted(part for level in ("*", "*/*") for part in path.glob(f"{level}.parquet") if part.is_file())
+    if len(found) != 1:
+        fail(
+            f"{path} is a directory with {len(found)} Parquet files; accepted: a file of rows, or a directory with one "
+            "Parquet file in it"
+        )
+    return found[0]
+
+
 def _readable(file: Path) -> IO[bytes]:
-    if file.is_dir():
-        fail(f"{file} is a directory; accepted: a file of rows")
     try:
         return file.open("rb")
     except FileNotFoundError:
@@ -95,13 +111,28 @@ def _say(done: dict[str, Any], wanted: Wanted, refused: Refused) -> None:
         f"({done['format']} rows, {done['container']})"
     )
     if done["broke_off"]:
-        console.print(f"[yellow]{done['broke_off']}; the whole rows before were taken[/yellow]")
+        console.print(f"[yellow]{escape(done['broke_off'])}; the whole rows before were taken[/yellow]")
+    for column, rows in list(done["unused_columns"].items())[:SHOWN]:
+        console.print(
+            f"  column {column} was not used ({rows:,} rows)", highlight=False, markup=False, soft_wrap=True
+        )
+    for rule, rows in done["rules"].items():
+        console.print(
+            f"  {RULES.get(rule, rule)} ({rule}, {rows:,} rows)",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for row in done["rejected"][:SHOWN]:
         console.print(f"  row {row['row']}: {row['why']}", highlight=False, soft_wrap=True, markup=False)
     if refused.path:
-        console.print(f"the refused rows are in {refused.path}", highlight=False, soft_wrap=True)
+        console.print(
+            f"the refused rows are in {refused.path}", highlight=False, soft_wrap=True, markup=False
+        )
     if refused.fault:
-        errors.print(f"[yellow]the refused rows were not written: {refused.fault}[/yellow]", highlight=False)
+        errors.print(
+            f"[yellow]the refused rows were not written: {escape(refused.fault)}[/yellow]", highlight=False
+        )
     if done["rejected_count"] and not (done["accepted"] or done["duplicates"]):
         errors.print("[red]error:[/red] no row was taken: every one was refused")
 
@@ -130,7 +161,7 @@ class Refused:
             if self._file is None:
                 self._file = self._open()
                 self.path = Path(self._file.name)
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.write(ndjson.line(row))
         except OSError as error:
             self.fault = f"{self.path or error.filename}: {error.strerror}"
 

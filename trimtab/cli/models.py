@@ -59,7 +59,7 @@ def add_model(
 
     if model.startswith((".", "/", "~")) and not (Path(model).expanduser() / "config.json").is_file():
         fail(f"{model} is not a Hugging Face model directory: it has no config.json")
-    document = tomlkit.parse(config.read_text()) if config.exists() else tomlkit.document()
+    document = tomlkit.parse(config.read_text("utf-8-sig")) if config.exists() else tomlkit.document()
     engines = document.setdefault("engines", tomlkit.table(is_super_table=True))
     if base in engines or any(engine.get("base") == base for engine in engines.values()):
         fail(f"{config} has a base model {base!r} already")
@@ -68,7 +68,7 @@ def add_model(
         engines["main"] = {"base": DEFAULT_BASE}
     engines[base] = {"base": base, "model": str(Path(model).expanduser()) if model.startswith("~") else model}
     before = config.read_text() if config.exists() else None
-    config.write_text(tomlkit.dumps(document))
+    config.write_text(tomlkit.dumps(document), "utf-8")
     try:
         settings(config)
     except typer.Exit:
@@ -77,7 +77,7 @@ def add_model(
         else:
             config.write_text(before)
         raise
-    console.print(f"{base} is in {config}; restart `trimtab up` to serve it")
+    console.print(f"{base} is in {config}; restart `trimtab up` to serve it", markup=False)
 
 
 @app.command("prepare")
@@ -94,9 +94,9 @@ def prepare(data: DataOption = None, config: ConfigOption = None) -> None:
         fail(str(error))
     directory = paths.model(DEFAULT_BASE)
     if (directory / "config.json").is_file():
-        console.print(f"{DEFAULT_BASE} is in {directory} already")
+        console.print(f"{DEFAULT_BASE} is in {directory} already", markup=False)
         return
-    console.print(f"preparing {DEFAULT_BASE} in {directory} (about half a minute) …")
+    console.print(f"preparing {DEFAULT_BASE} in {directory} (about half a minute) …", markup=False)
     # a process of its own: the platform and its command line never import torch
     status = subprocess.run(
         [sys.executable, "-m", "align.prepare", "--out", str(directory)], check=False

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
 from trimtab.cli.offline import opened
@@ -49,7 +50,7 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
     ready = "[green]ready[/green]" if found["ready"] else "[yellow]not ready[/yellow]"
     console.print(f"Trimtab {found['version']} at {found['url']} ({found['mode']}): {ready}", highlight=False)
     for line in found["missing"]:
-        console.print(f"  [yellow]{line}[/yellow]", highlight=False)
+        console.print(f"  [yellow]{escape(line)}[/yellow]", highlight=False)
     console.print()
     show(
         found["engines"],
@@ -85,7 +86,9 @@ def doctor(as_json: AsJson = False, data: DataOption = None, config: ConfigOptio
     else:
         for check in found:
             mark = "[green]ok[/green]  " if check.ok else "[red]bad[/red] "
-            console.print(f"{mark} {check.what}: {check.said}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{mark} {escape(check.what)}: {escape(check.said)}", highlight=False, soft_wrap=True
+            )
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 
@@ -98,14 +101,14 @@ def backup(
     where = paths(data)
     if where.read_platform() is not None:
         made: dict[str, Any] = ask(lambda client: client.backup(str(file.absolute())), data)
-        console.print(f"{made['path']}: {made['bytes']:,} bytes")
+        console.print(f"{made['path']}: {made['bytes']:,} bytes", markup=False)
         return
     from store.maintenance.backup import write
     from trimtab.config.writing import writing
 
     with opened(data) as store, writing(file.absolute()):
         done = write(store, file)
-    console.print(f"{done.path}: {done.bytes:,} bytes")
+    console.print(f"{done.path}: {done.bytes:,} bytes", markup=False)
 
 
 def restore(

@@ -130,7 +130,7 @@ def _show_plan(found: dict[str, Any], as_json: bool) -> None:
         for name, where in changed.items():
             console.print(f"{name} = {found['values'].get(name)} ({where})", highlight=False, soft_wrap=True)
         console.print(f"{found['rows']} rows, on {found['device']}", highlight=False)
-        console.print(found["text"], highlight=False, soft_wrap=True)
+        console.print(found["text"], highlight=False, soft_wrap=True, markup=False)
     if not found["fits"]:
         raise typer.Exit(1)
 

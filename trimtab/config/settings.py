@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -429,6 +431,13 @@ class StoreSettings(Section):
     )
 
 
+class _TomlFile(TomlConfigSettingsSource):
+    """A settings file, in UTF-8 with or without a byte order mark, which some editors write."""
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text("utf-8-sig"))
+
+
 class Settings(BaseSettings):
     """The whole settings file."""
 
@@ -495,5 +504,5 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line over environment over file over defaults."""
         path = settings_cls.model_config.get("toml_file")
-        file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
+        file = (_TomlFile(settings_cls, toml_file=path),) if path else ()
         return (init_settings, env_settings, *file)

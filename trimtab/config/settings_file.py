@@ -44,7 +44,7 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         if not config.is_file():
             raise SettingsError([f"settings file {config}: no such file"])
         try:
-            tomllib.loads(config.read_text())
+            tomllib.loads(config.read_text("utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError([f"settings file {config} is not TOML: {error}"]) from error
     reader = type(

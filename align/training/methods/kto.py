@@ -39,7 +39,12 @@ from align.training.session import (
 def mismatched(rows: Sequence[Row]) -> list[Row]:
     """Return each row's prompt with the answer of the row before it (the first gets the last's)."""
     return [
-        Row(row.id, Tree(row.tree.prompt, rows[i - 1].tree.answers), row.weight, row.desirable)
+        Row(
+            row.id,
+            Tree(row.tree.prompt, rows[i - 1].tree.answers, rows[i - 1].tree.counted),
+            row.weight,
+            row.desirable,
+        )
         for i, row in enumerate(rows)
     ]
 

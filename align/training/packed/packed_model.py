@@ -69,7 +69,7 @@ def make_packed(model: PreTrainedModel) -> None:
 
 
 def score(model: PreTrainedModel, pack: Pack) -> Tensor:
-    """Return log p of each answer token of `pack` (N), float32, with a gradient if the caller wants one."""
+    """Return log p of each answer token of `pack` that counts (N), float32, with a gradient if the caller wants one."""
     hidden = model.base_model(
         input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False, layout=pack.layout
     ).last_hidden_state
@@ -130,4 +130,4 @@ def score_plain(forward: Any, pack: Pack) -> Tensor:
     for i, (prompt_ids, answer_ids) in enumerate(rows):
         own = logits[i, len(prompt_ids) - 1 : len(prompt_ids) + len(answer_ids) - 1].float()
         picked.append(own.log_softmax(-1).gather(1, answer_ids[:, None]).squeeze(1))
-    return torch.cat(picked)
+    return torch.cat(picked)[pack.counted]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import torch
@@ -30,10 +31,21 @@ ATTENTION = "trimtab_packed"
 
 @dataclass(frozen=True)
 class Tree:
-    """Token ids of one prompt and of the answers that follow it. No part may be empty."""
+    """Token ids of one prompt and of the answers that follow it. No part may be empty.
+
+    `counted` says of each answer which tokens count: all where it is None for the tree or for an answer. The others
+    are read and not learned: the turns of other people within an answer of several turns.
+    """
 
     prompt: Sequence[int]
     answers: tuple[Sequence[int], ...]
+    counted: tuple[Sequence[bool] | None, ...] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many tokens of each answer count."""
+        masks = self.counted or (None,) * len(self.answers)
+        return [len(a) if m is None else sum(m) for a, m in zip(self.answers, masks, strict=True)]
 
 
 @dataclass
@@ -116,11 +128,11 @@ def _padded(parts: list[range], width: int) -> Tensor:
 
 @dataclass
 class Pack:
-    """A packed micro-batch. T tokens, S answers (in the order of the trees), N answer tokens.
+    """A packed micro-batch. T tokens, S answers (in the order of the trees), N answer tokens that count.
 
-    `input_ids` and `position_ids` are (1, T). For each answer token: `sources` (N) is the place whose hidden
+    `input_ids` and `position_ids` are (1, T). For each token that counts: `sources` (N) is the place whose hidden
     state predicts it, `targets` (N) its id, `answer` (N) the number of its answer. `lengths` (S) counts
-    answer tokens.
+    them. `counted` says of each token of the answers whether it counts.
     """
 
     input_ids: Tensor
@@ -129,11 +141,12 @@ class Pack:
     targets: Tensor
     answer: Tensor
     lengths: Tensor
+    counted: Tensor
     layout: Layout
 
     def to(self, device: torch.device | str, **kwargs: Any) -> Pack:
         """Return the pack on `device`."""
-        names = ("input_ids", "position_ids", "sources", "targets", "answer", "lengths")
+        names = ("input_ids", "position_ids", "sources", "targets", "answer", "lengths", "counted")
         return Pack(**{n: getattr(self, n).to(device, **kwargs) for n in names}, layout=self.layout)
 
     def sum_by_answer(self, values: Tensor) -> Tensor:
@@ -154,26 +167,31 @@ def pack(trees: Sequence[Tree], share: bool = True) -> Pack:
     targets: list[int] = []
     numbers: list[int] = []
     lengths: list[int] = []
+    counted: list[bool] = []
     spans: list[tuple[int, int, tuple[int, ...]]] = []
     for tree in trees:
         if not tree.prompt or not tree.answers or not all(tree.answers):
             raise ValueError("a tree needs a prompt and answers, none of them empty")
-        groups = [tree.answers] if share else [(answer,) for answer in tree.answers]
+        masks = tree.counted or (None,) * len(tree.answers)
+        answers = list(zip(tree.answers, masks, strict=True))
+        groups = [answers] if share else [[answer] for answer in answers]
         for group in groups:
             start, prompt = len(ids), len(tree.prompt)
-            spans.append((start, prompt, tuple(map(len, group))))
+            spans.append((start, prompt, tuple(len(answer) for answer, _ in group)))
             ids.extend(tree.prompt)
             positions.extend(range(prompt))
-            for answer in group:
+            for answer, mask in group:
                 first = len(ids)
                 ids.extend(answer)
                 positions.extend(range(prompt, prompt + len(answer)))
                 # The prompt's last token predicts an answer's first; then each token predicts the next.
-                sources.append(start + prompt - 1)
-                sources.extend(range(first, first + len(answer) - 1))
-                targets.extend(answer)
-                numbers.extend([len(lengths)] * len(answer))
-                lengths.append(len(answer))
+                before = [start + prompt - 1, *range(first, first + len(answer) - 1)]
+                length = len(answer) if mask is None else sum(mask)
+                sources.extend(before if mask is None else compress(before, mask))
+                targets.extend(answer if mask is None else compress(answer, mask))
+                counted.extend([True] * len(answer) if mask is None else mask)
+                numbers.extend([len(lengths)] * length)
+                lengths.append(length)
     return Pack(
         torch.tensor([ids]),
         torch.tensor([positions]),
@@ -181,6 +199,7 @@ def pack(trees: Sequence[Tree], share: bool = True) -> Pack:
         torch.tensor(targets),
         torch.tensor(numbers),
         torch.tensor(lengths),
+        torch.tensor(counted),
         Layout(spans),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from feedback_ui import texts
+from trimtab_client import ndjson
 from trimtab_client.client import ApiError, PlatformClient
 
 PIECE = 1 << 20
@@ -112,7 +112,7 @@ class _Refused:
         if self._file is None:
             self.path = Path(tempfile.mkdtemp()) / self._name
             self._file = self.path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.write(ndjson.line(row))
 
     def __enter__(self) -> None:
         pass

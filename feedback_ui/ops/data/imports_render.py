@@ -7,6 +7,7 @@ from typing import Any
 from feedback_ui import texts
 from feedback_ui.html import esc, notice, number, percent, table
 from feedback_ui.ops.data.imports_actions import Import
+from store.import_notes import RULES
 
 SHOWN = 50
 """Refused rows that the page shows; the file has all."""
@@ -45,6 +46,7 @@ def _done(result: dict[str, Any]) -> str:
     more = ""
     if result["broke_off"]:
         more += f"<p>{esc(texts.DATA_IMPORT_BROKE_OFF.format(where=result['broke_off']))}</p>"
+    more += _read(result)
     if rows := result["rejected"][:SHOWN]:
         cells = [(number(row["row"]), esc(row["why"])) for row in rows]
         more += table(("Row", "Why it was refused"), cells, "Refused rows", numeric=(0,))
@@ -52,6 +54,21 @@ def _done(result: dict[str, Any]) -> str:
         more += f'<p class="tt-hint">{esc(texts.DATA_IMPORT_FIRST.format(shown=len(rows), all=number(refused)))}</p>'
     tone = "bad" if not taken else "warn" if refused or result["broke_off"] else "good"
     return notice(said, tone, more)
+
+
+def _read(result: dict[str, Any]) -> str:
+    """Which columns were not used and which rules changed how rows were read."""
+    unused, rules = result.get("unused_columns") or {}, result.get("rules") or {}
+    said = ""
+    if unused:
+        cells = [(esc(column), number(rows)) for column, rows in list(unused.items())[:SHOWN]]
+        said += table(("Column that was not used", "Rows"), cells, "Columns that were not used", numeric=(1,))
+    if rules:
+        cells = [(esc(RULES.get(rule, rule)), number(rows)) for rule, rows in rules.items()]
+        said += table(
+            ("How rows were read", "Rows"), cells, "Rules that changed how rows were read", numeric=(1,)
+        )
+    return said
 
 
 def _stopped(now: Import) -> str:

@@ -156,12 +156,24 @@ PAIRS: dict[str, Any] = {
     "openai": lambda q, good, bad: {
         "input": {"messages": chat(q)}, "preferred_output": chat(q, good)[1:], "non_preferred_output": chat(q, bad)[1:],
     },
+    "helpsteer": lambda q, good, bad: {
+        "prompt": q, "response_1": good, "response_2": bad, "preference_strength": -3,
+    },
+    "pku-saferlhf": lambda q, good, bad: {
+        "prompt": q, "response_0": good, "response_1": bad, "better_response_id": 0, "safer_response_id": 0,
+    },
+    "nectar": lambda q, good, bad: {
+        "prompt": f"\n\nHuman: {q}\n\nAssistant: ", "answers": [{"answer": bad, "rank": 7}, {"answer": good, "rank": 1}],
+    },
+    "distilabel": lambda q, good, bad: {"instruction": q, "generations": [bad, good], "ratings": [1, 2]},
+    "ms-swift": lambda q, good, bad: {"messages": chat(q, good), "rejected_response": bad},
 }  # fmt: skip
 DEMONSTRATIONS: dict[str, Any] = {
     "trl": lambda q, a: {"prompt": q, "completion": a},
     "sharegpt": lambda q, a: {"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]},
     "openai": lambda q, a: {"messages": chat(q, a)},
     "alpaca": lambda q, a: {"instruction": q, "output": a},
+    "capybara": lambda q, a: {"conversation": [{"input": q, "output": a}]},
 }
 
 

@@ -37,6 +37,15 @@ def test_file_in_this_folder_is_read(tmp_path: Path) -> None:
     assert load().server.port == 8001
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 7999\r\n")
+    assert load(file).server.port == 7999
+    file.write_bytes(b"\xff\xfe[\x00")
+    with pytest.raises(SettingsError, match="not TOML"):
+        load(file)
+
+
 def test_environment_overrides_the_file_and_arguments_override_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,8 @@ def _view(done: FileImport, options: _Options) -> FileImportView:
         duplicates=done.result.duplicates,
         rejected=[row.to_json() for row in done.result.rejected[:MOST_SHOWN]],
         rejected_count=done.result.rejected_count,
+        unused_columns=done.result.unused_columns,
+        rules=done.result.rules,
         format=done.format,
         container=done.container,
         compression=done.compression,

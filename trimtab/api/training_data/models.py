@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,18 @@ class RejectedRowView(View):
     why: str
 
 
+UnusedColumns = Annotated[
+    dict[str, int],
+    Field(
+        description="columns that were not used, each with the rows of those taken in which it holds something"
+    ),
+]
+Rules = Annotated[
+    dict[str, int],
+    Field(description="rules that changed how rows were read, each with how many of those taken"),
+]
+
+
 class ImportView(View):
     """What an import did."""
 
@@ -26,6 +38,8 @@ class ImportView(View):
     duplicates: int
     rejected: list[RejectedRowView] = Field(description="the first refused rows")
     rejected_count: int
+    unused_columns: UnusedColumns = Field(default_factory=dict)
+    rules: Rules = Field(default_factory=dict)
 
 
 class ImportOptionsView(View):
@@ -42,6 +56,8 @@ class FileImportView(View):
     duplicates: int
     rejected: list[dict[str, Any]] = Field(description="the first refused rows: `{row, why}`")
     rejected_count: int
+    unused_columns: UnusedColumns = Field(default_factory=dict)
+    rules: Rules = Field(default_factory=dict)
     format: str
     container: str
     compression: str | None
