@@ -19,12 +19,13 @@ from serve.engine.stream_client import Connection, HttpStream, StreamBroken
 from serve.errors import AdapterNotLoaded, EngineFailed
 
 PROGRESS = re.compile(
-    r"^(vllm:(?:iteration_tokens_total_(?:count|sum)|prompt_tokens_total|generation_tokens_total|request_success_total"
+    r"^(vllm:(?:iteration_tokens_total_(?:count|sum)|prompt_tokens_total|generation_tokens_total"
     r"|num_preemptions_total|prefix_cache_queries_total|kv_cache_usage_perc|num_requests_(?:running|waiting))"
     r"(?:\{.*\})? \S+)$",
     re.MULTILINE,
 )
-"""Samples of /metrics that the engine core feeds; the API server alone moves none of them."""
+"""Samples of /metrics that the engine core feeds. The API server alone moves none of them, as it does the count of ended
+requests whenever a client leaves."""
 WAITING = re.compile(r"^vllm:num_requests_waiting\{.*\} (\S+)$", re.MULTILINE)
 
 

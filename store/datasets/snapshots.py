@@ -215,17 +215,23 @@ def _content_id(cursor: Cursor, deployment: str, method: str, settings: Snapshot
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
     known = _ORIGINS[method]
-    origins = cursor.execute(
+    origins = cursor.sql(
         f"""
-        select concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)}) as origin
+        select md5_number_lower(
+            concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)})
+        ) as origin
         from members
         join {_TABLES[method]} using (seq)
         where coalesce({", ".join(known)}) is not null
         order by origin
         """
-    ).fetchall()
-    if origins:
-        columns.append(hashlib.sha256("\n".join(origin for (origin,) in origins).encode()))
+    )
+    digest, any_known = hashlib.sha256(), False
+    for batch in origins.to_arrow_reader(100_000):
+        any_known = any_known or len(batch) > 0
+        digest.update(batch.columns[0].to_numpy().tobytes())
+    if any_known:
+        columns.append(digest)
     frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
     return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
 

@@ -70,7 +70,7 @@ def release_view(
     if deployment is not None:
         lane = {deployment.stable: "stable", deployment.canary: "canary"}.get(release.id)  # type: ignore[assignment]
     fields = release.to_json() | {"name": release.ref, "lane": lane, "parity": parity}
-    return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields})
+    return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields if name in fields})
 
 
 def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | None = None) -> DeploymentView:

@@ -137,6 +137,7 @@ class Stub:
         self.count += self.steps
         return PlainTextResponse(
             f'vllm:num_requests_running{{engine="0"}} 4.0\nvllm:iteration_tokens_total_count{{engine="0"}} {self.count}\n'
+            f'vllm:request_success_total{{engine="0",finished_reason="abort"}} {time.monotonic()}\n'
             f"process_cpu_seconds_total {time.monotonic()}\n"
         )
 

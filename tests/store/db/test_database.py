@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -17,11 +18,11 @@ from store.datasets import snapshots
 from store.db.database import Store, migrations
 from store.db.rows import scalar
 from store.errors import Invalid, StoreDamaged, StoreLocked, StoreTooNew
-from store.feedback import comparisons
+from store.feedback import comparisons, conversations
 from store.maintenance import verify
-from store.records import Candidate
-from store.training_data import demonstrations, likes, pairs
-from store.values import Demonstration, Message, PreferencePair
+from store.records import Candidate, Turn
+from store.training_data import pairs
+from store.values import Message, PreferencePair
 
 
 def test_a_second_owner_is_told_who_holds_the_file(db: Store) -> None:
@@ -140,34 +141,47 @@ def said(text: str) -> tuple[Message, ...]:
     return (Message("assistant", text),)
 
 
+WRITTEN = (
+    "users", "conversations", "messages", "completions", "comparisons", "candidates", "votes", "pairs", "demonstrations",
+    "likes", "evidence",
+)  # fmt: skip
+
+
+def write_old(path: Path, version: int, write: Callable[[Store], None]) -> None:
+    """Leave a store of an older version with the rows that `write` gives one of the newest, as far as it has the columns."""
+    newest = path.with_name("newest.duckdb")
+    with Store.open(newest) as new:
+        write(new)
+    with Store.open(path, version=version) as old, old.atomic() as cursor:
+        assert old.version == version
+        columns: dict[str, list[str]] = {}
+        for table, column in cursor.execute(
+            "select table_name, column_name from duckdb_columns() where not internal order by column_index"
+        ).fetchall():
+            columns.setdefault(table, []).append(f'"{column}"')
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"attach '{newest}' as newest (read_only)")
+        for table in WRITTEN:
+            names = ", ".join(columns[table])
+            connection.execute(f"insert into {table} ({names}) select {names} from newest.{table}")
+
+
 @pytest.mark.parametrize("version", [m.version for m in migrations()])
 def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, version: int) -> None:
     path = tmp_path / "t.duckdb"
-    with Store.open(path, version=version) as old:
-        assert old.version == version
-        with old.atomic() as cursor:
-            cursor.execute("insert into users values ('ada', 'user-1', ['ops'], null, now())")
-            pair = PreferencePair(asked("Old?"), said("yes"), said("no"), 0.5, ("t",))
+    pair = PreferencePair(asked("Old?"), said("yes"), said("no"), 0.5, ("t",))
+
+    def write(db: Store) -> None:
+        users.create(db, "ada", ["ops"])
+        with db.atomic() as cursor:
             pairs.insert(cursor, [pair], "", "file.jsonl", "imp-1")
-        made = comparisons.create(old, "Which?", [Candidate("x"), Candidate("y")], "assistant")
-        comparisons.vote(old, made.id, "a", "ada", better="z")
-        with old.atomic() as cursor:  # in the words of that version: the code writes the newest
-            cursor.execute(
-                "insert into conversations (id, user_name, deployment, created_at, updated_at) "
-                "values ('conv', 'ada', 'assistant', now(), now())"
-            )
-            for id, parent, message in (("m1", None, asked("Hi")[0]), ("m2", "m1", said("Hello.")[0])):
-                cursor.execute(
-                    "insert into messages values (?, 'conv', ?, ?, ?, now())",
-                    [id, parent, message.role, message.content],
-                )
-            cursor.execute(
-                "insert into completions (id, conversation_id, prompt_id, message_id, deployment, user_name, created_at) "
-                "values ('c1', 'conv', 'm1', 'm2', 'assistant', 'ada', now())"
-            )
-            value = Demonstration(asked("Hi"), said("Hello."))
-            likes.put(cursor, "c1", value, True, "assistant", "ada")
-            demonstrations.derive(cursor, value, "assistant", "like", "c1", "ada")
+        made = comparisons.create(db, "Which?", [Candidate("x"), Candidate("y")], "assistant")
+        comparisons.vote(db, made.id, "a", "ada", better="z")
+        turn = Turn("c1", "conv", asked("Hi"), "Hello.", "assistant", user="ada")
+        conversations.record_turns(db, [turn])
+        conversations.like(db, "c1", True, "ada")
+
+    write_old(path, version, write)
     with Store.open(path) as new:
         assert new.version == migrations()[-1].version
         assert [user.name for user in users.list_all(new)] == ["ada"]
@@ -181,13 +195,16 @@ def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, vers
 
 def test_comparisons_that_an_erasure_left_decided_without_votes_are_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "t.duckdb"
-    with Store.open(path, version=8) as old:
-        ids = []
+    ids: list[str] = []
+
+    def write(db: Store) -> None:
         for choice in "ab":
-            ids.append(comparisons.create(old, "Which?", [Candidate("x"), Candidate("y")], "assistant").id)
-            comparisons.vote(old, ids[-1], choice, "ada")
-        with old.atomic() as cursor:
+            ids.append(comparisons.create(db, "Which?", [Candidate("x"), Candidate("y")], "assistant").id)
+            comparisons.vote(db, ids[-1], choice, "ada")
+        with db.atomic() as cursor:
             cursor.execute("delete from votes where comparison_id = $id", {"id": ids[0]})
+
+    write_old(path, 8, write)
     with Store.open(path) as new:
         found = [(made.state, made.votes_given) for made in (comparisons.get(new, id) for id in ids)]
         assert found == [("open", 0), ("decided", 1)]

@@ -1,0 +1,70 @@
+"""The probe of an adapter: what it holds in each type, and that PEFT passes over nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from align.errors import ModelError
+from align.training.probe import MANY_TOKENS, TOKENS, load_adapter, logprobs, main
+from tests.support.models import make_lora, make_tiny_base
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    return make_lora(tmp_path_factory.mktemp("loras") / "one", base, rank=4, scale=0.3)
+
+
+def probe(base: Path, adapter: Path, out: Path, dtype: str) -> dict[str, list[float]]:
+    command = ["--model", str(base), "--adapter", str(adapter), "--out", str(out), "--dtype", dtype]
+    assert main(command) == 0
+    found = json.loads(out.read_text())
+    table: dict[str, list[float]] = found["logprobs"]
+    count = TOKENS if dtype == "float32" else MANY_TOKENS
+    assert len(found["token_ids"]) == count
+    assert {len(series) for series in table.values()} == {count - 1}
+    if dtype == "float32":
+        model = AutoModelForCausalLM.from_pretrained(base).eval()
+        assert logprobs(model, found["token_ids"]) == pytest.approx(table["base"], abs=1e-5)
+        tuned = load_adapter(model, adapter)
+        assert logprobs(tuned, found["token_ids"]) == pytest.approx(table["adapter"], abs=1e-5)
+    return table
+
+
+def test_in_float32_the_probe_holds_base_and_adapter(base: Path, adapter: Path, tmp_path: Path) -> None:
+    table = probe(base, adapter, tmp_path / "probe.json", "float32")
+    assert set(table) == {"base", "adapter"}
+
+
+def test_in_bfloat16_it_holds_each_blocks_part_too(base: Path, adapter: Path, tmp_path: Path) -> None:
+    table = probe(base, adapter, tmp_path / "probe.json", "bfloat16")
+    assert set(table) == {"base", "adapter", "block_0", "block_1"}
+    for name in ("block_0", "block_1"):
+        assert table[name] != table["base"]
+        assert table[name] != table["adapter"]
+
+
+def test_weights_that_peft_passes_over_are_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    renamed = {
+        name.replace("model.layers.1.", "model.language_model.layers.1."): t for name, t in tensors.items()
+    }
+    save_file(renamed, copy / "adapter_model.safetensors")
+    command = ["--model", str(base), "--adapter", str(copy), "--out", str(tmp_path / "probe.json")]
+    assert main(command) == 1
+    assert not (tmp_path / "probe.json").exists()
+    with pytest.raises(ModelError, match="PEFT does not read base_model"):
+        load_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), copy)
