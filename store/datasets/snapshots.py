@@ -215,23 +215,20 @@ def _content_id(cursor: Cursor, deployment: str, method: str, settings: Snapshot
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
     known = _ORIGINS[method]
-    origins = cursor.sql(
+    # Each row as a number, and their sum, which needs no order.
+    rows, total = fetch_all(
+        cursor,
         f"""
-        select md5_number_lower(
+        select count(*) as n, sum(md5_number_lower(
             concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)})
-        ) as origin
+        )) as total
         from members
         join {_TABLES[method]} using (seq)
         where coalesce({", ".join(known)}) is not null
-        order by origin
-        """
-    )
-    digest, any_known = hashlib.sha256(), False
-    for batch in origins.to_arrow_reader(100_000):
-        any_known = any_known or len(batch) > 0
-        digest.update(batch.columns[0].to_numpy().tobytes())
-    if any_known:
-        columns.append(digest)
+        """,
+    )[0].values()
+    if rows:
+        columns.append(hashlib.sha256(f"{rows} {total}".encode()))
     frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
     return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
 

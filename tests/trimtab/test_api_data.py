@@ -53,6 +53,29 @@ DEEP = '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
 ONE = '{"prompt": "One\u2028?", "chosen": "yes", "rejected": "no"}'
 
 
+@pytest.mark.parametrize(
+    ("noun", "row"),
+    [
+        ("pairs", {"system": "S", "Question": "Q", "chosen": "a", "rejected": "b", "mood": "x"}),
+        ("demonstrations", {"system": "S", "Question": "Q", "answer": "a", "mood": "x"}),
+    ],
+)
+def test_rows_of_the_api_go_by_the_rules_of_files(client: TestClient, noun: str, row: dict[str, str]) -> None:
+    done = client.post(f"/api/{noun}", json=[row, row | {"tools": [{"name": "t"}]}]).json()
+    assert (done["accepted"], done["unused_columns"]) == (1, {"mood": 1})
+    assert done["rules"] == {"columns_renamed": 1, "prompt_from_column": 1, "system_from_column": 1}
+    assert "tools" in done["rejected"][0]["why"]
+    [made] = client.get(f"/api/{noun}").json()
+    assert [message["role"] for message in made["prompt"]] == ["system", "user"]
+
+
+def test_a_name_of_half_a_character_is_told_escaped(client: TestClient) -> None:
+    row = '[{"prompt": "Q", "chosen": "a", "rejected": "b", "c\\ud83d": 1}]'
+    done = client.post("/api/pairs", content=row)
+    assert done.status_code == 200
+    assert done.json()["unused_columns"] == {"c\\ud83d": 1}
+
+
 @pytest.mark.parametrize("route", ["/api/pairs", "/api/imports/pairs"])
 @pytest.mark.parametrize("body", [f"[{ONE}, {DEEP}, {{bad}}]", f"{ONE}\n{DEEP}\nbad\n"])
 def test_rows_nested_too_deep_are_refused_and_the_good_ones_kept(
