@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from feedback_ui import texts
 from feedback_ui.chat.view import build_chat
 from feedback_ui.connection import Connection
+from feedback_ui.content_policy import ContentPolicy
 from feedback_ui.ops.view import build_ops
 from feedback_ui.rank.view import build_rank
 from feedback_ui.theme import FAVICON, css, head, theme
@@ -51,8 +52,10 @@ def mount(
     """Mount the screens at `/` of `app`; routes that `app` has already go first. Returns `app`.
 
     `auth_dependency` names the person of a request, or None to refuse it (401); leave it out where the application
-    guards the pages itself. No analytics, no run history, no footer, no request to any other host.
+    guards the pages itself. No analytics, no run history, no footer, no request to any other host: every response of
+    `app` carries a Content-Security-Policy that says so.
     """
+    app.add_middleware(ContentPolicy)
     settings: dict[str, Any] = {} if auth_dependency is None else {"auth_dependency": auth_dependency}
     with warnings.catch_warnings():
         # Gradio warns that server-side rendering is impossible with several pages even where it is switched off.

@@ -7,6 +7,7 @@ from typing import Any
 
 from feedback_ui import texts
 from feedback_ui.html import duration, esc
+from feedback_ui.model_text import rendered
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,41 @@ class Turn:
     done: bool = True
 
 
+@dataclass
+class Thumbs:
+    """Thumbs given since the page was opened; all versions of one `Talk` share them.
+
+    An answer can be rated once it is recorded: what is given while it still streams waits in `early`, by the turn.
+    """
+
+    given: dict[str, bool | None] = field(default_factory=dict)
+    early: dict[int, bool | None] = field(default_factory=dict)
+    streaming: int | None = None
+
+    def begin(self, index: int) -> None:
+        """Note that the turn at `index` is being written."""
+        self.early, self.streaming = {}, index
+
+    def wait(self, index: int, liked: bool | None) -> bool:
+        """Keep a thumb on the turn at `index` where that is still being written; else False."""
+        if self.streaming is None or index < self.streaming:
+            return False
+        self.early[self.streaming] = liked
+        return True
+
+    def due(self) -> dict[int, bool | None]:
+        """Take the thumbs that waited for the answer which has now ended."""
+        due, self.early, self.streaming = self.early, {}, None
+        return due
+
+
 @dataclass(frozen=True)
 class Talk:
     """The turns of one conversation; `conversation` is its id on the platform once that is known."""
 
     conversation: str | None = None
     turns: tuple[Turn, ...] = field(default=())
+    thumbs: Thumbs = field(default_factory=Thumbs, compare=False)
 
     def said(self, text: str) -> Talk:
         """Add the person's message."""
@@ -59,43 +89,46 @@ class Talk:
         """Replace the person's message at `index` and forget what followed."""
         return replace(self, turns=(*self.turns[:index], Turn("user", text)))
 
-    def rated(self, index: int, liked: bool | None) -> Talk:
-        """Record a thumb on the answer at `index`."""
-        turns = list(self.turns)
-        turns[index] = replace(turns[index], liked=liked)
-        return replace(self, turns=tuple(turns))
-
     def messages(self) -> list[dict[str, str]]:
         """The turns as chat messages for the API, without an empty or unfinished answer at the end."""
         return [{"role": t.role, "content": t.content} for t in self.settled().turns if t.content]
 
     def bubbles(self) -> list[dict[str, Any]]:
         """The turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
-        return [{"role": t.role, "content": t.content + signature(t)} for t in self.turns]
+        return [bubble(t.role, rendered(t.content) + signature(t)) for t in self.turns]
 
     def awaiting(self, text: str) -> list[dict[str, Any]]:
         """The turns with a bubble that says what the next answer waits for."""
         note = f'<span class="tt-typing">{esc(text)}</span>'
-        return [*self.bubbles(), {"role": "assistant", "content": note}]
+        return [*self.bubbles(), bubble("assistant", note)]
 
-    def thumbs(self) -> list[str | None]:
+    def thumb_names(self) -> list[str | None]:
         """The thumbs for `gr.Chatbot(feedback_value=...)`: one entry an answer."""
         names = {True: "Like", False: "Dislike", None: None}
-        return [names[t.liked] for t in self.turns if t.role == "assistant"]
+        return [names[self._liked(i)] for i, turn in enumerate(self.turns) if turn.role == "assistant"]
+
+    def _liked(self, index: int) -> bool | None:
+        turn = self.turns[index]
+        if index in self.thumbs.early:
+            return self.thumbs.early[index]
+        return self.thumbs.given.get(turn.completion_id, turn.liked)
+
+
+def bubble(role: str, html: str) -> dict[str, Any]:
+    """Make a message for `gr.Chatbot`: as a part, since Gradio expands the tabs of a plain string."""
+    return {"role": role, "content": [{"type": "text", "text": html}]}
 
 
 def signature(turn: Turn) -> str:
     """Who gave an answer, as a line below it; the page's script keeps it out of what is copied."""
     if turn.role != "assistant" or not turn.done:
         return ""
-    body = "" if turn.content.strip() else texts.CHAT_EMPTY_ANSWER
+    body = "" if turn.content.strip() else f'<span class="tt-subdued">{esc(texts.CHAT_EMPTY_ANSWER)}</span>'
     if not turn.release:
         return body
-    # An answer cut off inside a code block would swallow the line: close the block on the screen only.
-    fence = "\n```" if turn.content.count("```") % 2 else ""
     lane = f" · {turn.lane}" if turn.lane and turn.lane != "pinned" else ""
     took = f" · {duration(turn.seconds)}" if turn.seconds is not None else ""
-    return f'{body}{fence}\n\n<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
+    return f'{body}<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
 
 
 def from_record(record: dict[str, Any]) -> Talk:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from feedback_ui import texts
 from feedback_ui.frame.actions import Readiness
 from feedback_ui.html import ago, badge, empty, esc, first_line, fold, notice
+from feedback_ui.model_text import plain, rendered
 from feedback_ui.rank.actions import Table
 
 
@@ -49,14 +51,20 @@ def readiness(state: Readiness) -> str:
     return notice(title, f"{tone} tt-busy" if not state.failed else tone, hint + missing + lines)
 
 
-def messages(rows: Iterable[dict[str, Any]]) -> str:
-    """A conversation read only, one block a message."""
+def messages(rows: Iterable[dict[str, Any]], *, as_written: bool = False) -> str:
+    """A conversation read only, one block a message, as Markdown or as it was written."""
+    form = plain if as_written else rendered
     blocks = "".join(
         f'<div class="tt-message tt-{esc(row.get("role"))}"><small>{esc(row.get("role"))}</small>'
-        f"<p>{esc(row.get('content'))}</p></div>"
+        f"{form(_said(row))}</div>"
         for row in rows
     )
     return f'<div class="tt-dialogue">{blocks}</div>'
+
+
+def _said(row: dict[str, Any]) -> str:
+    content = row.get("content")
+    return content if isinstance(content, str) else "" if content is None else json.dumps(content)
 
 
 def earlier(rows: Iterable[dict[str, Any]]) -> str:

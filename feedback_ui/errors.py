@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,10 +12,18 @@ from feedback_ui import texts
 from feedback_ui.html import esc
 from trimtab_client.client import ApiError, PlatformUnreachable
 
+log = logging.getLogger(__name__)
 
-def explain(error: ApiError) -> str:
-    """Explain a failure as HTML-safe text for a toast: toasts render HTML, and messages may quote what people wrote."""
-    return esc(sentence(error))
+
+def explain(error: Exception) -> str:
+    """Explain a failure as HTML-safe text for a toast: toasts render HTML, and messages may quote what people wrote.
+
+    What is no `ApiError` is a fault of the screens: it is logged, and what the person wrote is not repeated.
+    """
+    if isinstance(error, ApiError):
+        return esc(sentence(error))
+    log.error("an event of the screens failed", exc_info=error)
+    return esc(texts.UNEXPECTED.format(kind=type(error).__name__))
 
 
 def sentence(error: ApiError) -> str:
@@ -38,8 +47,10 @@ def sentence(error: ApiError) -> str:
 
 @contextmanager
 def toasts() -> Iterator[None]:
-    """Turn an `ApiError` inside into a toast; the event that raised it changes nothing on the screen."""
+    """Turn a failure inside into a toast; the event that raised it changes nothing on the screen."""
     try:
         yield
-    except ApiError as error:
+    except gr.Error:
+        raise
+    except Exception as error:
         raise gr.Error(explain(error), title=texts.FAILED, duration=8, print_exception=False) from error

@@ -9,8 +9,10 @@ from typing import Any
 
 
 def esc(value: object) -> str:
-    """Escape any value for text or a quoted attribute; None is empty."""
-    return "" if value is None else escape(str(value), quote=True)
+    """Escape any value for text or a quoted attribute; None is empty, half a surrogate pair becomes its code."""
+    if value is None:
+        return ""
+    return escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
 
 
 def badge(text: object, tone: str = "quiet") -> str:

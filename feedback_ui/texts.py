@@ -10,6 +10,7 @@ TITLE = "Trimtab"
 # ---- everywhere
 FAILED = "That did not work"
 UNREACHABLE = "The platform does not answer. Is it still running? Your input is kept; try again."
+UNEXPECTED = "The screens ran into a fault of their own ({kind}); the platform's log has it. Nothing is lost: try again."
 SIGN_IN = "You are signed out. Sign in again and repeat this."
 NOT_ALLOWED = "Your role does not allow this."
 NAV = (("chat", "Chat", "./"), ("rank", "Rank", "./rank"), ("ops", "Ops", "./ops"))
@@ -52,7 +53,7 @@ CHAT_BOTH_BAD = "Recorded that neither was good. Ask again, or put it differentl
 CHAT_LIKED = "Thanks: recorded as a good answer."
 CHAT_DISLIKED = "Thanks: recorded as a poor answer."
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
-CHAT_EMPTY_ANSWER = "*The release answered with nothing.*"
+CHAT_EMPTY_ANSWER = "The release answered with nothing."
 
 ENGINE_LOADING = "The model is loading"
 ENGINE_LOADING_BODY = "You can write already: your message is sent as soon as the engine serves."
@@ -74,6 +75,7 @@ RANK_SAMPLING = "Sampling two responses"
 RANK_SAMPLING_HINT = "Both are written before either is shown, so that speed gives nothing away."
 RANK_VOTE = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
 RANK_KEYS = {"a": "A", "b": "B", "tie": "T", "both_bad": "X"}
+RANK_PLAIN = "Plain text: as written, markup and all"
 RANK_BETTER = "Say why, or write a better response"
 RANK_BETTER_LABEL = "Your response"
 RANK_BETTER_INFO = "Optional. It beats both responses and becomes a demonstration."

@@ -71,6 +71,18 @@ def as_openai(message: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     }
 
 
+def within(words: str, text: str) -> bool:
+    """Tell whether text holds words, not as a part of longer ones."""
+    start = text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        before, after = text[start - 1 : start] if start else "", text[end : end + 1]
+        if not (before.isalnum() and words[:1].isalnum()) and not (after.isalnum() and words[-1:].isalnum()):
+            return True
+        start = text.find(words, start + 1)
+    return False
+
+
 def looks_like_messages(text: str) -> bool:
     """Tell whether text may hold messages, from how it begins."""
     return _STARTS.match(text) is not None

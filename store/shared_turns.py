@@ -7,6 +7,7 @@ from os.path import commonprefix
 from store import import_notes
 from store.errors import Invalid
 from store.message import Conversation, Message
+from store.message_text import within
 
 NO_PROMPT = "text or a message list, as `prompt` or `messages`"
 
@@ -88,7 +89,8 @@ def _whole(prompt: Conversation | None, answer: Conversation) -> Conversation:
     if prompt is None:
         return answer
     repeats = len(answer) > len(prompt) and answer[: len(prompt)] == prompt
-    if repeats or answer[0].role not in ("assistant", "tool"):
+    goes_on = prompt[-1].role == "assistant" and answer[0].role != "system" and answer[0] != prompt[0]
+    if repeats or not (goes_on or answer[0].role in ("assistant", "tool")):
         return answer
     return prompt + answer
 
@@ -99,7 +101,7 @@ def _checked(prompt: Conversation, asked: Conversation) -> Conversation:
         return prompt  # with a system message, which the sides leave out
     said = [message.content.strip() for message in asked]
     for message in prompt:
-        if not any(message.content.strip() in text for text in said):
+        if not any(within(message.content.strip(), text) for text in said):
             raise Invalid(
                 "prompt", message.content, "a question that is among the turns that both sides begin with"
             )

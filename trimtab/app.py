@@ -75,6 +75,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
     paths.make()
     db = Store.open(paths.store, memory=settings.store.memory)
     paths.clear_scratch()  # after the store: whoever owns it is the one platform here
+    db.second_votes = settings.rank.second_votes
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():

@@ -28,16 +28,29 @@
     new MutationObserver(applyTheme).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   }
 
-  // Who answered is shown inside an answer but is no part of it: keep it out of what is copied.
+  // A bubble is HTML that carries the text it was made from: that text is what is copied and edited.
+  const source = (html) => {
+    if (!String(html).startsWith('<div class="tt-text')) return html;
+    const block = new DOMParser().parseFromString(html, "text/html").querySelector("[data-source]");
+    return block ? block.dataset.source : html;
+  };
   const clipboard = navigator.clipboard;
   if (clipboard && clipboard.writeText) {
     const write = clipboard.writeText.bind(clipboard);
-    clipboard.writeText = (text) => write(String(text).replace(/\s*<span class="tt-by">.*?<\/span>/gs, ""));
+    clipboard.writeText = (text) => write(source(text));
   }
+  const edit = () => {
+    for (const area of document.querySelectorAll("#chat-log textarea")) {
+      const text = source(area.value);
+      if (text === area.value) continue;
+      area.value = text;
+      area.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+  };
 
   const visible = (node) => Boolean(node && node.offsetParent !== null);
   const typing = (node) =>
-    Boolean(node && (node.closest("input, textarea, select, [contenteditable='true'], [role='listbox']")));
+    Boolean(node && (node.closest("input:not([type=checkbox]), textarea, select, [contenteditable='true'], [role='listbox']")));
 
   // One key, one button: any visible, enabled button whose id is named here.
   const KEYS = { a: "vote-a", b: "vote-b", t: "vote-tie", x: "vote-both-bad", n: "rank-next", c: "rank-compare" };
@@ -78,7 +91,7 @@
       if (unfolded.has(node.dataset.key)) node.open = true;
     }
   };
-  const start = () => new MutationObserver(unfold).observe(document.body, { childList: true, subtree: true });
+  const start = () => new MutationObserver(() => { unfold(); edit(); }).observe(document.body, { childList: true, subtree: true });
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
   // Called from Python's event wiring.

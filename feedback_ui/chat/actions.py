@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback_ui import texts
@@ -14,9 +14,11 @@ from feedback_ui.frame.actions import Readiness, readiness
 from feedback_ui.numbers import optional_float, optional_int
 from trimtab_client.client import ApiError, PlatformClient
 
-# The screen is redrawn at most this often (seconds): a token each redraw would only keep the browser busy.
-_REDRAW_S = 0.08
+# The screen is redrawn at most this often (seconds, and more for each character): a token each redraw would only keep
+# the browser busy, and rendering a long answer each time would hold up the streams of others.
+_REDRAW_S, _REDRAW_CHARACTER_S = 0.08, 2e-5
 _RETRY_S = 2.0
+_LIKE_TRIES, _LIKE_RETRY_S = 20, 0.25
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ async def _stream(
         if first is None and delta.text:
             first = now - started
         if talk.conversation is None and delta.conversation:
-            talk = Talk(delta.conversation, talk.turns)
-        if now - shown >= _REDRAW_S and text:
+            talk = replace(talk, conversation=delta.conversation)
+        if text and now - shown >= _REDRAW_S + len(text) * _REDRAW_CHARACTER_S:
             shown = now
             yield Progress(
                 talk.answered(
@@ -136,13 +138,38 @@ async def _stream(
     )
 
 
-async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | None) -> Talk:
-    """Record a thumb on the answer at `index`; raises `ApiError` where it was never recorded."""
-    turn = talk.turns[index]
-    if not turn.completion_id:
+async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | None) -> None:
+    """Record a thumb on the answer at `index`; raises `ApiError` where that was never recorded.
+
+    A thumb on an answer that still streams waits in `talk.thumbs` for `rate_late`.
+    """
+    if talk.thumbs.wait(index, liked):
+        return
+    ident = talk.turns[index].completion_id if index < len(talk.turns) else ""
+    if not ident:
         raise ApiError(409, texts.FAILED, texts.CHAT_LIKE_LATER)
-    await client.like(turn.completion_id, liked)
-    return talk.rated(index, liked)
+    await _like(client, ident, liked)
+    talk.thumbs.given[ident] = liked
+
+
+async def rate_late(client: PlatformClient, talk: Talk) -> None:
+    """Record the thumbs that were given while the answer at the end of `talk` was still being written."""
+    for index, liked in talk.thumbs.due().items():
+        if index < len(talk.turns):
+            await rate(client, talk, index, liked)
+
+
+async def _like(client: PlatformClient, ident: str, liked: bool | None) -> None:
+    """Send a thumb; an answer is recorded a moment after its last token, and unknown (404) until then."""
+    for _ in range(_LIKE_TRIES):
+        try:
+            await client.like(ident, liked)
+            return
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        await asyncio.sleep(_LIKE_RETRY_S)
+    await client.like(ident, liked)
 
 
 async def history(client: PlatformClient, limit: int = 40) -> list[dict[str, Any]]:
@@ -194,7 +221,7 @@ async def offered(
         return None  # the answer itself says what is wrong, or waits for a loading engine
     if made is None:
         return None
-    return Talk(made["conversation"], talk.turns), Candidates(made["id"], made["a"], made["b"])
+    return replace(talk, conversation=made["conversation"]), Candidates(made["id"], made["a"], made["b"])
 
 
 async def choose(client: PlatformClient, talk: Talk, pair: Candidates, choice: str) -> Talk:

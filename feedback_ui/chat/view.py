@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import gradio as gr
 
-from feedback_ui import dialogue
-from feedback_ui import texts as copy
+from feedback_ui import dialogue, texts
 from feedback_ui.chat import actions
 from feedback_ui.chat.actions import Candidates
 from feedback_ui.chat.sampling import build_sampling
@@ -18,7 +18,7 @@ from feedback_ui.frame.view import build_frame, wire_frame
 from feedback_ui.listing import pickable, static
 from feedback_ui.part import Update
 from feedback_ui.rank.pair import build_pair, lay_verdicts
-from trimtab_client.client import ApiError
+from trimtab_client.client import PlatformClient
 
 
 def build_chat(demo: gr.Blocks, connection: Connection) -> None:
@@ -28,16 +28,18 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
     pair = gr.State(None)
     with gr.Column(elem_classes="tt-page tt-chat-page") as body, gr.Row(elem_classes="tt-chat"):
         with gr.Column(scale=0, min_width=260, elem_classes="tt-drawer"):
-            new = gr.Button(copy.CHAT_NEW, size="md", elem_id="chat-new")
-            static(f'<h2 class="tt-side-title">{copy.CHAT_HISTORY}</h2>')
+            new = gr.Button(texts.CHAT_NEW, size="md", elem_id="chat-new")
+            static(f'<h2 class="tt-side-title">{texts.CHAT_HISTORY}</h2>')
             past = pickable(dialogue.conversations((), None), elem_id="chat-history")
         with gr.Column(scale=1, min_width=280, elem_classes="tt-talk"):
             with gr.Row(elem_classes="tt-toolbar", equal_height=True):
-                static(f'<button type="button" class="tt-menu" data-tt="drawer">{copy.CHAT_HISTORY}</button>')
+                static(
+                    f'<button type="button" class="tt-menu" data-tt="drawer">{texts.CHAT_HISTORY}</button>'
+                )
                 model = gr.Dropdown(
                     [],
                     allow_custom_value=True,
-                    label=copy.CHAT_MODEL,
+                    label=texts.CHAT_MODEL,
                     show_label=False,
                     container=False,
                     elem_id="chat-model",
@@ -45,30 +47,32 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
                 )
                 temperature, max_tokens = build_sampling("chat")
             chatbot = gr.Chatbot(
-                label=copy.CHAT_HISTORY,
+                label=texts.CHAT_HISTORY,
                 show_label=False,
-                placeholder=copy.CHAT_EMPTY,
-                examples=[{"text": text} for text in copy.CHAT_EXAMPLES],
+                placeholder=texts.CHAT_EMPTY,
+                examples=[{"text": text} for text in texts.CHAT_EXAMPLES],
                 buttons=["copy"],
                 editable="user",
                 layout="bubble",
                 height=None,
                 elem_id="chat-log",
                 elem_classes="tt-log",
-                reasoning_tags=[("<think>", "</think>")],
+                # Bubbles are HTML already (`model_text`): nothing in them is Markdown, a formula or a tag to take apart.
+                latex_delimiters=[],
+                allow_tags=False,
             )
             with gr.Column(visible=False, elem_classes="tt-offer", elem_id="chat-pair") as offer:
                 static(
-                    f'<div class="tt-offer-head"><h3>{copy.CHAT_PAIR_TITLE}</h3><p>{copy.CHAT_PAIR_HINT}</p></div>'
+                    f'<div class="tt-offer-head"><h3>{texts.CHAT_PAIR_TITLE}</h3><p>{texts.CHAT_PAIR_HINT}</p></div>'
                 )
                 panel = build_pair()
                 lay_verdicts(panel)
             with gr.Row(elem_classes="tt-compose", equal_height=True):
                 box = gr.Textbox(
-                    label=copy.CHAT_INPUT,
+                    label=texts.CHAT_INPUT,
                     show_label=False,
                     container=False,
-                    placeholder=copy.CHAT_PLACEHOLDER,
+                    placeholder=texts.CHAT_PLACEHOLDER,
                     lines=1,
                     max_lines=8,
                     scale=1,
@@ -77,19 +81,27 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
                     elem_id="chat-input",
                 )
                 send = gr.Button(
-                    copy.CHAT_SEND, variant="primary", scale=0, min_width=90, elem_id="chat-send"
+                    texts.CHAT_SEND, variant="primary", scale=0, min_width=90, elem_id="chat-send"
                 )
                 stop = gr.Button(
-                    copy.CHAT_STOP, variant="stop", scale=0, min_width=90, visible=False, elem_id="chat-stop"
+                    texts.CHAT_STOP, variant="stop", scale=0, min_width=90, visible=False, elem_id="chat-stop"
                 )
-                compare = gr.Button(copy.CHAT_COMPARE, scale=0, min_width=180, elem_id="chat-compare")
+                compare = gr.Button(texts.CHAT_COMPARE, scale=0, min_width=180, elem_id="chat-compare")
     wire_frame(demo, frame, body, connection)
 
     def shown(value: Talk) -> Update:
-        return {talk: value, chatbot: gr.Chatbot(value.bubbles(), feedback_value=value.thumbs())}
+        return {talk: value, chatbot: gr.Chatbot(value.bubbles(), feedback_value=value.thumb_names())}
 
     def streaming(value: Talk) -> Update:
+        if value.thumbs.early:
+            return shown(value)
         return {talk: value, chatbot: value.bubbles()}
+
+    async def rate_late(client: PlatformClient, value: Talk) -> None:
+        try:
+            await actions.rate_late(client, value)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
 
     def busy(is_busy: bool) -> Update:
         return {
@@ -107,7 +119,8 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
         value: Talk, name: str, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
         """Stream the answer to a conversation that ends with the person's message."""
-        waiting_for = {talk: value, chatbot: value.awaiting(copy.CHAT_WAITING)}
+        waiting_for = {talk: value, chatbot: value.awaiting(texts.CHAT_WAITING)}
+        value.thumbs.begin(len(value.turns))
         yield {**waiting_for, **busy(True), offer: gr.Column(visible=False), pair: None}
         latest = value
         try:
@@ -116,25 +129,28 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
                 name = name or await actions.default_model(client)
                 if two := await actions.offered(client, value, name, options):
                     latest, made = two
+                    latest.thumbs.due()
                     yield {**shown(latest), **put_up(made)}
                     return
                 async for progress in actions.answer(client, value, name, options):
                     latest = progress.talk
                     waiting = progress.waiting
                     if waiting is not None:
-                        bubbles = latest.awaiting(copy.ENGINE_WAITING)
+                        bubbles = latest.awaiting(texts.ENGINE_WAITING)
                         yield {chatbot: bubbles, frame.notice: dialogue.readiness(waiting)}
                     else:
                         yield streaming(latest)
                 yield {**shown(latest), **busy(False), frame.notice: ""}
+                await rate_late(client, latest)
                 rows = await actions.history_with(client, latest.conversation)
-        except ApiError as error:
-            gr.Warning(explain(error), title=copy.FAILED, duration=8)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
             kept = latest.settled()
+            kept.thumbs.due()
             unanswered = bool(kept.turns) and kept.turns[-1].role == "user"
             text = kept.turns[-1].content if unanswered else ""
             if unanswered:
-                kept = Talk(kept.conversation, kept.turns[:-1])
+                kept = replace(kept, turns=kept.turns[:-1])
             yield {**shown(kept), **busy(False), box: text}
             return
         yield {past: dialogue.conversations(rows, latest.conversation)}
@@ -143,7 +159,7 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
         text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
         if not text.strip():
-            gr.Warning(copy.CHAT_NOTHING_TO_SEND)
+            gr.Warning(texts.CHAT_NOTHING_TO_SEND)
             yield busy(False)
             return
         yield {box: ""}
@@ -173,23 +189,28 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
         kept = value.settled()
         return {**shown(kept), **busy(False)}
 
+    async def after_stop(value: Talk, request: gr.Request) -> None:
+        """Rate the stopped answer: an event of its own, for the answer ends, and is recorded, after `on_stopped`."""
+        async with connection.client(request) as client:
+            await rate_late(client, value)
+
     async def on_compare(
         text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
         asked = value.said(text.strip()) if text.strip() else value.before(len(value.turns))
         if not asked.turns:
-            gr.Warning(copy.CHAT_NOTHING_TO_SEND)
+            gr.Warning(texts.CHAT_NOTHING_TO_SEND)
             yield busy(False)
             return
-        bubbles = asked.awaiting(copy.CHAT_SAMPLING_TWO)
+        bubbles = asked.awaiting(texts.CHAT_SAMPLING_TWO)
         yield {talk: asked, chatbot: bubbles, **busy(True), box: "", offer: gr.Column(visible=False)}
         try:
             async with connection.client(request) as client:
                 options = actions.sampling(heat, longest)
                 name = name or await actions.default_model(client)
                 made = await actions.two_answers(client, asked, name, options)
-        except ApiError as error:
-            gr.Warning(explain(error), title=copy.FAILED, duration=8)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield {**shown(value), **busy(False), box: text}
             return
         yield {**shown(asked), **put_up(made)}
@@ -203,17 +224,16 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
                 async with connection.client(request) as client:
                     chosen = await actions.choose(client, value, made, choice)
             if choice == "both_bad":
-                gr.Info(copy.CHAT_BOTH_BAD)
+                gr.Info(texts.CHAT_BOTH_BAD)
             return {**shown(chosen), offer: gr.Column(visible=False), pair: None}
 
         return on_choice
 
-    async def on_like(value: Talk, event: gr.LikeData, request: gr.Request) -> Update:
+    async def on_like(value: Talk, event: gr.LikeData, request: gr.Request) -> None:
         verdict = event.liked if isinstance(event.liked, bool) else None
         with toasts():
             async with connection.client(request) as client:
-                rated = await actions.rate(client, value, _at(event.index), verdict)
-        return {talk: rated}
+                await actions.rate(client, value, _at(event.index), verdict)
 
     async def on_open(request: gr.Request) -> Update:
         opened = request.query_params.get("c")
@@ -225,10 +245,10 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
                 if opened:
                     try:
                         value = await actions.reopen(client, opened)
-                    except ApiError as error:
+                    except Exception as error:
                         gr.Warning(explain(error))
         if not choices:
-            gr.Warning(copy.NO_MODELS)
+            gr.Warning(texts.NO_MODELS)
         # Without a conversation to show, leave the log alone: a quick first message may be under way in it.
         return {
             **(shown(value) if value.turns else {}),
@@ -282,13 +302,14 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
         show_progress="hidden",
     )
     running = [sent, retried, edited, tried, compared]
-    stop.click(on_stopped, [talk], screen, cancels=running, **quiet)
+    stopped = stop.click(on_stopped, [talk], screen, cancels=running, **quiet)
+    stopped.then(after_stop, [talk], None, **quiet)
     gr.on([new.click, chatbot.clear], on_new, None, screen, cancels=running, **quiet)
     for choice, button in panel.verdicts.items():
         button.click(
             chooser(choice), [talk, pair], screen, api_name=f"choose_{choice}", show_progress="hidden"
         )
-    chatbot.like(on_like, [talk], [talk], **quiet)
+    chatbot.like(on_like, [talk], None, **quiet)
     past.click(on_pick, None, screen, cancels=running, **quiet)
     demo.load(on_open, None, [*screen, model], **quiet)
     # The address names the open conversation, so that a reload or a bookmark returns to it.

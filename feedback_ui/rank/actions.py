@@ -29,7 +29,7 @@ class Prompt:
 class Table:
     """What lies before a rater: a comparison, and once it is decided what the vote revealed.
 
-    `votes` counts the votes cast since the page was opened.
+    `votes` counts the votes cast since the page was opened; `as_written` shows the texts without Markdown.
     """
 
     pair: Candidates | None = None
@@ -37,6 +37,11 @@ class Table:
     pairs_made: int = 0
     demonstration: bool = False
     votes: int = 0
+    as_written: bool = False
+
+    def laid(self, pair: Candidates | None) -> Table:
+        """Lay another comparison on the table, or none; what belongs to the rater stays."""
+        return Table(pair, votes=self.votes, as_written=self.as_written)
 
     @property
     def open(self) -> bool:
@@ -69,16 +74,16 @@ async def sample(
         prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
     )
     pair = Candidates(made["id"], made["a"], made["b"], tuple(made.get("messages") or prompt.messages()))
-    return Table(pair, votes=table.votes)
+    return table.laid(pair)
 
 
 async def take_next(client: PlatformClient, table: Table) -> Table:
     """Take the next waiting comparison; the table is empty when none waits."""
     waiting = await client.next_comparison()
     if not waiting:
-        return Table(votes=table.votes)
+        return table.laid(None)
     pair = Candidates(waiting["id"], waiting["a"], waiting["b"], tuple(waiting.get("messages", ())))
-    return Table(pair, votes=table.votes)
+    return table.laid(pair)
 
 
 async def vote(

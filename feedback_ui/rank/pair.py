@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from feedback_ui import texts as copy
+from feedback_ui import texts
 from feedback_ui.listing import static
+from feedback_ui.model_text import plain, rendered
 from feedback_ui.part import Update
 
 
@@ -15,14 +16,19 @@ from feedback_ui.part import Update
 class PairPanel:
     """The components of a pair: both texts and a button for each verdict, keyed a, b, tie, both_bad."""
 
-    a: gr.Markdown
-    b: gr.Markdown
+    a: gr.HTML
+    b: gr.HTML
     verdicts: dict[str, gr.Button]
 
-    def show(self, a: str, b: str, *, open_to_vote: bool) -> Update:
+    def show(self, a: str, b: str, *, open_to_vote: bool, as_written: bool = False) -> Update:
         """Values that put two texts on the screen and switch the verdicts on or off."""
         buttons = {button: gr.Button(interactive=open_to_vote) for button in self.verdicts.values()}
-        return {self.a: a, self.b: b, **buttons}
+        return {**self.texts(a, b, as_written=as_written), **buttons}
+
+    def texts(self, a: str, b: str, *, as_written: bool) -> Update:
+        """Values that put two texts on the screen, as Markdown or as they were written."""
+        form = plain if as_written else rendered
+        return {self.a: form(a), self.b: form(b)}
 
 
 def build_pair() -> PairPanel:
@@ -31,16 +37,14 @@ def build_pair() -> PairPanel:
     Nothing here can tell the releases apart: same place, same size, shown together.
     """
     with gr.Row(equal_height=True, elem_classes="tt-pair"):
-        texts = []
+        panes = []
         for slot in ("a", "b"):
             with gr.Column(elem_classes="tt-response", min_width=280):
                 static(f"<h3>Response {slot.upper()}</h3>")
-                texts.append(
-                    gr.Markdown(elem_id=f"response-{slot}", line_breaks=True, elem_classes="tt-response-text")
-                )
+                panes.append(static("", elem_id=f"response-{slot}"))
     verdicts = {
         choice: gr.Button(
-            f"{copy.RANK_VOTE[choice]}  ({copy.RANK_KEYS[choice]})",
+            f"{texts.RANK_VOTE[choice]}  ({texts.RANK_KEYS[choice]})",
             elem_id=f"vote-{choice.replace('_', '-')}",
             variant="primary" if choice in ("a", "b") else "secondary",
             min_width=120,
@@ -48,7 +52,7 @@ def build_pair() -> PairPanel:
         )
         for choice in ("a", "tie", "both_bad", "b")
     }
-    return PairPanel(texts[0], texts[1], verdicts)
+    return PairPanel(panes[0], panes[1], verdicts)
 
 
 def lay_verdicts(panel: PairPanel) -> None:

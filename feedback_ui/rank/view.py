@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import gradio as gr
 
@@ -18,7 +19,6 @@ from feedback_ui.part import Update
 from feedback_ui.rank import actions
 from feedback_ui.rank.actions import Prompt, Table
 from feedback_ui.rank.pair import build_pair, lay_verdicts
-from trimtab_client.client import ApiError
 
 
 def build_rank(demo: gr.Blocks, connection: Connection) -> None:
@@ -53,6 +53,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
         idle = static(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), elem_id="rank-idle")
         with gr.Column(elem_classes="tt-away", elem_id="rank-table") as stage:
             asked = static("", elem_id="rank-asked")
+            as_written = gr.Checkbox(label=texts.RANK_PLAIN, container=False, elem_id="rank-plain")
             panel = build_pair()
             with gr.Accordion(texts.RANK_BETTER, open=False, elem_id="rank-better-fold"):
                 better = gr.Textbox(
@@ -105,9 +106,21 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             ),
         }
         if pair is not None:
-            update |= panel.show(pair.a, pair.b, open_to_vote=table.open)
-            update |= {asked: dialogue.messages(pair.messages)}
+            update |= panel.show(pair.a, pair.b, open_to_vote=table.open, as_written=table.as_written)
+            update |= {asked: dialogue.messages(pair.messages, as_written=table.as_written)}
         return update
+
+    def on_plain(wanted: bool, table: Table) -> Update:
+        """Show what lies on the table as it was written, or as Markdown."""
+        table = replace(table, as_written=wanted)
+        pair = table.pair
+        if pair is None:
+            return {table_state: table}
+        return {
+            table_state: table,
+            asked: dialogue.messages(pair.messages, as_written=wanted),
+            **panel.texts(pair.a, pair.b, as_written=wanted),
+        }
 
     def emptied(text: str, why: list[str]) -> Update:
         """Empty the rater's own fields where something is in them.
@@ -169,7 +182,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             async with connection.client(request) as client:
                 made = await actions.sample(client, wanted, name, table, sampling_fields(*fields))
                 queue = await actions.waiting(client)
-        except ApiError as error:
+        except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield laid(table)
             return
@@ -184,7 +197,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
                 taken = await actions.take_next(client, table)
                 queue = await actions.waiting(client)
                 drawn = Prompt() if taken.pair else await actions.draw(client)
-        except ApiError as error:
+        except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield {}
             return
@@ -243,6 +256,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
             api_name=f"vote_{choice}",
             show_progress="hidden",
         )
+    as_written.input(on_plain, [as_written, table_state], [table_state, asked, panel.a, panel.b], **quiet)
     from_a.click(lambda table: table.pair.a if table.pair else "", [table_state], [better], **quiet)
     from_b.click(lambda table: table.pair.b if table.pair else "", [table_state], [better], **quiet)
     demo.load(on_open, None, [deployment, tally], **quiet)

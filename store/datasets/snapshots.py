@@ -215,17 +215,20 @@ def _content_id(cursor: Cursor, deployment: str, method: str, settings: Snapshot
         columns[1].update(train.to_numpy().tobytes())
         columns[2].update(weight.to_numpy().astype("<i8").tobytes())
     known = _ORIGINS[method]
-    origins = cursor.execute(
+    # Each row as a number, and their sum, which needs no order.
+    rows, total = fetch_all(
+        cursor,
         f"""
-        select concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)}) as origin
+        select count(*) as n, sum(md5_number_lower(
+            concat_ws('|', members.content_hash, {", ".join(f"coalesce({name}, '?')" for name in known)})
+        )) as total
         from members
         join {_TABLES[method]} using (seq)
         where coalesce({", ".join(known)}) is not null
-        order by origin
-        """
-    ).fetchall()
-    if origins:
-        columns.append(hashlib.sha256("\n".join(origin for (origin,) in origins).encode()))
+        """,
+    )[0].values()
+    if rows:
+        columns.append(hashlib.sha256(f"{rows} {total}".encode()))
     frame = json.dumps([deployment, method, settings.to_json()], sort_keys=True)
     return _id(hashlib.sha256(frame.encode() + b"".join(column.digest() for column in columns)))
 

@@ -111,6 +111,8 @@ class Store:
         self.long_work = threading.RLock()
         # Whom an erasure has forgotten since the store was opened, and when; see store.db.erasure_guard.
         self.forgotten: dict[str, datetime] = {}
+        # The share of comparisons that want a second vote where several people may rate; see store.feedback.comparisons.
+        self.second_votes = 0.0
         # Applied to every text that people or models wrote before it is stored; see store.db.redaction.
         self.redact: Callable[[str], str] | None = None
 

@@ -13,8 +13,21 @@ import duckdb
 from store import carried, values
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, messages, run, stamp
+from store.db.rows import (
+    Row,
+    aware,
+    check_limit,
+    dumps,
+    fetch_all,
+    fetch_one,
+    loads,
+    messages,
+    run,
+    scalar,
+    stamp,
+)
 from store.errors import Conflict, Invalid, NotFound
+from store.feedback import leases
 from store.ids import new_id
 from store.records import CHOICES, Candidate, Comparison, Vote
 from store.training_data import demonstrations, evidence, pairs
@@ -40,23 +53,28 @@ def create(
     deployment: str | None = None,
     source: str = "rank",
     asked_by: str | None = None,
-    votes_wanted: int = 1,
+    votes_wanted: int | None = None,
     gold: str | None = None,
     began: datetime | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
-    `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn` or `shadow` (it comes from
-    people's conversations), `rank` (one or the other). It is decided once it has `votes_wanted` votes. `gold`
-    ("first", "second", "tie" or "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure
-    raters and teach nothing. `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict`
-    where `asked_by` was erased since `began`.
+    `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn`, `named` (drawn, but of
+    releases that somebody named) or `shadow` (it comes from people's conversations), `rank` (one or the other).
+
+    It is decided once it has `votes_wanted` votes: without a number one, or two in the share `db.second_votes` of
+    comparisons where several people may rate, so that agreement is known. `gold` ("first", "second", "tie" or
+    "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure raters and teach nothing.
+    `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict` where `asked_by` was erased
+    since `began`.
     """
     prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
     if len(candidates) != 2:
         raise Invalid("candidates", len(candidates), "two candidates")
     if gold is not None:
         validation.one_of("gold", gold, ("first", "second", "tie", "both_bad"))
+    if votes_wanted is None:
+        votes_wanted = 2 if gold is None and _wants_second_vote(db) else 1
     candidates = [
         replace(c, content=redaction.text(db, c.content.encode("utf-8", "replace").decode()))
         for c in candidates
@@ -97,6 +115,12 @@ def create(
         erasure_guard.refuse(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
+
+
+def _wants_second_vote(db: Store) -> bool:
+    if secrets.randbelow(1_000_000) >= 1_000_000 * db.second_votes:
+        return False
+    return int(scalar(db.read(), "select count(*) from users where list_contains(roles, 'rater')")) > 1
 
 
 def _plain(messages: Conversation) -> Conversation:
@@ -152,20 +176,30 @@ def count_by_state(db: Store) -> dict[str, int]:
 
 
 def next_unvoted(db: Store, rater: str) -> Comparison | None:
-    """Return the oldest open comparison that `rater` has not voted on, or None."""
-    row = fetch_one(
-        db.read(),
-        """
-        select id
-        from comparisons
-        where state = 'open'
-            and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
-        order by seq
-        limit 1
-        """,
-        {"rater": rater},
-    )
-    return get(db, row["id"]) if row else None
+    """Return the oldest open comparison that `rater` has not voted on, or None; it is theirs for two minutes.
+
+    What as many others hold as there are votes wanted is left to them (store.feedback.leases).
+    """
+    held_by = leases.of(db)
+    with held_by.lock:
+        others = held_by.held(rater)
+        row = fetch_one(
+            db.read(),
+            """
+            select id
+            from comparisons
+            where state = 'open'
+                and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
+                and votes_wanted - votes_given > coalesce(($counts::integer[])[list_position($held::varchar[], id)], 0)
+            order by seq
+            limit 1
+            """,
+            {"rater": rater, "held": list(others), "counts": list(others.values())},
+        )
+        if row is None:
+            return None
+        held_by.take(row["id"], rater)
+    return get(db, row["id"])
 
 
 def withdraw(db: Store, id: str) -> Comparison:
@@ -285,6 +319,7 @@ def _cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> tuple[
             for table, of in made:
                 ids.append(bulk.insert_once(cursor, table, of))
                 evidence.add(cursor, ids[-1], of["source"], row["id"], row["rater"])
+    leases.of(db).release(row["comparison_id"], row["rater"])
     tables = [table for table, _ in made]
     return (
         tuple(id for id, table in zip(ids, tables, strict=True) if table == "pairs"),

@@ -7,6 +7,7 @@ drawn at random, so half is expected. Not covered: why a rater differs; a flag a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,18 @@ FAST = 0.25  # of the median time of all votes
 GOLD_RIGHT = 0.7
 AGREES = 0.5
 UNLIKELY = 0.01
+LOPSIDED = 0.1  # how far from one half the share of `a` must be, whatever its evidence
+
+
+def lopsidedness(a: int, b: int) -> float:
+    """Return the evidence that a rater's `a` and `b` are not equally likely: an e-value that may be looked at at any time.
+
+    The likelihood of the votes mixed uniformly over the chance of `a`, over that at one half; for who picks either
+    side alike it ever reaches 1 / p with probability p at most (Ville; Robbins 1970).
+    """
+    n = a + b
+    log = n * math.log(2) - math.log(n + 1) + math.lgamma(a + 1) + math.lgamma(b + 1) - math.lgamma(n + 1)
+    return math.exp(min(log, 700.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,8 @@ class RaterReport(Record):
 def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
     """Return Krippendorff's `alpha` (None without overlap or variety), and how many `comparisons` and `votes` it is of.
 
+    Gold questions are left out: they are easy, and one with eight votes would weigh as 28 pairs of votes.
+
     `judged_twice` counts pairs of votes for a side on the same comparison, `same` the share of them that agree (None
     without any): what a flip rate is estimated from.
     """
@@ -60,7 +75,7 @@ def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
             count(*) filter (choice in ('tie', 'both_bad')) as neither
         from votes
         join comparisons on comparisons.id = votes.comparison_id
-        where $deployment is null or deployment = $deployment
+        where gold is null and ($deployment is null or deployment = $deployment)
         group by votes.comparison_id
         having count(*) > 1
         """,
@@ -131,7 +146,9 @@ def _rater(row: dict[str, Any]) -> RaterReport:
         "too fast": slow is not None
         and row["median_seconds"] is not None
         and row["median_seconds"] < FAST * slow,
-        "position bias": p is not None and p < UNLIKELY,
+        "position bias": sided > 0
+        and abs(row["a"] / sided - 0.5) >= LOPSIDED
+        and lopsidedness(row["a"], row["b"]) >= 1 / UNLIKELY,
     }
     return RaterReport(
         name=row["name"],

@@ -20,10 +20,9 @@ Messages = list[Any]
 QUESTIONS = ("prompt", "question", "query", "instruction", "input", "context")
 SYSTEMS = ("system", "system_prompt", "system_message")
 CONVERSATIONS = ("messages", "conversations", "conversation")
-DECIDING = (
-    *QUESTIONS, *SYSTEMS, *CONVERSATIONS, "history", "tools", "functions", "tool_calls", "images", "image", "videos",
-    "audios",
-)  # fmt: skip
+NOT_KEPT = ("tools", "functions", "tool_calls", "images", "image", "videos", "audios")
+"""Columns that a row has no place for: definitions of tools, calls beside the messages, pictures and sound."""
+DECIDING = (*QUESTIONS, *SYSTEMS, *CONVERSATIONS, "history", *NOT_KEPT)
 """Columns that say what was asked: no row is taken with one of them left out."""
 
 _NAMES = {
@@ -106,10 +105,14 @@ def finish(row: Seen, texts: Iterable[str]) -> None:
     left = [key for key in row if key not in row.used and filled(row.row[key])]
     said: list[str] | None = None
     for key in left:
+        if key in NOT_KEPT:
+            if _says_nothing(row[key]):
+                continue
+            raise Invalid(key, row[key], "none: a row has no place for this column")
         if key in DECIDING:
             said = said if said is not None else list(texts)
             for leaf in leaves(row[key]):
-                if not any(leaf in text for text in said):
+                if not any(message_text.within(leaf, text) for text in said):
                     raise Invalid(
                         key, row.row[key], "nothing here: rows of this format have no use for this column"
                     )
@@ -127,7 +130,7 @@ def lead(row: Row) -> Messages:
                 raise Invalid(name, value, "one system column")
             messages = [{"role": "system", "content": value}]
             import_notes.rule("system_from_column")
-    if filled(value := row.get("history")):
+    if filled(value := row.get("history")) and not _says_nothing(value):
         messages += _history(value)
         import_notes.rule("history_from_column")
     return messages
@@ -160,7 +163,7 @@ def question(
     says = {name: "\n".join(leaves(value)) for name, value in found.items()}
     longest = max(found, key=lambda name: len(says[name]))
     for name, value in found.items():
-        if not all(leaf in says[longest] for leaf in leaves(value)):
+        if not all(message_text.within(leaf, says[longest]) for leaf in leaves(value)):
             raise Invalid(name, value, f"either `{name}` or `{longest}`, not both: they say different things")
     if longest not in ("prompt", "messages"):
         import_notes.rule("prompt_from_column")
@@ -302,6 +305,11 @@ def only_sides(row: Row) -> None:
                 f"a question in one of the columns {', '.join(QUESTIONS)} or messages; found: {', '.join(map(str, row))} "
                 f"({key} may be it: what both answers begin with is the prompt only where there is no other text)",
             )
+
+
+def _says_nothing(value: object) -> bool:
+    """Tell whether a cell writes an empty list or object."""
+    return isinstance(value, str) and value.strip() in ("[]", "{}", "null", "None")
 
 
 def _history(value: object) -> Messages:

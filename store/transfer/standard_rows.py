@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from store import import_notes
+from store import import_notes, message_text
 from store.errors import Invalid
 from store.transfer import columns
 from store.transfer.columns import Messages, Row
@@ -121,6 +121,6 @@ def _check_known(row: Row, name: str, sides: list[object]) -> None:
     for message in columns.read(row[name], name):
         if isinstance(message, Mapping) and message.get("role", message.get("from")) in ("user", "human"):
             for leaf in columns.leaves(message):
-                if leaf not in known:
+                if not message_text.within(leaf, known):
                     raise Invalid(name, leaf, "the questions that the answers follow")
     import_notes.unused(name)

@@ -58,7 +58,7 @@ class TestTalk:
 
     def test_signature_is_outside_a_cut_off_code_block_and_not_sent(self) -> None:
         turn = Turn("assistant", "```python\nx = 1", release="assistant@3", lane="canary", seconds=1.26)
-        assert signature(turn) == '\n```\n\n<span class="tt-by">assistant@3 · canary · 1.3 s</span>'
+        assert signature(turn) == '<span class="tt-by">assistant@3 · canary · 1.3 s</span>'
         assert Talk(None, (Turn("user", "a"), turn)).messages()[1]["content"] == "```python\nx = 1"
 
     def test_signature_escapes_names(self) -> None:
@@ -81,7 +81,7 @@ class TestTalk:
         }
         talk = from_record(record)
         assert talk.conversation == "conv-1"
-        assert talk.thumbs() == ["Dislike"]
+        assert talk.thumb_names() == ["Dislike"]
         assert talk.turns[1].release == "assistant@2"
 
 
@@ -142,6 +142,20 @@ class TestChat:
         talk = run(screens, whole, Talk().said("hi"))[-1].talk
         run(screens, chat.rate, talk, 1, True)
         assert list(screens.stub.likes.values()) == [True]
+        run(screens, chat.rate, talk, 1, None)
+        assert list(screens.stub.likes.values()) == [None]
+
+    def test_a_thumb_on_a_streaming_answer_is_sent_once_it_is_recorded(self, screens: Screens) -> None:
+        asked = Talk().said("hi")
+        asked.thumbs.begin(1)
+        run(screens, chat.rate, asked, 1, False)
+        run(screens, chat.rate, asked, 1, True)
+        assert screens.stub.likes == {}
+        talk = run(screens, whole, asked)[-1].talk
+        assert talk.thumb_names() == ["Like"]
+        run(screens, chat.rate_late, talk)
+        assert list(screens.stub.likes.values()) == [True]
+        assert talk.thumb_names() == ["Like"]
         run(screens, chat.rate, talk, 1, None)
         assert list(screens.stub.likes.values()) == [None]
 

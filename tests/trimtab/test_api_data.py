@@ -18,7 +18,7 @@ from store.db.rows import scalar
 from store.feedback import comparisons, raters
 from store.privacy import erasure
 from store.records import AdapterRecord, Candidate
-from store.rollout import adapters, releases, runs
+from store.rollout import adapters, canary_votes, releases, runs
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import EngineSettings, PrivacySettings, Settings
 from trimtab.platform import Platform
@@ -51,6 +51,29 @@ def test_refused_rows_go_to_a_file(client: TestClient, tmp_path: Path) -> None:
 
 DEEP = '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
 ONE = '{"prompt": "One\u2028?", "chosen": "yes", "rejected": "no"}'
+
+
+@pytest.mark.parametrize(
+    ("noun", "row"),
+    [
+        ("pairs", {"system": "S", "Question": "Q", "chosen": "a", "rejected": "b", "mood": "x"}),
+        ("demonstrations", {"system": "S", "Question": "Q", "answer": "a", "mood": "x"}),
+    ],
+)
+def test_rows_of_the_api_go_by_the_rules_of_files(client: TestClient, noun: str, row: dict[str, str]) -> None:
+    done = client.post(f"/api/{noun}", json=[row, row | {"tools": [{"name": "t"}]}]).json()
+    assert (done["accepted"], done["unused_columns"]) == (1, {"mood": 1})
+    assert done["rules"] == {"columns_renamed": 1, "prompt_from_column": 1, "system_from_column": 1}
+    assert "tools" in done["rejected"][0]["why"]
+    [made] = client.get(f"/api/{noun}").json()
+    assert [message["role"] for message in made["prompt"]] == ["system", "user"]
+
+
+def test_a_name_of_half_a_character_is_told_escaped(client: TestClient) -> None:
+    row = '[{"prompt": "Q", "chosen": "a", "rejected": "b", "c\\ud83d": 1}]'
+    done = client.post("/api/pairs", content=row)
+    assert done.status_code == 200
+    assert done.json()["unused_columns"] == {"c\\ud83d": 1}
 
 
 @pytest.mark.parametrize("route", ["/api/pairs", "/api/imports/pairs"])
@@ -96,6 +119,32 @@ def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
         assert made.status_code == 201
         assert comparisons.get(platform.db, made.json()["id"]).source == source
         assert made.json()["source"] == "rank", "else a gold question would differ from it"
+
+
+def test_a_comparison_of_named_releases_teaches_their_deployment_alone(
+    client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides no canary either: who names the releases chooses what is compared."""
+    target = platform.gateway.table.resolve("assistant", "x")
+
+    async def answer(*_: Any, **__: Any) -> Completion:
+        return Completion({"choices": [{"message": {"content": str(uuid.uuid4())}}]}, target)
+
+    monkeypatch.setattr(platform.gateway, "complete", answer)
+    asked = {
+        "messages": [{"role": "user", "content": "Hi"}],
+        "releases": ["assistant@1", "assistant@1"],
+    }
+    for drawn, source in ((None, "rank"), (True, "named"), (False, "typed")):
+        made = client.post("/api/comparisons", json={**asked, "drawn": drawn}).json()
+        kept = comparisons.get(platform.db, made["id"])
+        assert (kept.deployment, kept.source) == ("assistant", source)
+        assert source not in canary_votes.DECIDING_SOURCES
+        voted = client.post(f"/api/comparisons/{made['id']}/vote", json={"choice": "a"}).json()
+        of = scalar(
+            platform.db.read(), "select deployment from pairs where id = $id", {"id": voted["pairs"][0]}
+        )
+        assert of == "assistant"
 
 
 def test_a_person_nobody_knows_has_no_lineage_and_nothing_to_forget(

@@ -400,6 +400,12 @@ class RankSettings(Section):
         "chat`), frontend (a front end that names its conversations), api (any other program), task (what `X-Trimtab-Task` "
         "names), earlier (stored before sources were), or a name of `X-Trimtab-Source`",
     )
+    second_votes: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="share of comparisons that two people judge, where several may rate: agreement is known from them",
+    )
 
 
 class PrivacySettings(Section):

@@ -31,11 +31,13 @@ button{{background:#1f5f7a;color:#fff;border:0;cursor:pointer}}[role=alert]{{col
 <input id="password" name="password" type="password" autocomplete="current-password" required>
 <button>Sign in</button></form></body></html>"""
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
 
 def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
     """The sign-in page, with what went wrong before."""
     shown = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
-    return HTMLResponse(PAGE.format(fault=shown), status)
+    return HTMLResponse(PAGE.format(fault=shown), status, {"Content-Security-Policy": POLICY})
 
 
 async def show(request: Request) -> Response:

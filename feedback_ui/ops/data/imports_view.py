@@ -18,7 +18,6 @@ from feedback_ui.ops.data import imports_actions as actions
 from feedback_ui.ops.data import imports_render as render
 from feedback_ui.ops.data.imports_actions import Stop
 from feedback_ui.part import Form, Update
-from trimtab_client.client import ApiError
 
 
 def build_import(connection: Connection) -> Form:
@@ -79,7 +78,7 @@ def build_import(connection: Connection) -> Form:
             ):
                 async for now in steps:
                     yield {result: render.imported(now)}
-        except ApiError as error:
+        except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield {result: "", **busy(False)}
             return
@@ -106,6 +105,10 @@ def build_import(connection: Connection) -> Form:
         api_name="import",
         show_progress="hidden",
         trigger_mode="once",
+    )
+    # Whatever ends an import, also what Gradio itself refuses to send: the form can be used again.
+    started.failure(
+        lambda: busy(False), None, [start, cancel], show_progress="hidden", api_visibility="private"
     )
     cancel.click(on_cancel, [stopper], [cancel], show_progress="hidden", api_visibility="private")
     return Form(deployment, started)

@@ -56,6 +56,9 @@ class Chat(Memory):
                 done = True
             finally:
                 self.cancelled += not done
+                record()
+
+        def record() -> None:
             answer = {
                 "role": "assistant",
                 "content": reply,
@@ -76,6 +79,9 @@ class Chat(Memory):
 
     async def like(self, request: Request) -> Response:
         ident, liked = request.path_params["id"], (await request.json())["liked"]
+        answers = [m for talk in self.conversations.values() for m in talk["messages"]]
+        if not any(answer.get("completion_id") == ident for answer in answers):
+            return problem(404, "Not Found", f"no completion {ident}")
         self.likes[ident] = liked
         for talk in self.conversations.values():
             for message in talk["messages"]:

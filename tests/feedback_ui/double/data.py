@@ -56,7 +56,7 @@ class Data(Memory):
         async def lines() -> Any:
             done = False
             try:
-                yield _line("progress", progress | {"waiting": False})
+                yield _line("progress", {} if self.import_faulty else progress | {"waiting": False})
                 while self.import_held:
                     yield _line("progress", progress | {"waiting": False})
                     await asyncio.sleep(0.02)

@@ -45,6 +45,8 @@ class Memory:
         self.evals: list[dict[str, Any]] = []
         self.step_s = 0.0
         self.import_held = False
+        self.import_faulty = False
+        """Whether progress lacks what the contract promises."""
         self.import_breaks_off: str | None = None
         self.gold: list[dict[str, Any]] = []
         self.known_people = {"ada"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,32 @@ def test_alpha_by_hand(db: Store) -> None:
     assert (found["judged_twice"], found["same"]) == (2, 1.0)  # ties say nothing of flips
     assert 0.3 < found["alpha"] < 0.75
     assert raters.alpha(db.read(), "poet")["votes"] == 0
+
+
+def test_gold_questions_say_nothing_of_agreement(db: Store) -> None:
+    """Ordinary questions disagree half the time; one gold question that eight got right hid that."""
+    for n in range(10):
+        ask(db, {"ada": "good", "bob": "good" if n % 2 else "bad"})
+    before = raters.alpha(db.read())
+    ask(db, {f"rater {n}": "good" for n in range(8)}, gold="first")
+    assert raters.alpha(db.read()) == before
+    assert (before["judged_twice"], before["same"]) == (10, 0.5)
+
+
+def test_an_honest_rater_is_seldom_flagged_for_position_however_often_one_looks() -> None:
+    draw, flagged = random.Random(4), 0
+    for _ in range(400):
+        a = b = 0
+        for _ in range(300):
+            a, b = (a + 1, b) if draw.random() < 0.5 else (a, b + 1)
+            if raters.lopsidedness(a, b) >= 1 / raters.UNLIKELY and abs(a / (a + b) - 0.5) >= raters.LOPSIDED:
+                flagged += 1
+                break
+    assert flagged <= 9  # 1% of 400 stories, and what chance adds
+    assert raters.lopsidedness(0, 0) == 1
+    assert raters.lopsidedness(1, 0) == pytest.approx(1.0)
+    assert raters.lopsidedness(2, 0) == pytest.approx(4 / 3)
+    assert raters.lopsidedness(14, 0) > 100 > raters.lopsidedness(40, 30)
 
 
 def test_bad_raters_are_flagged_and_good_ones_are_not(db: Store) -> None:

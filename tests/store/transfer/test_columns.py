@@ -71,6 +71,7 @@ def said(messages: list[Row]) -> list[tuple[str, str]]:
         ({"prompt": '[{"content": "Q", "role": "user"}]'}, [(USER, "Q")]),
         ({"prompt": "[{'role': 'user', 'content': \"Q's\"}]"}, [(USER, "Q's")]),
         ({"prompt": NUMPY}, [(USER, "a"), (ASSISTANT, "b}\n{"), (USER, "Q")]),
+        ({"prompt": "Q", "tools": "[]", "images": [], "history": "[]"}, [(USER, "Q")]),
         ({"conversations": '[{"from": "human", "value": "Q"}]'}, [(USER, "Q")]),
     ],
 )  # fmt: skip
@@ -97,6 +98,9 @@ def test_what_was_asked_is_found(db: Store, columns: Row, prompt: list[tuple[str
         ({"prompt": "P", "rating_chosen": 1, "rating_rejected": 5}, ["rating_chosen", "rating_rejected"]),
         ({"prompt": "P", "status": "tie"}, ["status"]),
         ({"prompt": "P", "Prompt": "Q"}, ["Prompt", "prompt"]),
+        ({"prompt": "P", "question": "P2"}, ["`prompt`", "`question`"]),
+        ({"prompt": "P", "tools": [{"name": "one"}]}, ["tools"]),
+        ({"prompt": "P", "tool_calls": '[{"name": "one"}]'}, ["tool_calls"]),
     ],
 )
 def test_a_column_that_can_not_be_used_refuses_the_row_by_name(db: Store, row: Row, names: list[str]) -> None:
@@ -138,6 +142,11 @@ def test_no_side_holds_a_question_before_its_answer(db: Store, row: Row, why: st
     done, found = take(db, [row])
     assert found == []
     assert why in done.rejected[0].why
+
+
+def test_sides_that_go_on_after_an_answer_give_their_question_to_the_prompt(db: Store) -> None:
+    made = one(db, {"prompt": chat("a", "b"), "chosen": chat("c", "good"), "rejected": chat("c", "bad")})
+    assert made["prompt"] == chat("a", "b", "c")
 
 
 def test_sides_that_part_early_keep_later_turns(db: Store) -> None:

@@ -18,7 +18,7 @@ from store import values
 from store.errors import Invalid
 from store.feedback import comparisons
 from store.records import Candidate, Comparison
-from store.rollout import deployments
+from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
 from trimtab.api.comparisons.models import (
     ComparisonRequest,
@@ -48,6 +48,10 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
     messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
     source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
+    if body.releases:
+        # a drawn prompt's votes decide a canary; those between releases that somebody named do not
+        source = "named" if source == "drawn" else source
+        deployment = await _deployment_of(platform, candidates)
     made = await stored(
         platform,
         comparisons.create,
@@ -59,6 +63,14 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         began=began,
     )
     return comparison_view(made)
+
+
+async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str | None:
+    """The deployment that a comparison of named releases belongs to, and alone learns from: that of the first release."""
+    for candidate in candidates:
+        if candidate.release is not None:
+            return str((await stored(platform, releases.get, candidate.release)).deployment)
+    return None
 
 
 @router.post("/gold", status_code=201)

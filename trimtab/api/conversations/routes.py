@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from serve.auth import Principal
+from store.errors import NotFound
 from store.feedback import conversations
 from store.feedback.conversation_owners import owner_of
 from trimtab.api.access import Chatter, Rater, ThePlatform, stored
@@ -19,6 +22,9 @@ from trimtab.sample_prompts import STARTERS
 from trimtab.serving import gateway_limits
 
 router = APIRouter(tags=["conversations"])
+
+_RECORDED_S = 2.0
+"""How long a thumb waits for its answer to be recorded, seconds."""
 
 
 DRAWN_FROM = 300
@@ -67,15 +73,14 @@ async def like(
 ) -> dict[str, Any]:
     """A thumb on one answer; null takes it back."""
     began = datetime.now(UTC)
-    await stored(
-        platform,
-        conversations.like,
-        completion_id,
-        body.liked,
-        principal.name,
-        began,
-        _readable_by(principal),
-    )
+    said = (completion_id, body.liked, principal.name, began, _readable_by(principal))
+    try:
+        await stored(platform, conversations.like, *said)
+    except NotFound:
+        # An answer is recorded a moment after its last token: who is quicker than that waits for it.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(platform.recorder.flush(), _RECORDED_S)
+        await stored(platform, conversations.like, *said)
     return {"completion_id": completion_id, "liked": body.liked}
 
 

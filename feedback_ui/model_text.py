@@ -1,0 +1,183 @@
+"""What models and people wrote, as HTML that shows every character of it. Chat and Rank both use this.
+
+The HTML is one line, holds no attribute that loads anything, and is a single block that Markdown passes on untouched, so
+that `gr.Chatbot` shows it as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from html import unescape
+from typing import Any
+
+from markdown_it.renderer import RendererProtocol
+from markdown_it.token import Token
+
+from feedback_ui.html import esc
+from feedback_ui.markdown import BARE_LINK, DESTINATION, is_link, parser
+
+LONGEST, MOST_BRACKETS = 60_000, 1_000
+"""Characters and `[`: a text beyond is shown plain, for parsing it would hold up the streams of others."""
+
+_MARKS = re.compile(r"[\s*~`#>|_:\-\[\]\\]+")
+"""What Markdown may use up: these characters are not compared."""
+
+_TAG = re.compile(r"<[^>]*>")
+_REASONING = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
+_WRAPPED = re.compile(r'<div class="tt-text[^>]* data-source="([^"]*)"')
+
+
+@lru_cache(maxsize=512)
+def rendered(text: str) -> str:
+    """Render Markdown as one block of HTML; where that would lose a character, the plain text."""
+    text = _clean(text)
+    if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
+        return _plain(text)
+    html = _parts(text)
+    return _wrapped("tt-markdown", html, text) if _same(text, html) else _plain(text)
+
+
+@lru_cache(maxsize=512)
+def plain(text: str) -> str:
+    """Show the text as it was written, markup and all."""
+    return _plain(_clean(text))
+
+
+def source(html: str) -> str | None:
+    """The text that a block made here was made from; None for anything else."""
+    found = _WRAPPED.match(html)
+    return unescape(found[1]) if found else None
+
+
+def text_content(html: str) -> str:
+    """What a browser shows of HTML made here, line breaks and blocks aside."""
+    return unescape(_TAG.sub("", html))
+
+
+def _clean(text: str) -> str:
+    """Bring line ends to one form and make visible what no page can hold: null bytes and lone surrogates."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{SYMBOL FOR NULL}")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _plain(text: str) -> str:
+    return _wrapped("tt-plain", _one_line(text), text)
+
+
+def _wrapped(kind: str, html: str, text: str) -> str:
+    return f'<div class="tt-text {kind}" dir="auto" data-source="{_one_line(text)}">{html}</div>'
+
+
+def _one_line(text: str) -> str:
+    return esc(text).replace("\n", "&#10;")
+
+
+def _same(text: str, html: str) -> bool:
+    return _MARKS.sub("", text) == _MARKS.sub("", text_content(html))
+
+
+def _parts(text: str) -> str:
+    """Set the reasoning before an answer apart from it."""
+    thought = _REASONING.match(text)
+    if not thought:
+        return _markdown(text)
+    end = esc("</think>") if thought[0].endswith("</think>") else ""
+    return (
+        f'<details class="tt-reasoning" open><summary>{esc("<think>")}</summary>{_markdown(thought[1])}'
+        f"<small>{end}</small></details>{_markdown(text[thought.end() :])}"
+    )
+
+
+def _markdown(text: str) -> str:
+    return str(_PARSER.render(text))
+
+
+class _Renderer(RendererProtocol):
+    """Tokens to HTML on one line; what Markdown draws by itself (numbers, bullets) is text here."""
+
+    __output__ = "html"
+
+    def __init__(self, _parser: object = None) -> None:
+        pass
+
+    def render(self, tokens: Sequence[Token], options: Any, env: Any) -> str:
+        return "".join(self._block(token) for token in tokens)
+
+    def _block(self, token: Token) -> str:
+        kind = token.type
+        if kind == "inline":
+            return _inline(token.children or ())
+        if kind in ("fence", "code_block"):
+            return _code_block(token)
+        if kind == "hr":
+            return "<hr>"
+        if kind == "list_item_open":
+            return f"<li>{_marker(token)}<div>"
+        if kind == "list_item_close":
+            return "</div></li>"
+        if token.hidden:  # the paragraphs of a tight list
+            return '<div class="tt-line">' if token.nesting == 1 else "</div>"
+        if kind == "table_open":
+            return '<div class="tt-scroll"><table>'
+        if kind == "table_close":
+            return "</table></div>"
+        return _tag(token)
+
+
+def _tag(token: Token) -> str:
+    style = str(token.attrs.get("style", ""))
+    aligned = f' style="{esc(style)}"' if style.startswith("text-align:") else ""
+    return f"</{token.tag}>" if token.nesting == -1 else f"<{token.tag}{aligned}>"
+
+
+def _marker(item: Token) -> str:
+    """A list's own number or bullet: a browser would count anew, and leave them out of what is copied."""
+    mark = f"{item.info}{item.markup}"
+    css = "tt-marker" if item.info or mark == "+" else "tt-marker tt-bullet"
+    return f'<span class="{css}">{esc(mark)}</span> '
+
+
+def _code_block(token: Token) -> str:
+    info = token.info.strip()
+    label = f'<div class="tt-code-label">{esc(info)}</div>' if info else ""
+    body = _one_line(token.content.removesuffix("\n"))
+    return f'<div class="tt-code">{label}<pre><code>{body}</code></pre></div>'
+
+
+def _inline(tokens: Sequence[Token]) -> str:
+    pieces, in_link = [], 0
+    for token in tokens:
+        if token.type == "link_open":
+            pieces.append(_link_open(str(token.attrs.get("href", ""))))
+        elif token.type == "text":
+            pieces.append(esc(token.content) if in_link else _with_links(token.content))
+        elif token.type == "code_inline":
+            pieces.append(f"<code>{esc(token.content)}</code>")
+        elif token.type in ("softbreak", "hardbreak"):
+            pieces.append("<br>")
+        elif token.type == DESTINATION:
+            pieces.append(f'<span class="tt-destination">{_one_line(token.content)}</span>')
+        else:
+            pieces.append(_tag(token))
+        in_link += token.nesting if token.tag == "a" else 0
+    return "".join(pieces)
+
+
+def _with_links(text: str) -> str:
+    pieces, at = [], 0
+    for found in BARE_LINK.finditer(text):
+        pieces.append(esc(text[at : found.start()]))
+        url = found[0]
+        pieces.append(f"{_link_open(url)}{esc(url)}</a>" if is_link(url) else esc(url))
+        at = found.end()
+    return "".join([*pieces, esc(text[at:])])
+
+
+def _link_open(url: str) -> str:
+    return f'<a href="{esc(url)}" target="_blank" rel="noopener noreferrer nofollow">'
+
+
+_PARSER = parser()
+_PARSER.renderer = _Renderer()
