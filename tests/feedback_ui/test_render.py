@@ -202,3 +202,17 @@ def test_an_import_that_took_nothing_is_no_success() -> None:
     assert "tt-good" in imports.imported(Import(False, result=outcome([])))
     many = outcome(refused) | {"rejected_count": 1200}
     assert "The first 1 of 1,200 refused rows" in imports.imported(Import(False, result=many))
+
+
+def test_a_canary_s_votes_say_evidence_interval_and_whom_the_verdict_hangs_on() -> None:
+    votes = {
+        "wins": 20, "losses": 12, "ties": 2, "evidence_for": 4.2, "evidence_against": 1.0, "needed": 32.9,
+        "needed_against": 20, "min_votes": 30, "weighed": "team", "blocks": 11, "win_rate": 0.66, "low": 0.4,
+        "high": 0.9, "others": 3, "undecided_without": [EVIL],
+    }  # fmt: skip
+    page = overview.deployments([{"name": "assistant", "stable": "a@1", "canary": "a@2", "votes": votes}])
+    assert "4.2 (33 promotes), worse 1.0 (20 rolls back)" in page
+    assert "66%, 40% to 90% whenever one looks, over 11 rounds" in page
+    assert "3 further votes do not decide" in page
+    assert "undecided" in page
+    assert EVIL not in page
