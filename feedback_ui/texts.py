@@ -203,7 +203,11 @@ RELEASES = "Releases"
 RELEASES_EMPTY = "No release yet."
 LEADERBOARD = "Leaderboard"
 LEADERBOARD_EMPTY = "No votes between releases yet. Rank some comparisons and the ranking builds itself."
-LEADERBOARD_HINT = "From votes between releases; the bar is the 95% interval."
+LEADERBOARD_HINT = (
+    "From votes between releases; the bar is the 95% interval. Scores of different groups, which nobody compared, "
+    "say nothing about each other."
+)
+LEADERBOARD_GROUP = "group {group}"
 NEW_RELEASE = "New release from a prompt"
 NEW_RELEASE_HINT = (
     "A prompt change is a release like any other: measured, gated and rolled out the same way. "

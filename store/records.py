@@ -416,7 +416,10 @@ class Evaluation(Record):
 
 @dataclass(frozen=True, slots=True)
 class LeaderboardRow(Record):
-    """A release's standing: `score` on the Elo scale (mean 1000), `low` to `high` its 95 % interval."""
+    """A release's standing: `score` on the Elo scale (mean 1000), `low` to `high` its 95 % interval.
+
+    Scores of releases in different `group`s, which nobody compared, say nothing about each other.
+    """
 
     release: str
     wins: int
@@ -426,6 +429,7 @@ class LeaderboardRow(Record):
     score: float
     low: float
     high: float
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True)

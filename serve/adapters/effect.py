@@ -101,7 +101,7 @@ def _slope(x: Any, y: Any) -> float:
 
 def _score(x: Any, y: Any) -> float:
     """Return how many standard errors the slope is from 1, where difference and sum do not go together."""
-    products = (y - x) * (y + x)
+    products = _bounded(y - x) * _bounded(y + x)
     return float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
 
 

@@ -58,10 +58,16 @@ def leaderboard(rows: list[dict[str, Any]]) -> str:
             f'<i style="left:{left:.1f}%;width:{max(width, 0.5):.1f}%"></i><b style="left:{point:.1f}%"></b></div>'
         )
 
+    groups = [row.get("group", 1) for row in rows]
     cells = [
         (
-            number(place),
-            f"<b>{esc(row.get('release'))}</b>",
+            number(groups[:place].count(row.get("group", 1))),
+            f"<b>{esc(row.get('release'))}</b>"
+            + (
+                f' <small class="tt-subdued">{esc(texts.LEADERBOARD_GROUP.format(group=row["group"]))}</small>'
+                if len(set(groups)) > 1
+                else ""
+            ),
             number(row.get("score"), 0),
             bar(row),
             number(row.get("wins")),

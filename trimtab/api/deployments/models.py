@@ -99,3 +99,7 @@ class LeaderboardRowView(View):
     score: float
     low: float
     high: float
+    group: int = Field(
+        default=1,
+        description="releases that a chain of comparisons connects; scores of other groups can't be compared",
+    )
