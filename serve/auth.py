@@ -8,11 +8,11 @@ the business of the app's middleware.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.net import is_loopback
 from serve.errors import Forbidden, Unauthenticated
 from store.accounts import keys, users
 from store.db.database import Store
@@ -21,7 +21,7 @@ ROLES = ("chat", "rater", "ops")  # each may do what those before it may
 SESSION_COOKIE = "trimtab_session"
 REMEMBER_S = 10.0  # a key revoked behind our back works for at most this long; `forget` is immediate
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
-MOST_REMEMBERED = 10_000
+MAX_CACHED_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Authenticator:
         return principal if time.monotonic() < until else None
 
     def _remember(self, secret: str, principal: Principal) -> Principal:
-        if len(self._known) >= MOST_REMEMBERED:
+        if len(self._known) >= MAX_CACHED_KEYS:
             self._known.clear()
         self._known[_digest(secret)] = (time.monotonic() + REMEMBER_S, principal)
         return principal
@@ -180,11 +180,3 @@ def _bearer(headers: Mapping[str, str]) -> str | None:
 def _was_forwarded(headers: Mapping[str, str]) -> bool:
     """Whether a proxy says that a request came from elsewhere."""
     return any(headers.get(name) for name in FORWARDED)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can be behind or reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

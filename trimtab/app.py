@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from align.evaluation.suite import ChatApi
+from common.net import is_loopback
 from serve.adapters.reconciler import Reconciler
-from serve.auth import Authenticator, Principal, is_loopback
+from serve.auth import Authenticator, Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch

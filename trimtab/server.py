@@ -9,7 +9,7 @@ import webbrowser
 
 import uvicorn
 
-from serve.auth import is_loopback
+from common.net import is_loopback
 from store.accounts import keys, users
 from store.db.database import Store
 from trimtab.app import build_app, build_platform

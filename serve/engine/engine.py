@@ -13,13 +13,13 @@ import getpass
 import logging
 import math
 import secrets
-import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from common.net import free_port
 from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
@@ -161,7 +161,7 @@ class Engine(VllmApi):
             self.url = self.spec.url.rstrip("/")
             self._set("starting", f"waiting for {self.url}")
             return
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._set("starting", f"loading {self.spec.model}")
         await asyncio.to_thread(self.adapters_dir.mkdir, parents=True, exist_ok=True)
@@ -326,9 +326,3 @@ def _make_scratch() -> Path:
         shared.mkdir(exist_ok=True)
         (scratch / name).symlink_to(shared)
     return scratch
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

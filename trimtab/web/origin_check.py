@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.net import LOOPBACK_HOSTS
 from trimtab.api.problems import failure
 from trimtab.web.cross_origin import key_only
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SameMachineOnly:
@@ -30,7 +29,7 @@ class SameMachineOnly:
     ) -> None:
         self.app, self.active = app, active
         self.origins = frozenset(origins)
-        self.names = LOOPBACK | {name.lower() for name in also}
+        self.names = LOOPBACK_HOSTS | {name.lower() for name in also}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 403."""

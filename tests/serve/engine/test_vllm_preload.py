@@ -19,12 +19,12 @@ FAMILY = """
 import os
 import sys
 
-from serve import engine_fork
+from serve.engine import vllm_preload
 
 
 def core(pipe):
-    inner, end = engine_fork.Context().Pipe()
-    worker = engine_fork.Context().Process(target=tell, args=(end,))
+    inner, end = vllm_preload.Context().Pipe()
+    worker = vllm_preload.Context().Process(target=tell, args=(end,))
     worker.start()
     pipe.send((os.environ["SET_LATE"], os.getppid(), *inner.recv()))
     worker.join()
@@ -37,14 +37,14 @@ def tell(pipe):
 if __name__ == "__main__":
     import json
 
-    engine_fork.start_server()
+    vllm_preload.start_server()
     os.environ["SET_LATE"] = "yes"
-    mine, theirs = engine_fork.Context().Pipe()
-    process = engine_fork.Context().Process(target=core, args=(theirs,))
+    mine, theirs = vllm_preload.Context().Pipe()
+    process = vllm_preload.Context().Process(target=core, args=(theirs,))
     process.start()
     told = mine.recv()
     process.join()
-    failing = engine_fork.Context().Process(target=sys.exit, args=(7,))
+    failing = vllm_preload.Context().Process(target=sys.exit, args=(7,))
     failing.start()
     failing.join()
     print(json.dumps([os.getpid(), told, process.exitcode, failing.exitcode]))

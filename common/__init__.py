@@ -1,0 +1,1 @@
+"""Facts that several packages need; imports nothing of ours and nothing but the standard library."""
