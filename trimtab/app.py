@@ -21,13 +21,13 @@ from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import Ledger
+from serve.metering.usage_counter import UsageCounter
 from serve.metering.usage_writer import UsageWriter
 from serve.router import Router, Target
 from store.db.database import Store
@@ -106,8 +106,8 @@ def build_platform(settings: Settings, url: str) -> Platform:
 
     policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
     limits = gateway_limits(settings)
-    watch, ledger = CanaryWatch(policy, alarm), Ledger()
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
+    watch, counter = CanaryMonitor(policy, alarm), UsageCounter()
+    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, counter)
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
     serving = Serving(settings, paths, pool, reconciler)
@@ -143,7 +143,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         authenticator=authenticator,
         gateway=gateway,
         recorder=recorder,
-        usage=UsageWriter(db, ledger),
+        usage=UsageWriter(db, counter),
         metrics=metrics,
         loop=loop,
         long_work=long_work,

@@ -54,7 +54,7 @@ def sweep(db: Store, paths: DataPaths) -> None:
 
 def _erase(platform: Platform, name: str, actor: str) -> erasure.Erasure:
     theirs = [key.id for key in keys.list_all(platform.db) if key.user == name]
-    with platform.usage.forgetting([USER + name, *theirs]):
+    with platform.usage.erasing([USER + name, *theirs]):
         return erasure.erase_person(platform.db, name, actor, _suggested())
 
 
