@@ -28,9 +28,11 @@ from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Conflict
 from store.privacy import erasure
-from store.records import Evaluation, Release, Run
 from store.rollout import adapters, deployments, evaluations, releases, runs
+from store.rollout.evaluations import Evaluation
+from store.rollout.releases import Release
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY
+from store.rollout.runs import Run
 from store.values import Probe
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths

@@ -16,9 +16,11 @@ from align.run_directory import RunDirectory, RunSpec
 from store.accounts import audit
 from store.errors import Conflict, Invalid
 from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
 from store.privacy import erasure
-from store.records import AdapterRecord, Candidate, Run
 from store.rollout import canary_votes, deployments, releases, runs
+from store.rollout.adapters import AdapterRecord
+from store.rollout.runs import Run
 from store.training_data import pairs
 from trimtab.app import build_platform
 from trimtab.config.settings import EngineSettings, Settings

@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from store.errors import Invalid
-from store.records import ImportResult
 from store.training_data import demonstrations, pairs
+from store.training_data.import_result import ImportResult
 from store.transfer import json_rows
 from store.transfer.decompression import BreaksOff
 from trimtab.api.access import Operator, Rater, ThePlatform, stored
