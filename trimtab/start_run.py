@@ -7,8 +7,8 @@ from typing import Any
 
 from store.db.database import Store
 from store.errors import Conflict
-from store.records import Run
 from store.rollout import runs
+from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
 from trimtab.config.settings import ScheduleSettings

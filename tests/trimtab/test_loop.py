@@ -17,9 +17,11 @@ from align.run_directory import EXIT_STOPPED, RunDirectory, RunSpec
 from store.accounts import audit
 from store.errors import Conflict, Invalid
 from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
 from store.privacy import erasure
-from store.records import AdapterRecord, Candidate, Run
 from store.rollout import canary_votes, deployments, releases, runs
+from store.rollout.adapters import AdapterRecord
+from store.rollout.runs import Run
 from store.training_data import pairs
 from trimtab import loop
 from trimtab.app import build_platform
