@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from common.training_methods import METHODS
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
-from store.datasets.snapshot_settings import METHODS, SnapshotSettings
+from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound

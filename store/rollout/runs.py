@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
@@ -13,7 +14,6 @@ from store.ids import new_id
 from store.records import Run, RunEvent
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
-METHODS = ("dpo", "sft", "kto")
 ROLLOUTS = ("none", "canary", "promote")
 GATES = ("enforce", "report")
 STARTS = ("stable", "base")
