@@ -21,15 +21,15 @@ from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import Ledger
+from serve.metering.usage_counter import UsageCounter
 from serve.metering.usage_writer import UsageWriter
-from serve.router import Router, Target
+from serve.router import Router
 from store.db.database import Store
 from store.db.redaction import redactor
 from store.errors import StoreDamaged
@@ -52,12 +52,17 @@ from trimtab.api.status import routes as status
 from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
-from trimtab.background import LongWork
+from trimtab.background import LongWork, call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.evaluations import Evaluations
 from trimtab.loop import Loop
 from trimtab.platform import Platform
+from trimtab.rollout.rollout import Rollout
+from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Scheduler
+from trimtab.runs.task_queue import TaskQueue
+from trimtab.runs.workers import Workers
 from trimtab.serving import Serving, gateway_limits, model_of
 from trimtab.start_run import start_run
 from trimtab.ui_mount import Screens
@@ -98,33 +103,31 @@ def build_platform(settings: Settings, url: str) -> Platform:
     recorder = Recorder(db)
     metrics = Metrics()
     canary = settings.canary
-
-    async def alarm(target: Target, why: str) -> None:
-        assert target.deployment is not None
-        assert target.release_id is not None
-        await loop.withdraw_canary(target.deployment, target.release_id, f"alarm: {why}")
-
+    serving = Serving(db, settings, paths, pool, reconciler)
+    rollout = Rollout(db, serving, paths.adapters, canary, settings.snapshot.exclude_raters)
     policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
     limits = gateway_limits(settings)
-    watch, ledger = CanaryWatch(policy, alarm), Ledger()
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
+    watch, counter = CanaryMonitor(policy, rollout.on_alarm), UsageCounter()
+    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, counter)
     if canary.shadow:
         gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
-    serving = Serving(settings, paths, pool, reconciler)
-    long_work = LongWork(db)
-    loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
+    long_work, queue = LongWork(db), TaskQueue()
+    workers = Workers(settings.training, paths.logs / "waiting-worker.log")
+    evaluations = Evaluations(db, serving, paths, settings.gate, queue, lambda: ChatApi(url, key=key))
+    loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
+    runner = Runner(db, paths, queue, loop.steps())
 
     async def new_pairs() -> int:
-        return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
+        return await call_store(db, pairs.count_new, settings.schedule.deployment)
 
     async def active() -> bool:
-        return bool(await asyncio.to_thread(runs.under_way, db))
+        return bool(await call_store(db, runs.under_way))
 
     async def start(reason: str) -> None:
         plan = settings.schedule
         await start_run(
             db,
-            loop,
+            runner,
             method=plan.method,
             deployment=plan.deployment,
             qlora=plan.qlora,
@@ -143,9 +146,12 @@ def build_platform(settings: Settings, url: str) -> Platform:
         authenticator=authenticator,
         gateway=gateway,
         recorder=recorder,
-        usage=UsageWriter(db, ledger),
+        usage=UsageWriter(db, counter),
         metrics=metrics,
         loop=loop,
+        runner=runner,
+        rollout=rollout,
+        evaluations=evaluations,
         long_work=long_work,
         scheduler=scheduler,
         screens=Screens(url),
@@ -169,21 +175,21 @@ def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
 @asynccontextmanager
 async def running(platform: Platform) -> AsyncIterator[None]:
     """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
-    platform.long_work.make_room()
+    platform.long_work.reserve_short_threads()
     await asyncio.to_thread(platform.usage.start)
     await platform.serving.reconciler.refresh()
     background = [
         asyncio.create_task(platform.serving.start(), name="engines"),
         asyncio.create_task(platform.serving.reconciler.run(), name="reconciler"),
-        asyncio.create_task(platform.serving.prune_hourly(platform.db), name="pruning"),
+        asyncio.create_task(platform.serving.prune_hourly(), name="pruning"),
         asyncio.create_task(platform.scheduler.run(), name="scheduler"),
         asyncio.create_task(platform.screens.run(), name="screens"),
-        asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
-        asyncio.create_task(platform.loop.watch_canaries(), name="canaries"),
+        asyncio.create_task(_keep_warm(platform), name="warm worker"),
+        asyncio.create_task(platform.rollout.watch_canaries(), name="canaries"),
     ]
     if not platform.db.swept:
         background.append(asyncio.create_task(_look_for_damage(platform), name="reading the store"))
-    await platform.loop.start()
+    await platform.runner.start()
     await asyncio.to_thread(erasure.sweep, platform.db, platform.paths)
     try:
         yield
@@ -191,7 +197,8 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         for task in background:  # first, so that nothing starts another run or worker
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await platform.loop.close()
+        await platform.runner.queue.close()
+        await platform.loop.workers.close()
         platform.long_work.close()
         await platform.gateway.aclose()
         await platform.serving.pool.stop()
@@ -202,6 +209,13 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         with contextlib.suppress(FileNotFoundError):
             platform.paths.platform.unlink()
         platform.db.close()
+
+
+async def _keep_warm(platform: Platform) -> None:
+    """Keep a worker ready for the next run, once every base has an engine that serves."""
+    for base in platform.serving.bases:
+        await platform.serving.wait_ready(base)
+    await platform.loop.workers.keep_warm(lambda: platform.runner.queue.busy)
 
 
 async def _look_for_damage(platform: Platform) -> None:

@@ -12,8 +12,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from serve.adapters.files import stage
 from serve.adapters.prune import prune
@@ -32,6 +33,7 @@ from trimtab.config.settings import DEFAULT_BASE, Settings
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,9 +48,10 @@ class Serving:
     """The engines of this platform and what they serve. `preparing` says why engines have not been started yet."""
 
     def __init__(
-        self, settings: Settings, paths: DataPaths, pool: EnginePool, reconciler: Reconciler
+        self, db: Store, settings: Settings, paths: DataPaths, pool: EnginePool, reconciler: Reconciler
     ) -> None:
-        self.settings, self.paths, self.pool, self.reconciler = settings, paths, pool, reconciler
+        self.db, self.settings, self.paths = db, settings, paths
+        self.pool, self.reconciler = pool, reconciler
         self.preparing: str | None = None
 
     @property
@@ -104,9 +107,11 @@ class Serving:
         await self.reconciler.refresh()
         await self.reconciler.reconcile()
 
-    async def change(self, write: Callable[[], T]) -> T:
-        """As `refresh`, after a change to the store that takes effect with it; returns what `write` does."""
-        done = await self.reconciler.change(write)
+    async def change(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Change the store by `function(db, ...)` and route by it at once; return what the function does."""
+        done = await self.reconciler.change(partial(function, self.db, *args, **kwargs))
         await self.reconciler.reconcile()
         return done
 
@@ -182,19 +187,19 @@ class Serving:
         )
 
     async def prune(
-        self, db: Store, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
+        self, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
     ) -> Sequence[str]:
         """Deletes old adapters that nothing needs; returns their names. Raises DrainTimeout."""
         age = None if max_age_days is None else timedelta(days=max_age_days)
-        return await prune(db, self.pool, self.paths.adapters, keep_last, age, dry_run)
+        return await prune(self.db, self.pool, self.paths.adapters, keep_last, age, dry_run)
 
-    async def prune_hourly(self, db: Store) -> None:
+    async def prune_hourly(self) -> None:
         """Deletes what the settings call old, every hour until cancelled; a failure is logged."""
         chosen = self.settings.adapters
         while chosen.keep_last is not None or chosen.max_age_days is not None:
             await asyncio.sleep(PRUNE_EVERY_S)
             try:
-                gone = await self.prune(db, chosen.keep_last, chosen.max_age_days)
+                gone = await self.prune(chosen.keep_last, chosen.max_age_days)
                 log.info("pruned %d adapters %s", len(gone), ", ".join(gone))
             except Exception:
                 log.exception("old adapters could not be deleted")

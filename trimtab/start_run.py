@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,8 @@ from store.errors import Conflict
 from store.records import Run
 from store.rollout import runs
 from store.training_data import demonstrations, likes, pairs
-from trimtab.loop import Loop
+from trimtab.background import call_store
+from trimtab.runs.runner import Runner
 
 _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
     "dpo": (pairs.count, "preference pairs", "rank some responses"),
@@ -20,11 +20,11 @@ _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
 }
 
 
-async def start_run(db: Store, loop: Loop, *, method: str, deployment: str, **request: Any) -> Run:
-    """Queues a run and drives it in the background. Raises Conflict when there is nothing to train on."""
+async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, **request: Any) -> Run:
+    """Queue a run and drive it in the background. Raises Conflict when there is nothing to train on."""
     count, word, how = _DATA[method]
-    if await asyncio.to_thread(count, db) == 0:
+    if await call_store(db, count) == 0:
         raise Conflict(f"nothing to train on: there are no {word} yet; {how} or import {word}")
-    run: Run = await asyncio.to_thread(runs.create, db, method=method, deployment=deployment, **request)
-    loop.submit(run.id)
+    run = await call_store(db, runs.create, method=method, deployment=deployment, **request)
+    runner.submit(run.id)
     return run

@@ -119,7 +119,7 @@ def under_way(db: Store, deployment: str | None = None) -> list[Run]:
     return [_run(row) for row in rows]
 
 
-def move(db: Store, id: str, to_state: str, **fields: object) -> Run:
+def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
     """Move a run to a state and set fields, in one commit with its entry in the transitions.
 
     `fields` are among step, total_steps, base, start_adapter, snapshot, adapter, release, evaluation,
@@ -151,7 +151,7 @@ def move(db: Store, id: str, to_state: str, **fields: object) -> Run:
     return _run(rows[0])
 
 
-def update(db: Store, id: str, **fields: object) -> Run:
+def update(db: Store, /, id: str, **fields: object) -> Run:
     """Set fields (those of `move`) without a change of state. Raises `NotFound`, `Invalid`."""
     values = _check_fields(fields) | {"updated_at": utcnow()}
     assigned = ", ".join(f"{name} = ${name}" for name in values)

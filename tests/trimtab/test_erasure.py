@@ -23,7 +23,7 @@ from store.records import Candidate, Turn, Usage
 from store.rollout import deployments, evaluations, releases, runs
 from store.training_data import pairs
 from store.values import Message
-from trimtab import erasure
+from trimtab import erasure, loop
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
@@ -57,7 +57,7 @@ class Training:
     def __init__(self, db: Store, run_id: str, directory: RunDirectory, workers: object) -> None:
         (directory.path / "probe.json").write_text("{}")
 
-    async def run(self) -> None:
+    async def execute(self) -> None:
         Training.begun.set()
         await asyncio.Event().wait()
 
@@ -151,7 +151,7 @@ def do_everything_once(platform: Platform, home: Path) -> None:
             near_duplicates=None,
         )
     run = runs.create(db, "dpo", "assistant", requested_by=NAME)
-    asyncio.run(platform.loop.take_snapshot(runs.move(db, run.id, "snapshot")))
+    asyncio.run(loop.take_snapshot(platform.loop, runs.move(db, run.id, "snapshot")))
     runs.move(db, run.id, "cancelled")
     release = releases.create(db, "assistant", BASE, created_by=NAME)
     evaluations.create(db, release.id, requested_by=NAME)

@@ -50,7 +50,7 @@ async def part(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> As
 async def idle(part: Part, engine: Engine, seconds: float = 5) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not engine.in_flight.outstanding and not part.gateway.meter.outstanding:
+        if not engine.in_flight.outstanding and not part.gateway.rate_limiter.outstanding:
             return True
         await asyncio.sleep(0.02)
     return False
