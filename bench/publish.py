@@ -29,8 +29,8 @@ from serve.adapters.publishing import publish
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.engine.stream_client import HttpStream
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, make_tiny_base
 from tests.support.oracle import answers

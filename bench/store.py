@@ -36,8 +36,9 @@ from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import fetch_one
 from store.feedback import comparisons, conversations, raters
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.rollout import leaderboard, lineage, runs
 from store.training_data import demonstrations, pairs
 from store.transfer.export_file import export

@@ -14,8 +14,10 @@ from align.evaluation.suite import ChatApi, run_suite
 from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Conflict
-from store.records import Evaluation, Release, Run
 from store.rollout import deployments, evaluations, releases, runs
+from store.rollout.evaluations import Evaluation
+from store.rollout.releases import Release
+from store.rollout.runs import Run
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import GateSettings

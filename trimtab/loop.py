@@ -24,8 +24,9 @@ from align.run_directory import RunDirectory, RunSpec, adapter_identity
 from store.datasets import snapshots
 from store.db.database import Store
 from store.privacy import erasure
-from store.records import Release, Run
 from store.rollout import adapters, deployments, releases, runs
+from store.rollout.releases import Release
+from store.rollout.runs import Run
 from store.values import Probe
 from trimtab.background import LongWork, call_store
 from trimtab.config.paths import DataPaths

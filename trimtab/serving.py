@@ -25,7 +25,7 @@ from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
 from serve.metering.limits import Budget, Limits
 from store.db.database import Store
-from store.records import AdapterRecord
+from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import DEFAULT_BASE, Settings

@@ -12,6 +12,8 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,11 @@ from common.training_methods import METHODS
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
-from store.records import Snapshot
 
 _COLUMNS = (
     "id, deployment, method, directory, settings, report, train_rows, heldout_rows, last_seq, created_at"
@@ -48,6 +50,30 @@ _ORIGINS = {
     "sft": ("release", "completion_finish_reason"),
     "kto": ("release", "completion_finish_reason"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Record):
+    """A frozen dataset.
+
+    `hash` is its id (`s-…`), `directory` holds its files, `last_seq` the newest row it saw.
+    """
+
+    hash: str
+    deployment: str
+    method: str
+    directory: str
+    settings: dict[str, Any]
+    report: dict[str, Any]
+    train_rows: int
+    heldout_rows: int
+    last_seq: int
+    created_at: datetime
+
+    @property
+    def id(self) -> str:
+        """The content hash."""
+        return self.hash
 
 
 def build(

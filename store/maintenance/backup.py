@@ -17,11 +17,11 @@ from datetime import datetime
 from pathlib import Path
 
 from store.db.database import Store, utcnow
+from store.db.record import Record
 from store.db.rows import stamp
 from store.errors import Conflict, NotFound, StoreDamaged, StoreTooNew
 from store.ids import new_id
 from store.maintenance.verify import verify
-from store.records import Record
 
 NOUNS = ("users", "conversations", "comparisons", "votes", "pairs", "demonstrations", "runs", "releases")
 

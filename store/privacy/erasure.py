@@ -25,12 +25,12 @@ from typing import Any
 
 from store.accounts import audit, names
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
 from store.privacy import erased_files, prompt_ownership, quotations
-from store.records import Record
 from store.rollout import lineage
 
 # Every column that names a person and whose row stays.

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
 from store.db.database import Store
+from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, naive, stamp
 from store.errors import Conflict, NotFound
-from store.records import AdapterRecord
 
 _COLUMNS = "id, base, path, rank, bytes, target_modules, run, start_adapter, parity, created_by, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord(Record):
+    """One immutable adapter.
+
+    `hash` is its id (`a-…`). `start_adapter` is the adapter its training began from.
+    """
+
+    hash: str
+    base: str
+    path: str
+    rank: int | None = None
+    bytes: int | None = None
+    target_modules: tuple[str, ...] = ()
+    run: str | None = None
+    start_adapter: str | None = None
+    parity: dict[str, Any] | None = None
+    created_by: str | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def id(self) -> str:
+        """The content hash."""
+        return self.hash
 
 
 def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:

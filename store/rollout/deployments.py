@@ -7,17 +7,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.accounts import audit
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, Invalid, NotFound
-from store.records import Deployment, Release
 from store.rollout import releases
+from store.rollout.releases import Release
 
 _COLUMNS = "name, base, stable, canary, canary_weight, earlier, created_at, updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Record):
+    """A public model name.
+
+    `stable`, `canary` and `earlier` (rollback targets, newest last) are release ids.
+    """
+
+    name: str
+    base: str
+    stable: str
+    canary: str | None
+    canary_weight: float | None
+    earlier: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
 
 
 def ensure(

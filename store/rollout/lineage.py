@@ -12,7 +12,7 @@ from typing import Any
 from store.db import validation
 from store.db.database import Cursor, Store
 from store.db.rows import Row, check_limit, fetch_all, fetch_one, scalar
-from store.records import Release
+from store.rollout.releases import Release
 
 NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
 """What a release can have learned from, and how the ids of these rows begin."""
@@ -21,7 +21,13 @@ _RELEASE = "id, deployment || '@' || number as ref, adapter, run"
 
 
 def of_release(db: Store, release: Release) -> dict[str, Any]:
-    """Return where a release comes from; see `store.rollout.releases.lineage` for the keys."""
+    """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
+
+    Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
+    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
+    (names with the number of rows that each supports, most first) and `imports` (likewise, by source).
+    Counts cover the release's own snapshot and those of its ancestors.
+    """
     cursor = db.read()
     adapter = fetch_one(
         cursor, "select id, base, run, start_adapter from adapters where id = $id", {"id": release.adapter}

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, NotFound
 from store.ids import new_id
-from store.records import Release
-from store.rollout import lineage as trace
 
 _COLUMNS = "id, deployment, number, base, adapter, system_prompt, sampling, run, created_by, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Record):
+    """Base model, adapter or none, system prompt or none, sampling defaults; numbered in its deployment."""
+
+    id: str
+    deployment: str
+    number: int
+    base: str
+    adapter: str | None
+    system_prompt: str | None
+    sampling: dict[str, Any]
+    run: str | None
+    created_by: str | None
+    created_at: datetime
+
+    @property
+    def ref(self) -> str:
+        """The public name, such as `assistant@3`."""
+        return f"{self.deployment}@{self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and `ref`."""
+        return Record.to_json(self) | {"ref": self.ref}
 
 
 def create(
@@ -125,17 +151,6 @@ def for_run(db: Store, run: str) -> Release | None:
     """Return the release that a run made, or None."""
     row = fetch_one(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
     return None if row is None else _release(row)
-
-
-def lineage(db: Store, ref: str) -> dict[str, Any]:
-    """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
-
-    Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
-    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
-    (names with how many of the rows each stands behind, most first) and `imports` (likewise, by source).
-    Counts cover the release's own snapshot and those of its ancestors.
-    """
-    return trace.of_release(db, get(db, ref))
 
 
 def count(db: Store, deployment: str) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound
 from store.ids import new_id
-from store.records import Run, RunEvent
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
 ROLLOUTS = ("none", "canary", "promote")
@@ -26,6 +28,53 @@ _COLUMNS = (
     "base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, report, error, "
     "cancel_requested, created_at, updated_at, finished_at"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Record):
+    """One training run; see store.rollout.run_states for `state`.
+
+    `release` is a release's record id. `start_from` says what training goes on from: `stable` (its adapter,
+    where it has one) or `base`.
+    """
+
+    id: str
+    method: str
+    deployment: str
+    qlora: bool
+    params: dict[str, Any]
+    recipe: str | None
+    rollout: str
+    gate: str
+    start_from: str
+    requested_by: str | None
+    state: str
+    step: int
+    total_steps: int | None
+    base: str | None
+    start_adapter: str | None
+    snapshot: str | None
+    adapter: str | None
+    release: str | None
+    evaluation: str | None
+    gate_decision: dict[str, Any] | None
+    report: dict[str, Any] | None
+    error: dict[str, Any] | None
+    cancel_requested: bool
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent(Record):
+    """One entry of a run's event stream. `kind` is "state" ({from, to, …}) or "metrics" ({step, …})."""
+
+    seq: int
+    run: str
+    kind: str
+    data: dict[str, Any]
+    created_at: datetime
 
 
 def create(

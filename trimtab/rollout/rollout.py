@@ -11,8 +11,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from serve.router import Target
 from store.db.database import Store
 from store.errors import Conflict
-from store.records import Release, Run
 from store.rollout import deployments, releases, runs
+from store.rollout.releases import Release
+from store.rollout.runs import Run
 from trimtab.background import call_store
 from trimtab.config.settings import CanarySettings
 from trimtab.rollout.weighing import weigh_canary

@@ -15,9 +15,9 @@ from align.run_directory import RunDirectory
 from store.db.database import Store
 from store.errors import Conflict
 from store.privacy import erasure
-from store.records import Run
 from store.rollout import runs
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY
+from store.rollout.runs import Run
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.errors import error_facts

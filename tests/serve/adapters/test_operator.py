@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from align.training import merge
 from serve.metering.limits import Budget
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.support.models import make_lora
 from trimtab.app import build_app, build_platform, gateway_limits
 from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings

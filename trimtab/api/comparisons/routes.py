@@ -17,7 +17,7 @@ from serve.metering.limits import Limits
 from store import values
 from store.errors import Invalid
 from store.feedback import comparisons
-from store.records import Candidate, Comparison
+from store.feedback.comparisons import Candidate, Comparison
 from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.comparisons.models import (

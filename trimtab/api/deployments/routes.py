@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from serve.auth import Principal
-from store.records import Deployment
 from store.rollout import deployments, leaderboard, releases
+from store.rollout.deployments import Deployment
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.deployments.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
 from trimtab.api.problems import Problem

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Response
 
 from store.accounts import audit
 from store.errors import NotFound
-from store.records import Release
 from store.rollout import adapters, deployments, releases
+from store.rollout.lineage import of_release
 from store.rollout.lineage import page as rows_behind
+from store.rollout.releases import Release
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.problems import Problem
 from trimtab.api.releases.models import ReleaseRequest, ReleaseView
@@ -112,7 +113,7 @@ async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
 @router.get("/{ref}/lineage")
 async def lineage(ref: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Run, snapshot, and how many pairs and prompts, by which raters and imports, a release learned from."""
-    return await call_store(platform.db, releases.lineage, ref)
+    return await call_store(platform.db, of_release, await call_store(platform.db, releases.get, ref))
 
 
 @router.get("/{ref}/lineage/{noun}")

@@ -16,9 +16,9 @@ from align.recipe.plan import Plan, Rows
 from align.recipe.recipe import Recipe, names
 from align.run_directory import RunDirectory
 from store.errors import Conflict
-from store.records import Run
 from store.rollout import deployments, runs
 from store.rollout.run_states import RUN_STATES, RUN_UNDER_WAY
+from store.rollout.runs import Run
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import release_names
 from trimtab.api.problems import Problem

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 
 from store.db.database import Store
 from store.errors import Invalid
-from store.records import ImportResult
 from store.training_data import demonstrations, pairs
+from store.training_data.import_result import ImportResult
 from store.transfer import json_rows
 from store.transfer.decompression import BreaksOff
 from trimtab.api.access import Operator, Rater, ThePlatform

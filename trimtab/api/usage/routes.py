@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query
 from serve.metering.limits import USER, Holder, Limits
 from serve.metering.usage_counter import Sum, UsageCounter
 from store.accounts import usage
+from store.accounts.usage import Usage
 from store.errors import Invalid
-from store.records import Usage
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.usage.models import SpentView, UsageView
 from trimtab.background import call_store
