@@ -11,6 +11,7 @@ from store.rollout import runs
 from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
+from trimtab.config.settings import ScheduleSettings
 from trimtab.runs.runner import Runner
 
 _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
@@ -28,3 +29,32 @@ async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, 
     run = await call_store(db, runs.create, method=method, deployment=deployment, **request)
     runner.submit(run.id)
     return run
+
+
+class ScheduledRuns:
+    """The runs of a schedule: what `trimtab.runs.schedule.Scheduler` counts and starts."""
+
+    def __init__(self, db: Store, runner: Runner, plan: ScheduleSettings) -> None:
+        self.db, self.runner, self.plan = db, runner, plan
+
+    async def new_pairs(self) -> int:
+        """Count the pairs since the deployment's last snapshot."""
+        return await call_store(self.db, pairs.count_new, self.plan.deployment)
+
+    async def active(self) -> bool:
+        """Return whether any run is under way."""
+        return bool(await call_store(self.db, runs.under_way))
+
+    async def start(self, reason: str) -> None:
+        """Queue a run as the settings say. Raises Conflict when there is nothing to train on."""
+        await start_run(
+            self.db,
+            self.runner,
+            method=self.plan.method,
+            deployment=self.plan.deployment,
+            qlora=self.plan.qlora,
+            params=dict(self.plan.params),
+            rollout=self.plan.rollout,
+            gate="enforce",
+            requested_by=f"schedule: {reason}",
+        )

@@ -17,8 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from common.training_methods import METHODS
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
-from store.datasets.snapshot_settings import METHODS, SnapshotSettings
+from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp

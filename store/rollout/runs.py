@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
@@ -26,7 +27,6 @@ from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
-METHODS = ("dpo", "sft", "kto")
 ROLLOUTS = ("none", "canary", "promote")
 GATES = ("enforce", "report")
 STARTS = ("stable", "base")

@@ -169,7 +169,7 @@ def test_a_canary_that_waits_holds_up_no_schedule(platform: Platform) -> None:
     asyncio.run(loop.evaluate(platform.loop, waiting))
     assert [run.id for run in runs.under_way(platform.db)] == [under_way.id]
     asyncio.run(loop.evaluate(platform.loop, under_way))
-    assert asyncio.run(platform.scheduler._active()) is False
+    assert asyncio.run(platform.scheduler.runs.active()) is False
 
 
 def test_slow_decline_is_measured_against_what_an_operator_approved(platform: Platform) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> Non
                 seen.append(now)
                 break
         seen.append(await platform.runner.resume(run.id))
-        await platform.runner.queue.close()
+        await platform.runner.queue.aclose()
         return seen
 
     failed, resumed = asyncio.run(drive())

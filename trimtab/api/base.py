@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-Method = Literal["dpo", "sft", "kto"]
+from common.training_methods import Method as Method
+
 Rollout = Literal["none", "canary", "promote"]
 
 

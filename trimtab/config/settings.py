@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from common.training_methods import Method
 from store.accounts import names
 from store.db.database import MEMORY
 from trimtab.config.paths import DEFAULT_DATA
@@ -169,7 +170,7 @@ class ScheduleSettings(Section):
     )
     every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
     deployment: str = Field("assistant", description="deployment to retrain")
-    method: Literal["dpo", "sft", "kto"] = Field("dpo", description="training method")
+    method: Method = Field("dpo", description="training method")
     qlora: bool = Field(False, description="train over the 4-bit base")
     rollout: Literal["none", "canary", "promote"] = Field(
         "canary", description="how far a run goes by itself"

@@ -41,7 +41,7 @@ class TaskQueue:
             task.cancel()
             await asyncio.wait([task])
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
         tasks = list(self._tasks.values())
         for task in tasks:

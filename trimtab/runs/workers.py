@@ -77,7 +77,7 @@ class Workers:
                 await self.warm()
             await asyncio.sleep(WARM_EVERY_S)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End the worker that waits."""
         if self._waiting is not None:
             await self._waiting.stop(grace_s=1.0)
