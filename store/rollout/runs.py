@@ -11,7 +11,18 @@ from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import (
+    Row,
+    aware,
+    check_limit,
+    dumps,
+    fetch_all,
+    fetch_first,
+    fetch_one,
+    loads,
+    scalar,
+    stamp,
+)
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
@@ -121,9 +132,9 @@ def create(
 
 def get(db: Store, id: str) -> Run:
     """Return a run. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("run", id)
+    row = fetch_one(
+        db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+    )
     return _run(row)
 
 
@@ -178,9 +189,9 @@ def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
     """
     values = _check_fields(fields)
     with db.atomic() as cursor:
-        row = fetch_one(cursor, "select state from runs where id = $id", {"id": id})
-        if row is None:
-            raise NotFound("run", id)
+        row = fetch_one(
+            cursor, "select state from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+        )
         check_run_move(id, row["state"], to_state)
         now = utcnow()
         if to_state in RUN_WORKING:
@@ -277,7 +288,7 @@ def metrics(db: Store, id: str) -> list[dict[str, Any]]:
 
 def latest_metrics(db: Store, id: str) -> dict[str, Any]:
     """Return the metrics of a run's newest step with its `step`, empty before the first."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         "select step, metrics from run_metrics where run_id = $id order by step desc limit 1",
         {"id": id},
