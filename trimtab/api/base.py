@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Method = Literal["dpo", "sft", "kto"]
-Rollout = Literal["none", "canary", "promote"]
 
 
 ENCODABLE = "text that is valid Unicode (in UTF-8; no lone surrogates)"
