@@ -10,7 +10,6 @@ from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
 
-METHODS = ("dpo", "sft", "kto")
 Ties = Literal["ignore", "discount"]
 TIES: tuple[Ties, ...] = get_args(Ties)
 

@@ -20,6 +20,7 @@ from store.db.rows import (
     check_limit,
     dumps,
     fetch_all,
+    fetch_first,
     fetch_one,
     loads,
     messages,
@@ -205,9 +206,12 @@ def _plain(messages: Conversation) -> Conversation:
 def get(db: Store, id: str) -> Comparison:
     """Return a comparison. Raises `NotFound`."""
     cursor = db.read()
-    row = fetch_one(cursor, f"select {_COLUMNS} from comparisons where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("comparison", id)
+    row = fetch_one(
+        cursor,
+        f"select {_COLUMNS} from comparisons where id = $id",
+        {"id": id},
+        otherwise=NotFound("comparison", id),
+    )
     return _comparison(row, _sides(cursor, id))
 
 
@@ -254,7 +258,7 @@ def next_unvoted(db: Store, rater: str) -> Comparison | None:
     held_by = leases.of(db)
     with held_by.lock:
         others = held_by.held(rater)
-        row = fetch_one(
+        row = fetch_first(
             db.read(),
             """
             select id

@@ -7,15 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import (
+    Row,
+    aware,
+    check_limit,
+    dumps,
+    fetch_all,
+    fetch_first,
+    fetch_one,
+    loads,
+    scalar,
+    stamp,
+)
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
-METHODS = ("dpo", "sft", "kto")
 Rollout = Literal["none", "canary", "promote"]
 GateMode = Literal["enforce", "report"]
 Start = Literal["stable", "base"]
@@ -124,9 +135,9 @@ def create(
 
 def get(db: Store, id: str) -> Run:
     """Return a run. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("run", id)
+    row = fetch_one(
+        db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+    )
     return _run(row)
 
 
@@ -181,9 +192,9 @@ def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
     """
     values = _check_fields(fields)
     with db.atomic() as cursor:
-        row = fetch_one(cursor, "select state from runs where id = $id", {"id": id})
-        if row is None:
-            raise NotFound("run", id)
+        row = fetch_one(
+            cursor, "select state from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+        )
         check_run_move(id, row["state"], to_state)
         now = utcnow()
         if to_state in RUN_WORKING:
@@ -280,7 +291,7 @@ def metrics(db: Store, id: str) -> list[dict[str, Any]]:
 
 def latest_metrics(db: Store, id: str) -> dict[str, Any]:
     """Return the metrics of a run's newest step with its `step`, empty before the first."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         "select step, metrics from run_metrics where run_id = $id order by step desc limit 1",
         {"id": id},

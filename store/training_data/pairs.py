@@ -176,7 +176,6 @@ def stats(db: Store) -> dict[str, Any]:
         from pairs
         """,
     )
-    assert whole is not None
     prompts = listing.prompts(cursor, "pairs")
     return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "pairs")}
 

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from common.training_methods import Method
 from serve.engine.spec import EngineSpec, Rank
 from serve.gateway.canary_monitor import CanaryPolicy
 from serve.metering.limits import Budget, Limits
@@ -216,7 +217,7 @@ class ScheduleSettings(Section):
     )
     every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
     deployment: str = Field("assistant", description="deployment to retrain")
-    method: Literal["dpo", "sft", "kto"] = Field("dpo", description="training method")
+    method: Method = Field("dpo", description="training method")
     qlora: bool = Field(False, description="train over the 4-bit base")
     rollout: Rollout = Field("canary", description="how far a run goes by itself")
     params: dict[str, Any] = Field(

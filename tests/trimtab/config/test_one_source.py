@@ -8,7 +8,6 @@ from typing import Any, get_args
 import pytest
 
 from align.evaluation.suite_file import BUILT_IN
-from align.recipe import fields as recipe_fields
 from feedback_ui import texts
 from serve import auth
 from serve.engine.spec import RANKS, EngineSpec
@@ -17,9 +16,7 @@ from serve.metering.limits import Budget, Limits
 from store.accounts import roles
 from store.datasets import snapshot_settings
 from store.rollout import run_states, runs
-from trimtab.api import base
 from trimtab.api.runs.models import RunRequest
-from trimtab.cli import runs as cli_runs
 from trimtab.config.settings import (
     BudgetSettings,
     CanarySettings,
@@ -68,18 +65,6 @@ def test_an_engine_with_replicas_makes_one_specification_per_process() -> None:
     assert {(spec.base, spec.model, spec.max_loras, spec.args["dtype"]) for spec in made} == {
         ("b", "m", 3, "bfloat16")
     }
-
-
-def test_every_list_of_training_methods_is_the_same() -> None:
-    lists = {
-        "store": runs.METHODS,
-        "snapshots": snapshot_settings.METHODS,
-        "recipes": recipe_fields.METHODS,
-        "api": get_args(base.Method),
-        "settings": get_args(ScheduleSettings.model_fields["method"].annotation),
-        "command line": tuple(cli_runs.METHODS),
-    }
-    assert set(lists.values()) == {runs.METHODS}, lists
 
 
 def test_every_list_of_roles_is_the_same() -> None:
