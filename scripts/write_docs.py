@@ -128,7 +128,7 @@ def http_page() -> str:
 
 
 def training_page() -> str:
-    """The page on training as it is, with the table of recipe fields made anew."""
+    """Return the page on training as it is, with the table of recipe fields made anew."""
     from align.recipe.recipe import reference
 
     begin, end = "from align/recipe/fields.py -->\n\n", "\n<!-- end of the recipe fields -->"
@@ -140,7 +140,7 @@ PAGES = {"settings.md": settings_page, "cli.md": cli_page, "http.md": http_page,
 
 
 def main() -> int:
-    """Writes the pages, or checks them."""
+    """Write the pages, or check them."""
     stale = []
     for name, make in PAGES.items():
         page, path = make(), DOCS / name

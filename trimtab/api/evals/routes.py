@@ -16,7 +16,7 @@ router = APIRouter(prefix="/evals", tags=["evaluations"])
 
 @router.post("", status_code=202)
 async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) -> EvalView:
-    """Queues an evaluation over the newest held-out data of the release's deployment."""
+    """Queue an evaluation over the newest held-out data of the release's deployment."""
     release = await call_store(platform.db, releases.get, body.release)
     against = await call_store(platform.db, releases.get, body.against) if body.against else None
     evaluation = await platform.evaluations.submit(release, against, body.suite, principal.name)
@@ -27,7 +27,7 @@ async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) 
 async def list_evals(
     platform: ThePlatform, principal: Operator, release: str | None = None
 ) -> list[EvalView]:
-    """Evaluations, newest first."""
+    """List evaluations, newest first."""
     names = await release_names(platform)
     return [
         eval_view(found, names)
@@ -37,7 +37,7 @@ async def list_evals(
 
 @router.get("/{evaluation_id}")
 async def get(evaluation_id: str, platform: ThePlatform, principal: Operator) -> EvalView:
-    """One evaluation and its report."""
+    """Return one evaluation and its report."""
     return eval_view(
         await call_store(platform.db, evaluations.get, evaluation_id), await release_names(platform)
     )
