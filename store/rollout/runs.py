@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from common.training_methods import METHODS
 from store.db import validation
@@ -26,9 +26,12 @@ from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
-ROLLOUTS = ("none", "canary", "promote")
-GATES = ("enforce", "report")
-STARTS = ("stable", "base")
+Rollout = Literal["none", "canary", "promote"]
+GateMode = Literal["enforce", "report"]
+Start = Literal["stable", "base"]
+ROLLOUTS: tuple[Rollout, ...] = get_args(Rollout)
+GATES: tuple[GateMode, ...] = get_args(GateMode)
+STARTS: tuple[Start, ...] = get_args(Start)
 
 _TEXT_FIELDS = ("base", "start_adapter", "snapshot", "adapter", "release", "evaluation")
 _JSON_FIELDS = ("gate_decision", "report", "error")
