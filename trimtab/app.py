@@ -88,7 +88,15 @@ def build_platform(settings: Settings, url: str) -> Platform:
         gateway.shadow = Shadow(gateway, router, db, settings.canary.shadow, sources=settings.rank.sources)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
-    evaluations = Evaluations(db, serving, paths, settings.gate, queue, lambda: ChatApi(url, key=key))
+    evaluations = Evaluations(
+        db,
+        serving,
+        paths,
+        settings.gate,
+        queue,
+        lambda: ChatApi(url, key=key, concurrency=8),
+        settings.limits.max_tokens,
+    )
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
     return Platform(
