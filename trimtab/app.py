@@ -17,19 +17,14 @@ from starlette.responses import Response
 
 from align.evaluation.suite import ChatApi
 from common.net import is_loopback
-from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
+from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
+from serve.gateway.canary_monitor import CanaryPolicy
 from serve.gateway.content_encoding import CompressedBodies
-from serve.gateway.handler import Gateway, HotPath
-from serve.gateway.metrics import Metrics
-from serve.gateway.recorder import Recorder
-from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import UsageCounter
-from serve.metering.usage_writer import UsageWriter
-from serve.router import Router, Target
+from serve.gateway.handler import HotPath
+from serve.router import Target
 from store.db.database import Store
 from store.db.redaction import redactor
 from store.errors import StoreDamaged
@@ -92,11 +87,6 @@ def build_platform(settings: Settings, url: str) -> Platform:
         local_keys={key: operator},
         exposed=not is_loopback(settings.server.host),
     )
-    pool = EnginePool(specs, paths.root)
-    router = Router()
-    reconciler = Reconciler(db, router, pool, paths.adapters)
-    recorder = Recorder(db)
-    metrics = Metrics()
     canary = settings.canary
 
     async def alarm(target: Target, why: str) -> None:
@@ -104,13 +94,16 @@ def build_platform(settings: Settings, url: str) -> Platform:
         assert target.release_id is not None
         await loop.withdraw_canary(target.deployment, target.release_id, f"alarm: {why}")
 
-    policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
-    limits = gateway_limits(settings)
-    watch, counter = CanaryMonitor(policy, alarm), UsageCounter()
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, counter)
-    if canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
-    serving = Serving(settings, paths, pool, reconciler)
+    options = ServingOptions(
+        gateway_limits(settings),
+        CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s),
+        canary.shadow,
+        settings.rank.sources,
+    )
+    parts = build_serving(
+        db, EnginePool(specs, paths.root), authenticator, paths.adapters, options, on_alarm=alarm
+    )
+    serving = Serving(settings, paths, parts.pool, parts.reconciler)
     long_work = LongWork(db)
     loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
 
@@ -141,10 +134,10 @@ def build_platform(settings: Settings, url: str) -> Platform:
         db=db,
         serving=serving,
         authenticator=authenticator,
-        gateway=gateway,
-        recorder=recorder,
-        usage=UsageWriter(db, counter),
-        metrics=metrics,
+        gateway=parts.gateway,
+        parts=parts,
+        recorder=parts.recorder,
+        usage=parts.usage_writer,
         loop=loop,
         long_work=long_work,
         scheduler=scheduler,
@@ -193,12 +186,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         await platform.loop.close()
         platform.long_work.close()
-        await platform.gateway.aclose()
-        await platform.serving.pool.stop()
-        if platform.gateway.shadow is not None:
-            await platform.gateway.shadow.aclose()
-        await platform.recorder.aclose()
-        await asyncio.to_thread(platform.usage.close)
+        await platform.parts.aclose()
         with contextlib.suppress(FileNotFoundError):
             platform.paths.platform.unlink()
         platform.db.close()
@@ -266,7 +254,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.include_router(status.probes)
     app.include_router(api_router())
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
+    app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
     app.add_middleware(
