@@ -18,12 +18,14 @@ from starlette.applications import Starlette
 
 import serve.engine.engine
 from bench.http_clients import CLIENTS
+from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.gateway.handler import HotPath
 from serve.metering.limits import Limits
+from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
 
@@ -49,7 +51,8 @@ def main() -> None:
         pool = EnginePool([spec], Path(scratch))
         auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
         options = ServingOptions(Limits(max_outstanding=10_000))
-        parts = build_serving(db, pool, auth, Path(scratch) / "adapters", options)
+        reconciler = Reconciler(db, Router(), pool, Path(scratch) / "adapters")
+        parts = build_serving(db, reconciler, auth, options)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:

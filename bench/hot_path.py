@@ -111,7 +111,10 @@ def _compose(db: Any, pool: Any, auth: Any, scratch: Path) -> tuple[Any, Any, An
         router, recorder = Router(), Recorder(db)
         old: Any = handler.Gateway
         return old(pool, router, auth, recorder, Limits(), Metrics()), router, recorder
-    parts = build_serving(db, pool, auth, scratch)
+    from serve.adapters.reconciler import Reconciler
+    from serve.router import Router
+
+    parts = build_serving(db, Reconciler(db, Router(), pool, scratch), auth)
     return parts.gateway, parts.router, parts.recorder
 
 

@@ -29,8 +29,8 @@ from serve.adapters.publishing import publish
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.engine.stream_client import HttpStream
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, make_tiny_base
 from tests.support.oracle import answers
@@ -189,7 +189,12 @@ async def bench(args: argparse.Namespace) -> None:
         loras = make_many_loras(scratch / "loras", base, rounds, rank=8, scale=0.3)
         told, own = answers(base, loras, PROMPTS, TOKENS)
         spec = EngineSpec(
-            "bench", "base", str(base), args={"max-model-len": 1024}, kv_cache_memory_bytes="512M"
+            "bench",
+            "base",
+            str(base),
+            args={"max-model-len": 1024},
+            kv_cache_memory_bytes="512M",
+            max_lora_rank=16,
         )
         pool = EnginePool([spec], scratch / "data")
         await pool.start()

@@ -36,8 +36,9 @@ from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import fetch_one
 from store.feedback import comparisons, conversations, raters
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.rollout import leaderboard, lineage, runs
 from store.training_data import demonstrations, pairs
 from store.transfer.export_file import export
@@ -177,7 +178,6 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
 def blocks(db: Store, phase: str) -> dict[str, int]:
     """Return how long the file is after a phase, and how much of it is free, in MB."""
     size = fetch_one(db.read(), "pragma database_size")
-    assert size is not None
     return {
         f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
         f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),

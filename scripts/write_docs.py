@@ -127,7 +127,16 @@ def http_page() -> str:
     return "\n".join(rows) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page, "http.md": http_page}
+def training_page() -> str:
+    """The page on training as it is, with the table of recipe fields made anew."""
+    from align.recipe.recipe import reference
+
+    begin, end = "from align/recipe/fields.py -->\n\n", "\n<!-- end of the recipe fields -->"
+    before, _, rest = (DOCS / "training.md").read_text().partition(begin)
+    return before + begin + reference() + end + rest.partition(end)[2]
+
+
+PAGES = {"settings.md": settings_page, "cli.md": cli_page, "http.md": http_page, "training.md": training_page}
 
 
 def main() -> int:

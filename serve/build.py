@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from starlette.routing import BaseRoute
 
@@ -71,34 +70,43 @@ class ServingParts:
 
         Starting the engines is left to the caller. Raises `StoreError` and `duckdb.Error`.
         """
-        await asyncio.to_thread(self.usage_writer.start)
-        try:
+        async with (
+            AsyncExitStack() as stack
+        ):  # stopped in reverse, as work flows: gateway, engines, shadow, recorder
+            await stack.enter_async_context(_writing(self.usage_writer))
+            await stack.enter_async_context(aclosing(self.recorder))
+            if self.shadow is not None:
+                await stack.enter_async_context(aclosing(self.shadow))
+            stack.push_async_callback(self.pool.stop)
+            await stack.enter_async_context(aclosing(self.gateway))
             await self.reconciler.refresh()
             yield
-        finally:
-            await self.aclose()
 
-    async def aclose(self) -> None:
-        """Stop in the order in which work flows: gateway, engines, shadow, recorder, usage."""
-        await self.gateway.aclose()
-        await self.pool.stop()
-        if self.shadow is not None:
-            await self.shadow.aclose()
-        await self.recorder.aclose()
-        await asyncio.to_thread(self.usage_writer.close)
+
+@asynccontextmanager
+async def _writing(usage: UsageWriter) -> AsyncIterator[None]:
+    """Write what holders use, and on leaving whatever is not written yet."""
+    await asyncio.to_thread(usage.start)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(usage.close)
 
 
 def build_serving(
     db: Store,
-    pool: EnginePool,
+    reconciler: Reconciler,
     authenticator: Authenticator,
-    adapters_dir: Path,
     options: ServingOptions | None = None,
     on_alarm: OnAlarm | None = None,
 ) -> ServingParts:
-    """Connect what serves `pool` by what `db` says; `on_alarm(target, why)` is called for a canary that fails."""
+    """Connect a gateway to the engines and the routing of `reconciler`.
+
+    `on_alarm(target, why)` is awaited for a canary that fails too often.
+    """
     options = options or ServingOptions()
-    router, metrics, recorder, counter = Router(), Metrics(), Recorder(db), UsageCounter()
+    pool, router = reconciler.pool, reconciler.router
+    metrics, recorder, counter = Metrics(), Recorder(db), UsageCounter()
     canaries = CanaryMonitor(options.canary, on_alarm)
     limiter = RateLimiter(options.limits, counter=counter)
     forwarder = Forwarder(pool, options.limits, metrics)
@@ -112,7 +120,7 @@ def build_serving(
     return ServingParts(
         pool=pool,
         router=router,
-        reconciler=Reconciler(db, router, pool, adapters_dir),
+        reconciler=reconciler,
         authenticator=authenticator,
         recorder=recorder,
         metrics=metrics,

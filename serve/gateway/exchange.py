@@ -12,7 +12,7 @@ import orjson
 from serve.metering.usage_counter import Used
 from serve.router import Target
 from store.errors import Invalid
-from store.records import Turn
+from store.feedback.turn import Turn
 from store.values import conversation as read_conversation
 
 

@@ -16,7 +16,7 @@ from store.db import erasure_guard
 from store.db.database import Store
 from store.errors import StoreError
 from store.feedback import conversations
-from store.records import Turn
+from store.feedback.turn import Turn
 
 log = logging.getLogger(__name__)
 MAX_BATCH, MAX_QUEUED, RETRY_S = 256, 4096, 5.0

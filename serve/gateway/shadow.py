@@ -21,7 +21,7 @@ from store.db import erasure_guard
 from store.db.database import Store
 from store.errors import StoreError
 from store.feedback import comparisons
-from store.records import Candidate
+from store.feedback.comparisons import Candidate
 
 log = logging.getLogger(__name__)
 Ask = Callable[[Target, Mapping[str, Any]], Awaitable[Completion]]

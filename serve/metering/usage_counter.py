@@ -18,7 +18,7 @@ from datetime import date
 
 from serve.metering.limits import Holder
 from serve.metering.periods import Period, day_of, month_of
-from store.records import Usage
+from store.accounts.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

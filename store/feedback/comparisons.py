@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import duckdb
 
 from store import carried, values
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import (
     Row,
     aware,
     check_limit,
     dumps,
     fetch_all,
+    fetch_first,
     fetch_one,
     loads,
     messages,
@@ -29,7 +31,6 @@ from store.db.rows import (
 from store.errors import Conflict, Invalid, NotFound
 from store.feedback import leases
 from store.ids import new_id
-from store.records import CHOICES, Candidate, Comparison, Vote
 from store.training_data import demonstrations, evidence, pairs
 from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
 from store.values import Conversation, Demonstration, Message, PreferencePair
@@ -44,6 +45,77 @@ _CASE = """
     where id = $id and comparison_id = $id
     """
 _SIDES = "side, content, release, lane, model, completion_id, sampling, finish_reason"
+
+
+CHOICES = ("a", "b", "tie", "both_bad")
+Choice = Literal["a", "b", "tie", "both_bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Record):
+    """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
+
+    `release` is the release's record id.
+    """
+
+    content: str
+    release: str | None = None
+    lane: str | None = None
+    model: str | None = None
+    completion_id: str | None = None
+    sampling: dict[str, Any] | None = None
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison(Record):
+    """One conversation so far and two candidates. `state` is open, decided or withdrawn.
+
+    Which candidate is `a` was drawn at random when it was made. `gold` is the known right choice of a gold
+    question, else None. `blind` is what a rater may see.
+    """
+
+    id: str
+    messages: Conversation
+    a: Candidate
+    b: Candidate
+    deployment: str | None
+    source: str
+    asked_by: str | None
+    state: str
+    votes_wanted: int
+    votes_given: int
+    created_at: datetime
+    decided_at: datetime | None = None
+    gold: str | None = None
+
+    def blind(self) -> dict[str, Any]:
+        """Return what a rater may see: id, messages and the two texts."""
+        return {
+            "id": self.id,
+            "messages": [m.to_json() for m in self.messages],
+            "a": self.a.content,
+            "b": self.b.content,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Record):
+    """A rater's verdict.
+
+    `pairs` and `demonstration` are the ids of what was derived from it in the same commit.
+    """
+
+    id: str
+    comparison: str
+    rater: str
+    choice: str
+    better: str | None
+    tags: tuple[str, ...]
+    created_at: datetime
+    seconds: float | None = None
+    pairs: tuple[str, ...] = ()
+    demonstration: str | None = None
 
 
 def create(
@@ -134,9 +206,12 @@ def _plain(messages: Conversation) -> Conversation:
 def get(db: Store, id: str) -> Comparison:
     """Return a comparison. Raises `NotFound`."""
     cursor = db.read()
-    row = fetch_one(cursor, f"select {_COLUMNS} from comparisons where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("comparison", id)
+    row = fetch_one(
+        cursor,
+        f"select {_COLUMNS} from comparisons where id = $id",
+        {"id": id},
+        otherwise=NotFound("comparison", id),
+    )
     return _comparison(row, _sides(cursor, id))
 
 
@@ -183,7 +258,7 @@ def next_unvoted(db: Store, rater: str) -> Comparison | None:
     held_by = leases.of(db)
     with held_by.lock:
         others = held_by.held(rater)
-        row = fetch_one(
+        row = fetch_first(
             db.read(),
             """
             select id

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from serve.metering.limits import Holder
 from serve.metering.usage_counter import Used
 from store.accounts import usage
-from store.records import Usage
+from store.accounts.usage import Usage
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
 from trimtab.platform import Platform

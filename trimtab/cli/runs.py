@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common.training_methods import METHODS, Method
 from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 ENDED_BADLY = {"failed", "cancelled", "rejected"}
 
 
-METHODS = {
+SUMMARIES: dict[Method, str] = {
     "dpo": "Direct preference optimisation on the preference pairs.",
     "sft": "Supervised fine-tuning on the demonstrations.",
     "kto": "KTO on likes and dislikes of single answers.",
@@ -69,8 +70,8 @@ def _register(method: str, summary: str) -> None:
     train_app.command(method, help=summary)(train)
 
 
-for _method, _summary in METHODS.items():
-    _register(_method, _summary)
+for _method in METHODS:
+    _register(_method, SUMMARIES[_method])
 
 
 def _wanted(

@@ -28,8 +28,8 @@ from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.gateway.canary_monitor import CanaryPolicy
 from serve.metering.limits import Limits
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import BASE
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, read_config

@@ -23,8 +23,8 @@ from serve.engine.pool import EnginePool
 from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.router import Target
 from store.db.database import Store
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import tiny_spec
 
 pytestmark = pytest.mark.anyio

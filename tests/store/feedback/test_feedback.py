@@ -12,8 +12,9 @@ from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate, Comparison
+from store.feedback.turn import Turn
 from store.ids import new_id
-from store.records import Candidate, Comparison, Turn
 from store.training_data import demonstrations, likes, pairs
 from store.values import Message
 

@@ -7,8 +7,8 @@ import pytest
 from store.accounts import audit
 from store.db.database import Store
 from store.errors import Conflict, Invalid, NotFound
-from store.records import AdapterRecord
-from store.rollout import adapters, deployments, evaluations, releases, runs
+from store.rollout import adapters, deployments, evaluations, lineage, releases, runs
+from store.rollout.adapters import AdapterRecord
 from store.rollout.run_states import RUN_STATES, RUN_TRANSITIONS
 
 
@@ -205,5 +205,5 @@ def test_evaluations_move_and_keep_their_report(db: Store) -> None:
 
 def test_lineage_names_what_a_release_stands_on(db: Store) -> None:
     deployments.ensure(db, "assistant", "smol")
-    plain = releases.lineage(db, "assistant@1")
+    plain = lineage.of_release(db, releases.get(db, "assistant@1"))
     assert (plain["adapter"], plain["run"], plain["pairs"], plain["raters"]) == (None, None, 0, [])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from store.rollout import evaluations, releases
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import release_names
 from trimtab.api.evals.models import EvalRequest, EvalView
 from trimtab.api.views import eval_view
+from trimtab.background import call_store
 
 router = APIRouter(prefix="/evals", tags=["evaluations"])
 
@@ -16,9 +17,9 @@ router = APIRouter(prefix="/evals", tags=["evaluations"])
 @router.post("", status_code=202)
 async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) -> EvalView:
     """Queues an evaluation over the newest held-out data of the release's deployment."""
-    release = await stored(platform, releases.get, body.release)
-    against = await stored(platform, releases.get, body.against) if body.against else None
-    evaluation = await platform.loop.submit_evaluation(release, against, body.suite, principal.name)
+    release = await call_store(platform.db, releases.get, body.release)
+    against = await call_store(platform.db, releases.get, body.against) if body.against else None
+    evaluation = await platform.evaluations.submit(release, against, body.suite, principal.name)
     return eval_view(evaluation, await release_names(platform))
 
 
@@ -29,11 +30,14 @@ async def list_evals(
     """Evaluations, newest first."""
     names = await release_names(platform)
     return [
-        eval_view(found, names) for found in await stored(platform, evaluations.list_all, release=release)
+        eval_view(found, names)
+        for found in await call_store(platform.db, evaluations.list_all, release=release)
     ]
 
 
 @router.get("/{evaluation_id}")
 async def get(evaluation_id: str, platform: ThePlatform, principal: Operator) -> EvalView:
     """One evaluation and its report."""
-    return eval_view(await stored(platform, evaluations.get, evaluation_id), await release_names(platform))
+    return eval_view(
+        await call_store(platform.db, evaluations.get, evaluation_id), await release_names(platform)
+    )

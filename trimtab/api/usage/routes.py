@@ -12,10 +12,11 @@ from fastapi import APIRouter, Query
 from serve.metering.limits import USER, Holder, Limits
 from serve.metering.usage_counter import Sum, UsageCounter
 from store.accounts import usage
+from store.accounts.usage import Usage
 from store.errors import Invalid
-from store.records import Usage
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.usage.models import SpentView, UsageView
+from trimtab.background import call_store
 
 router = APIRouter(tags=["people"])
 
@@ -32,7 +33,7 @@ async def list_usage(
     limiter = platform.gateway.rate_limiter
     first, last = _span(since, until, limiter.counter.periods()[0].first)
     await asyncio.to_thread(platform.usage.flush)
-    rows = await stored(platform, usage.sums, first, last)
+    rows = await call_store(platform.db, usage.sums, first, last)
     return [_view(row, limiter.counter, limiter.limits) for row in rows]
 
 
