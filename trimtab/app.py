@@ -79,7 +79,15 @@ def build_platform(settings: Settings, url: str) -> Platform:
     parts = build_serving(db, reconciler, authenticator, _serving_options(settings), rollout.on_alarm)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
-    evaluations = Evaluations(db, serving, paths, settings.gate, queue, lambda: ChatApi(url, key=key))
+    evaluations = Evaluations(
+        db,
+        serving,
+        paths,
+        settings.gate,
+        queue,
+        lambda: ChatApi(url, key=key, concurrency=8),
+        settings.limits.max_tokens,
+    )
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
     return Platform(

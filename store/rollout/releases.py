@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -133,6 +133,16 @@ def get(db: Store, ref: str) -> Release:
         otherwise=NotFound("release", ref),
     )
     return _release(row)
+
+
+def refs(db: Store, ids: Iterable[str | None]) -> dict[str, str]:
+    """Return the public names of releases by record id, without those that are unknown or None."""
+    rows = fetch_all(
+        db.read(),
+        "select id, deployment || '@' || number as ref from releases where list_contains($ids::varchar[], id)",
+        {"ids": [id for id in ids if id is not None]},
+    )
+    return {row["id"]: row["ref"] for row in rows}
 
 
 def list_all(db: Store, deployment: str | None = None) -> list[Release]:

@@ -20,7 +20,6 @@ from store.db.rows import (
     fetch_first,
     fetch_one,
     loads,
-    scalar,
     stamp,
 )
 from store.errors import Invalid, NotFound
@@ -37,10 +36,12 @@ STARTS: tuple[Start, ...] = get_args(Start)
 _TEXT_FIELDS = ("base", "start_adapter", "snapshot", "adapter", "release", "evaluation")
 _JSON_FIELDS = ("gate_decision", "report", "error")
 _COUNT_FIELDS = ("step", "total_steps")
+# All columns but `cancel_requested`, which nothing has written since a cancellation became a state; the column stays, since
+# the schema is read from outside.
 _COLUMNS = (
     "id, method, deployment, qlora, params, recipe, rollout, gate, start_from, requested_by, state, step, total_steps, "
     "base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, report, error, "
-    "cancel_requested, created_at, updated_at, finished_at"
+    "created_at, updated_at, finished_at"
 )
 
 
@@ -74,7 +75,6 @@ class Run(Record):
     gate_decision: dict[str, Any] | None
     report: dict[str, Any] | None
     error: dict[str, Any] | None
-    cancel_requested: bool
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
@@ -199,8 +199,6 @@ def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
         now = utcnow()
         if to_state in RUN_WORKING:
             values.setdefault("error", None)
-            if row["state"] in RUN_FINAL:
-                values["cancel_requested"] = False
         values |= {
             "state": to_state,
             "updated_at": now,
@@ -224,19 +222,6 @@ def update(db: Store, /, id: str, **fields: object) -> Run:
         )
     if not rows:
         raise NotFound("run", id)
-    return _run(rows[0])
-
-
-def request_cancel(db: Store, id: str) -> Run:
-    """Note that a run shall stop; the loop acts on it. Raises `NotFound`, `Conflict` once it is finished."""
-    with db.atomic() as cursor:
-        run = get(db, id)
-        check_run_move(id, run.state, "cancelled")
-        rows = fetch_all(
-            cursor,
-            f"update runs set cancel_requested = true, updated_at = $now where id = $id returning {_COLUMNS}",
-            {"id": id, "now": utcnow()},
-        )
     return _run(rows[0])
 
 
@@ -342,19 +327,6 @@ def events(db: Store, id: str, after: int = 0, limit: int = 1000) -> list[RunEve
         {"id": id, "after": after, "limit": limit},
     )
     return [_event(id, row) for row in rows]
-
-
-def last_event(db: Store) -> int:
-    """Return the number of the newest event of any run, 0 when there is none."""
-    return int(
-        scalar(
-            db.read(),
-            """
-            select coalesce(max(seq), 0)
-            from (select max(seq) as seq from run_transitions union all select max(seq) from run_metrics)
-            """,
-        )
-    )
 
 
 def _log_transition(
