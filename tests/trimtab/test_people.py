@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from serve.gateway.handler import Completion
+from serve.gateway.forwarder import Completion
 from serve.router import share
 from store.accounts import keys, users
 from store.db.database import Store
