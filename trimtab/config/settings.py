@@ -202,7 +202,18 @@ class ScheduleSettings(Section):
 class SnapshotSettings(Section):
     """How pairs and demonstrations become a data set."""
 
-    heldout_fraction: float = Field(0.1, gt=0, le=0.5, description="share of the prompts that is held out")
+    heldout_fraction: float = Field(
+        0.1, gt=0, le=0.5, description="share of the conversations that is held out"
+    )
+    heldout_clusters: int = Field(
+        40,
+        ge=0,
+        description="hold out more, up to a third, where the share gives fewer conversations than this",
+    )
+    mix: dict[Literal["vote", "rewrite", "like", "import"], Annotated[float, Field(ge=0)]] = Field(
+        {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2},
+        description="rows of a source for each row of the sources with the highest number",
+    )
     seed: int = Field(0, ge=0, description="decides which prompts are held out")
     ties: Literal["ignore", "discount"] = Field(
         "ignore", description="leave ties out, or let them lower a weight"
