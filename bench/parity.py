@@ -175,7 +175,9 @@ async def bench(args: argparse.Namespace) -> None:
             arguments: dict[str, Any] = {"dtype": dtype, "max-model-len": 1024}
             if cuda:
                 arguments |= {"gpu-memory-utilization": args.memory, "enforce-eager": True}
-            spec = EngineSpec(f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2)
+            spec = EngineSpec(
+                f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2, max_lora_rank=16
+            )
             pool = EnginePool([spec], root / f"data-{dtype}")
             await pool.start()
             try:

@@ -189,7 +189,12 @@ async def bench(args: argparse.Namespace) -> None:
         loras = make_many_loras(scratch / "loras", base, rounds, rank=8, scale=0.3)
         told, own = answers(base, loras, PROMPTS, TOKENS)
         spec = EngineSpec(
-            "bench", "base", str(base), args={"max-model-len": 1024}, kv_cache_memory_bytes="512M"
+            "bench",
+            "base",
+            str(base),
+            args={"max-model-len": 1024},
+            kv_cache_memory_bytes="512M",
+            max_lora_rank=16,
         )
         pool = EnginePool([spec], scratch / "data")
         await pool.start()

@@ -181,7 +181,6 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
 def blocks(db: Store, phase: str) -> dict[str, int]:
     """Return how long the file is after a phase, and how much of it is free, in MB."""
     size = fetch_one(db.read(), "pragma database_size")
-    assert size is not None
     return {
         f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
         f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),

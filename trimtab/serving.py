@@ -23,7 +23,6 @@ from serve.adapters.reconciler import Reconciler
 from serve.engine.pool import EnginePool
 from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
-from serve.metering.limits import Budget, Limits
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
@@ -35,13 +34,6 @@ PRUNE_EVERY_S = 3600.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """The limits of the gateway."""
-    fields = settings.limits.model_dump(exclude={"budgets"})
-    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
-    return Limits(**fields, budgets=budgets)
 
 
 class Serving:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
 
 MIX = {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2}
-TIES = ("ignore", "discount")
+Ties = Literal["ignore", "discount"]
+TIES: tuple[Ties, ...] = get_args(Ties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class SnapshotSettings:
     heldout_clusters: int = 40
     mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
     seed: int = 0
-    ties: str = "ignore"
+    ties: Ties = "ignore"
     exclude_raters: tuple[str, ...] = ()
     min_weight: float = 0.0
     replay: float = 1.0
@@ -65,7 +66,7 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
         heldout_clusters=validation.whole("heldout_clusters", values["heldout_clusters"], 0, 2**31 - 1),
         mix=_mix(values["mix"]),
         seed=validation.whole("seed", values["seed"], 0, 2**53),
-        ties=validation.one_of("ties", values["ties"], TIES),
+        ties=cast(Ties, validation.one_of("ties", values["ties"], TIES)),
         exclude_raters=tuple(sorted(set(raters))),
         min_weight=validation.fraction("min_weight", values["min_weight"]),
         replay=validation.fraction("replay", values["replay"]),

@@ -22,7 +22,7 @@ from store.datasets import data_report, parquet_writer, selection, snapshot_sett
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
@@ -161,9 +161,12 @@ def _build(
 
 def get(db: Store, hash: str) -> Snapshot:
     """Return a snapshot. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from snapshots where id = $id", {"id": hash})
-    if row is None:
-        raise NotFound("snapshot", hash)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from snapshots where id = $id",
+        {"id": hash},
+        otherwise=NotFound("snapshot", hash),
+    )
     return _snapshot(row)
 
 
@@ -214,7 +217,7 @@ def _vacant(cursor: Cursor, id: str, method: str) -> str:
         where snapshot_id = $id
         """
     known = "select id from snapshots where id = $id"
-    while fetch_one(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
+    while fetch_first(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
         id = _id(hashlib.sha256(id.encode()))
     return id
 
@@ -285,7 +288,7 @@ def _record(
     last_seq: int,
 ) -> Snapshot:
     """Record the snapshot and its members and commit; no other writer touches these two tables meanwhile."""
-    if not fetch_one(cursor, "select id from snapshots where id = $id", {"id": id}):
+    if not fetch_first(cursor, "select id from snapshots where id = $id", {"id": id}):
         cursor.execute(
             f"""
             insert into snapshot_members

@@ -163,7 +163,6 @@ def stats(db: Store) -> dict[str, Any]:
         from demonstrations
         """,
     )
-    assert whole is not None
     prompts = listing.prompts(cursor, "demonstrations")
     return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "demonstrations")}
 

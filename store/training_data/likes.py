@@ -116,5 +116,4 @@ def count(db: Store, deployment: str | None = None) -> dict[str, int]:
         """,
         {"deployment": deployment},
     )
-    assert row is not None
     return row

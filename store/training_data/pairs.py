@@ -12,7 +12,7 @@ import pyarrow as pa
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, fetch_all, fetch_one, messages, stamp
+from store.db.rows import Row, fetch_one, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_result import ImportResult
@@ -176,24 +176,8 @@ def stats(db: Store) -> dict[str, Any]:
         from pairs
         """,
     )
-    assert whole is not None
     prompts = listing.prompts(cursor, "pairs")
     return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "pairs")}
-
-
-def of_vote(db: Store, vote_id: str) -> list[PairRecord]:
-    """Return the pairs that a vote stands behind."""
-    rows = fetch_all(
-        db.read(),
-        f"""
-        select {_COLUMNS}
-        from pairs
-        where id in (select subject_id from evidence where ref = $ref)
-        order by seq
-        """,
-        {"ref": vote_id},
-    )
-    return [_record(row) for row in rows]
 
 
 def _record(row: Row) -> PairRecord:

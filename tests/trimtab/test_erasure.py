@@ -22,7 +22,7 @@ from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.rollout import deployments, evaluations, releases, runs
+from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.training_data import pairs
 from store.values import Message
 from trimtab import erasure, loop
@@ -156,7 +156,17 @@ def do_everything_once(platform: Platform, home: Path) -> None:
     asyncio.run(loop.take_snapshot(platform.loop, runs.move(db, run.id, "snapshot")))
     runs.move(db, run.id, "cancelled")
     release = releases.create(db, "assistant", BASE, created_by=NAME)
-    evaluations.create(db, release.id, requested_by=NAME)
+    evaluation = evaluations.create(db, release.id, requested_by=NAME)
+    about = next(pair.id for pair in pairs.list_page(db) if NAME in str(pair.pair.prompt))
+    item = {
+        "measure": "answer",
+        "cluster": "c",
+        "item": about,
+        "side": "release",
+        "reference": about,
+        "detail": {},
+    }
+    evaluation_items.record(db, evaluation.id, [{**item, "answer": f"{NAME} is a name"}])
     deployments.promote(db, "assistant", NAME, release=release.id)
     audit.record(db, NAME, "looked", "x")
 

@@ -131,7 +131,7 @@ def eval_view(evaluation: Evaluation, names: Names) -> EvalView:
         "against": names.get(evaluation.against or "", evaluation.against),
         "error": (evaluation.error or {}).get("message"),
     }
-    return EvalView(**{name: fields[name] for name in EvalView.model_fields})
+    return EvalView(**{name: fields[name] for name in EvalView.model_fields if name in fields})
 
 
 def pair_view(row: PairRecord) -> PairView:

@@ -141,7 +141,9 @@ def _say(deployment: dict[str, Any], as_json: bool) -> None:
 def evaluate(
     release: Annotated[str, typer.Argument(help="A release, such as `assistant@3`.")],
     against: Annotated[str | None, typer.Option(help="Another release to compare with.")] = None,
-    suite: Annotated[str, typer.Option(help="Suite of measurements.")] = "default",
+    suite: Annotated[
+        str, typer.Option(help="Suite of measurements: quick, default, full, or the path of a .toml file.")
+    ] = "default",
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
@@ -149,10 +151,13 @@ def evaluate(
 
     async def wait(client: PlatformClient) -> Any:
         evaluation = await client.create_eval(release, against, suite)
-        with console.status(f"measuring {release}") if not as_json else _quiet():
+        with console.status(f"measuring {release}") if not as_json else _quiet() as status:
             while evaluation["state"] in ("queued", "running"):
                 await asyncio.sleep(0.5)
                 evaluation = await client.get_eval(evaluation["id"])
+                if status is not None and (at := evaluation.get("progress")):
+                    left = f"about {at['seconds_left']:.0f} s left"
+                    status.update(f"measuring {release}: {at['done']} of {at['total']} requests, {left}")
         return evaluation
 
     found = ask(wait, data)

@@ -17,7 +17,7 @@ from serve.metering.limits import Limits
 from store import values
 from store.errors import Invalid
 from store.feedback import comparisons
-from store.feedback.comparisons import Candidate, Comparison
+from store.feedback.comparisons import Candidate
 from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.comparisons.models import (
@@ -162,15 +162,14 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         seconds=body.seconds,
         began=began,
     )
-    comparison: Comparison = await call_store(platform.db, comparisons.get, comparison_id)
-    if comparison.deployment is not None:
-        await platform.rollout.weigh_votes(comparison.deployment)
-    names = await release_names(platform)
+    if recorded.deployment is not None:
+        await platform.rollout.weigh_votes(recorded.deployment)
+    refs = await call_store(platform.db, releases.refs, recorded.releases.values())
     return VoteView(
         id=recorded.id,
         comparison=comparison_id,
         choice=body.choice,
-        revealed={"a": names.get(comparison.a.release or ""), "b": names.get(comparison.b.release or "")},
+        revealed={side: refs.get(release or "") for side, release in recorded.releases.items()},
         pairs=list(recorded.pairs),
         demonstration=recorded.demonstration,
     )

@@ -20,7 +20,6 @@ from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
 from trimtab.background import call_store
 from trimtab.sample_prompts import STARTERS
-from trimtab.serving import gateway_limits
 
 router = APIRouter(tags=["conversations"])
 
@@ -91,7 +90,7 @@ async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]
     sources = platform.settings.rank.sources
     recent = await call_store(platform.db, conversations.recent_prompts, DRAWN_FROM, sources)
     prompts = [[message.to_json() for message in prompt] for prompt in recent]
-    limits = gateway_limits(platform.settings)
+    limits = platform.settings.limits.build()
     prompts = [prompt for prompt in prompts if can_be_compared(prompt, limits)]
     prompts = prompts or [[{"role": "user", "content": text}] for text in STARTERS]
     return {"messages": random.choice(prompts)}
