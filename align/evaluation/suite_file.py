@@ -21,6 +21,12 @@ EXPECTED_ANSWER = 150
 EXPECTED_PROMPT = 120
 
 
+class SuiteError(EvaluationError):
+    """A suite that is none of the built-in ones, or a file of your own that can't be read as one."""
+
+    kind = "suite"
+
+
 class Measurement(BaseModel):
     """One entry of a suite."""
 
@@ -91,19 +97,19 @@ class Estimate:
 def load_suite(name: str) -> Suite:
     """Return a built-in suite by its name, or one of your own by the path of its TOML file.
 
-    Raises `EvaluationError` that names the field and what is accepted.
+    Raises `SuiteError` that names the field and what is accepted.
     """
     if name not in BUILT_IN and not name.endswith(".toml"):
-        raise EvaluationError(
+        raise SuiteError(
             f"suite = {name!r}: accepted is one of {', '.join(BUILT_IN)}, or the path of a .toml file"
         )
     path = FOLDER / f"{name}.toml" if name in BUILT_IN else Path(name)
     try:
         return Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EvaluationError(f"suite {name}: cannot be read: {error}") from error
+        raise SuiteError(f"suite {name}: cannot be read: {error}") from error
     except ValidationError as error:
-        raise EvaluationError(f"suite {name}: {_first(error)}") from error
+        raise SuiteError(f"suite {name}: {_first(error)}") from error
 
 
 def _first(error: ValidationError) -> str:

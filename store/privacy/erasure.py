@@ -4,7 +4,8 @@ What goes: what they said, turn by turn, and turns of others that repeat it (sto
 only they brought (store.privacy.prompt_ownership) with every comparison and vote on these; comparisons they asked for
 that nobody else voted on; their votes, rewrites and likes; what they used by day; and pairs and demonstrations that
 nothing else stands behind. A comparison that loses a vote waits for another again. A person is known by every spelling of
-the name (store.accounts.names).
+the name (store.accounts.names). Of evaluations, the items about such prompts and rows go, with the answers to them; their
+figures stay.
 Their name in audit, runs, releases, imports and settings of snapshots becomes a pseudonym, as does the name of each key
 of theirs beside what was used with it. Parquet files of snapshots that hold their rows are deleted
 (store.privacy.erased_files).
@@ -129,6 +130,13 @@ def _forget(
     _delete_words(cursor, removed)
     _reopen(cursor)
     items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
+    _delete(
+        cursor,
+        removed,
+        "evaluation_items",
+        "delete from evaluation_items where prompt_hash in (from their_prompts) or list_contains($gone, reference)",
+        {"gone": items},
+    )
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
     _forget_usage(cursor, id, removed)
     for table, column, what in (

@@ -354,9 +354,10 @@ class GateCheck(Section):
 class GateSettings(Section):
     """What a release must reach in its evaluation before it may take traffic."""
 
-    suite: Literal["quick", "default", "full"] = Field(
+    suite: str = Field(
         "default",
-        description="how much a run's release is measured on: 2, 8 or 64 answers, 16 to 1,024 held-out rows",
+        description="what a run's release is measured by: quick, default, full, or the path of a .toml file of your own "
+        "(docs/evaluation.md)",
     )
     checks: tuple[GateCheck, ...] | None = Field(
         None,
@@ -399,6 +400,21 @@ class GateSettings(Section):
         gt=0,
         description="largest ratio of the mean answer length to that of stable, in place of the default 2.5",
     )
+
+    @field_validator("suite")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        if value not in ("quick", "default", "full"):
+            from align.evaluation.suite_file import (  # the command line starts without it
+                SuiteError,
+                load_suite,
+            )
+
+            try:
+                load_suite(value)
+            except SuiteError as error:
+                raise ValueError(str(error)) from error
+        return value
 
     def all_checks(self) -> tuple[Check, ...]:
         """Return the checks that a release is judged by: `checks` or the defaults, and one for each threshold."""

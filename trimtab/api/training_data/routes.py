@@ -79,13 +79,13 @@ async def _page(
 async def list_pairs(
     platform: ThePlatform, principal: Rater, response: Response, page: Page
 ) -> list[PairView]:
-    """Preference pairs, newest first; the `Link` header leads to the next page."""
+    """List preference pairs, newest first; the `Link` header leads to the next page."""
     return [pair_view(row) for row in await _page(platform, response, "/api/pairs", pairs.list_page, page)]
 
 
 @router.get("/pairs/stats")
 async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
-    """Counts, lengths and length bias of the preference pairs."""
+    """Report counts, lengths and length bias of the preference pairs."""
     return await call_store(platform.db, pairs.stats)
 
 
@@ -93,7 +93,7 @@ async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
 async def import_pairs(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, pairs, principal.name, deployment)
 
 
@@ -101,7 +101,7 @@ async def import_pairs(
 async def list_demonstrations(
     platform: ThePlatform, principal: Rater, response: Response, page: Page
 ) -> list[DemonstrationView]:
-    """Demonstrations, newest first; the `Link` header leads to the next page."""
+    """List demonstrations, newest first; the `Link` header leads to the next page."""
     found = await _page(platform, response, "/api/demonstrations", demonstrations.list_page, page)
     return [demonstration_view(row) for row in found]
 
@@ -110,7 +110,7 @@ async def list_demonstrations(
 async def import_demonstrations(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, demonstrations, principal.name, deployment)
 
 
@@ -128,7 +128,7 @@ async def _import(
 
 
 def _rows(body: bytes) -> list[object]:
-    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
+    """Return the rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
     accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
     if body.lstrip().startswith(b"["):
         try:
