@@ -19,7 +19,7 @@ from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
 from tests.support.asgi import serving
-from trimtab_client.client import PlatformClient
+from trimtab_client import AsyncClient
 
 KEY = "operator-key"
 
@@ -36,7 +36,7 @@ class Part:
     reconciler: Reconciler
     metrics: Metrics
     url: str
-    client: PlatformClient
+    client: AsyncClient
 
     @property
     def adapters_dir(self) -> Path:
@@ -59,6 +59,6 @@ async def running(
         await reconciler.refresh()
         app = Starlette(routes=[*gateway.routes(), *metrics.routes()])
         app.add_middleware(HotPath, gateway=gateway)
-        async with serving(app) as url, PlatformClient(url, KEY) as client:
+        async with serving(app) as url, AsyncClient(url, KEY) as client:
             yield Part(db, pool, router, gateway, recorder, reconciler, metrics, url, client)
         await recorder.aclose()
