@@ -5,7 +5,7 @@ CONFIG ?=
 DATA ?= data
 BENCHES := command_line start_up full_collection lora_cpu gateway gateway_vllm publish store plan dpo dpo_gpu
 
-.PHONY: help setup up test lint bench docs clean
+.PHONY: help setup up test lint coverage bench docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ test: ## Lint, then every test: unit, integration, browser, end to end (16 to 22
 		tests/align tests/common tests/serve tests/feedback_ui tests/trimtab tests/store
 	@echo "==> tests of the whole, end to end"
 	@$(BIN)/python -m pytest --durations=10 tests/e2e
+
+coverage: setup ## Line coverage of the quick tests, without those that start an engine or a browser
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q \
+		-m "not engine and not browser and not slow" --cov --cov-report=term --ignore=tests/e2e tests
 
 bench: setup ## Every benchmark in its quick form; each ends with a line of JSON
 	@$(BIN)/trimtab models prepare --data $(DATA)

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ModelError, RunDirectoryError
-from align.recipe.fields import METHODS
 from align.recipe.recipe import Recipe
+from common.training_methods import METHODS
 
 QUANTIZATIONS = ("none", "nf4", "fp4")
 COMPLETE = "COMPLETE"

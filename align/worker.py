@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from align.errors import AlignError, DataError, DiskFull, ModelError, OutOfMemory, Stopped
 from align.progress import NoLog, ProgressLog, StopSwitch
-from align.recipe.fields import FIELDS
+from align.recipe.fields import methods_of
 from align.recipe.recipe import Recipe, resolve, with_flip_rate
 from align.run_directory import (
     EXIT_DONE,
@@ -435,7 +435,7 @@ def _sft_first(
                     if not name.startswith("rejected")
                 }
                 pq.write_table(table.select(list(names)).rename_columns(names), target)
-        shared = {name: v for name, v in recipe.to_dict()["params"].items() if "sft" in FIELDS[name].methods}
+        shared = {name: v for name, v in recipe.to_dict()["params"].items() if "sft" in methods_of(name)}
         sft = resolve("sft", recipe.qlora, {**shared, "max_steps": -1, "num_train_epochs": recipe.sft_epochs})
         first.write(replace(spec, method="sft", recipe=sft.to_dict()))
     ours.wait()

@@ -53,7 +53,7 @@ def main() -> None:
         router, metrics, recorder = Router(), Metrics(), Recorder(db)
         auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
         gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
-        usage = UsageWriter(db, gateway.meter.ledger)
+        usage = UsageWriter(db, gateway.rate_limiter.counter)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:

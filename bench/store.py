@@ -36,8 +36,9 @@ from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import fetch_one
 from store.feedback import comparisons, conversations, raters
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.rollout import leaderboard, lineage, runs
 from store.training_data import demonstrations, pairs
 from store.transfer.export_file import export
@@ -91,7 +92,7 @@ def timed(work: Callable[[], Any], repeat: int = 1) -> tuple[float, float]:
 
 
 def measured(name: str, work: Callable[[], Any]) -> dict[str, float]:
-    """Return wall and processor seconds, and how far resident memory rose above where it was, in MB."""
+    """Return wall and processor seconds, and the rise of resident memory in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     before, start, used = _status("VmRSS"), time.perf_counter(), _processor()
     work()
@@ -113,7 +114,7 @@ def _status(key: str) -> int:
 
 
 class Figures(dict[str, Any]):
-    """Figures by name, printed as they come: the last take minutes."""
+    """Figures by name, printed at once, because the last take minutes."""
 
     def add(self, **figures: Any) -> None:
         """Keep figures and print them."""
@@ -175,9 +176,8 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
 
 
 def blocks(db: Store, phase: str) -> dict[str, int]:
-    """Return how long the file is after a phase, and how much of it is free, in MB."""
+    """Return the file's size after a phase and its free part, in MB."""
     size = fetch_one(db.read(), "pragma database_size")
-    assert size is not None
     return {
         f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
         f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),
@@ -185,7 +185,7 @@ def blocks(db: Store, phase: str) -> dict[str, int]:
 
 
 def snapshots_again(db: Store, home: Path) -> dict[str, Any]:
-    """Return the medians of five further snapshots, with other seeds: others' work on the machine varies each by a fifth."""
+    """Return the medians of five more snapshots with other seeds: each varies by a fifth with other load."""
     took = []
     for seed in range(2, 7):
         build = partial(snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed)
@@ -216,7 +216,7 @@ def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
 
 
 def queries(db: Store) -> dict[str, Callable[[], Any]]:
-    """Return what the UI's pages ask."""
+    """Return the queries of the UI's pages."""
     page = pairs.list_page(db, 50)
     return {
         "pairs, first page": lambda: pairs.list_page(db, 50),
@@ -279,7 +279,7 @@ def turns(db: Store, count: int) -> dict[str, float]:
 
 
 def many_comparisons(db: Store, count: int) -> None:
-    """Add decided comparisons with their candidates, as many as there would be had the pairs come from votes."""
+    """Add decided comparisons with candidates, as many as if the pairs came from votes."""
     with db.atomic() as cursor:
         cursor.execute(
             """

@@ -5,6 +5,8 @@ Words follow the glossary: release, deployment, comparison, vote, pair, demonstr
 
 from __future__ import annotations
 
+from common.training_methods import Method
+
 TITLE = "Trimtab"
 
 # ---- everywhere
@@ -141,7 +143,7 @@ TRAIN_HINT = (
     "Trains a LoRA adapter on the pairs or demonstrations, measures it, and rolls it out as far as you say."
 )
 TRAIN_METHOD = "Method"
-TRAIN_METHODS = (
+TRAIN_METHODS: tuple[tuple[str, Method], ...] = (
     ("DPO, from preference pairs", "dpo"),
     ("SFT, from demonstrations", "sft"),
     ("KTO, from likes and dislikes", "kto"),

@@ -31,7 +31,7 @@ if [ ! -e "$stamp" ]; then
   else from=(--torch-backend=cpu); fi
   .venv/bin/uv pip install --python .venv/bin/python --no-deps --compile-bytecode "${from[@]}" -r "$requirements"
   .venv/bin/uv pip install --python .venv/bin/python --quiet --no-deps --no-build-isolation -e .
-  .venv/bin/python -m compileall -q trimtab trimtab_client feedback_ui serve align store
+  .venv/bin/python -m compileall -q trimtab trimtab_client feedback_ui serve align store common
   rm -f .venv/.trimtab-*
   touch "$stamp"
 else

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from serve.errors import UnknownModel
 from store.db.database import Store
-from store.records import Release
 from store.rollout import deployments, releases
+from store.rollout.releases import Release
 
 RECENT = 5
 """How many of a deployment's newest releases are listed beside those that have traffic."""

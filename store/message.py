@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.chat_messages import part_text, text_of
 from store import carried, import_notes, message_text
-from store.chat_messages import part_text, text_of
 from store.errors import Invalid
 
 MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -39,7 +39,7 @@ class Message:
     def from_json(cls, value: object, where: str = "message") -> Message:
         """Read `{"role", "content"}`; content is text, a list of text parts, or null of an assistant's message.
 
-        It is kept as the one text that a model reads of it (see `store.chat_messages`), with tool calls, names and
+        It is kept as the one text that a model reads of it (see `common.chat_messages`), with tool calls, names and
         reasoning (store.carried). ShareGPT's `{"from", "value"}` is read, too. Raises `Invalid`, naming the place `where`,
         for anything else. Other keys are not used.
         """

@@ -1,10 +1,7 @@
-"""Builds and connects the platform: one ASGI app, one lifespan that owns every resource. Decides nothing."""
+"""Build and connect the platform's parts and its ASGI app. Decides and starts nothing; see `trimtab.lifespan`."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,21 +18,20 @@ from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.canary_monitor import CanaryMonitor
 from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import Ledger
+from serve.metering.usage_counter import UsageCounter
 from serve.metering.usage_writer import UsageWriter
-from serve.router import Router, Target
+from serve.router import Router
+from store.accounts.roles import ROLES
 from store.db.database import Store
 from store.db.redaction import redactor
-from store.errors import StoreDamaged
-from store.rollout import deployments, runs
-from store.training_data import pairs
-from trimtab import __version__, erasure
+from store.rollout import deployments
+from trimtab import __version__
 from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
 from trimtab.api.comparisons import routes as comparisons
@@ -55,11 +51,17 @@ from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.evaluations import Evaluations
+from trimtab.lifespan import running
 from trimtab.loop import Loop
 from trimtab.platform import Platform
+from trimtab.rollout.rollout import Rollout
+from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Scheduler
-from trimtab.serving import Serving, gateway_limits, model_of
-from trimtab.start_run import start_run
+from trimtab.runs.task_queue import TaskQueue
+from trimtab.runs.workers import Workers
+from trimtab.serving import Serving, model_of
+from trimtab.start_run import ScheduledRuns
 from trimtab.ui_mount import Screens
 from trimtab.web import login
 from trimtab.web.cross_origin import CrossOrigin
@@ -67,12 +69,61 @@ from trimtab.web.origin_check import SameMachineOnly
 
 MAX_API_BODY = 64 * 2**20
 """Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
-log = logging.getLogger(__name__)
 
 
 def build_platform(settings: Settings, url: str) -> Platform:
-    """Opens the store and constructs every part; nothing runs yet. Raises StoreError and its kinds."""
+    """Open the store and construct every part; nothing runs yet. Raises StoreError and its kinds."""
     paths = DataPaths(settings.data.absolute())
+    db = _open_store(settings, paths)
+    key = secrets.token_urlsafe(24)
+    authenticator = _authenticator(settings, db, key)
+    pool, router = EnginePool(engine_specs(settings, paths), paths.root), Router()
+    serving = Serving(db, settings, paths, pool, Reconciler(db, router, pool, paths.adapters))
+    rollout = Rollout(db, serving, paths.adapters, settings.canary, settings.snapshot.exclude_raters)
+    recorder, metrics, counter = Recorder(db), Metrics(), UsageCounter()
+    monitor = CanaryMonitor(settings.canary.alarm_policy(), rollout.on_alarm)
+    limits = settings.limits.build()
+    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, monitor, counter)
+    if settings.canary.shadow:
+        gateway.shadow = Shadow(gateway, router, db, settings.canary.shadow, sources=settings.rank.sources)
+    long_work, queue = LongWork(db), TaskQueue()
+    workers = Workers(settings.training, paths.logs / "waiting-worker.log")
+    evaluations = Evaluations(
+        db,
+        serving,
+        paths,
+        settings.gate,
+        queue,
+        lambda: ChatApi(url, key=key, concurrency=8),
+        settings.limits.max_tokens,
+    )
+    loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
+    runner = Runner(db, paths, queue, loop.steps())
+    return Platform(
+        settings=settings,
+        paths=paths,
+        db=db,
+        serving=serving,
+        authenticator=authenticator,
+        gateway=gateway,
+        recorder=recorder,
+        usage=UsageWriter(db, counter),
+        metrics=metrics,
+        loop=loop,
+        runner=runner,
+        rollout=rollout,
+        evaluations=evaluations,
+        long_work=long_work,
+        scheduler=Scheduler(settings.schedule, ScheduledRuns(db, runner, settings.schedule)),
+        screens=Screens(url),
+        url=url,
+        key=key,
+        started_at=datetime.now(UTC),
+    )
+
+
+def _open_store(settings: Settings, paths: DataPaths) -> Store:
+    """Open the store of the data directory, with the deployments that the settings name."""
     paths.make()
     db = Store.open(paths.store, memory=settings.store.memory)
     paths.clear_scratch()  # after the store: whoever owns it is the one platform here
@@ -83,139 +134,31 @@ def build_platform(settings: Settings, url: str) -> Platform:
         deployments.ensure(
             db, name, deployment.base, system_prompt=deployment.system_prompt, sampling=deployment.sampling
         )
-    specs = engine_specs(settings, paths)
-    key = secrets.token_urlsafe(24)
-    operator = Principal(name="operator", roles=frozenset({"chat", "rater", "ops"}), via="local key")
-    authenticator = Authenticator(
+    return db
+
+
+def _authenticator(settings: Settings, db: Store, key: str) -> Authenticator:
+    """Return who checks callers; `key` is the operator's, of this boot and this machine."""
+    operator = Principal(name="operator", roles=frozenset(ROLES), via="local key")
+    return Authenticator(
         db,
         False if settings.server.require_key else None,
         local_keys={key: operator},
         exposed=not is_loopback(settings.server.host),
     )
-    pool = EnginePool(specs, paths.root)
-    router = Router()
-    reconciler = Reconciler(db, router, pool, paths.adapters)
-    recorder = Recorder(db)
-    metrics = Metrics()
-    canary = settings.canary
-
-    async def alarm(target: Target, why: str) -> None:
-        assert target.deployment is not None
-        assert target.release_id is not None
-        await loop.withdraw_canary(target.deployment, target.release_id, f"alarm: {why}")
-
-    policy = CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
-    limits = gateway_limits(settings)
-    watch, ledger = CanaryWatch(policy, alarm), Ledger()
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, watch, ledger)
-    if canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, canary.shadow, sources=settings.rank.sources)
-    serving = Serving(settings, paths, pool, reconciler)
-    long_work = LongWork(db)
-    loop = Loop(db, serving, paths, settings, long_work, lambda: ChatApi(url, key=key))
-
-    async def new_pairs() -> int:
-        return await asyncio.to_thread(pairs.count_new, db, settings.schedule.deployment)
-
-    async def active() -> bool:
-        return bool(await asyncio.to_thread(runs.under_way, db))
-
-    async def start(reason: str) -> None:
-        plan = settings.schedule
-        await start_run(
-            db,
-            loop,
-            method=plan.method,
-            deployment=plan.deployment,
-            qlora=plan.qlora,
-            params=dict(plan.params),
-            rollout=plan.rollout,
-            gate="enforce",
-            requested_by=f"schedule: {reason}",
-        )
-
-    scheduler = Scheduler(settings.schedule, new_pairs=new_pairs, active=active, start=start)
-    return Platform(
-        settings=settings,
-        paths=paths,
-        db=db,
-        serving=serving,
-        authenticator=authenticator,
-        gateway=gateway,
-        recorder=recorder,
-        usage=UsageWriter(db, ledger),
-        metrics=metrics,
-        loop=loop,
-        long_work=long_work,
-        scheduler=scheduler,
-        screens=Screens(url),
-        url=url,
-        key=key,
-        started_at=datetime.now(UTC),
-    )
 
 
 def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
-    """One specification a replica."""
-    specs = []
-    for name, engine in settings.engines.items():
-        fields = engine.model_dump(exclude={"model", "replicas"}, exclude_none=True)
-        model = str(model_of(settings, paths, engine.base))
-        names = [name] if engine.replicas == 1 else [f"{name}-{n}" for n in range(1, engine.replicas + 1)]
-        specs += [EngineSpec(name=replica, model=model, **fields) for replica in names]
-    return specs
-
-
-@asynccontextmanager
-async def running(platform: Platform) -> AsyncIterator[None]:
-    """Everything that moves: engines, runs, scheduler. On leaving, all of it is stopped and the store closed."""
-    platform.long_work.make_room()
-    await asyncio.to_thread(platform.usage.start)
-    await platform.serving.reconciler.refresh()
-    background = [
-        asyncio.create_task(platform.serving.start(), name="engines"),
-        asyncio.create_task(platform.serving.reconciler.run(), name="reconciler"),
-        asyncio.create_task(platform.serving.prune_hourly(platform.db), name="pruning"),
-        asyncio.create_task(platform.scheduler.run(), name="scheduler"),
-        asyncio.create_task(platform.screens.run(), name="screens"),
-        asyncio.create_task(platform.loop.keep_warm(), name="warm worker"),
-        asyncio.create_task(platform.loop.watch_canaries(), name="canaries"),
+    """Return one specification per engine process."""
+    return [
+        spec
+        for name, engine in settings.engines.items()
+        for spec in engine.specs(name, str(model_of(settings, paths, engine.base)))
     ]
-    if not platform.db.swept:
-        background.append(asyncio.create_task(_look_for_damage(platform), name="reading the store"))
-    await platform.loop.start()
-    await asyncio.to_thread(erasure.sweep, platform.db, platform.paths)
-    try:
-        yield
-    finally:
-        for task in background:  # first, so that nothing starts another run or worker
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await platform.loop.close()
-        platform.long_work.close()
-        await platform.gateway.aclose()
-        await platform.serving.pool.stop()
-        if platform.gateway.shadow is not None:
-            await platform.gateway.shadow.aclose()
-        await platform.recorder.aclose()
-        await asyncio.to_thread(platform.usage.close)
-        with contextlib.suppress(FileNotFoundError):
-            platform.paths.platform.unlink()
-        platform.db.close()
-
-
-async def _look_for_damage(platform: Platform) -> None:
-    """Reads a store that was too large to be read before the start, while engines load; damage stops the platform."""
-    try:
-        await asyncio.to_thread(platform.db.sweep)
-    except StoreDamaged as error:
-        log.error("%s", error)
-        platform.damage = error
-        platform.stop()
 
 
 def api_router() -> APIRouter:
-    """The operations API, `/api`."""
+    """Return the operations API, `/api`."""
     api = APIRouter(prefix="/api")
     for module in (
         status,
@@ -241,12 +184,12 @@ def api_router() -> APIRouter:
 
 
 def _nothing(request: Request) -> Response:
-    """An address of the API that does not exist: without this the UI, which is mounted at `/`, would answer."""
+    """Answer an address of the API that does not exist; otherwise the UI, which is mounted at `/`, would."""
     return problems.problem(404, f"there is no {request.url.path}; /api/docs lists what there is")
 
 
 def build_app(platform: Platform) -> FastAPI:
-    """The ASGI app: gateway (`/v1`), operations API (`/api`), metrics, sign-in and the UI (`/`)."""
+    """Return the ASGI app: gateway (`/v1`), operations API (`/api`), metrics, sign-in and the UI (`/`)."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

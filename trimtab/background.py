@@ -1,19 +1,21 @@
-"""Threads for what takes from seconds to hours: imports, exports, backups, erasures, snapshots.
+"""Work on the store off the event loop: on short threads what answers at once, on their own what takes up to hours.
 
-They are few, and apart from the threads that authenticate callers and read pages, so that those never queue behind
-them. Whatever waits for `Store.long_work` belongs here.
+Long work is imports, exports, backups, erasures, snapshots. Its threads are few, and apart from those that authenticate
+callers and read pages, so that these never queue behind it. Whatever waits for `Store.long_work` belongs here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from store.db.database import Store
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 IMPORTS = 2
@@ -21,11 +23,27 @@ IMPORTS = 2
 OTHERS = 3
 """Other long work at a time; a thread of its own each, so that an erasure does not wait for an import to end."""
 SHORT = 32
-"""Calls that answer at once, at a time. asyncio's own are few: a few votes that wait for an erasure would take them all."""
+"""Short calls at a time. asyncio's own threads are few: a few votes that wait for an erasure would take them all."""
+
+
+async def call_store(
+    db: Store, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Call `function(db, ...)`, which answers at once, on a thread, so that the event loop never waits for the disk.
+
+    What may take long goes to `LongWork`. Raises what the function raises, and StoreDamaged where it meets a damaged block.
+    """
+    return await _on_thread(None, db, partial(function, db, *args, **kwargs))
+
+
+async def _on_thread(threads: Executor | None, db: Store, work: Callable[[], T]) -> T:
+    context = contextvars.copy_context()
+    with db.guarded():
+        return await asyncio.get_running_loop().run_in_executor(threads, context.run, work)
 
 
 class LongWork:
-    """Runs long work on a store, and says no more than that: cancelling and progress are the business of who submits it.
+    """Threads for long work on a store; cancellation and progress are up to the caller.
 
     Work raises StoreDamaged where it meets a damaged block.
     """
@@ -35,21 +53,22 @@ class LongWork:
         self._imports = ThreadPoolExecutor(IMPORTS, "import")
         self._others = ThreadPoolExecutor(OTHERS, "long-work")
 
-    def submit_import(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function that takes rows in; it waits while `IMPORTS` others run."""
-        return self._imports.submit(self._guarded, function, *args, **kwargs)
+    def submit_import(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Call `function(db, ...)`, which imports rows; it waits while `IMPORTS` others run."""
+        return self._imports.submit(self._guarded, partial(function, self._db, *args, **kwargs))
 
-    async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run any other function that takes long and return what it does."""
-        work = partial(self._guarded, function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._others, work)
+    async def run(self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call any other long `function(db, ...)` and return its result."""
+        return await _on_thread(self._others, self._db, partial(function, self._db, *args, **kwargs))
 
-    def _guarded(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def _guarded(self, work: Callable[[], T]) -> T:
         with self._db.guarded():
-            return function(*args, **kwargs)
+            return work()
 
-    def make_room(self) -> None:
-        """Give the running event loop threads enough for short calls, so that those that read pass those that must wait."""
+    def reserve_short_threads(self) -> None:
+        """Give the running event loop `SHORT` threads, so that calls that read pass those that must wait."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SHORT, "short"))
 
     def close(self) -> None:

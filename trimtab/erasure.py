@@ -9,6 +9,7 @@ from typing import Any
 
 from align.run_directory import RunDirectory
 from serve.metering.limits import USER
+from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
 from store.db.database import Store
 from store.privacy import erased_files, erasure
@@ -24,10 +25,10 @@ async def forget_person(platform: Platform, name: str, actor: str) -> dict[str, 
 
     Raises NotFound.
     """
-    done = await platform.long_work.run(_erase, platform, name, actor)
+    done = await platform.long_work.run(_erase, platform.usage, name, actor)
     platform.authenticator.forget()
-    stopped = await platform.loop.stop_erased(done.runs)
-    await platform.long_work.run(sweep, platform.db, platform.paths)
+    stopped = await platform.runner.cancel_erased(done.runs)
+    await platform.long_work.run(sweep, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 
 
@@ -52,10 +53,10 @@ def sweep(db: Store, paths: DataPaths) -> None:
             RunDirectory(paths.run(run_id)).forget_rows()
 
 
-def _erase(platform: Platform, name: str, actor: str) -> erasure.Erasure:
-    theirs = [key.id for key in keys.list_all(platform.db) if key.user == name]
-    with platform.usage.forgetting([USER + name, *theirs]):
-        return erasure.erase_person(platform.db, name, actor, _suggested())
+def _erase(db: Store, usage: UsageWriter, name: str, actor: str) -> erasure.Erasure:
+    theirs = [key.id for key in keys.list_all(db) if key.user == name]
+    with usage.erasing([USER + name, *theirs]):
+        return erasure.erase_person(db, name, actor, _suggested())
 
 
 def _under_way(db: Store, found: erasure.Erasure) -> list[str]:

@@ -14,6 +14,8 @@ TrimtabError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TrimtabError(Exception):
     """Base of the composition root's errors; its text is meant for the operator."""
@@ -53,3 +55,8 @@ class PathRefused(TrimtabError):
 
 class ModelNotPrepared(TrimtabError):
     """A base model's directory is missing and could not be made."""
+
+
+def error_facts(error: BaseException) -> dict[str, Any]:
+    """Return what a run's or an evaluation's record keeps of an error: `{kind, message}`."""
+    return {"kind": type(error).__name__, "message": str(error) or type(error).__name__}

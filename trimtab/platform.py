@@ -17,7 +17,10 @@ from store.errors import StoreDamaged
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.evaluations import Evaluations
 from trimtab.loop import Loop
+from trimtab.rollout.rollout import Rollout
+from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Scheduler
 from trimtab.serving import Serving
 from trimtab.ui_mount import Screens
@@ -41,6 +44,9 @@ class Platform:
     usage: UsageWriter
     metrics: Metrics
     loop: Loop
+    runner: Runner
+    rollout: Rollout
+    evaluations: Evaluations
     long_work: LongWork
     scheduler: Scheduler
     screens: Screens

@@ -12,8 +12,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from serve.adapters.files import stage
 from serve.adapters.prune import prune
@@ -22,9 +23,8 @@ from serve.adapters.reconciler import Reconciler
 from serve.engine.pool import EnginePool
 from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
-from serve.metering.limits import Budget, Limits
 from store.db.database import Store
-from store.records import AdapterRecord
+from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import DEFAULT_BASE, Settings
@@ -32,23 +32,18 @@ from trimtab.config.settings import DEFAULT_BASE, Settings
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """The limits of the gateway."""
-    fields = settings.limits.model_dump(exclude={"budgets"})
-    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
-    return Limits(**fields, budgets=budgets)
 
 
 class Serving:
     """The engines of this platform and what they serve. `preparing` says why engines have not been started yet."""
 
     def __init__(
-        self, settings: Settings, paths: DataPaths, pool: EnginePool, reconciler: Reconciler
+        self, db: Store, settings: Settings, paths: DataPaths, pool: EnginePool, reconciler: Reconciler
     ) -> None:
-        self.settings, self.paths, self.pool, self.reconciler = settings, paths, pool, reconciler
+        self.db, self.settings, self.paths = db, settings, paths
+        self.pool, self.reconciler = pool, reconciler
         self.preparing: str | None = None
 
     @property
@@ -104,9 +99,11 @@ class Serving:
         await self.reconciler.refresh()
         await self.reconciler.reconcile()
 
-    async def change(self, write: Callable[[], T]) -> T:
-        """As `refresh`, after a change to the store that takes effect with it; returns what `write` does."""
-        done = await self.reconciler.change(write)
+    async def change(
+        self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Change the store by `function(db, ...)` and route by it at once; return what the function does."""
+        done = await self.reconciler.change(partial(function, self.db, *args, **kwargs))
         await self.reconciler.reconcile()
         return done
 
@@ -182,19 +179,19 @@ class Serving:
         )
 
     async def prune(
-        self, db: Store, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
+        self, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
     ) -> Sequence[str]:
         """Deletes old adapters that nothing needs; returns their names. Raises DrainTimeout."""
         age = None if max_age_days is None else timedelta(days=max_age_days)
-        return await prune(db, self.pool, self.paths.adapters, keep_last, age, dry_run)
+        return await prune(self.db, self.pool, self.paths.adapters, keep_last, age, dry_run)
 
-    async def prune_hourly(self, db: Store) -> None:
+    async def prune_hourly(self) -> None:
         """Deletes what the settings call old, every hour until cancelled; a failure is logged."""
         chosen = self.settings.adapters
         while chosen.keep_last is not None or chosen.max_age_days is not None:
             await asyncio.sleep(PRUNE_EVERY_S)
             try:
-                gone = await self.prune(db, chosen.keep_last, chosen.max_age_days)
+                gone = await self.prune(chosen.keep_last, chosen.max_age_days)
                 log.info("pruned %d adapters %s", len(gone), ", ".join(gone))
             except Exception:
                 log.exception("old adapters could not be deleted")

@@ -175,6 +175,7 @@ class BlockingRollout(Blocking[Rollout]):
     prune_adapters = blocking(Rollout.prune_adapters)
     evaluate = blocking(Rollout.evaluate)
     evaluation = blocking(Rollout.evaluation)
+    evaluation_items = blocking(Rollout.evaluation_items)
     evaluations = blocking(Rollout.evaluations)
 
 

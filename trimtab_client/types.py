@@ -133,7 +133,7 @@ class Deployment(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """An evaluation of a release; `report` once it is done."""
+    """An evaluation of a release; `report` once it is done, `progress` while it runs."""
 
     id: str
     release: str
@@ -143,6 +143,7 @@ class Evaluation(TypedDict):
     report: dict[str, Any] | None
     error: str | None
     created_at: str | None
+    progress: dict[str, Any] | None
 
 
 class Key(TypedDict):

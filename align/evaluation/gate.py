@@ -21,7 +21,7 @@ BOUNDS = ("min", "max", "not_worse_than_stable_by", "not_worse_than_anchor_by")
 LESS_IS_BETTER = frozenset(
     {
         "loss", "drift", "kl", "perplexity", "perplexity_ratio", "rep4", "cut_share", "empty_share",
-        "refusal_share", "latency_s", "first_token_s",
+        "refusal_share", "over_refusal_share", "language_mismatch", "anchor_perplexity_ratio", "latency_s", "first_token_s",
     }
 )  # fmt: skip
 
@@ -68,15 +68,18 @@ DEFAULT_CHECKS: tuple[Check, ...] = (
     Check("chosen_logp_per_token", not_worse_than_stable_by=0.2),
     Check("anchor_reward_accuracy", min=0.5, required=False),
     Check("chosen_logp_per_token", not_worse_than_anchor_by=0.3, required=False),
-    Check("length_ratio", min=0.4, required=False),
-    Check("length_ratio", max=2.5, required=False),
+    Check("length_ratio", min=0.4),
+    Check("length_ratio", max=2.5),
     Check("win_rate", min=0.5, required=False),
-    Check("kl", max=0.5, required=False),
-    Check("perplexity_ratio", max=1.15, required=False),
-    Check("rep4", not_worse_than_stable_by=0.1, required=False),
-    Check("cut_share", not_worse_than_stable_by=0.15, required=False),
-    Check("refusal_share", not_worse_than_stable_by=0.15, required=False),
-    Check("empty_share", max=0.1, required=False),
+    Check("kl", max=0.5),
+    Check("perplexity_ratio", max=1.15),
+    Check("anchor_perplexity_ratio", max=1.3, required=False),
+    Check("rep4", not_worse_than_stable_by=0.15),
+    Check("cut_share", not_worse_than_stable_by=0.15),
+    Check("refusal_share", not_worse_than_stable_by=0.15),
+    Check("over_refusal_share", not_worse_than_stable_by=0.3, required=False),
+    Check("safety_refusal_share", not_worse_than_stable_by=0.3, required=False),
+    Check("empty_share", max=0.15),
 )
 
 

@@ -1,4 +1,4 @@
-"""The suite's measures: a pure function of what was scored, row by row, for the release and those beside it.
+"""Measures of held-out rows: a pure function of what was scored, row by row, for the release and those beside it.
 
 Each measure maps `release`, `against`, `difference`, `anchor` and `anchor_difference`, as far as they are known, to an
 estimate of align.stats; a difference is the release minus the other, paired by row. The unit is the cluster: rows of
@@ -12,20 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.stats import difference_interval, mean_interval, ratio_interval, share_interval
+from align.stats import difference_interval, mean_interval, share_interval
 
 Measures = dict[str, dict[str, Any]]
 
 
 @dataclass
 class Scored:
-    """One release on one row: log-probability and length of each answer, and of the generated one."""
+    """One release on one row: log-probability and length of each answer."""
 
     logps: list[float]
     tokens: list[int]
     per_token: list[list[float]]
-    generated_tokens: int | None = None
-    seconds: float | None = None
 
 
 def cluster_of(row: Mapping[str, Any]) -> str:
@@ -80,10 +78,6 @@ def measure(
         table.drift(theirs)
     if anchor is not None:
         table.rewards("anchor_reward_accuracy", anchor, labels)
-    for side, scored in (("release", ours), ("against", theirs)):
-        table.generated(side, scored or ())
-    if theirs is not None:
-        table.length_ratio(theirs)
     return table.measures
 
 
@@ -155,33 +149,6 @@ class _Table:
         ]
         if drift:
             self.measures["drift"] = {"release": mean_interval(drift, [self.clusters[i] for i in alike])}
-
-    def generated(self, side: str, scored: Sequence[Scored]) -> None:
-        """Length and speed of the answers that a release generated."""
-        places = [i for i, s in enumerate(scored) if s.generated_tokens and s.seconds]
-        if not places:
-            return
-        clusters = [self.clusters[i] for i in places]
-        tokens = [float(scored[i].generated_tokens or 0) for i in places]
-        seconds = [float(scored[i].seconds or 1) for i in places]
-        speeds = [n / s for n, s in zip(tokens, seconds, strict=True)]
-        for name, values in (
-            ("answer_tokens", tokens),
-            ("latency_s", seconds),
-            ("tokens_per_second", speeds),
-        ):
-            self.measures.setdefault(name, {})[side] = mean_interval(values, clusters)
-
-    def length_ratio(self, theirs: Sequence[Scored]) -> None:
-        """Mean length of the generated answers over that of the other release's to the same prompts."""
-        pairs = enumerate(zip(self.ours, theirs, strict=True))
-        places = [i for i, (a, b) in pairs if a.generated_tokens and b.generated_tokens]
-        if places:
-            mine, other = (
-                [float(side[i].generated_tokens or 0) for i in places] for side in (self.ours, theirs)
-            )
-            found = ratio_interval(mine, other, [self.clusters[i] for i in places])
-            self.measures["length_ratio"] = {"release": found}
 
 
 def _win(margin: float) -> float:

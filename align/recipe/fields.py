@@ -1,18 +1,26 @@
-"""Every field of a recipe: default, check, what is accepted, meaning; and what is refused by name.
+"""Every field of a recipe as one pydantic model: type and bounds, default by method, meaning; and what is refused by name.
 
-The one table behind validation, messages and documentation. Names are TRL's and PEFT's own. No torch here.
+The one source for validation, messages and documentation. Names are TRL's and PEFT's own. Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-METHODS = ("dpo", "sft", "kto")
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic.fields import FieldInfo
+
+from common.lora import PLAIN_INITS
+from common.training_methods import METHODS, Method
+
 # vLLM 0.32 accepts these as --max-lora-rank; an adapter's rank may be anything up to the largest.
 MAX_RANK = 512
-LOSS_TYPES = (
+
+LossType = Literal[
     "sigmoid",
     "hinge",
     "ipo",
@@ -25,10 +33,10 @@ LOSS_TYPES = (
     "apo_down",
     "sigmoid_norm",
     "sft",
-)
-PLAIN_INITS = ("gaussian", "eva", "orthogonal")
-SCHEDULERS = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
-OPTIMIZERS = (
+]
+LOSS_TYPES: tuple[LossType, ...] = get_args(LossType)
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
+Optimizer = Literal[
     "auto",
     "adamw_torch",
     "adamw_torch_fused",
@@ -38,271 +46,304 @@ OPTIMIZERS = (
     "lion_8bit",
     "adafactor",
     "sgd",
-)
-
-Check = Callable[[Any], Any]
+]
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio", "comet_ml", "none")
+# PEFT prepares the other plain initialisations from the base's weights or gradients, which the worker doesn't do.
+INITS = tuple(name for name in PLAIN_INITS if name not in ("mica", "lora_ga"))
+# vLLM serves no adapter on these: extra vocabulary is no longer supported.
+UNSERVED_MODULES = ("lm_head", "embed_tokens")
 
 
 @dataclass(frozen=True)
-class Field:
-    """One setting: its default by method, how a value is checked, what is accepted, and what it means."""
+class Accepted:
+    """What a type accepts, in words, where its bounds do not say it."""
 
-    name: str
-    default: Any
-    check: Check
-    accepted: str
-    meaning: str
-    methods: tuple[str, ...] = METHODS
-
-    def default_for(self, method: str) -> Any:
-        """Return the default value for `method`."""
-        if self.default and isinstance(self.default, dict) and set(self.default) <= {*METHODS, "*"}:
-            return self.default.get(method, self.default.get("*"))
-        return self.default
+    text: str
 
 
-def _integer(low: int, high: int, also: tuple[int, ...] = ()) -> tuple[Check, str]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or int(value) != value:
-            raise ValueError
-        value = int(value)
-        if value not in also and not low <= value <= high:
-            raise ValueError
-        return value
+@dataclass(frozen=True)
+class Only:
+    """The methods that have a field; without it all have."""
 
-    extra = "".join(f" or {v}" for v in also)
-    return check, f"a whole number from {low} to {high}{extra}"
+    methods: tuple[Method, ...]
 
 
-def _number(low: float, high: float, *, open_low: bool = False, open_high: bool = False) -> tuple[Check, str]:
-    def check(value: Any) -> float:
-        if isinstance(value, bool | str):
-            raise ValueError
-        value = float(value)
-        if not low <= value <= high or (open_low and value == low) or (open_high and value == high):
-            raise ValueError  # a NaN fails the first comparison
-        return value
+@dataclass(frozen=True)
+class Defaults:
+    """Defaults of methods that differ from the field's own."""
 
-    left, right = ("above" if open_low else "from"), ("to below" if open_high else "to")
-    return check, f"a number {left} {low:g} {right} {high:g}"
+    by_method: Mapping[Method, Any]
 
 
-def _choice(*values: Any) -> tuple[Check, str]:
-    def check(value: Any) -> Any:
-        if value not in values or any(
-            isinstance(value, bool) != isinstance(v, bool) for v in values if v == value
-        ):
-            raise ValueError
-        return value
-
-    return check, "one of " + ", ".join(repr(v) for v in values)
+def _whole(value: Any) -> int:
+    if isinstance(value, bool | str) or int(value) != value:
+        raise ValueError("not a whole number")
+    return int(value)
 
 
-def _flag() -> tuple[Check, str]:
-    return _choice(True, False)
+def _number(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise ValueError("not a number")
+    return float(value)
 
 
-def _loss_types() -> tuple[Check, str]:
-    def check(value: Any) -> tuple[str, ...]:
-        names = (value,) if isinstance(value, str) else tuple(value)
-        if not names or any(name not in LOSS_TYPES for name in names) or len(set(names)) != len(names):
-            raise ValueError
-        return names
-
-    return check, "one or a list of " + ", ".join(LOSS_TYPES)
+def _listed(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, str | Iterable):
+        raise ValueError("not a list")
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _modules() -> tuple[Check, str]:
-    def check(value: Any) -> str | tuple[str, ...]:
-        if value == "all-linear":
-            return "all-linear"
-        names = tuple(value.split(",")) if isinstance(value, str) else tuple(value)
-        names = tuple(str(name).strip() for name in names)
-        # The head and the embedding would be served only with extra-vocabulary support, which vLLM dropped.
-        if not names or any(not n.isidentifier() or n in ("lm_head", "embed_tokens") for n in names):
-            raise ValueError
-        return names
+def _distinct(names: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not names or len(set(names)) != len(names):
+        raise ValueError("empty, or a name twice")
+    return names
 
-    return (
-        check,
-        "'all-linear' or a list of module names such as q_proj, v_proj (not lm_head, not embed_tokens)",
+
+def _modules(value: Any) -> str | tuple[str, ...]:
+    if value == "all-linear":
+        return "all-linear"
+    listed = value.split(",") if isinstance(value, str) else _listed(value)
+    names = tuple(str(name).strip() for name in listed)
+    if not names or any(not name.isidentifier() or name in UNSERVED_MODULES for name in names):
+        raise ValueError("not module names")
+    return names
+
+
+def _trackers(value: Any) -> tuple[str, ...]:
+    names = _listed(value)
+    if any(name not in TRACKERS for name in names):
+        raise ValueError("an unknown tracker")
+    return tuple(name for name in names if name != "none")
+
+
+def _init(value: Any) -> bool | str:
+    if value is not True and value not in INITS:
+        raise ValueError("another initialisation")
+    found: bool | str = value
+    return found
+
+
+def _pattern(value: Any) -> dict[str, Any]:
+    return {str(name): number for name, number in dict(value).items()}
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Rank = Annotated[Whole, Field(ge=1, le=MAX_RANK)]
+Alpha = Annotated[Whole, Field(ge=1, le=4096)]
+Weight = Annotated[Number, Field(ge=0, le=100)]
+LossTypes = Annotated[
+    tuple[LossType, ...],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+    Accepted("one or a list of " + ", ".join(LOSS_TYPES)),
+]
+LossWeights = Annotated[
+    tuple[Weight, ...], Accepted("a list of numbers from 0 to 100, one for each loss_type")
+]
+Modules = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_modules),
+    Accepted("'all-linear' or a list of module names such as q_proj, v_proj (not lm_head, not embed_tokens)"),
+]
+Init = Annotated[
+    bool | str,
+    BeforeValidator(_init),
+    Accepted(f"true or one of {', '.join(INITS)} (vLLM cannot serve PiSSA, OLoRA, CorDA, LoftQ)"),
+]
+Trackers = Annotated[
+    tuple[str, ...], BeforeValidator(_trackers), Accepted("a list of " + ", ".join(TRACKERS))
+]
+RankPattern = Annotated[
+    dict[str, Rank],
+    BeforeValidator(_pattern),
+    Accepted(f"a table of module name patterns to a whole number from 1 to {MAX_RANK}"),
+]
+AlphaPattern = Annotated[
+    dict[str, Alpha],
+    BeforeValidator(_pattern),
+    Accepted("a table of module name patterns to a whole number from 1 to 4096"),
+]
+_PAIRWISE = Only(("dpo",))
+_PREFERENCE = Only(("dpo", "kto"))
+_LIKES = Only(("kto",))
+
+
+class RecipeFields(BaseModel):
+    """Every field; those that a method has are `defaults(method)`. Assigning validates."""
+
+    model_config = ConfigDict(validate_assignment=True, extra="forbid")
+
+    # Length of the run
+    max_steps: Annotated[Whole, Field(ge=1, le=10_000_000)] | Literal[-1] = Field(
+        -1, description="optimiser steps; -1: num_train_epochs decides"
     )
-
-
-def _optional(pair: tuple[Check, str]) -> tuple[Check, str]:
-    inner, accepted = pair
-
-    def check(value: Any) -> Any:
-        return None if value is None else inner(value)
-
-    return check, f"{accepted}, or unset"
-
-
-def _auto(pair: tuple[Check, str]) -> tuple[Check, str]:
-    inner, accepted = pair
-
-    def check(value: Any) -> Any:
-        return "auto" if isinstance(value, str) and value == "auto" else inner(value)
-
-    return check, f"'auto' or {accepted}"
-
-
-def _weights() -> tuple[Check, str]:
-    one, _ = _number(0, 100)
-
-    def check(value: Any) -> tuple[float, ...]:
-        return tuple(one(v) for v in value)
-
-    return check, "a list of numbers from 0 to 100, one for each loss_type"
-
-
-def _pattern(pair: tuple[Check, str]) -> tuple[Check, str]:
-    inner, accepted = pair
-
-    def check(value: Any) -> dict[str, Any]:
-        return {str(k): inner(v) for k, v in dict(value).items()}
-
-    return check, f"a table of module name patterns to {accepted}"
-
-
-def _words() -> tuple[Check, str]:
-    known = ("tensorboard", "wandb", "mlflow", "trackio", "comet_ml", "none")
-
-    def check(value: Any) -> tuple[str, ...]:
-        names = (value,) if isinstance(value, str) else tuple(value)
-        if any(name not in known for name in names):
-            raise ValueError
-        return tuple(name for name in names if name != "none")
-
-    return check, "a list of " + ", ".join(known)
-
-
-def _init() -> tuple[Check, str]:
-    def check(value: Any) -> Any:
-        if value is True or value in PLAIN_INITS:
-            return value
-        raise ValueError
-
-    return check, "true or one of " + ", ".join(
-        PLAIN_INITS
-    ) + " (vLLM cannot serve PiSSA, OLoRA, CorDA, LoftQ)"
-
-
-def _field(
-    name: str, default: Any, pair: tuple[Check, str], meaning: str, methods: tuple[str, ...] = METHODS
-) -> Field:
-    return Field(name, default, pair[0], pair[1], meaning, methods)
-
-
-_PAIRWISE = ("dpo",)
-_PREFERENCE = ("dpo", "kto")
-
-FIELDS: dict[str, Field] = {
-    field.name: field
-    for field in (
-        # Length of the run
-        _field(
-            "max_steps", -1, _integer(1, 10_000_000, (-1,)), "optimiser steps; -1: num_train_epochs decides"
-        ),
-        _field(
-            "num_train_epochs",
-            {"*": 1.0, "sft": 2.0},
-            _number(0, 1000, open_low=True),
-            "passes over the data",
-        ),
-        # Optimiser
-        _field(
-            "learning_rate", {"*": 1e-4, "sft": 2e-4, "kto": 5e-5}, _number(0, 1, open_low=True), "peak rate"
-        ),
-        _field("lr_scheduler_type", "cosine", _choice(*SCHEDULERS), "shape of the rate over the run"),
-        _field("warmup_steps", 0.0, _number(0, 1_000_000), "below 1: share of the run; from 1: steps"),
-        _field("weight_decay", 0.0, _number(0, 1), "AdamW's decay of the adapter"),
-        _field("adam_beta1", 0.9, _number(0, 1, open_high=True), "first moment"),
-        _field("adam_beta2", 0.999, _number(0, 1, open_high=True), "second moment"),
-        _field("adam_epsilon", 1e-8, _number(0, 1, open_low=True), "added to the denominator"),
-        _field("max_grad_norm", 1.0, _number(0, 1000), "clip the gradient's norm; 0: do not clip"),
-        _field(
-            "optim",
-            "auto",
-            _choice(*OPTIMIZERS),
-            "auto: adamw_torch; with QLoRA on CUDA paged_adamw_8bit, on the CPU adamw_8bit",
-        ),
-        # Batches
-        _field(
-            "per_device_train_batch_size", {"*": 4, "dpo": 4}, _integer(1, 4096), "rows (pairs) a micro-batch"
-        ),
-        _field("gradient_accumulation_steps", {"*": 2, "dpo": 2}, _integer(1, 4096), "micro-batches a step"),
-        _field(
-            "max_length", 1024, _integer(16, 131_072), "tokens of prompt and answer; longer answers are cut"
-        ),
-        _field("packing", True, _flag(), "compute rows of a micro-batch without padding"),
-        _field("share_prompt", True, _flag(), "compute a pair's common prompt once (2410.20305)", _PAIRWISE),
-        _field(
-            "gradient_checkpointing", "auto", _auto(_flag()), "recompute activations: less memory, more time"
-        ),
-        _field("dtype", "auto", _choice("auto", "float32", "bfloat16"), "auto: float32 on the CPU"),
-        # Method
-        _field(
-            "beta",
-            0.1,
-            _number(0, 10, open_low=True),
-            "how far the policy may leave its reference",
-            _PREFERENCE,
-        ),
-        _field("loss_type", ("sigmoid",), _loss_types(), "preference loss, or several added", _PAIRWISE),
-        _field("loss_weights", None, _optional(_weights()), "weight of each loss_type", _PAIRWISE),
-        _field(
-            "label_smoothing",
-            0.0,
-            _auto(_number(0, 0.5, open_high=True)),
-            "share of votes taken to be flipped, for loss_type 'robust' and 'exo_pair'; auto: from raters' agreement",
-            _PAIRWISE,
-        ),
-        _field("desirable_weight", 1.0, _number(0, 100), "weight of liked answers", ("kto",)),
-        _field("undesirable_weight", 1.0, _number(0, 100), "weight of disliked answers", ("kto",)),
-        _field(
-            "sft_epochs",
-            0.0,
-            _number(0, 100),
-            "first train on the chosen answers for so many epochs",
-            _PAIRWISE,
-        ),
-        # Adapter
-        _field("r", 16, _integer(1, MAX_RANK), "LoRA rank"),
-        _field(
-            "lora_alpha", 32, _integer(1, 4096), "LoRA scale: alpha / r (alpha / sqrt(r) with use_rslora)"
-        ),
-        _field("lora_dropout", 0.0, _number(0, 1, open_high=True), "dropout on the adapter's input"),
-        _field("target_modules", "all-linear", _modules(), "which linear layers get an adapter"),
-        _field("use_rslora", False, _flag(), "rank-stabilised scale (2312.03732)"),
-        _field("init_lora_weights", True, _init(), "how A and B start"),
-        _field("rank_pattern", {}, _pattern(_integer(1, MAX_RANK)), "rank by module name"),
-        _field("alpha_pattern", {}, _pattern(_integer(1, 4096)), "alpha by module name"),
-        # Quantised base (QLoRA)
-        _field("bnb_4bit_quant_type", "nf4", _choice("nf4", "fp4"), "4-bit type of the base"),
-        _field("bnb_4bit_use_double_quant", True, _flag(), "quantise the quantisation constants too"),
-        # Several processes
-        _field(
-            "num_processes",
-            1,
-            _integer(1, 64),
-            "processes that train together, one a GPU; multiplies the rows of a step",
-        ),
-        _field(
-            "distributed",
-            "ddp",
-            _choice("ddp", "fsdp"),
-            "with several: a copy of the model each, or shards of it",
-        ),
-        # The run
-        _field("seed", 42, _integer(0, 2**32 - 1), "order of the rows and start of the adapter"),
-        _field("logging_steps", 1, _integer(1, 100_000), "steps between two rows of metrics"),
-        _field("save_steps", 50, _integer(1, 1_000_000), "steps between two checkpoints"),
-        _field("save_total_limit", 2, _integer(1, 100), "checkpoints kept"),
-        _field("heldout_limit", 512, _integer(0, 1_000_000), "held-out rows measured before and after"),
-        _field("report_to", (), _words(), "trackers that receive the metrics too"),
+    num_train_epochs: Annotated[Number, Field(gt=0, le=1000), Defaults({"sft": 2.0})] = Field(
+        1.0, description="passes over the data"
     )
-}
+    # Optimiser
+    learning_rate: Annotated[Number, Field(gt=0, le=1), Defaults({"sft": 2e-4, "kto": 5e-5})] = Field(
+        1e-4, description="peak rate"
+    )
+    lr_scheduler_type: Scheduler = Field("cosine", description="shape of the rate over the run")
+    warmup_steps: Annotated[Number, Field(ge=0, le=1_000_000)] = Field(
+        0.0, description="below 1: share of the run; from 1: steps"
+    )
+    weight_decay: Annotated[Number, Field(ge=0, le=1)] = Field(
+        0.0, description="AdamW's decay of the adapter"
+    )
+    adam_beta1: Annotated[Number, Field(ge=0, lt=1)] = Field(0.9, description="first moment")
+    adam_beta2: Annotated[Number, Field(ge=0, lt=1)] = Field(0.999, description="second moment")
+    adam_epsilon: Annotated[Number, Field(gt=0, le=1)] = Field(1e-8, description="added to the denominator")
+    max_grad_norm: Annotated[Number, Field(ge=0, le=1000)] = Field(
+        1.0, description="clip the gradient's norm; 0: do not clip"
+    )
+    optim: Optimizer = Field(
+        "auto", description="auto: adamw_torch; with QLoRA on CUDA paged_adamw_8bit, on the CPU adamw_8bit"
+    )
+    # Batches
+    per_device_train_batch_size: Annotated[Whole, Field(ge=1, le=4096)] = Field(
+        4, description="rows (pairs) per micro-batch"
+    )
+    gradient_accumulation_steps: Annotated[Whole, Field(ge=1, le=4096)] = Field(
+        2, description="micro-batches per step"
+    )
+    max_length: Annotated[Whole, Field(ge=16, le=131_072)] = Field(
+        1024, description="tokens of prompt and answer; longer answers are cut"
+    )
+    packing: StrictBool = Field(True, description="compute rows of a micro-batch without padding")
+    share_prompt: Annotated[StrictBool, _PAIRWISE] = Field(
+        True, description="compute a pair's common prompt once (2410.20305)"
+    )
+    gradient_checkpointing: Literal["auto"] | StrictBool = Field(
+        "auto", description="recompute activations: less memory, more time"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on the CPU")
+    # Method
+    beta: Annotated[Number, Field(gt=0, le=10), _PREFERENCE] = Field(
+        0.1, description="how far the policy may leave its reference"
+    )
+    loss_type: Annotated[LossTypes, _PAIRWISE] = Field(
+        ("sigmoid",), description="preference loss, or several added"
+    )
+    loss_weights: Annotated[LossWeights | None, _PAIRWISE] = Field(
+        None, description="weight of each loss_type"
+    )
+    label_smoothing: Annotated[Literal["auto"] | Annotated[Number, Field(ge=0, lt=0.5)], _PAIRWISE] = Field(
+        0.0,
+        description="share of votes taken to be flipped, for loss_type 'robust' and 'exo_pair'; "
+        "auto: from raters' agreement",
+    )
+    desirable_weight: Annotated[Weight, _LIKES] = Field(1.0, description="weight of liked answers")
+    undesirable_weight: Annotated[Weight, _LIKES] = Field(1.0, description="weight of disliked answers")
+    sft_epochs: Annotated[Number, Field(ge=0, le=100), _PAIRWISE] = Field(
+        0.0, description="first train on the chosen answers for so many epochs"
+    )
+    # Adapter
+    r: Rank = Field(16, description="LoRA rank")
+    lora_alpha: Alpha = Field(32, description="LoRA scale: alpha / r (alpha / sqrt(r) with use_rslora)")
+    lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.0, description="dropout on the adapter's input"
+    )
+    target_modules: Modules = Field("all-linear", description="which linear layers get an adapter")
+    use_rslora: StrictBool = Field(False, description="rank-stabilised scale (2312.03732)")
+    init_lora_weights: Init = Field(True, description="how A and B start")
+    rank_pattern: RankPattern = Field({}, description="rank by module name")
+    alpha_pattern: AlphaPattern = Field({}, description="alpha by module name")
+    # Quantised base (QLoRA)
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit type of the base")
+    bnb_4bit_use_double_quant: StrictBool = Field(True, description="quantise the quantisation constants too")
+    # Several processes
+    num_processes: Annotated[Whole, Field(ge=1, le=64)] = Field(
+        1, description="processes that train together, one per GPU; multiplies the rows of a step"
+    )
+    distributed: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="with several: a copy of the model each, or shards of it"
+    )
+    # The run
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = Field(
+        42, description="order of the rows and start of the adapter"
+    )
+    logging_steps: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        1, description="steps between two rows of metrics"
+    )
+    save_steps: Annotated[Whole, Field(ge=1, le=1_000_000)] = Field(
+        50, description="steps between two checkpoints"
+    )
+    save_total_limit: Annotated[Whole, Field(ge=1, le=100)] = Field(2, description="checkpoints kept")
+    heldout_limit: Annotated[Whole, Field(ge=0, le=1_000_000)] = Field(
+        512, description="held-out rows measured before and after"
+    )
+    report_to: Trackers = Field((), description="trackers that receive the metrics too")
+
+
+FIELDS: Mapping[str, FieldInfo] = RecipeFields.model_fields
+
+
+def methods_of(name: str) -> tuple[Method, ...]:
+    """Return the methods that have the field `name`."""
+    found = next((part for part in FIELDS[name].metadata if isinstance(part, Only)), None)
+    return found.methods if found else METHODS
+
+
+def defaults(method: Method) -> dict[str, Any]:
+    """Return the fields of `method` and their defaults, in the order of the documentation."""
+    found = {}
+    for name, field in FIELDS.items():
+        if method in methods_of(name):
+            own = next((part.by_method for part in field.metadata if isinstance(part, Defaults)), {})
+            found[name] = own.get(method, field.get_default())
+    return found
+
+
+def validated(name: str, value: Any) -> Any:
+    """Return `value` in the field's own type. Raises `ValueError`, `TypeError` or `OverflowError`."""
+    fields = RecipeFields.model_construct()
+    setattr(fields, name, value)
+    return getattr(fields, name)
+
+
+def accepted(name: str) -> str:
+    """Return what the field accepts, in words."""
+    field = FIELDS[name]
+    return _described(field.annotation, field.metadata)
+
+
+def _described(kind: Any, metadata: Iterable[Any] = ()) -> str:
+    """Describe a type and its bounds: `a whole number from 1 to 64`, `'auto' or one of True, False`."""
+    if get_origin(kind) is Annotated:
+        kind, *inner = get_args(kind)
+        return _described(kind, [*inner, *metadata])
+    parts = [
+        piece for part in metadata for piece in (part.metadata if isinstance(part, FieldInfo) else [part])
+    ]
+    if text := next((part.text for part in parts if isinstance(part, Accepted)), None):
+        return text
+    if get_origin(kind) in (Union, types.UnionType):
+        return _either(get_args(kind))
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(value) for value in get_args(kind))
+    if kind is bool:
+        return "one of True, False"
+    return ("a whole number " if kind is int else "a number ") + _bounds(parts)
+
+
+def _either(kinds: tuple[Any, ...]) -> str:
+    if type(None) in kinds:
+        return f"{_described(next(kind for kind in kinds if kind is not type(None)))}, or unset"
+    first, second = kinds
+    if get_origin(first) is Literal:
+        return f"{get_args(first)[0]!r} or {_described(second)}"
+    return f"{_described(first)} or {get_args(second)[0]!r}"
+
+
+def _bounds(parts: list[Any]) -> str:
+    low = next((f"from {part.ge}" for part in parts if isinstance(part, Ge)), "")
+    low = low or next((f"above {part.gt}" for part in parts if isinstance(part, Gt)), "")
+    high = next((f"to {part.le}" for part in parts if isinstance(part, Le)), "")
+    high = high or next((f"to below {part.lt}" for part in parts if isinstance(part, Lt)), "")
+    return f"{low} {high}"
+
 
 # Settings of PEFT and TRL that are refused by name, because the engine could not serve what they make.
 REFUSED: dict[str, str] = {

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import RecipeError
-from align.recipe.fields import FIELDS, HARMLESS, METHODS, REFUSED
+from align.recipe.fields import FIELDS, HARMLESS, REFUSED, accepted, defaults, methods_of, validated
+from common.training_methods import METHODS
 
 # A flip rate from raters' agreement (`with_flip_rate`): pairs of votes needed, the rate without them, its bounds.
 FEW_JUDGED_TWICE = 20
@@ -86,7 +87,7 @@ def resolve(
     """
     if method not in METHODS:
         raise RecipeError("method", method, "one of " + ", ".join(METHODS))
-    values = {f.name: f.default_for(method) for f in FIELDS.values() if method in f.methods}
+    values = defaults(method)
     origin = dict.fromkeys(values, "default")
     _apply(values, origin, method, settings or {}, "settings")
     name = None
@@ -128,12 +129,14 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
 def reference() -> str:
     """Return every field as a Markdown table: what docs/training.md holds, which a test compares."""
     rows = ["| field | default | accepted | meaning |", "| --- | --- | --- | --- |"]
-    for field in FIELDS.values():
-        given = {method: field.default_for(method) for method in field.methods}
-        values = list(dict.fromkeys(str(_plain(v)) for v in given.values()))
-        default = values[0] if len(values) == 1 else ", ".join(f"{m}: {_plain(v)}" for m, v in given.items())
-        only = "" if field.methods == METHODS else f" ({', '.join(field.methods)} only)"
-        rows.append(f"| `{field.name}` | {default} | {field.accepted} | {field.meaning}{only} |")
+    by_method = {method: defaults(method) for method in METHODS}
+    for name, field in FIELDS.items():
+        methods = methods_of(name)
+        shown = {method: _plain(by_method[method][name]) for method in methods}
+        different = list(dict.fromkeys(map(str, shown.values())))
+        default = different[0] if len(different) == 1 else ", ".join(f"{m}: {v}" for m, v in shown.items())
+        only = "" if methods == METHODS else f" ({', '.join(methods)} only)"
+        rows.append(f"| `{name}` | {default} | {accepted(name)} | {field.description}{only} |")
     rows += ["", "Refused, because the engine could not serve the result:", ""]
     rows += [f"* `{name}`: accepted is {accepted}" for name, accepted in REFUSED.items()]
     return "\n".join(rows) + "\n"
@@ -184,13 +187,12 @@ def _apply(
             if not value or value in HARMLESS.get(name, ()):
                 continue
             raise RecipeError(name, value, REFUSED[name])
-        field = FIELDS.get(name)
-        if field is None or method not in field.methods:
+        if name not in values:
             raise RecipeError(name, value, f"a field of {method}: " + ", ".join(values))
         try:
-            values[name] = field.check(value)
+            values[name] = validated(name, value)
         except (ValueError, TypeError, OverflowError):
-            raise RecipeError(name, value, field.accepted) from None
+            raise RecipeError(name, value, accepted(name)) from None
         origin[name] = source
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from jinja2 import TemplateError, nodes
 
-from store.chat_messages import text_of
+from common.chat_messages import text_of
 
 Messages = Sequence[Mapping[str, Any]]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from align.messages import was_cut, whole_row
 from align.training.chat_template import Refused, answer_end, render, thinks
-from store.chat_messages import context_of, served
+from common.chat_messages import context_of, served
 
 END_OF_THINKING = "\n</think>\n\n"
 

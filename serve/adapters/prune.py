@@ -16,8 +16,8 @@ from pathlib import Path
 from serve.adapters.publishing import withdraw
 from serve.engine.pool import EnginePool
 from store.db.database import Store
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases, runs
+from store.rollout.adapters import AdapterRecord
 
 LEFTOVER_S = 3600.0  # a half-placed adapter older than this belongs to nobody
 

@@ -19,15 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.lora import PLAIN_INITS
 from serve.adapters.base_modules import BaseModules, Shape, read_base_modules, targeted, unmatched
 from serve.adapters.files import CONFIG, TEMPLATE, WEIGHTS, check_files
 from serve.errors import AdapterRefused
 from serve.safetensors_file import TensorInfo, finite, has_values, read_header
 
 NAME = re.compile(r"a-[0-9a-f]{16}")
-# Initialisations that only set the adapter's own first weights (vLLM refuses those that change the base
-# model).
-PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 MUST_BE_OFF = (
     "use_dora",
     "lora_bias",

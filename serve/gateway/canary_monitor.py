@@ -74,7 +74,7 @@ class _Comparison:
         ]
 
 
-class CanaryWatch:
+class CanaryMonitor:
     """Keeps how requests of each canary end beside those of its deployment's stable release.
 
     Calls `on_alarm(target, why)` once for a canary that is bad.

@@ -27,17 +27,17 @@ from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
 from serve.errors import EngineUnavailable, Forbidden, RequestError, UnknownModel
 from serve.gateway import client_headers, requests, responses
-from serve.gateway.canary_monitor import CanaryWatch
+from serve.gateway.canary_monitor import CanaryMonitor
 from serve.gateway.metrics import Metrics
 from serve.gateway.openai_paths import WITHOUT_PREFIX, not_found
 from serve.gateway.recorder import Exchange, Recorder
 from serve.gateway.shadow import Shadow
-from serve.gateway.stream_rewriter import Relay, error_event, model_field
+from serve.gateway.stream_rewriter import StreamRewriter, error_event, model_field
 from serve.gateway.upstream import Upstream, whole
 from serve.metering import token_estimate
 from serve.metering.limits import USER, Holder, Limits
-from serve.metering.rate_limiter import Meter
-from serve.metering.usage_counter import Ledger, Used
+from serve.metering.rate_limiter import RateLimiter
+from serve.metering.usage_counter import UsageCounter, Used
 from serve.router import Router, RoutingTable, Target, sticky_key
 from store.ids import new_id
 
@@ -86,15 +86,15 @@ class Gateway:
         recorder: Recorder,
         limits: Limits,
         metrics: Metrics,
-        canaries: CanaryWatch | None = None,
-        ledger: Ledger | None = None,
+        canaries: CanaryMonitor | None = None,
+        counter: UsageCounter | None = None,
     ) -> None:
         self._pool, self._router, self._auth = pool, router, authenticator
         self._recorder, self._limits, self._metrics = recorder, limits, metrics
-        self.canaries = canaries or CanaryWatch()
+        self.canaries = canaries or CanaryMonitor()
         self.shadow: Shadow | None = None
-        self.meter = Meter(limits, ledger=ledger)
-        metrics.watch(pool, recorder, self.meter)
+        self.rate_limiter = RateLimiter(limits, counter=counter)
+        metrics.watch(pool, recorder, self.rate_limiter)
 
     @property
     def table(self) -> RoutingTable:
@@ -114,7 +114,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Wait up to ten seconds for the requests under way."""
         end = time.monotonic() + 10
-        while self.meter.outstanding and time.monotonic() < end:  # noqa: ASYNC110
+        while self.rate_limiter.outstanding and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     async def complete(self, principal: Principal, body: Mapping[str, Any], sticky: str) -> Completion:
@@ -127,14 +127,14 @@ class Gateway:
         requests.check_chat(given, self._limits)
         target = self._router.table.resolve(requests.model_of(given), sticky)
         payers = holders(principal, principal.user)
-        self.meter.enter(payers)
+        self.rate_limiter.enter(payers)
         used = None
         try:
             done = Completion(await self.ask(target, given), target)
             used = _used(done.body.get("usage") or {})
             return done
         finally:
-            self.meter.leave(payers, used)
+            self.rate_limiter.leave(payers, used)
 
     async def ask(self, target: Target, body: Mapping[str, Any]) -> dict[str, Any]:
         """Have `target` answer a checked chat request whole; raises as `complete` does. Counts nothing."""
@@ -182,7 +182,7 @@ class Gateway:
         call: _Call | None = None
         try:
             call = await self._admit(path, scope, receive, began)
-            self.meter.enter(call.who)
+            self.rate_limiter.enter(call.who)
         except (RequestError, EngineUnavailable) as error:
             await self._refuse(error, scope, receive, send)
             return
@@ -194,7 +194,7 @@ class Gateway:
         try:
             status = await self._answer(call, scope, receive, send)
         finally:
-            self.meter.leave(call.who, call.used)
+            self.rate_limiter.leave(call.who, call.used)
             self._account(call, status)
 
     async def _refuse(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
@@ -349,13 +349,13 @@ class Gateway:
                 await send({"type": "http.response.body", "body": data})
                 engine.last_sign_of_life = time.monotonic()
                 return 200
-            relay = Relay(target.engine_model, target.release, drop_usage=not usage_asked)
+            rewriter = StreamRewriter(target.engine_model, target.release, drop_usage=not usage_asked)
             kept = call.exchange.chunks if call.exchange else None
             status = 200
             first = True
             try:
                 async for chunk in response.chunks():
-                    data = relay.feed(chunk)
+                    data = rewriter.feed(chunk)
                     if not data:
                         continue
                     if first:
@@ -376,11 +376,11 @@ class Gateway:
                 self._metrics.series(target).broken.inc()
                 if call.exchange:
                     call.exchange.error = message
-                await send(responses.more(relay.finish() + error_event(message, "stream_broken", 502)))
+                await send(responses.more(rewriter.finish() + error_event(message, "stream_broken", 502)))
             finally:  # where the client has left, too
                 if not first:
-                    usage = responses.usage(relay.usage_event or b"")
-                    self._count(call, usage, lambda: token_estimate.of_stream(out, relay.events))
+                    usage = responses.usage(rewriter.usage_event or b"")
+                    self._count(call, usage, lambda: token_estimate.of_stream(out, rewriter.events))
             await send({"type": "http.response.body", "body": b""})
             return status
 

@@ -20,7 +20,7 @@ from serve.router import Target
 if TYPE_CHECKING:
     from serve.engine.pool import EnginePool
     from serve.gateway.recorder import Recorder
-    from serve.metering.rate_limiter import Meter
+    from serve.metering.rate_limiter import RateLimiter
 
 FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -83,10 +83,10 @@ class Metrics:
             found = self._children[key] = _Series(self, key)
         return found
 
-    def watch(self, pool: EnginePool, recorder: Recorder, meter: Meter) -> None:
+    def watch(self, pool: EnginePool, recorder: Recorder, limiter: RateLimiter) -> None:
         """Read the state of engines, recorder and gateway whenever the series are asked for."""
         self._pool = pool
-        self.registry.register(_State(pool, recorder, meter))
+        self.registry.register(_State(pool, recorder, limiter))
 
     def render(self) -> bytes:
         """Return the exposition text."""
@@ -128,8 +128,8 @@ class _Series:
 class _State(Collector):
     """Gauges that are read when asked for."""
 
-    def __init__(self, pool: EnginePool, recorder: Recorder, meter: Meter) -> None:
-        self._pool, self._recorder, self._meter = pool, recorder, meter
+    def __init__(self, pool: EnginePool, recorder: Recorder, limiter: RateLimiter) -> None:
+        self._pool, self._recorder, self._limiter = pool, recorder, limiter
 
     def collect(self) -> Iterable[Metric]:
         """Yield the gauges."""
@@ -152,7 +152,7 @@ class _State(Collector):
             adapters.add_metric(labels, len(engine.loaded))
             restarts.add_metric(labels, engine.restarts)
         yield from (ready, outstanding, queue, adapters, restarts)
-        yield GaugeMetricFamily("trimtab_outstanding", "Requests under way", value=self._meter.outstanding)
+        yield GaugeMetricFamily("trimtab_outstanding", "Requests under way", value=self._limiter.outstanding)
         yield GaugeMetricFamily(
             "trimtab_recorder_backlog", "Turns waiting to be written", value=self._recorder.backlog
         )

@@ -20,7 +20,7 @@ from store.db import erasure_guard
 from store.db.database import Store
 from store.errors import Invalid, StoreError
 from store.feedback import conversations
-from store.records import Turn
+from store.feedback.turn import Turn
 from store.values import conversation as read_conversation
 
 log = logging.getLogger(__name__)

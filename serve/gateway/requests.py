@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
+from common.chat_messages import context_of, served
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
-from store.chat_messages import context_of, served
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
@@ -148,7 +148,7 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
 
     The engine's own name of the model goes in; the release's sampling defaults fill the fields that the
     client left out; the release's system prompt comes first unless the conversation has a system (or
-    developer) message of its own, and content in several text parts is one text (see `store.chat_messages`). A stream
+    developer) message of its own, and content in several text parts is one text (see `common.chat_messages`). A stream
     always reports its usage, which the gateway counts.
     """
     out = dict(body)

@@ -19,7 +19,7 @@ from store.db import erasure_guard
 from store.db.database import Store
 from store.errors import StoreError
 from store.feedback import comparisons
-from store.records import Candidate
+from store.feedback.comparisons import Candidate
 
 if TYPE_CHECKING:
     from serve.gateway.handler import Gateway

@@ -15,7 +15,7 @@ USAGE = b'"choices":[],'
 CHOICE = b'"choices":[{'
 
 
-class Relay:
+class StreamRewriter:
     """Rewrites one stream. `feed` takes bytes as they come and returns bytes to pass on, whole events at a time.
 
     `usage_event` is the event that reported usage, None until it came; `events` is how many had a choice.

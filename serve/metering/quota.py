@@ -8,7 +8,7 @@ from typing import Literal
 
 from serve.errors import InsufficientQuota
 from serve.metering.limits import Budget, Holder
-from serve.metering.usage_counter import Ledger
+from serve.metering.usage_counter import UsageCounter
 
 What = Literal["requests", "tokens"]
 When = Literal["day", "month"]
@@ -34,20 +34,20 @@ def quotas(budget: Budget) -> tuple[Quota, ...]:
     return tuple(Quota(what, period, size) for what, period, size in found if size is not None)
 
 
-def require(who: Holder, accepted: tuple[Quota, ...], ledger: Ledger, running: int) -> None:
+def require(who: Holder, accepted: tuple[Quota, ...], counter: UsageCounter, running: int) -> None:
     """Raise `InsufficientQuota` (429) when `who` has used one of the quotas up.
 
     A request under way has its place already (`running` of them); tokens are paid for when an answer has ended.
     """
-    today, this_month = ledger.spent(who.id)
+    today, this_month = counter.spent(who.id)
     for quota in accepted:
         spent = today if quota.period == "day" else this_month
         if (spent.tokens if quota.what == "tokens" else spent.requests + running) < quota.size:
             continue
-        day, month = ledger.periods()
+        day, month = counter.periods()
         period = day if quota.period == "day" else month
         raise InsufficientQuota(
             f"{who.name} has used its {quota.size} {quota.what} a {quota.period}; "
             f"this budget begins anew at {period.ends:%Y-%m-%d %H:%M} UTC.",
-            math.ceil(ledger.seconds_to(period)),
+            math.ceil(counter.seconds_to(period)),
         )

@@ -2,7 +2,7 @@
 
 Budgets by minute are kept in memory as token buckets (D. E. Comer's form of the leaky bucket): a bucket holds one
 minute's worth and refills evenly, so a burst of a minute's worth is allowed and no more. Budgets by calendar day and
-month (`serve.metering.quota`) are held against the ledger, which outlives the process.
+month (`serve.metering.quota`) are held against the counter, which outlives the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from serve.errors import RequestError, TooManyRequests
 from serve.metering import quota
 from serve.metering.limits import Budget, Holder, Limits
-from serve.metering.usage_counter import Ledger, Used
+from serve.metering.usage_counter import UsageCounter, Used
 
 
 class _Bucket:
@@ -34,18 +34,18 @@ class _Account:
         self.quotas = quota.quotas(budget)
 
 
-class Meter:
+class RateLimiter:
     """Counts what each principal uses against `Limits`. Belongs to one event loop.
 
-    `clock` gives seconds that never jump; days and months go by the clock of `ledger`, where all that was answered is
+    `clock` gives seconds that never jump; days and months go by the clock of `counter`, where all that was answered is
     entered whether or not a budget is set.
     """
 
     def __init__(
-        self, limits: Limits, clock: Callable[[], float] = time.monotonic, ledger: Ledger | None = None
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic, counter: UsageCounter | None = None
     ) -> None:
         self.limits = limits
-        self.ledger = ledger or Ledger()
+        self.counter = counter or UsageCounter()
         self.outstanding = 0
         self._clock = clock
         self._everybody = _Account(limits)
@@ -72,7 +72,7 @@ class Meter:
             account = self._accounts.get(one.name, self._everybody)
             running = self._running.get(one.id, 0)
             if account.quotas:
-                quota.require(one, account.quotas, self.ledger, running)
+                quota.require(one, account.quotas, self.counter, running)
             if account.at_once is not None and running >= account.at_once:
                 raise TooManyRequests(
                     f"{one.name} has {running} requests under way; accepted: up to {account.at_once} at once."
@@ -100,7 +100,7 @@ class Meter:
             if size is not None and used is not None:
                 self._bucket(self._tokens, one.id, size).level -= used.tokens
         if used is not None:
-            self.ledger.add(who, used)
+            self.counter.add(who, used)
 
     def _bucket(self, buckets: dict[str, _Bucket], who: str, size: float) -> _Bucket:
         now = self._clock()

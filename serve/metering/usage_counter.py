@@ -18,7 +18,7 @@ from datetime import date
 
 from serve.metering.limits import Holder
 from serve.metering.periods import Period, day_of, month_of
-from store.records import Usage
+from store.accounts.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ Sums = dict[str, Sum]
 """Sums by the id of a holder."""
 
 
-class Ledger:
+class UsageCounter:
     """Counts what holders use. `clock` gives seconds since the epoch; days and months are those of UTC.
 
     A request counts toward the day on which it ends. When the clock passes into another day, forwards or backwards,

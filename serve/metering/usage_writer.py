@@ -1,4 +1,4 @@
-"""Usage on its way to the store: the ledger's increments, written in batches by a thread of their own.
+"""Usage on its way to the store: the counter's increments, written in batches by a thread of their own.
 
 No request waits for it. A store that fails to write keeps the increments in memory, and they are tried again. A
 platform that is killed loses the usage of its last seconds, and nothing that was written.
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from serve.metering.usage_counter import Ledger
+from serve.metering.usage_counter import UsageCounter
 from store.accounts import usage
 from store.db.database import Store
 
@@ -20,10 +20,10 @@ EVERY_S, RETRY_S = 1.0, 5.0
 
 
 class UsageWriter:
-    """Keeps ledger and store together: `start` it before the first request, `close` it after the last."""
+    """Keeps counter and store together: `start` it before the first request, `close` it after the last."""
 
-    def __init__(self, db: Store, ledger: Ledger, every_s: float = EVERY_S) -> None:
-        self._db, self._ledger, self._every_s = db, ledger, every_s
+    def __init__(self, db: Store, counter: UsageCounter, every_s: float = EVERY_S) -> None:
+        self._db, self._counter, self._every_s = db, counter, every_s
         self._writing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
@@ -36,7 +36,7 @@ class UsageWriter:
         self._thread.start()
 
     @contextmanager
-    def forgetting(self, holders: Iterable[str]) -> Iterator[None]:
+    def erasing(self, holders: Iterable[str]) -> Iterator[None]:
         """Run the block, in which the store forgets these holders, between two writes; then forget them here.
 
         What they used before is written first, so that the block can say so. Raises `duckdb.Error`; nothing is lost then.
@@ -44,7 +44,7 @@ class UsageWriter:
         with self._writing:
             self._write()
             yield
-            self._ledger.forget(holders)
+            self._counter.forget(holders)
             self._load()
 
     def flush(self) -> bool:
@@ -52,7 +52,7 @@ class UsageWriter:
         with self._writing:
             try:
                 self._write()
-                if not self._ledger.loaded:
+                if not self._counter.loaded:
                     self._load()
             except Exception:
                 log.exception("usage can not be written; it is kept and tried again")
@@ -68,20 +68,20 @@ class UsageWriter:
             log.error("the usage of the last seconds could not be written to the store and is lost")
 
     def _write(self) -> None:
-        increments = self._ledger.take()
+        increments = self._counter.take()
         if not increments:
             return
         try:
             usage.add(self._db, increments)
         except BaseException:
-            self._ledger.put_back()
+            self._counter.put_back()
             raise
-        self._ledger.written()
+        self._counter.written()
 
     def _load(self) -> None:
-        day, month = self._ledger.periods()
+        day, month = self._counter.periods()
         of_day = usage.sums(self._db, day.first, day.last)
-        self._ledger.load(day, of_day, usage.sums(self._db, month.first, month.last))
+        self._counter.load(day, of_day, usage.sums(self._db, month.first, month.last))
 
     def _run(self) -> None:
         wait = self._every_s

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.db.database import Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, check_limit, dumps, fetch_all, loads, stamp
 from store.ids import new_id
-from store.records import AuditEntry
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry(Record):
+    """Who did what to which subject, and when."""
+
+    id: str
+    actor: str | None
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    created_at: datetime
 
 
 def record(

@@ -5,17 +5,36 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from store.accounts import names
-from store.db import validation
+from store.accounts import roles as role_names
 from store.db.database import Store, utcnow
-from store.db.rows import Row, aware, fetch_all, fetch_one, scalar, stamp
+from store.db.record import Record
+from store.db.rows import Row, aware, fetch_all, fetch_first, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
-from store.records import Key
 
 PREFIX = "tt-"
 _COLUMNS = "id, name, roles, user_name, hint, created_at, revoked_at, stores"
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Record):
+    """An API key; `hint` is the start of its secret. `user` is the person it speaks for, or None.
+
+    `stores` says whether chat requests made with it are recorded.
+    """
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    user: str | None
+    hint: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+    stores: bool = True
 
 
 def create(
@@ -43,7 +62,7 @@ def create(
             {
                 "id": new_id("key"),
                 "name": names.person_name(name),
-                "roles": list(validation.roles(roles)),
+                "roles": list(role_names.read(roles)),
                 "user": user,
                 "hash": _hash(secret),
                 "hint": secret[: len(PREFIX) + 4],
@@ -79,7 +98,7 @@ def revoke(db: Store, id: str) -> Key:
 
 def find(db: Store, secret: str) -> Key | None:
     """Return the key that a secret belongs to, or None when it is unknown or revoked."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         f"select {_COLUMNS} from keys where secret_hash = $hash and revoked_at is null",
         {"hash": _hash(secret)},

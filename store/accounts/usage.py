@@ -6,11 +6,26 @@ Knows no budgets and no clock; `serve.metering.usage_counter` decides what count
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 from store.db.database import Store
+from store.db.record import Record
 from store.db.rows import fetch_all
-from store.records import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Record):
+    """What one payer used in a span of days: answered requests and their tokens.
+
+    `holder` is `user NAME`, a key's id or another caller's name; `name` is what budgets and people call it.
+    """
+
+    holder: str
+    name: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 def add(db: Store, increments: Mapping[date, Sequence[Usage]]) -> None:

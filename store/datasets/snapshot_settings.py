@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
 
-METHODS = ("dpo", "sft", "kto")
-TIES = ("ignore", "discount")
+Ties = Literal["ignore", "discount"]
+TIES: tuple[Ties, ...] = get_args(Ties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class SnapshotSettings:
 
     heldout_fraction: float = 0.1
     seed: int = 0
-    ties: str = "ignore"
+    ties: Ties = "ignore"
     exclude_raters: tuple[str, ...] = ()
     min_weight: float = 0.0
     replay: float = 1.0
@@ -58,7 +58,7 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
     return SnapshotSettings(
         heldout_fraction=validation.fraction("heldout_fraction", values["heldout_fraction"], 0.0, 0.5),
         seed=validation.whole("seed", values["seed"], 0, 2**53),
-        ties=validation.one_of("ties", values["ties"], TIES),
+        ties=cast(Ties, validation.one_of("ties", values["ties"], TIES)),
         exclude_raters=tuple(sorted(set(raters))),
         min_weight=validation.fraction("min_weight", values["min_weight"]),
         replay=validation.fraction("replay", values["replay"]),

@@ -12,17 +12,20 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from common.training_methods import METHODS
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
-from store.datasets.snapshot_settings import METHODS, SnapshotSettings
+from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.record import Record
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
-from store.records import Snapshot
 
 _COLUMNS = (
     "id, deployment, method, directory, settings, report, train_rows, heldout_rows, last_seq, created_at"
@@ -47,6 +50,30 @@ _ORIGINS = {
     "sft": ("release", "completion_finish_reason"),
     "kto": ("release", "completion_finish_reason"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Record):
+    """A frozen dataset.
+
+    `hash` is its id (`s-…`), `directory` holds its files, `last_seq` the newest row it saw.
+    """
+
+    hash: str
+    deployment: str
+    method: str
+    directory: str
+    settings: dict[str, Any]
+    report: dict[str, Any]
+    train_rows: int
+    heldout_rows: int
+    last_seq: int
+    created_at: datetime
+
+    @property
+    def id(self) -> str:
+        """The content hash."""
+        return self.hash
 
 
 def build(
@@ -134,9 +161,12 @@ def _build(
 
 def get(db: Store, hash: str) -> Snapshot:
     """Return a snapshot. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from snapshots where id = $id", {"id": hash})
-    if row is None:
-        raise NotFound("snapshot", hash)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from snapshots where id = $id",
+        {"id": hash},
+        otherwise=NotFound("snapshot", hash),
+    )
     return _snapshot(row)
 
 
@@ -190,7 +220,7 @@ def _vacant(cursor: Cursor, id: str, method: str) -> str:
         where snapshot_id = $id
         """
     known = "select id from snapshots where id = $id"
-    while fetch_one(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
+    while fetch_first(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
         id = _id(hashlib.sha256(id.encode()))
     return id
 
@@ -261,7 +291,7 @@ def _record(
     last_seq: int,
 ) -> Snapshot:
     """Record the snapshot and its members and commit; no other writer touches these two tables meanwhile."""
-    if not fetch_one(cursor, "select id from snapshots where id = $id", {"id": id}):
+    if not fetch_first(cursor, "select id from snapshots where id = $id", {"id": id}):
         cursor.execute(
             f"""
             insert into snapshot_members

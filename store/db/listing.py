@@ -36,9 +36,9 @@ def page(
 
 def one(db: Store, noun: str, table: str, columns: str, id: str) -> Row:
     """Return the row with an id; `NotFound` names the noun."""
-    row = fetch_one(db.read(), f"select {columns} from {table} where id = $id", {"id": id})
-    if row is None:
-        raise NotFound(noun, id)
+    row = fetch_one(
+        db.read(), f"select {columns} from {table} where id = $id", {"id": id}, otherwise=NotFound(noun, id)
+    )
     return row
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from store.errors import Invalid
-from store.records import ROLES
 
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -19,16 +18,6 @@ def one_of(field: str, value: object, accepted: Iterable[str]) -> str:
     if value not in options:
         raise Invalid(field, value, options)
     return str(value)
-
-
-def roles(value: object) -> tuple[str, ...]:
-    """Return the roles in their fixed order, without repeats; at least one."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise Invalid("roles", value, f"a list with at least one of {', '.join(ROLES)}")
-    given = list(value)
-    if not given or any(role not in ROLES for role in given):
-        raise Invalid("roles", given, f"a list with at least one of {', '.join(ROLES)}")
-    return tuple(role for role in ROLES if role in given)
 
 
 def deployment_name(value: object, field: str = "deployment") -> str:

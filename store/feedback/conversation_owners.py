@@ -15,7 +15,7 @@ from dataclasses import replace
 from store.db.database import Cursor
 from store.db.rows import fetch_all
 from store.errors import NotFound
-from store.records import Turn
+from store.feedback.turn import Turn
 
 OWNER = "case when user_name is not null then 'user ' || user_name when key_id is not null then 'key ' || key_id else '' end"
 """The owner of a row of `conversations` or `completions`, in SQL."""

@@ -9,19 +9,56 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from store.db import bulk, erasure_guard, redaction
 from store.db.bulk import Columns
 from store.db.database import Cursor, Store
-from store.db.rows import Row, check_limit, fetch_all, fetch_one, naive, run, stamp
+from store.db.record import Record
+from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, naive, run, stamp
 from store.errors import Conflict, NotFound
 from store.feedback.conversation_owners import OWNER, find, owned, owner_of
-from store.records import ConversationRecord, MessageRecord, Turn
+from store.feedback.turn import Turn
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord(Record):
+    """One message of a stored conversation; the completion's facts where a model wrote it."""
+
+    id: str
+    role: str
+    content: str
+    created_at: datetime
+    completion_id: str | None = None
+    release: str | None = None
+    lane: str | None = None
+    liked: bool | None = None
+
+    def value(self) -> Message:
+        """Return the message as a value."""
+        return Message(self.role, self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRecord(Record):
+    """A stored conversation: the branch that was answered last, oldest message first.
+
+    In listings `messages` is empty and `title` is the start of the first user message.
+    """
+
+    id: str
+    user: str | None
+    deployment: str | None
+    title: str
+    created_at: datetime
+    updated_at: datetime
+    messages: tuple[MessageRecord, ...] = ()
+    source: str | None = None
+    task: str | None = None
 
 
 def record_turns(db: Store, turns: Sequence[Turn]) -> None:
@@ -92,7 +129,7 @@ def like(
     """
     with db.atomic() as cursor:
         erasure_guard.refuse(db, user, began)
-        row = fetch_one(
+        row = fetch_first(
             cursor,
             """
             select completions.conversation_id, completions.prompt_id, completions.deployment,
@@ -125,10 +162,13 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
     cursor = db.read()
     if owner is not None:
         id = find(cursor, id, owner)
-    row = fetch_one(cursor, _CONVERSATIONS + "where conversations.id = $id", {"id": id})
-    if row is None:
-        raise NotFound("conversation", id)
-    last = fetch_one(
+    row = fetch_one(
+        cursor,
+        _CONVERSATIONS + "where conversations.id = $id",
+        {"id": id},
+        otherwise=NotFound("conversation", id),
+    )
+    last = fetch_first(
         cursor,
         """
         select prompt_id, message_id

@@ -15,8 +15,8 @@ import krippendorff
 import numpy as np
 
 from store.db.database import Cursor, Store
+from store.db.record import Record
 from store.db.rows import fetch_all
-from store.records import Record
 
 FEW_VOTES = 10  # below this a rater is not flagged
 FAST = 0.25  # of the median time of all votes

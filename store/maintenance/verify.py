@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.db.database import Cursor, Store
+from store.db.record import Record
 from store.db.rows import messages
-from store.records import Record
 from store.values import Demonstration, PreferencePair
 
 _PAGE = 5000

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
 from store.db.database import Store
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, naive, stamp
+from store.db.record import Record
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, naive, stamp
 from store.errors import Conflict, NotFound
-from store.records import AdapterRecord
 
 _COLUMNS = "id, base, path, rank, bytes, target_modules, run, start_adapter, parity, created_by, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRecord(Record):
+    """One immutable adapter.
+
+    `hash` is its id (`a-…`). `start_adapter` is the adapter its training began from.
+    """
+
+    hash: str
+    base: str
+    path: str
+    rank: int | None = None
+    bytes: int | None = None
+    target_modules: tuple[str, ...] = ()
+    run: str | None = None
+    start_adapter: str | None = None
+    parity: dict[str, Any] | None = None
+    created_by: str | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def id(self) -> str:
+        """The content hash."""
+        return self.hash
 
 
 def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
@@ -17,7 +46,7 @@ def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
     Raises `Conflict` where the same content is known for another base.
     """
     with db.atomic() as cursor:
-        known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter.hash})
+        known = fetch_first(cursor, "select base from adapters where id = $id", {"id": adapter.hash})
         if known and known["base"] != adapter.base:
             raise Conflict(
                 f"adapter {adapter.hash} belongs to base model {known['base']}, not {adapter.base}"
@@ -53,9 +82,12 @@ def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
 
 def get(db: Store, hash: str) -> AdapterRecord:
     """Return an adapter. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from adapters where id = $id", {"id": hash})
-    if row is None:
-        raise NotFound("adapter", hash)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from adapters where id = $id",
+        {"id": hash},
+        otherwise=NotFound("adapter", hash),
+    )
     return _adapter(row)
 
 

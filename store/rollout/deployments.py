@@ -7,17 +7,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.accounts import audit
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.record import Record
+from store.db.rows import Row, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, Invalid, NotFound
-from store.records import Deployment, Release
 from store.rollout import releases
+from store.rollout.releases import Release
 
 _COLUMNS = "name, base, stable, canary, canary_weight, earlier, created_at, updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Record):
+    """A public model name.
+
+    `stable`, `canary` and `earlier` (rollback targets, newest last) are release ids.
+    """
+
+    name: str
+    base: str
+    stable: str
+    canary: str | None
+    canary_weight: float | None
+    earlier: tuple[str, ...]
+    created_at: datetime
+    updated_at: datetime
 
 
 def ensure(
@@ -30,7 +50,7 @@ def ensure(
     """Return the deployment; when it is new, make release 1 (no adapter) of it and put that stable."""
     validation.deployment_name(name, "name")
     with db.atomic() as cursor:
-        row = fetch_one(cursor, f"select {_COLUMNS} from deployments where name = $name", {"name": name})
+        row = fetch_first(cursor, f"select {_COLUMNS} from deployments where name = $name", {"name": name})
         if row:
             return _deployment(row)
         first = releases.insert(cursor, name, base, None, system_prompt, sampling)
@@ -50,9 +70,12 @@ def ensure(
 
 def get(db: Store, name: str) -> Deployment:
     """Return a deployment. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from deployments where name = $name", {"name": name})
-    if row is None:
-        raise NotFound("deployment", name)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from deployments where name = $name",
+        {"name": name},
+        otherwise=NotFound("deployment", name),
+    )
     return _deployment(row)
 
 
@@ -274,7 +297,7 @@ def _audit_force(
     action: str,
 ) -> None:
     """Record that a release which its gate rejected takes traffic all the same, and why. Raises `Invalid`."""
-    row = fetch_one(cursor, "select state from runs where id = $id", {"id": release.run})
+    row = fetch_first(cursor, "select state from runs where id = $id", {"id": release.run})
     if row is None or row["state"] != "rejected":
         return
     if reason is None or not reason.strip():

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.db import validation
 from store.db.database import Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, stamp
 from store.errors import NotFound
 from store.ids import new_id
-from store.records import Evaluation
 from store.rollout import releases
 from store.rollout.run_states import check_evaluation_move
 
 _COLUMNS = "id, release, against, suite, state, requested_by, run, report, error, created_at, updated_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation(Record):
+    """One evaluation of a release, at times against another; both are release ids."""
+
+    id: str
+    release: str
+    against: str | None
+    suite: str
+    state: str
+    requested_by: str | None
+    run: str | None
+    report: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
 
 
 def create(
@@ -86,9 +105,12 @@ def move(
 
 def get(db: Store, id: str) -> Evaluation:
     """Return an evaluation. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from evaluations where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("evaluation", id)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from evaluations where id = $id",
+        {"id": id},
+        otherwise=NotFound("evaluation", id),
+    )
     return _evaluation(row)
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.db.database import Store
+from store.db.record import Record
 from store.db.rows import Row, fetch_all
-from store.records import LeaderboardRow
 
 Counts: TypeAlias = NDArray[np.float64]
 
@@ -27,6 +28,24 @@ CENTRE = 1000.0
 Z95 = 1.959963984540054
 RESAMPLES = 200
 FURTHER_TIES = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardRow(Record):
+    """A release's standing: `score` on the Elo scale (mean 1000), `low` to `high` its 95 % interval.
+
+    Scores of releases in different `group`s, which nobody compared, say nothing about each other.
+    """
+
+    release: str
+    wins: int
+    losses: int
+    ties: int
+    votes: int
+    score: float
+    low: float
+    high: float
+    group: int = 1
 
 
 def rank(db: Store, deployment: str | None = None) -> list[LeaderboardRow]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from store.db import validation
 from store.db.database import Cursor, Store
-from store.db.rows import Row, check_limit, fetch_all, fetch_one, scalar
-from store.records import Release
+from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, scalar
+from store.rollout.releases import Release
 
 NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
 """What a release can have learned from, and how the ids of these rows begin."""
@@ -21,17 +21,23 @@ _RELEASE = "id, deployment || '@' || number as ref, adapter, run"
 
 
 def of_release(db: Store, release: Release) -> dict[str, Any]:
-    """Return where a release comes from; see `store.rollout.releases.lineage` for the keys."""
+    """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
+
+    Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
+    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
+    (names with the number of rows that each supports, most first) and `imports` (likewise, by source).
+    Counts cover the release's own snapshot and those of its ancestors.
+    """
     cursor = db.read()
-    adapter = fetch_one(
+    adapter = fetch_first(
         cursor, "select id, base, run, start_adapter from adapters where id = $id", {"id": release.adapter}
     )
-    run = fetch_one(
+    run = fetch_first(
         cursor,
         "select id, method, qlora, snapshot, start_adapter, requested_by from runs where id = $id",
         {"id": release.run or (adapter["run"] if adapter else None)},
     )
-    snapshot = fetch_one(
+    snapshot = fetch_first(
         cursor,
         "select id, method, train_rows, heldout_rows from snapshots where id = $id",
         {"id": run["snapshot"] if run else None},
@@ -271,7 +277,7 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         """,
         params,
     )
-    return {**(counts or {}), "raters": raters, "imports": imports}
+    return {**counts, "raters": raters, "imports": imports}
 
 
 def _comparisons(db: Store, adapter: str | None) -> int:

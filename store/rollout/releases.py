@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.record import Record
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, NotFound
 from store.ids import new_id
-from store.records import Release
-from store.rollout import lineage as trace
 
 _COLUMNS = "id, deployment, number, base, adapter, system_prompt, sampling, run, created_by, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Record):
+    """Base model, adapter or none, system prompt or none, sampling defaults; numbered in its deployment."""
+
+    id: str
+    deployment: str
+    number: int
+    base: str
+    adapter: str | None
+    system_prompt: str | None
+    sampling: dict[str, Any]
+    run: str | None
+    created_by: str | None
+    created_at: datetime
+
+    @property
+    def ref(self) -> str:
+        """The public name, such as `assistant@3`."""
+        return f"{self.deployment}@{self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and `ref`."""
+        return Record.to_json(self) | {"ref": self.ref}
 
 
 def create(
@@ -33,7 +59,7 @@ def create(
     """
     with db.atomic() as cursor:
         if run is not None:
-            made = fetch_one(
+            made = fetch_first(
                 cursor,
                 f"select {_COLUMNS} from releases where run = $run and deployment = $deployment and "
                 "adapter is not distinct from $adapter",
@@ -42,9 +68,12 @@ def create(
             if made:
                 return _release(made)
         if adapter is not None:
-            known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter})
-            if known is None:
-                raise NotFound("adapter", adapter)
+            known = fetch_one(
+                cursor,
+                "select base from adapters where id = $id",
+                {"id": adapter},
+                otherwise=NotFound("adapter", adapter),
+            )
             if known["base"] != base:
                 raise Conflict(f"adapter {adapter} belongs to base model {known['base']}, not {base}")
         return insert(cursor, deployment, base, adapter, system_prompt, sampling, run, created_by)
@@ -66,8 +95,7 @@ def insert(
         f"""
         insert into releases ({_COLUMNS})
         select $id, $deployment, coalesce(max(number), 0) + 1, $base, $adapter, $system_prompt, $sampling,
-        $run,
-            $by, $now
+            $run, $by, $now
         from releases
         where deployment = $deployment
         returning {_COLUMNS}
@@ -92,18 +120,29 @@ def insert(
 def get(db: Store, ref: str) -> Release:
     """Return a release by `deployment@number` or record id. Raises `NotFound`."""
     name, at, number = ref.rpartition("@")
-    row = None
-    if at and number.isascii() and number.isdigit() and len(number) < 10:
-        row = fetch_one(
-            db.read(),
-            f"select {_COLUMNS} from releases where deployment = $name and number = $number",
-            {"name": name, "number": int(number)},
-        )
-    elif not at:
-        row = fetch_one(db.read(), f"select {_COLUMNS} from releases where id = $id", {"id": ref})
-    if row is None:
-        raise NotFound("release", ref)
+    where = "id = $id"
+    params: dict[str, object] = {"id": ref}
+    if at:
+        known = number.isascii() and number.isdigit() and len(number) < 10
+        where = "deployment = $name and number = $number"
+        params = {"name": name, "number": int(number) if known else None}
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from releases where {where}",
+        params,
+        otherwise=NotFound("release", ref),
+    )
     return _release(row)
+
+
+def refs(db: Store, ids: Iterable[str | None]) -> dict[str, str]:
+    """Return the public names of releases by record id, without those that are unknown or None."""
+    rows = fetch_all(
+        db.read(),
+        "select id, deployment || '@' || number as ref from releases where list_contains($ids::varchar[], id)",
+        {"ids": [id for id in ids if id is not None]},
+    )
+    return {row["id"]: row["ref"] for row in rows}
 
 
 def list_all(db: Store, deployment: str | None = None) -> list[Release]:
@@ -123,19 +162,8 @@ def list_all(db: Store, deployment: str | None = None) -> list[Release]:
 
 def for_run(db: Store, run: str) -> Release | None:
     """Return the release that a run made, or None."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
+    row = fetch_first(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
     return None if row is None else _release(row)
-
-
-def lineage(db: Store, ref: str) -> dict[str, Any]:
-    """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
-
-    Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
-    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
-    (names with how many of the rows each stands behind, most first) and `imports` (likewise, by source).
-    Counts cover the release's own snapshot and those of its ancestors.
-    """
-    return trace.of_release(db, get(db, ref))
 
 
 def count(db: Store, deployment: str) -> int:

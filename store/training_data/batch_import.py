@@ -23,7 +23,7 @@ from store.db.database import Cursor, Store, utcnow
 from store.errors import Invalid
 from store.ids import new_id
 from store.near_duplicates import index as near
-from store.records import ImportResult, RejectedRow
+from store.training_data.import_result import ImportResult, RejectedRow
 from store.transfer import columns, formats
 from store.transfer.row_files import UnreadableCells
 

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
+from store.db.record import Record
 from store.db.rows import Row, fetch_one, messages, stamp
 from store.ids import new_id, next_ids
-from store.records import DemonstrationRecord, ImportResult
 from store.training_data import batch_import, evidence
+from store.training_data.import_result import ImportResult
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration
 
 _COLUMNS = "id, prompt, completion, carried, tags, content_hash, deployment, source, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationRecord(Record):
+    """A stored demonstration.
+
+    `deployment` None means every deployment; `source` is rewrite, like or an import's.
+    """
+
+    id: str
+    demonstration: Demonstration
+    content_hash: str
+    deployment: str | None
+    source: str
+    created_at: datetime
 
 
 def import_rows(
@@ -145,7 +163,6 @@ def stats(db: Store) -> dict[str, Any]:
         from demonstrations
         """,
     )
-    assert whole is not None
     prompts = listing.prompts(cursor, "demonstrations")
     return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "demonstrations")}
 

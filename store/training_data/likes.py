@@ -12,8 +12,8 @@ from store.db import bulk
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
-from store.records import ImportResult
 from store.training_data import batch_import
+from store.training_data.import_result import ImportResult
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration, Judgement
 
@@ -116,5 +116,4 @@ def count(db: Store, deployment: str | None = None) -> dict[str, int]:
         """,
         {"deployment": deployment},
     )
-    assert row is not None
     return row

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import Row, fetch_all, fetch_one, messages, stamp
+from store.db.record import Record
+from store.db.rows import Row, fetch_one, messages, stamp
 from store.ids import new_id, next_ids
-from store.records import ImportResult, PairRecord
 from store.training_data import batch_import
+from store.training_data.import_result import ImportResult
 from store.values import PreferencePair
 
 _COLUMNS = "id, prompt, chosen, rejected, carried, weight, tags, content_hash, deployment, source, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord(Record):
+    """A stored preference pair.
+
+    `deployment` None means every deployment; `source` is vote, rewrite or an import's.
+    """
+
+    id: str
+    pair: PreferencePair
+    content_hash: str
+    deployment: str | None
+    source: str
+    created_at: datetime
 
 
 def import_rows(
@@ -158,24 +176,8 @@ def stats(db: Store) -> dict[str, Any]:
         from pairs
         """,
     )
-    assert whole is not None
     prompts = listing.prompts(cursor, "pairs")
     return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "pairs")}
-
-
-def of_vote(db: Store, vote_id: str) -> list[PairRecord]:
-    """Return the pairs that a vote stands behind."""
-    rows = fetch_all(
-        db.read(),
-        f"""
-        select {_COLUMNS}
-        from pairs
-        where id in (select subject_id from evidence where ref = $ref)
-        order by seq
-        """,
-        {"ref": vote_id},
-    )
-    return [_record(row) for row in rows]
 
 
 def _record(row: Row) -> PairRecord:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from store.db.database import Store
+from store.db.record import Record
 from store.errors import Invalid, Truncated
-from store.records import ImportResult, Record, RejectedRow
 from store.training_data import demonstrations, likes, pairs
+from store.training_data.import_result import ImportResult, RejectedRow
 from store.transfer import formats, openwebui
 from store.transfer.row_files import LOOKED_AT, RowFile, UnreadableCells
 

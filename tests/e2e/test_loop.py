@@ -14,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 
+from align.evaluation.gate import DEFAULT_CHECKS
 from tests.support.platform import PlatformProcess
 from tests.support.prompts import exchanges
 
@@ -176,7 +177,7 @@ def test_the_evaluation_compares_with_stable(platform: PlatformProcess, run: dic
     decision = run["gate_decision"]
     assert (decision["mode"], decision["passed"]) == ("report", decision["verdict"] == "pass")
     measured = {check["measure"]: check for check in decision["checks"] if check["required"]}
-    assert set(measured) == {"reward_accuracy", "chosen_logp_per_token"}
+    assert set(measured) == {check.measure for check in DEFAULT_CHECKS if check.required}
     assert all(check["estimate"] for check in measured.values())
 
 

@@ -108,7 +108,7 @@ def platform(engine: Engine, tmp_path: Path) -> Platform:
 
 @pytest.fixture
 def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(platform.loop, "submit", lambda run_id: None)  # runs are queued and not driven
+    monkeypatch.setattr(platform.runner, "submit", lambda run_id: None)  # runs are queued and not driven
     app = build_app(platform)
     with TestClient(app, base_url=URL, client=("127.0.0.1", 5000), raise_server_exceptions=False) as client:
         for _ in range(200):

@@ -14,8 +14,8 @@ from serve.errors import UnknownModel
 from serve.gateway.responses import card_of, cards
 from serve.router import STARTED, Route, RoutingTable, Target, build_table, share
 from store.db.database import Store
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 
 ADAPTER = "a-0123456789abcdef"
 

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from store.accounts import users
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases, runs
+from store.rollout.adapters import AdapterRecord
 from trimtab import ui_mount
 from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform

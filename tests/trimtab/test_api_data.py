@@ -16,9 +16,10 @@ from serve.gateway.handler import Completion
 from store.datasets import snapshots
 from store.db.rows import scalar
 from store.feedback import comparisons, raters
+from store.feedback.comparisons import Candidate
 from store.privacy import erasure
-from store.records import AdapterRecord, Candidate
 from store.rollout import adapters, canary_votes, releases, runs
+from store.rollout.adapters import AdapterRecord
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import EngineSettings, PrivacySettings, Settings
 from trimtab.platform import Platform

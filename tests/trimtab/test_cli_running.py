@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from store.accounts import audit
 from store.datasets import snapshots
 from store.feedback import comparisons
-from store.records import Candidate
+from store.feedback.comparisons import Candidate
 from store.training_data import batch_import, pairs
 from store.transfer import import_file
 from store.transfer.import_file import Progress

@@ -14,16 +14,18 @@ from starlette.testclient import TestClient
 
 from align.run_directory import RunDirectory
 from store.accounts import audit, keys, usage, users
+from store.accounts.usage import Usage
 from store.datasets import snapshots
 from store.db.database import Store, utcnow
 from store.db.rows import fetch_all
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.records import Candidate, Turn, Usage
-from store.rollout import deployments, evaluations, releases, runs
+from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.training_data import pairs
 from store.values import Message
-from trimtab import erasure
+from trimtab import erasure, loop
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
@@ -57,7 +59,7 @@ class Training:
     def __init__(self, db: Store, run_id: str, directory: RunDirectory, workers: object) -> None:
         (directory.path / "probe.json").write_text("{}")
 
-    async def run(self) -> None:
+    async def execute(self) -> None:
         Training.begun.set()
         await asyncio.Event().wait()
 
@@ -151,10 +153,20 @@ def do_everything_once(platform: Platform, home: Path) -> None:
             near_duplicates=None,
         )
     run = runs.create(db, "dpo", "assistant", requested_by=NAME)
-    asyncio.run(platform.loop.take_snapshot(runs.move(db, run.id, "snapshot")))
+    asyncio.run(loop.take_snapshot(platform.loop, runs.move(db, run.id, "snapshot")))
     runs.move(db, run.id, "cancelled")
     release = releases.create(db, "assistant", BASE, created_by=NAME)
-    evaluations.create(db, release.id, requested_by=NAME)
+    evaluation = evaluations.create(db, release.id, requested_by=NAME)
+    about = next(pair.id for pair in pairs.list_page(db) if NAME in str(pair.pair.prompt))
+    item = {
+        "measure": "answer",
+        "cluster": "c",
+        "item": about,
+        "side": "release",
+        "reference": about,
+        "detail": {},
+    }
+    evaluation_items.record(db, evaluation.id, [{**item, "answer": f"{NAME} is a name"}])
     deployments.promote(db, "assistant", NAME, release=release.id)
     audit.record(db, NAME, "looked", "x")
 

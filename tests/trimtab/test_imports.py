@@ -23,9 +23,10 @@ from store.transfer.import_file import Progress
 from tests.support.asgi import serving
 from trimtab import ui_mount
 from trimtab.api.training_data import imports
-from trimtab.app import build_app, build_platform, running
+from trimtab.app import build_app, build_platform
 from trimtab.background import IMPORTS
 from trimtab.config.settings import EngineSettings, Settings
+from trimtab.lifespan import running
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,19 +13,21 @@ from typing import Any
 import pytest
 
 from align.recipe.recipe import resolve
-from align.run_directory import RunDirectory, RunSpec
+from align.run_directory import EXIT_STOPPED, RunDirectory, RunSpec
 from store.accounts import audit
 from store.errors import Conflict, Invalid
 from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
 from store.privacy import erasure
-from store.records import AdapterRecord, Candidate, Run
 from store.rollout import canary_votes, deployments, releases, runs
+from store.rollout.adapters import AdapterRecord
+from store.rollout.runs import Run
 from store.training_data import pairs
+from trimtab import loop
 from trimtab.app import build_platform
 from trimtab.config.settings import EngineSettings, Settings
 from trimtab.platform import Platform
 from trimtab.rollout.weighing import Trial, weigh_canary
-from trimtab.runs.workers import STOPPED
 from trimtab.start_run import start_run
 
 BASE = "smollm2-135m-instruct"
@@ -69,9 +72,9 @@ def test_the_gate_and_the_rollout_decide_where_a_run_ends(
     platform: Platform, rollout: str, found: str, gate: str, on_undecided: str, state: str
 ) -> None:
     gates = platform.settings.gate.model_copy(update={"on_undecided": on_undecided})
-    platform.loop.settings = platform.settings.model_copy(update={"gate": gates})
+    parts = replace(platform.loop, settings=platform.settings.model_copy(update={"gate": gates}))
     run = judged(platform, rollout, found, gate)
-    ended = asyncio.run(platform.loop.evaluate(run))
+    ended = asyncio.run(loop.evaluate(parts, run))
     assert ended.state == state
     deployment = deployments.get(platform.db, "assistant")
     assert (deployment.stable == run.release) == (state == "stable")
@@ -83,8 +86,8 @@ def test_a_rollout_that_was_cut_short_is_not_done_twice(platform: Platform, roll
     run = judged(platform, rollout)
 
     async def killed_in_between() -> Run:
-        await platform.loop._roll_out(run, {"canary": "canary", "promote": "stable"}[rollout])
-        return await platform.loop.evaluate(run)
+        await platform.rollout.apply(run, {"canary": "canary", "promote": "stable"}[rollout])
+        return await loop.evaluate(platform.loop, run)
 
     ended = asyncio.run(killed_in_between())
     assert ended.state == {"canary": "canary", "promote": "stable"}[rollout]
@@ -97,13 +100,13 @@ def test_what_an_operator_decides_moves_the_run_along(platform: Platform) -> Non
     name = releases.get(platform.db, str(run.release)).ref
 
     async def decide() -> list[str]:
-        await platform.loop.evaluate(run)
+        await loop.evaluate(platform.loop, run)
         states = []
-        await platform.loop.promote("assistant", None, "ada")
+        await platform.rollout.promote("assistant", None, "ada")
         states.append(runs.get(platform.db, run.id).state)
-        await platform.loop.rollback("assistant", "ada")
+        await platform.rollout.rollback("assistant", "ada")
         states.append(runs.get(platform.db, run.id).state)
-        await platform.loop.set_canary("assistant", name, 0.5, "ada")
+        await platform.rollout.set_canary("assistant", name, 0.5, "ada")
         states.append(runs.get(platform.db, run.id).state)
         return states
 
@@ -118,7 +121,7 @@ def test_a_run_trains_under_the_system_prompt_of_stable_where_a_row_knows_none(p
     deployments.promote(platform.db, "assistant", "ada", release=release.id)
     pairs.import_rows(platform.db, [{"prompt": "One?", "chosen": "yes", "rejected": "no"}], "test")
     run = runs.create(platform.db, "dpo", "assistant")
-    asyncio.run(platform.loop.take_snapshot(runs.move(platform.db, run.id, "snapshot")))
+    asyncio.run(loop.take_snapshot(platform.loop, runs.move(platform.db, run.id, "snapshot")))
     spec = RunDirectory(platform.paths.run(run.id)).spec()
     assert (spec.system_prompt, spec.chat_template_kwargs) == ("Be brief.", options)
 
@@ -128,15 +131,15 @@ def test_a_rejected_release_is_forced_with_a_reason_alone(platform: Platform) ->
     name = releases.get(platform.db, str(run.release)).ref
 
     async def force() -> None:
-        await platform.loop.evaluate(run)
+        await loop.evaluate(platform.loop, run)
         for reason in (None, "  "):
             with pytest.raises(Invalid, match="reason"):
-                await platform.loop.promote("assistant", name, "ada", reason)
+                await platform.rollout.promote("assistant", name, "ada", reason)
             with pytest.raises(Invalid, match="reason"):
-                await platform.loop.set_canary("assistant", name, 0.1, "ada", reason)
+                await platform.rollout.set_canary("assistant", name, 0.1, "ada", reason)
         assert runs.get(platform.db, run.id).state == "rejected"
         assert deployments.get(platform.db, "assistant").canary is None
-        await platform.loop.promote("assistant", name, "ada", "the votes are a joke of last night")
+        await platform.rollout.promote("assistant", name, "ada", "the votes are a joke of last night")
 
     asyncio.run(force())
     assert runs.get(platform.db, run.id).state == "stable"
@@ -153,8 +156,8 @@ def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform
     first, second = judged(platform, "canary"), judged(platform, "canary")
 
     async def both() -> None:
-        await platform.loop.evaluate(first)
-        await platform.loop.evaluate(second)
+        await loop.evaluate(platform.loop, first)
+        await loop.evaluate(platform.loop, second)
 
     asyncio.run(both())
     assert deployments.get(platform.db, "assistant").canary == second.release
@@ -163,28 +166,28 @@ def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform
 
 def test_a_canary_that_waits_holds_up_no_schedule(platform: Platform) -> None:
     waiting, under_way = judged(platform, "canary"), judged(platform, "canary")
-    asyncio.run(platform.loop.evaluate(waiting))
+    asyncio.run(loop.evaluate(platform.loop, waiting))
     assert [run.id for run in runs.under_way(platform.db)] == [under_way.id]
-    asyncio.run(platform.loop.evaluate(under_way))
-    assert asyncio.run(platform.scheduler._active()) is False
+    asyncio.run(loop.evaluate(platform.loop, under_way))
+    assert asyncio.run(platform.scheduler.runs.active()) is False
 
 
 def test_slow_decline_is_measured_against_what_an_operator_approved(platform: Platform) -> None:
     first = deployments.get(platform.db, "assistant").stable
     assert deployments.anchor(platform.db, "assistant").id == first
     automatic, approved = judged(platform, "promote"), judged(platform, "none")
-    asyncio.run(platform.loop.evaluate(automatic))
+    asyncio.run(loop.evaluate(platform.loop, automatic))
     assert deployments.get(platform.db, "assistant").stable == automatic.release
     assert deployments.anchor(platform.db, "assistant").id == first, "nobody approved it"
-    asyncio.run(platform.loop.evaluate(approved))
-    asyncio.run(platform.loop.promote("assistant", approved.release, "ada"))
-    asyncio.run(platform.loop.evaluate(judged(platform, "promote")))
+    asyncio.run(loop.evaluate(platform.loop, approved))
+    asyncio.run(platform.rollout.promote("assistant", approved.release, "ada"))
+    asyncio.run(loop.evaluate(platform.loop, judged(platform, "promote")))
     assert deployments.anchor(platform.db, "assistant").id == approved.release
 
 
 def test_a_run_without_data_is_refused_and_leaves_nothing(platform: Platform) -> None:
     with pytest.raises(Conflict, match="nothing to train on"):
-        asyncio.run(start_run(platform.db, platform.loop, method="sft", deployment="assistant"))
+        asyncio.run(start_run(platform.db, platform.runner, method="sft", deployment="assistant"))
     assert runs.list_all(platform.db) == []
 
 
@@ -194,19 +197,19 @@ def test_a_run_that_fails_says_why_and_can_be_resumed(platform: Platform) -> Non
         platform.settings.model_dump()
         | {"snapshot": {"min_weight": 1.0, "ties": "discount", "max_per_prompt": 1}}
     )
-    platform.loop.settings = excluded
+    platform.runner.steps = replace(platform.loop, settings=excluded).steps()
 
     async def drive() -> list[Run]:
         run = runs.create(platform.db, "sft", "assistant")
-        platform.loop.submit(run.id)
+        platform.runner.submit(run.id)
         seen = []
         for _ in range(1500):
             await asyncio.sleep(0.02)
             if (now := runs.get(platform.db, run.id)).state == "failed":
                 seen.append(now)
                 break
-        seen.append(await platform.loop.resume(run.id))
-        await platform.loop.close()
+        seen.append(await platform.runner.resume(run.id))
+        await platform.runner.queue.aclose()
         return seen
 
     failed, resumed = asyncio.run(drive())
@@ -232,13 +235,13 @@ def test_a_run_that_is_cancelled_while_its_worker_still_imports_ends_as_any_othe
         assert waiting is not None
         while "/torch/" not in Path(f"/proc/{waiting.pid}/maps").read_text():
             await asyncio.sleep(0.02)
-        platform.loop.submit(run.id)
+        platform.runner.submit(run.id)
         while platform.loop.workers._waiting is not None:
             await asyncio.sleep(0.01)
         asked = time.monotonic()
-        ended = await platform.loop.cancel(run.id)
+        ended = await platform.runner.cancel(run.id)
         assert time.monotonic() - asked < 10
-        assert waiting.returncode == STOPPED
+        assert waiting.returncode == EXIT_STOPPED
         return ended
 
     ended = asyncio.run(drive())
@@ -271,7 +274,7 @@ def test_who_is_forgotten_while_a_run_publishes_is_not_named_by_its_release(
         "adapter_record",
         lambda done, base, run: AdapterRecord(done.name, base, "nowhere", run=run),
     )
-    ended = asyncio.run(platform.loop.publish(run))
+    ended = asyncio.run(loop.publish(platform.loop, run))
     assert releases.get(platform.db, str(ended.release)).created_by == ended.requested_by != "ada"
 
 
@@ -296,18 +299,18 @@ def vote(
 @pytest.mark.parametrize("canary_wins", [True, False])
 def test_votes_promote_or_roll_back_a_canary(platform: Platform, canary_wins: bool) -> None:
     run = judged(platform, "canary")
-    asyncio.run(platform.loop.evaluate(run))
+    asyncio.run(loop.evaluate(platform.loop, run))
     before = deployments.get(platform.db, "assistant")
     canary = before.canary
     assert canary is not None
     better, worse = (canary, before.stable) if canary_wins else (before.stable, canary)
     vote(platform, better, worse, platform.settings.canary.min_votes - 1)
-    asyncio.run(platform.loop.weigh_votes("assistant"))
+    asyncio.run(platform.rollout.weigh_votes("assistant"))
     assert deployments.get(platform.db, "assistant") == before, "a vote too few"
     vote(platform, better, worse, 1)
 
     async def twice() -> None:
-        await asyncio.gather(*(platform.loop.weigh_votes("assistant") for _ in range(2)))
+        await asyncio.gather(*(platform.rollout.weigh_votes("assistant") for _ in range(2)))
 
     asyncio.run(twice())
     after = deployments.get(platform.db, "assistant")
@@ -338,7 +341,7 @@ def test_votes_of_an_earlier_canary_do_not_count(platform: Platform) -> None:
 
 def on_trial(platform: Platform) -> tuple[str, str]:
     """A canary and its stable release."""
-    asyncio.run(platform.loop.evaluate(judged(platform, "canary")))
+    asyncio.run(loop.evaluate(platform.loop, judged(platform, "canary")))
     found = deployments.get(platform.db, "assistant")
     assert found.canary is not None
     return found.canary, found.stable
@@ -346,7 +349,7 @@ def on_trial(platform: Platform) -> tuple[str, str]:
 
 def trial_of(platform: Platform, **policy: Any) -> Trial:
     canary = platform.settings.canary.model_copy(update=policy)
-    platform.loop.settings = platform.settings.model_copy(update={"canary": canary})
+    platform.rollout.policy = canary
     found = weigh_canary(platform.db, "assistant", canary, ("troll",))
     assert found is not None
     return found
@@ -356,7 +359,7 @@ def trial_of(platform: Platform, **policy: Any) -> Trial:
 def test_only_comparisons_sampled_from_traffic_decide(platform: Platform, source: str) -> None:
     canary, stable = on_trial(platform)
     vote(platform, canary, stable, 31, source)
-    asyncio.run(platform.loop.weigh_votes("assistant"))
+    asyncio.run(platform.rollout.weigh_votes("assistant"))
     assert deployments.get(platform.db, "assistant").canary == canary
     trial = trial_of(platform)
     assert (trial.duel.wins, trial.duel.others, trial.evidence.blocks) == (0, 31, 0)
@@ -397,14 +400,14 @@ def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
     vote(platform, canary, stable, 40)
     change = platform.serving.change
 
-    async def too_late(function: Any) -> Any:
-        if "evidence" in function.keywords:
+    async def too_late(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if "evidence" in kwargs:
             monkeypatch.setattr(platform.serving, "change", change)
-            await platform.loop.rollback("assistant", "ada")
-        return await change(function)
+            await platform.rollout.rollback("assistant", "ada")
+        return await change(function, *args, **kwargs)
 
     monkeypatch.setattr(platform.serving, "change", too_late)
-    asyncio.run(platform.loop.weigh_votes("assistant"))
+    asyncio.run(platform.rollout.weigh_votes("assistant"))
     after = deployments.get(platform.db, "assistant")
     assert (after.stable, after.canary) == (stable, None)
 
@@ -413,8 +416,8 @@ def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platf
     canary, _ = on_trial(platform)
 
     async def promoted_meanwhile() -> None:
-        await platform.loop.promote("assistant", None, "ada")
-        await platform.loop.withdraw_canary("assistant", canary, "alarm: too late")
+        await platform.rollout.promote("assistant", None, "ada")
+        await platform.rollout.withdraw("assistant", canary, "alarm: too late")
 
     asyncio.run(promoted_meanwhile())
     assert deployments.get(platform.db, "assistant").stable == canary
@@ -431,7 +434,7 @@ def test_a_trial_ends_after_its_days_as_was_said(platform: Platform, on_max: str
     trial = trial_of(platform, on_max=on_max, max_days=1e-9)
     assert trial.ended == "max_days"
     assert trial.evidence.verdict is None
-    asyncio.run(platform.loop.weigh_votes("assistant"))
+    asyncio.run(platform.rollout.weigh_votes("assistant"))
     found = releases.get(platform.db, canary)
     assert runs.get(platform.db, str(found.run)).state == state
 
@@ -447,7 +450,7 @@ def test_a_trial_ends_after_its_votes_and_may_promote_what_is_not_worse(platform
 
 def test_the_second_canary_of_a_year_spends_less(platform: Platform) -> None:
     first = on_trial(platform)
-    asyncio.run(platform.loop.rollback("assistant", "ada"))
+    asyncio.run(platform.rollout.rollback("assistant", "ada"))
     second = on_trial(platform)
     assert first != second
     trial = trial_of(platform)

@@ -20,8 +20,9 @@ from store.accounts import keys, users
 from store.db.database import Store
 from store.db.rows import scalar
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.rollout import deployments, releases
 from store.values import Message
 from tests.support.asgi import serving

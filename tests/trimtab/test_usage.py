@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from serve.metering.limits import Holder
 from serve.metering.usage_counter import Used
 from store.accounts import usage
-from store.records import Usage
+from store.accounts.usage import Usage
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
 from trimtab.platform import Platform
@@ -51,10 +51,10 @@ def rows(client: TestClient, **query: str) -> dict[str, Any]:
 def test_who_used_what_beside_their_budgets(both: tuple[Platform, TestClient]) -> None:
     platform, client = both
     assert client.get("/api/usage").json() == []
-    ledger = platform.gateway.meter.ledger
-    ledger.add([ada, ci], Used(30, 12))
-    ledger.add([ci], Used(1, 2))
-    ledger.add([operator], Used(1, 0))
+    counter = platform.gateway.rate_limiter.counter
+    counter.add([ada, ci], Used(30, 12))
+    counter.add([ci], Used(1, 2))
+    counter.add([operator], Used(1, 0))
     assert [row["name"] for row in client.get("/api/usage").json()] == ["ci", "ada", "operator"]
     found = rows(client)
     assert found["ada"] == {
@@ -112,7 +112,7 @@ def test_wrong_days_are_named(
 def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
     with running(tmp_path / "data") as (platform, client):
         for _ in range(50):
-            platform.gateway.meter.ledger.add([Holder("local", "local")], Used(1, 1))
+            platform.gateway.rate_limiter.counter.add([Holder("local", "local")], Used(1, 1))
         assert client.post("/v1/chat/completions", json=HI).status_code == 429
     with running(tmp_path / "data") as (platform, client):
         answer = client.post("/v1/chat/completions", json=HI)
@@ -129,11 +129,11 @@ def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
 
 def test_a_forgotten_person_is_nowhere(both: tuple[Platform, TestClient]) -> None:
     platform, client = both
-    ledger = platform.gateway.meter.ledger
-    ledger.add([ada, ci], Used(30, 12))
+    counter = platform.gateway.rate_limiter.counter
+    counter.add([ada, ci], Used(30, 12))
     assert set(rows(client)) == {"ada", "ci"}
-    ledger.add([ada, ci], Used(1, 1))  # not written yet
+    counter.add([ada, ci], Used(1, 1))  # not written yet
     done = client.post("/api/users/ada/erase")
     assert done.json()["removed"] == {"usage": 1}
     assert set(rows(client)) == {"ci"}
-    assert (ledger.spent(ada.id)[1].tokens, ledger.spent(ci.id)[1].tokens) == (0, 44)
+    assert (counter.spent(ada.id)[1].tokens, counter.spent(ci.id)[1].tokens) == (0, 44)

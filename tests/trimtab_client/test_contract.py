@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from align.recipe.fields import METHODS
+from common.training_methods import METHODS
 from serve import auth
 from store.rollout import run_states
 from trimtab.api import base

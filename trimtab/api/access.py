@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from serve.auth import Principal, require
 from trimtab.platform import Platform
-
-T = TypeVar("T")
 
 
 def platform_of(request: Request) -> Platform:
@@ -44,13 +42,3 @@ chat_role, rater_role, ops_role = _with_role("chat"), _with_role("rater"), _with
 Chatter = Annotated[Principal, Depends(chat_role)]
 Rater = Annotated[Principal, Depends(rater_role)]
 Operator = Annotated[Principal, Depends(ops_role)]
-
-
-async def stored(platform: Platform, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Calls a store function on a thread, so that the event loop never waits for the disk.
-
-    For what answers at once: what may take long is the business of `Platform.long_work`. Raises what the function raises,
-    and StoreDamaged where it meets a damaged block.
-    """
-    with platform.db.guarded():
-        return await asyncio.to_thread(function, platform.db, *args, **kwargs)

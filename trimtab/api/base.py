@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-Method = Literal["dpo", "sft", "kto"]
-Rollout = Literal["none", "canary", "promote"]
-
+from common.training_methods import Method as Method
 
 ENCODABLE = "text that is valid Unicode (in UTF-8; no lone surrogates)"
 

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from align.errors import AlignError, DiskFull, OutOfMemory, RecipeError
 from align.evaluation.suite import EvaluationError
+from align.evaluation.suite_file import SuiteError
 from align.prepare import PrepareError
 from align.recipe.plan import PlanError
 from serve.error_status import STATUSES as SERVING
@@ -85,6 +86,7 @@ async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send
 # Our errors but those of serving and store, which `serve.error_status` has.
 STATUSES: dict[type[Exception], int] = {
     PlanError: 422,
+    SuiteError: 422,
     EvaluationError: 502,
     DiskFull: 507,
     OutOfMemory: 507,

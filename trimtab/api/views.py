@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
-from store.records import (
-    Comparison,
-    DemonstrationRecord,
-    Deployment,
-    Evaluation,
-    Key,
-    PairRecord,
-    Release,
-    Run,
-    RunEvent,
-)
+from store.accounts.keys import Key
+from store.feedback.comparisons import Comparison
+from store.rollout.deployments import Deployment
+from store.rollout.evaluations import Evaluation
+from store.rollout.releases import Release
+from store.rollout.runs import Run, RunEvent
+from store.training_data.demonstrations import DemonstrationRecord
+from store.training_data.pairs import PairRecord
 from store.values import Conversation
 from trimtab.api.comparisons.models import ComparisonView
 from trimtab.api.deployments.models import CanaryVotes, DeploymentView
@@ -134,7 +131,7 @@ def eval_view(evaluation: Evaluation, names: Names) -> EvalView:
         "against": names.get(evaluation.against or "", evaluation.against),
         "error": (evaluation.error or {}).get("message"),
     }
-    return EvalView(**{name: fields[name] for name in EvalView.model_fields})
+    return EvalView(**{name: fields[name] for name in EvalView.model_fields if name in fields})
 
 
 def pair_view(row: PairRecord) -> PairView:

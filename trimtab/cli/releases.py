@@ -147,7 +147,9 @@ def _say(deployment: Deployment, as_json: bool) -> None:
 def evaluate(
     release: Annotated[str, typer.Argument(help="A release, such as `assistant@3`.")],
     against: Annotated[str | None, typer.Option(help="Another release to compare with.")] = None,
-    suite: Annotated[str, typer.Option(help="Suite of measurements.")] = "default",
+    suite: Annotated[
+        str, typer.Option(help="Suite of measurements: quick, default, full, or the path of a .toml file.")
+    ] = "default",
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
@@ -157,10 +159,13 @@ def evaluate(
 
     async def wait(client: AsyncClient) -> Evaluation:
         evaluation = await client.rollout.evaluate(release, against, suite)
-        with console.status(f"measuring {release}") if not as_json else nullcontext():
+        with console.status(f"measuring {release}") if not as_json else nullcontext() as status:
             while evaluation["state"] in EVALUATION_UNDER_WAY:
                 await asyncio.sleep(0.5)
                 evaluation = await client.rollout.evaluation(evaluation["id"])
+                if status is not None and (at := evaluation.get("progress")):
+                    left = f"about {at['seconds_left']:.0f} s left"
+                    status.update(f"measuring {release}: {at['done']} of {at['total']} requests, {left}")
         return evaluation
 
     found = ask(wait, data)

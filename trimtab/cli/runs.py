@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common.training_methods import METHODS, Method
 from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
     from trimtab_client.types import Plan, Run
-    from trimtab_client.values import Method
 
 train_app = typer.Typer(help="Ask for a training run.", no_args_is_help=True)
 runs_app = typer.Typer(help="Training runs.", no_args_is_help=True)
@@ -39,7 +39,7 @@ PlanOnly = Annotated[
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 
-METHODS: dict[Method, str] = {
+SUMMARIES: dict[Method, str] = {
     "dpo": "Direct preference optimisation on the preference pairs.",
     "sft": "Supervised fine-tuning on the demonstrations.",
     "kto": "KTO on likes and dislikes of single answers.",
@@ -68,8 +68,8 @@ def _register(method: Method, summary: str) -> None:
     train_app.command(method, help=summary)(train)
 
 
-for _method, _summary in METHODS.items():
-    _register(_method, _summary)
+for _method in METHODS:
+    _register(_method, SUMMARIES[_method])
 
 
 def _wanted(

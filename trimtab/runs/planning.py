@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 import psutil
 
 from align.recipe.plan import Plan, Rows, count_rows, plan, require_fit
-from align.recipe.recipe import Recipe
+from align.recipe.recipe import Recipe, resolve
 from store.db.database import Store
 from store.errors import Conflict
 from store.training_data import demonstrations, likes, pairs
+from trimtab.config.settings import TrainingSettings
 
 SAMPLE = 256
 """Rows whose tokens are counted, the newest."""
@@ -48,6 +50,13 @@ def this_machine() -> Machine:
     return Machine("cpu", float(memory.available), float(memory.total), 40e9 * cores)
 
 
+def recipe_of(
+    settings: TrainingSettings, method: str, qlora: bool, params: Mapping[str, Any], recipe: str | None
+) -> Recipe:
+    """Return the complete recipe of a request: its parameters over the named recipe and the settings. Raises RecipeError."""
+    return resolve(method, qlora, params, recipe, {"save_steps": settings.checkpoint_steps})
+
+
 def store_rows(db: Store, method: str, deployment: str) -> tuple[list[dict[str, Any]], int]:
     """Return the newest rows that `method` would train on, as a snapshot holds them, and how many there are in all."""
     if method == "dpo":
@@ -73,7 +82,7 @@ def make_plan(
     return plan(base, recipe, counted, machine.device, machine.free, machine.rate), counted, machine
 
 
-def refuse_what_cannot_fit(estimate: Plan, machine: Machine) -> None:
+def require_fits(estimate: Plan, machine: Machine) -> None:
     """Raise `PlanError` for a run that would not fit even with the whole machine to itself.
 
     What others use now may be free by the time the run's turn comes.

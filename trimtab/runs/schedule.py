@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from cronsim import CronSim
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def next_time(settings: ScheduleSettings, after: datetime) -> datetime | None:
-    """The first moment past `after` that the cron expression names; None without one."""
+    """Return the first moment past `after` that the cron expression names; None without one."""
     return next(CronSim(settings.cron, after)) if settings.cron else None
 
 
 def due(
     settings: ScheduleSettings, *, now: datetime, last_checked: datetime, new_pairs: int, active: bool
 ) -> str | None:
-    """Why a run should start now, or None.
+    """Return why a run should start now, or None.
 
     `last_checked` is when this was asked before, so that a cron moment between two askings is seen once. `new_pairs`
     counts the pairs since the deployment's last snapshot; a cron moment without new pairs starts nothing, and nothing
@@ -38,20 +38,29 @@ def due(
     return None
 
 
+class Runs(Protocol):
+    """What the scheduler counts and starts."""
+
+    async def new_pairs(self) -> int:
+        """Count the pairs since the last snapshot."""
+
+    async def active(self) -> bool:
+        """Return whether a run is under way."""
+
+    async def start(self, reason: str) -> None:
+        """Start a run."""
+
+
 class Scheduler:
     """Starts a run when one is due. Lives in the platform's event loop; `run` ends when cancelled."""
 
     def __init__(
         self,
         settings: ScheduleSettings,
-        *,
-        new_pairs: Callable[[], Awaitable[int]],
-        active: Callable[[], Awaitable[bool]],
-        start: Callable[[str], Awaitable[None]],
+        runs: Runs,
         interval_s: float = 5.0,
     ) -> None:
-        self.settings = settings
-        self._new_pairs, self._active, self._start = new_pairs, active, start
+        self.settings, self.runs = settings, runs
         self._interval_s = interval_s
 
     @property
@@ -60,17 +69,17 @@ class Scheduler:
         return self.settings.cron is not None or self.settings.every_pairs is not None
 
     async def run(self) -> None:
-        """Asks `due` every few seconds for as long as the platform lives; one failure never ends it."""
+        """Ask `due` every few seconds for as long as the platform lives; one failure never ends it."""
         last_checked = datetime.now(UTC)
         tried = 0
         while self.enabled:
             await asyncio.sleep(self._interval_s)
             now = datetime.now(UTC)
             try:
-                new_pairs = await self._new_pairs()
+                new_pairs = await self.runs.new_pairs()
                 # pairs that a run has failed on already must not start the next one at once
                 tried = min(tried, new_pairs)
-                active = await self._active()
+                active = await self.runs.active()
                 reason = due(
                     self.settings,
                     now=now,
@@ -81,7 +90,7 @@ class Scheduler:
                 if reason:
                     log.info("scheduled run: %s", reason)
                     tried = new_pairs
-                    await self._start(reason)
+                    await self.runs.start(reason)
             except Exception:
                 log.exception("the scheduler could not start a run")
             last_checked = now

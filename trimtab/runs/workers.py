@@ -7,10 +7,11 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from align.run_directory import RunDirectory
+from align.run_directory import EXIT_STOPPED, RunDirectory
 from serve.engine.process import GuardedProcess
 from store.db.database import Store
 from store.rollout import runs
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 BEHIND_CHAT = 15
 """Niceness: a run takes the processor time that gateway and engines leave, since people wait for those."""
 
-STOPPED = 3
-"""The worker's exit status after it was asked to stop and wrote a checkpoint."""
+WARM_EVERY_S = 2.0
+"""Interval at which the waiting worker is checked, seconds."""
 
 POLL_S = 0.3
 GRACE_S = 20.0
@@ -69,8 +70,15 @@ class Workers:
         waiting.tell(str(directory.path), own_log)
         return waiting
 
-    async def close(self) -> None:
-        """Ends the worker that waits."""
+    async def keep_warm(self, busy: Callable[[], bool]) -> None:
+        """Have a worker ready for the next run whenever nothing is `busy`, until cancelled."""
+        while True:
+            if not busy():
+                await self.warm()
+            await asyncio.sleep(WARM_EVERY_S)
+
+    async def aclose(self) -> None:
+        """End the worker that waits."""
         if self._waiting is not None:
             await self._waiting.stop(grace_s=1.0)
 
@@ -92,14 +100,14 @@ class Workers:
 
 
 class Worker:
-    """A worker on one run directory. `run` returns when `report.json` and `adapter/` are whole."""
+    """A worker on one run directory. `execute` returns when `report.json` and `adapter/` are whole."""
 
     def __init__(self, db: Store, run_id: str, directory: RunDirectory, workers: Workers) -> None:
         self.db, self.run_id, self.directory, self.workers = db, run_id, directory, workers
         self._seen = 0
 
-    async def run(self) -> None:
-        """Trains to the end. Raises TrainingFailed or TrainingStopped; a cancelled call stops the worker first."""
+    async def execute(self) -> None:
+        """Train to the end. Raises TrainingFailed or TrainingStopped; a cancelled call stops the worker first."""
         process = await self.workers.start(self.directory)
         waiting = asyncio.ensure_future(process.wait())
         try:
@@ -115,7 +123,7 @@ class Worker:
             waiting.cancel()
         status = waiting.result()
         await self._store_progress()
-        if status == STOPPED:
+        if status == EXIT_STOPPED:
             raise TrainingStopped
         if status != 0:
             raise TrainingFailed(self._why(status))

@@ -15,6 +15,7 @@ from serve.auth import SESSION_COOKIE
 from serve.errors import RequestError
 from serve.gateway.openai_paths import WITHOUT_PREFIX
 from store.accounts import users
+from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.web.access_notice import ADD_USER
 
@@ -43,7 +44,7 @@ def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
 async def show(request: Request) -> Response:
     """GET /login; says so where nobody can sign in yet."""
     platform: Platform = request.app.state.platform
-    if not await asyncio.to_thread(users.count, platform.db):
+    if not await call_store(platform.db, users.count):
         return page(f"No user exists, so nobody can sign in yet. On this machine: {ADD_USER}")
     return page()
 
@@ -53,10 +54,10 @@ async def sign_in(request: Request) -> Response:
     platform: Platform = request.app.state.platform
     form = await request.form()
     name, password = str(form.get("name", "")), str(form.get("password", ""))
-    user = await asyncio.to_thread(users.authenticate, platform.db, name, password)
+    user = await call_store(platform.db, users.authenticate, name, password)
     if user is None:
         return page("That name and password do not go together.", 401)
-    token = await asyncio.to_thread(users.start_session, platform.db, user.name)
+    token = await call_store(platform.db, users.start_session, user.name)
     response = RedirectResponse("/", 303)
     secure = request.url.scheme == "https"
     response.set_cookie(SESSION_COOKIE, token, httponly=True, samesite="lax", secure=secure, path="/")
@@ -68,7 +69,7 @@ async def sign_out(request: Request) -> Response:
     platform: Platform = request.app.state.platform
     token = request.cookies.get(SESSION_COOKIE)
     if token:
-        await asyncio.to_thread(users.end_session, platform.db, token)
+        await call_store(platform.db, users.end_session, token)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(SESSION_COOKIE, path="/")
     return response

@@ -85,6 +85,10 @@ class Rollout(Resource):
         found: Evaluation = await self._http.get(path("api", "evals", ident))
         return found
 
+    async def evaluation_items(self, /, ident: str, **filters: Any) -> Rows:
+        """GET /api/evals/{id}/items, one page; filters are measure, side, after and limit."""
+        return list(await self._http.get(path("api", "evals", ident, "items"), **filters) or ())
+
     async def evaluations(self) -> list[Evaluation]:
         """GET /api/evals, newest first."""
         return list(await self._http.get("/api/evals") or ())

@@ -115,7 +115,8 @@ class Turn:
 
     def __init__(self, seed: int, n: int, **truth: Any) -> None:
         self.random, self.n = np.random.default_rng(seed), n
-        self.truth = {"right": 0.8, "gain": 0.05, "gain_from_anchor": 0.05, "length": 1.0} | truth
+        usual = {"right": 0.8, "gain": 0.05, "gain_from_anchor": 0.05, "length": 1.0, "kl": 0.1, "rise": 0.02}
+        self.truth = usual | dict.fromkeys(("cut_share", "refusal_share", "rep4", "empty_share"), 0.0) | truth
 
     def report(self) -> dict[str, Any]:
         measures: dict[str, Any] = {
@@ -127,18 +128,19 @@ class Turn:
         }
         stable = 40 * np.exp(0.3 * self.random.normal(size=self.n))
         measures["length_ratio"] = {"release": ratio_interval(stable * self.truth["length"], stable)}
-        for name in ("cut_share", "refusal_share", "rep4"):
-            if name in self.truth:
-                difference = difference_interval(self._share(name), np.zeros(self.n))
-                measures[name] = {"difference": difference}
+        for name in ("cut_share", "refusal_share", "rep4", "empty_share"):
+            values = self._share(name, answers := max(28, self.n))
+            difference = difference_interval(values, np.zeros(answers))
+            measures[name] = {"release": share_interval(values), "difference": difference}
         if "anchor_right" in self.truth:
             measures["anchor_reward_accuracy"] = {"release": share_interval(self._share("anchor_right"))}
-        if "kl" in self.truth:
-            measures["kl"] = {"release": mean_interval(self._normal("kl"))}
+        measures["kl"] = {"release": mean_interval(self._normal("kl"))}
+        rises = self.truth["rise"] + 0.02 * self.random.normal(size=12)
+        measures["perplexity_ratio"] = {"release": mean_interval(np.exp(rises))}
         return {"measures": measures}
 
-    def _share(self, name: str) -> Any:
-        return (self.random.random(self.n) < self.truth[name]).astype(float)
+    def _share(self, name: str, n: int | None = None) -> Any:
+        return (self.random.random(n or self.n) < self.truth[name]).astype(float)
 
     def _normal(self, name: str) -> Any:
         return self.truth[name] + 0.15 * self.random.normal(size=self.n)
@@ -150,7 +152,7 @@ def verdicts(n: int, stories: int = 200, **truth: Any) -> dict[str, float]:
 
 
 def test_a_turn_that_learned_passes() -> None:
-    assert verdicts(64, cut_share=0.0, refusal_share=0.0, rep4=0.0, kl=0.1)["pass"] > 0.95
+    assert verdicts(64)["pass"] > 0.95
     assert verdicts(16, right=0.95)["pass"] > 0.8
 
 

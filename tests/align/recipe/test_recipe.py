@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from align.recipe.fields import METHODS
+from align.recipe.fields import FIELDS, RecipeFields, accepted
 from align.recipe.recipe import Recipe, RecipeError, load, names, reference, resolve, with_flip_rate
+from common.training_methods import METHODS, Method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_defaults_are_complete_and_accepted(method: str) -> None:
+def test_defaults_are_complete_and_accepted(method: Method) -> None:
     recipe = resolve(method)
     assert set(recipe.origin.values()) == {"default"}
     # Every default passes its own check.
@@ -46,6 +47,11 @@ def test_round_trip() -> None:
         ({"r": 0}, "r"),
         ({"r": 1.5}, "r"),
         ({"r": True}, "r"),
+        ({"r": "8"}, "r"),
+        ({"packing": 1}, "packing"),
+        ({"loss_weights": {}}, "loss_weights"),
+        ({"rank_pattern": {"q_proj": 0}}, "rank_pattern"),
+        ({"beta": 10**400}, "beta"),
         ({"r": 1024}, "r"),
         ({"max_steps": 0}, "max_steps"),
         ({"loss_type": "dpo"}, "loss_type"),
@@ -69,6 +75,17 @@ def test_a_bad_value_names_field_value_and_what_is_accepted(params: dict[str, An
     assert caught.value.field == field
     assert field in str(caught.value)
     assert caught.value.accepted in str(caught.value)
+
+
+def test_accepted_values_are_described_from_the_bounds() -> None:
+    assert accepted("max_steps") == "a whole number from 1 to 10000000 or -1"
+    assert accepted("beta") == "a number above 0 to 10"
+    assert accepted("label_smoothing") == "'auto' or a number from 0 to below 0.5"
+    assert accepted("gradient_checkpointing") == "'auto' or one of True, False"
+    assert accepted("distributed") == "one of 'ddp', 'fsdp'"
+    assert accepted("loss_weights").endswith("one for each loss_type, or unset")
+    assert all(field.description and accepted(name) for name, field in FIELDS.items())
+    assert RecipeFields().r == 16
 
 
 @pytest.mark.parametrize(
@@ -145,7 +162,7 @@ def test_every_recipe_file_resolves() -> None:
 
 def test_the_documented_table_is_the_code() -> None:
     text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
-    assert reference() in text, "run: python -c 'import align.recipe.recipe as r; print(r.reference())'"
+    assert reference() in text, "run: make docs"
 
 
 def test_the_platform_side_imports_no_torch() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 HELD = """
 import numpy, psutil
-from align import allocator
+from align.training.cpu import allocator
 
 def resident():
     return psutil.Process().memory_info().rss / 1e6

@@ -18,8 +18,8 @@ from serve.adapters.publishing import publish, withdraw
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.errors import AdapterRefused, EngineUnavailable, ParityFailed
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from tests.serve.conftest import BASE, tiny_spec
 from tests.serve.gateway_harness import Part, running

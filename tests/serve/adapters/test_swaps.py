@@ -27,8 +27,8 @@ from serve.adapters.publishing import publish, withdraw
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import HttpStream, StreamBroken
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import BASE
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.oracle import Answer, answers

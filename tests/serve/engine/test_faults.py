@@ -28,8 +28,8 @@ from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.gateway.canary_monitor import CanaryPolicy
 from serve.gateway.handler import Limits
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import BASE
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, read_config
@@ -50,7 +50,7 @@ async def part(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> As
 async def idle(part: Part, engine: Engine, seconds: float = 5) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not engine.in_flight.outstanding and not part.gateway.meter.outstanding:
+        if not engine.in_flight.outstanding and not part.gateway.rate_limiter.outstanding:
             return True
         await asyncio.sleep(0.02)
     return False

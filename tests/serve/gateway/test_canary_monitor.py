@@ -20,11 +20,11 @@ import pytest
 
 from serve.adapters.prune import choose, needed, prune, sweep
 from serve.engine.pool import EnginePool
-from serve.gateway.canary_monitor import CanaryPolicy, CanaryWatch
+from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.router import Target
 from store.db.database import Store
-from store.records import AdapterRecord
 from store.rollout import adapters, deployments, releases
+from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import tiny_spec
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ async def test_the_alarm_rings_once() -> None:
     async def on_alarm(target: Target, why: str) -> None:
         rung.append(f"{target.release}: {why}")
 
-    watch = CanaryWatch(CanaryPolicy(max_failed=0.2, min_requests=10), on_alarm)
+    watch = CanaryMonitor(CanaryPolicy(max_failed=0.2, min_requests=10), on_alarm)
     for n in range(80):
         watch.note(CANARY, ok=n % 2 != 0)
         watch.note(STABLE, ok=True)
@@ -52,7 +52,7 @@ async def test_the_alarm_rings_once() -> None:
 
 async def test_a_canary_that_fails_as_often_as_stable_rings_nothing() -> None:
     """An outage of the engine that both run on is not the canary's fault."""
-    watch = CanaryWatch(CanaryPolicy(max_failed=0.2, min_requests=10))
+    watch = CanaryMonitor(CanaryPolicy(max_failed=0.2, min_requests=10))
     for n in range(200):
         watch.note(CANARY, ok=n % 3 == 0)
         watch.note(STABLE, ok=n % 3 == 0)
@@ -69,7 +69,7 @@ async def test_false_alarms_are_rare_however_often_both_fail(failing: float) -> 
     """1% in the whole life of a canary; a fixed share of the last requests rang in 6% and 23% of these."""
     draw, rung = random.Random(int(1000 * failing)), 0
     for _ in range(150):
-        watch = CanaryWatch(CanaryPolicy())
+        watch = CanaryMonitor(CanaryPolicy())
         for _ in range(400):
             for _ in range(3):
                 watch.note(STABLE, ok=draw.random() >= failing)
@@ -80,7 +80,7 @@ async def test_false_alarms_are_rare_however_often_both_fail(failing: float) -> 
 
 async def test_few_or_old_failures_ring_nothing() -> None:
     now = 0.0
-    watch = CanaryWatch(CanaryPolicy(max_failed=0.2, min_requests=10, window_s=60), None, lambda: now)
+    watch = CanaryMonitor(CanaryPolicy(max_failed=0.2, min_requests=10, window_s=60), None, lambda: now)
     for _ in range(9):
         watch.note(CANARY, ok=False)
     now = 61.0

@@ -13,12 +13,12 @@ from transformers import AutoTokenizer
 from align.training.chat_template import Refused
 from align.training.data import encode
 from align.training.rendering import RowRenderer
+from common.chat_messages import context_of
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from serve.gateway import requests
 from serve.metering.limits import Limits
 from serve.router import Target
-from store.chat_messages import context_of
 from store.values import conversation, to_json
 from tests.serve.conftest import BASE
 from tests.support.templates import TEMPLATES

@@ -80,13 +80,13 @@ async def leave(part: Part, who: str, text: str, words: int, path: str = CHAT, *
 
 async def idle(part: Part) -> None:
     end = time.monotonic() + 5
-    while part.gateway.meter.outstanding:
+    while part.gateway.rate_limiter.outstanding:
         assert time.monotonic() < end, "the request is still under way"
         await asyncio.sleep(0.01)
 
 
 def used(part: Part, holder: str) -> tuple[int, int, int]:
-    today, month = part.gateway.meter.ledger.spent(holder)
+    today, month = part.gateway.rate_limiter.counter.spent(holder)
     assert today == month
     return today.requests, today.prompt_tokens, today.completion_tokens
 
@@ -182,7 +182,7 @@ async def test_the_turn_of_who_left_is_recorded_without_a_guess(part: Part) -> N
 
 
 async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back(part: Part) -> None:
-    writer = UsageWriter(part.db, part.gateway.meter.ledger)
+    writer = UsageWriter(part.db, part.gateway.rate_limiter.counter)
     await post(part, "ada", "say 1")
     async with (
         httpx.AsyncClient(trust_env=False, timeout=30) as http,
@@ -196,7 +196,7 @@ async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back
         left = Exchange("conv-1", asked, False, "assistant", "assistant", None, "stable", "ada", None)
         left.chunks.append(b'{"id": "chatcmpl-9", "choices": [{"message": {"content": "word"}}]}')
         part.recorder.put(left)
-        with writer.forgetting(["user ada"]):
+        with writer.erasing(["user ada"]):
             assert erasure.erase_person(part.db, "ada").removed["completions"] == 1
     await idle(part)
     await part.recorder.flush()

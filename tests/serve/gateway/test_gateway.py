@@ -21,7 +21,7 @@ from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.gateway import responses
 from serve.gateway.handler import Limits
-from serve.gateway.stream_rewriter import Relay
+from serve.gateway.stream_rewriter import StreamRewriter
 from serve.metering import token_estimate
 from store.accounts import keys
 from store.feedback import conversations
@@ -363,12 +363,12 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
     while (await running_requests(engine) or engine.in_flight.outstanding) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     assert await running_requests(engine) == 0
-    assert (engine.in_flight.outstanding, part.gateway.meter.outstanding) == (0, 0)
+    assert (engine.in_flight.outstanding, part.gateway.rate_limiter.outstanding) == (0, 0)
     if stream:
         await part.recorder.flush()
         kept = conversations.get(part.db, "conv-left-True")
         assert kept.messages[1].content, "what was said until then is kept"
-    charged, _ = part.gateway.meter.ledger.spent(f"user leaver-{stream}")
+    charged, _ = part.gateway.rate_limiter.counter.spent(f"user leaver-{stream}")
     assert (charged.requests, charged.prompt_tokens) == ((1, 3) if stream else (0, 0))
     assert (0 < charged.completion_tokens < 3900) == stream
 
@@ -379,15 +379,15 @@ async def test_events_of_the_engine_are_at_most_its_tokens(engine: Engine) -> No
         "model": BASE, "messages": HI, "n": 2, "max_tokens": 20, "ignore_eos": True, "stream": True,
         "stream_options": {"include_usage": True},
     }  # fmt: skip
-    relay = Relay(BASE, BASE, drop_usage=False)
+    rewriter = StreamRewriter(BASE, BASE, drop_usage=False)
     answer = await engine.post(CHAT, json.dumps(body).encode())
     async for chunk in answer.chunks():
-        relay.feed(chunk)
+        rewriter.feed(chunk)
     engine.release(answer)
-    reported = responses.usage(relay.usage_event or b"")
+    reported = responses.usage(rewriter.usage_event or b"")
     assert reported is not None
     assert reported["completion_tokens"] == 40
-    assert 2 <= token_estimate.of_stream(body, relay.events).completion_tokens <= 40
+    assert 2 <= token_estimate.of_stream(body, rewriter.events).completion_tokens <= 40
 
 
 # ---- from within, and metrics

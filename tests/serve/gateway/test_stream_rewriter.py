@@ -8,7 +8,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.gateway.stream_rewriter import Relay, error_event
+from serve.gateway.stream_rewriter import StreamRewriter, error_event
 from trimtab_client.sse import events
 
 NAME = "a-0123456789abcdef"
@@ -32,29 +32,29 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(st.integers(0, 10_000), max_size=12), st.booleans())
 def test_any_cut_gives_the_same_stream(cuts: list[int], drop: bool) -> None:
-    relay = Relay(NAME, "assistant@3", drop)
-    out = b"".join(relay.feed(piece) for piece in pieces(STREAM, cuts)) + relay.finish()
+    rewriter = StreamRewriter(NAME, "assistant@3", drop)
+    out = b"".join(rewriter.feed(piece) for piece in pieces(STREAM, cuts)) + rewriter.finish()
     expected = STREAM.replace(USAGE, b"") if drop else STREAM
     public = expected.replace(f'"model":"{NAME}"'.encode(), b'"model":"assistant@3"')
     assert out == public
     assert b'\\"model\\":\\"' + NAME.encode() in out
-    assert relay.usage_event == USAGE.removesuffix(b"\n\n")
-    assert relay.events == 3
+    assert rewriter.usage_event == USAGE.removesuffix(b"\n\n")
+    assert rewriter.events == 3
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=12))
 def test_only_whole_events_go_out(cuts: list[int]) -> None:
-    relay = Relay(NAME, "assistant@3", True)
+    rewriter = StreamRewriter(NAME, "assistant@3", True)
     for piece in pieces(STREAM, cuts):
-        out = relay.feed(piece)
+        out = rewriter.feed(piece)
         assert not out or out.endswith(b"\n\n")
 
 
 def test_a_broken_stream_gives_what_it_had() -> None:
-    relay = Relay(NAME, "m@1", True)
-    assert relay.feed(event("Hi")[:-1]) == b""
-    assert relay.finish().startswith(b"data: {")
-    assert relay.finish() == b""
+    rewriter = StreamRewriter(NAME, "m@1", True)
+    assert rewriter.feed(event("Hi")[:-1]) == b""
+    assert rewriter.finish().startswith(b"data: {")
+    assert rewriter.finish() == b""
 
 
 def test_the_error_event_is_one_event() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from serve.errors import InsufficientQuota
 from serve.metering.limits import Holder, Limits
-from serve.metering.rate_limiter import Meter
-from serve.metering.usage_counter import Ledger, Used
+from serve.metering.rate_limiter import RateLimiter
+from serve.metering.usage_counter import UsageCounter, Used
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import usage
 from store.db.database import Store
@@ -48,15 +48,15 @@ def db(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def started(db: Store, clock: Clock, every_s: float = NEVER) -> tuple[Ledger, UsageWriter]:
-    ledger = Ledger(clock)
-    writer = UsageWriter(db, ledger, every_s)
+def started(db: Store, clock: Clock, every_s: float = NEVER) -> tuple[UsageCounter, UsageWriter]:
+    counter = UsageCounter(clock)
+    writer = UsageWriter(db, counter, every_s)
     writer.start()
-    return ledger, writer
+    return counter, writer
 
 
-def tokens(ledger: Ledger, who: Holder = ada) -> tuple[int, int]:
-    today, month = ledger.spent(who.id)
+def tokens(counter: UsageCounter, who: Holder = ada) -> tuple[int, int]:
+    today, month = counter.spent(who.id)
     return today.tokens, month.tokens
 
 
@@ -75,17 +75,17 @@ def soon(condition: object) -> bool:
 
 def test_a_restart_in_the_middle_of_a_day_gives_nothing_away(db: Store, clock: Clock) -> None:
     limits = Limits(tokens_per_day=100)
-    ledger, writer = started(db, clock)
-    meter = Meter(limits, ledger=ledger)
-    meter.enter([ada])
-    meter.leave([ada], Used(60, 40))
+    counter, writer = started(db, clock)
+    limiter = RateLimiter(limits, counter=counter)
+    limiter.enter([ada])
+    limiter.leave([ada], Used(60, 40))
     writer.close()
 
-    ledger, writer = started(db, clock)
-    assert tokens(ledger) == (100, 100)
+    counter, writer = started(db, clock)
+    assert tokens(counter) == (100, 100)
     with pytest.raises(InsufficientQuota, match="100 tokens a day"):
-        Meter(limits, ledger=ledger).enter([ada])
-    ledger.add([ada, bob], Used(1, 2))
+        RateLimiter(limits, counter=counter).enter([ada])
+    counter.add([ada, bob], Used(1, 2))
     writer.close()
     assert stored(db, SUNDAY) == {"ada": 103, "bob": 3}
     found = {row.name: row for row in usage.sums(db, SUNDAY, SUNDAY)}
@@ -93,37 +93,37 @@ def test_a_restart_in_the_middle_of_a_day_gives_nothing_away(db: Store, clock: C
 
 
 def test_a_restart_on_the_next_day_keeps_the_month(db: Store, clock: Clock) -> None:
-    ledger, writer = started(db, clock)
-    ledger.add([ada], Used(10))
+    counter, writer = started(db, clock)
+    counter.add([ada], Used(10))
     writer.close()
     clock.to(MONDAY)
-    ledger, writer = started(db, clock)
-    assert tokens(ledger) == (0, 10)
+    counter, writer = started(db, clock)
+    assert tokens(counter) == (0, 10)
     writer.close()
     clock.to(TUESDAY)
-    ledger, writer = started(db, clock)
-    assert tokens(ledger) == (0, 0)
+    counter, writer = started(db, clock)
+    assert tokens(counter) == (0, 0)
     writer.close()
 
 
 def test_day_and_month_change_under_a_running_platform(db: Store, clock: Clock) -> None:
-    ledger, writer = started(db, clock)
-    ledger.add([ada], Used(10))
+    counter, writer = started(db, clock)
+    counter.add([ada], Used(10))
     clock.to(MONDAY, hour=0)
-    assert tokens(ledger) == (0, 10)
-    ledger.add([ada], Used(20))
+    assert tokens(counter) == (0, 10)
+    counter.add([ada], Used(20))
     clock.to(TUESDAY, hour=0)
-    assert tokens(ledger) == (0, 0)
-    ledger.add([ada], Used(40))
-    assert tokens(ledger) == (40, 40)
+    assert tokens(counter) == (0, 0)
+    counter.add([ada], Used(40))
+    assert tokens(counter) == (40, 40)
     writer.close()
     assert [stored(db, day).get("ada") for day in (SUNDAY, MONDAY, TUESDAY)] == [10, 20, 40]
 
 
 def test_the_thread_writes_while_requests_go_on(db: Store, clock: Clock) -> None:
-    ledger, writer = started(db, clock, every_s=0.01)
+    counter, writer = started(db, clock, every_s=0.01)
     adding = [
-        threading.Thread(target=lambda: [ledger.add([ada], Used(1, 1)) for _ in range(2_000)])
+        threading.Thread(target=lambda: [counter.add([ada], Used(1, 1)) for _ in range(2_000)])
         for _ in range(4)
     ]
     for thread in adding:
@@ -132,22 +132,22 @@ def test_the_thread_writes_while_requests_go_on(db: Store, clock: Clock) -> None
     for thread in adding:
         thread.join()
     assert soon(lambda: stored(db, SUNDAY) == {"ada": 16_000}), stored(db, SUNDAY)
-    assert tokens(ledger) == (16_000, 16_000)
+    assert tokens(counter) == (16_000, 16_000)
     writer.close()
     assert stored(db, SUNDAY) == {"ada": 16_000}
 
 
 def test_after_midnight_the_thread_loads_what_the_store_has(db: Store, clock: Clock) -> None:
     """As after a clock that was wrong at the start: the day that it is put to has usage of its own."""
-    ledger, writer = started(db, clock)
-    ledger.add([ada], Used(5))
+    counter, writer = started(db, clock)
+    counter.add([ada], Used(5))
     writer.close()
     clock.to(date(2020, 1, 1))
-    ledger, writer = started(db, clock, every_s=0.01)
-    assert tokens(ledger) == (0, 0)
+    counter, writer = started(db, clock, every_s=0.01)
+    assert tokens(counter) == (0, 0)
     clock.to(SUNDAY)
-    ledger.add([ada], Used(1))
-    assert soon(lambda: tokens(ledger) == (6, 6)), tokens(ledger)
+    counter.add([ada], Used(1))
+    assert soon(lambda: tokens(counter) == (6, 6)), tokens(counter)
     writer.close()
     assert stored(db, SUNDAY) == {"ada": 6}
 
@@ -164,44 +164,44 @@ def test_increments_are_kept_and_tried_again(
     monkeypatch.setattr("serve.metering.usage_writer.RETRY_S", 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(usage, "add", full)
-        ledger, writer = started(db, clock, every_s=0.01)
-        ledger.add([ada], Used(7))
+        counter, writer = started(db, clock, every_s=0.01)
+        counter.add([ada], Used(7))
         assert soon(lambda: len(tried) > 2)
         clock.to(MONDAY)
-        ledger.add([ada], Used(9))
+        counter.add([ada], Used(9))
         assert not writer.flush()
-        assert tokens(ledger) == (9, 16)
+        assert tokens(counter) == (9, 16)
     assert "tried again" in caplog.text
     assert soon(lambda: stored(db, MONDAY))
     writer.close()
     assert (stored(db, SUNDAY), stored(db, MONDAY)) == ({"ada": 7}, {"ada": 9})
-    assert tokens(ledger) == (9, 16)
+    assert tokens(counter) == (9, 16)
 
 
 def test_what_can_not_be_written_at_the_end_is_said(
     db: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger, writer = started(db, clock)
-    ledger.add([ada], Used(7))
+    counter, writer = started(db, clock)
+    counter.add([ada], Used(7))
     monkeypatch.setattr(usage, "add", lambda *args: (_ for _ in ()).throw(duckdb.IOException("full")))
     writer.close()
     assert "is lost" in caplog.text
 
 
 def test_a_forgotten_person_is_forgotten_in_memory_too(db: Store, clock: Clock) -> None:
-    ledger, writer = started(db, clock)
-    ledger.add([ada, bob], Used(7))
+    counter, writer = started(db, clock)
+    counter.add([ada, bob], Used(7))
     writer.flush()
-    ledger.add([ada, bob], Used(1))
+    counter.add([ada, bob], Used(1))
     writer.flush()
-    with writer.forgetting([ada.id]):
+    with writer.erasing([ada.id]):
         erasure.erase_person(db, "ada")
-        ledger.add([ada, bob], Used(1))
-    assert (tokens(ledger), tokens(ledger, bob)) == ((0, 0), (9, 9))
-    ledger.add([ada, bob], Used(1))  # a request that had begun before
-    assert (tokens(ledger), tokens(ledger, bob)) == ((0, 0), (10, 10))
+        counter.add([ada, bob], Used(1))
+    assert (tokens(counter), tokens(counter, bob)) == ((0, 0), (9, 9))
+    counter.add([ada, bob], Used(1))  # a request that had begun before
+    assert (tokens(counter), tokens(counter, bob)) == ((0, 0), (10, 10))
     writer.flush()
     assert stored(db, SUNDAY) == {"bob": 10}
-    ledger.add([Holder("user ada", "ada")], Used(5))
+    counter.add([Holder("user ada", "ada")], Used(5))
     writer.close()
     assert stored(db, SUNDAY) == {"bob": 10, "ada": 5}, "what they ask afterwards is new"

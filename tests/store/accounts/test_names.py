@@ -12,9 +12,10 @@ from store.accounts import keys, names, users
 from store.db.database import Store
 from store.errors import Invalid
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.values import Message
 
 

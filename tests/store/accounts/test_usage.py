@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from store.accounts import audit, keys, usage, users
+from store.accounts.usage import Usage
 from store.db.database import Store
 from store.db.rows import scalar
 from store.maintenance import backup
 from store.privacy import erasure
-from store.records import Usage
 
 MONDAY, TUESDAY = date(2026, 11, 30), date(2026, 12, 1)
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from store.datasets import snapshots
 from store.db.database import Store
 from store.feedback import comparisons, conversations
-from store.records import Candidate, Turn
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.rollout import deployments, releases
 from store.training_data import pairs
 from store.values import Message

@@ -12,8 +12,9 @@ from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Invalid, NotFound
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.maintenance.verify import verify
-from store.records import Candidate, Turn
 from store.training_data import demonstrations, pairs, removal
 from store.values import Message
 

@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from store.datasets import parquet_writer, snapshots
+from store.datasets.snapshots import Snapshot
 from store.db.database import Store
 from store.errors import Invalid, NotFound
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
-from store.records import Candidate, Snapshot, Turn
 from store.training_data import demonstrations, likes, pairs
 from store.values import Message
 

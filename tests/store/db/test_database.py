@@ -19,8 +19,9 @@ from store.db.database import Store, migrations
 from store.db.rows import scalar
 from store.errors import Invalid, StoreDamaged, StoreLocked, StoreTooNew
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.records import Candidate, Turn
 from store.training_data import pairs
 from store.values import Message, PreferencePair
 

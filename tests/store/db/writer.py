@@ -13,8 +13,9 @@ import sys
 
 from store.db.database import Store
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.ids import new_id
-from store.records import Candidate, Turn
 from store.rollout import deployments, releases
 from store.training_data import pairs
 from store.values import Message

@@ -15,10 +15,11 @@ from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import NotFound
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
 from store.feedback.conversation_owners import owner_of
+from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
-from store.records import Candidate, Turn
 from store.training_data import likes
 from store.values import Message
 

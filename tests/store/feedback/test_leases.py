@@ -5,8 +5,8 @@ from __future__ import annotations
 from store.accounts import users
 from store.db.database import Store
 from store.feedback import comparisons, leases
+from store.feedback.comparisons import Candidate, Comparison
 from store.feedback.leases import LEASE_S, Leases
-from store.records import Candidate, Comparison
 
 
 def ask(db: Store, question: str, votes_wanted: int | None = None) -> Comparison:

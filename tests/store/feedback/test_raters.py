@@ -12,7 +12,8 @@ from store.db import redaction
 from store.db.database import Store
 from store.errors import Invalid
 from store.feedback import comparisons, conversations, raters
-from store.records import Candidate, Turn
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.training_data import pairs
 from store.values import Message
 

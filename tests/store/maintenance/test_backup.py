@@ -13,8 +13,8 @@ from store.accounts import audit
 from store.db.database import Store
 from store.errors import Conflict, NotFound, StoreDamaged, StoreLocked, StoreTooNew
 from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
 from store.maintenance import backup, verify
-from store.records import Candidate
 from store.rollout import deployments
 from store.training_data import pairs
 

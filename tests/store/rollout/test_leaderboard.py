@@ -8,7 +8,7 @@ import numpy as np
 
 from store.db.database import Store
 from store.feedback import comparisons
-from store.records import Candidate
+from store.feedback.comparisons import Candidate
 from store.rollout import leaderboard
 
 

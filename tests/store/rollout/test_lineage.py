@@ -13,16 +13,20 @@ import pytest
 
 from store.accounts import audit, users
 from store.datasets import snapshots
+from store.datasets.snapshots import Snapshot
 from store.db import erasure_guard
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
 from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.ids import new_id
 from store.maintenance import verify
 from store.privacy import erased_files, erasure
-from store.records import AdapterRecord, Candidate, Release, Snapshot, Turn
 from store.rollout import adapters, deployments, lineage, releases, runs
+from store.rollout.adapters import AdapterRecord
+from store.rollout.releases import Release
 from store.training_data import pairs
 from store.values import Message
 
@@ -66,7 +70,7 @@ def test_lineage_goes_both_ways(db: Store, tmp_path: Path) -> None:
     late_pair = vote(db, "q5", "cy")
     third, _ = trained(db, tmp_path, "a-2", start="a-1", replay=0.0)
 
-    found = releases.lineage(db, second.ref)
+    found = lineage.of_release(db, releases.get(db, second.ref))
     assert (found["adapter"]["id"], found["run"]["id"], found["snapshot"]["id"]) == (
         "a-1",
         second.run,
@@ -76,7 +80,7 @@ def test_lineage_goes_both_ways(db: Store, tmp_path: Path) -> None:
     assert found["raters"] == [{"name": "ada", "rows": 2}, {"name": "bob", "rows": 1}]
     assert found["imports"] == [{"source": "file.jsonl", "rows": 1}]
 
-    on_top = releases.lineage(db, third.id)
+    on_top = lineage.of_release(db, releases.get(db, third.id))
     assert refs(on_top["ancestors"]) == ["assistant@2"]
     assert on_top["pairs"] == 5
     assert [rater["name"] for rater in on_top["raters"]] == ["ada", "bob", "cy"]
@@ -118,7 +122,7 @@ def test_the_rows_behind_a_release_come_in_pages(db: Store, tmp_path: Path) -> N
     assert [len(row["comparisons"]) for row in found] == [2, 1, 1, 1, 0, 1]
     assert {row["split"] for row in found} == {"train"}
     assert all(row["snapshot"] != first_snapshot.hash and row["weight"] == 1.0 for row in found)
-    assert len(lineage.page(db, second)) == releases.lineage(db, second.ref)["pairs"] == 5
+    assert len(lineage.page(db, second)) == lineage.of_release(db, releases.get(db, second.ref))["pairs"] == 5
 
     erasure.erase_person(db, "cy")
     gone = lineage.page(db, third)[-1]
@@ -391,7 +395,7 @@ def test_a_release_that_learned_from_likes_knows_them_and_forgets_them(db: Store
     adapters.record(db, AdapterRecord("a-1", "smol", "/a-1", run=run.id))
     made = releases.create(db, "assistant", "smol", "a-1", run=run.id)
     assert [row["raters"] for row in lineage.page(db, made, "likes")] == [["ada"], ["bob"]]
-    found = releases.lineage(db, made.ref)
+    found = lineage.of_release(db, releases.get(db, made.ref))
     assert (found["likes"], found["pairs"], found["demonstrations"]) == (2, 0, 0)
     assert {row["name"] for row in found["raters"]} == {"ada", "bob"}
     assert refs(lineage.of_person(db, "bob")) == [made.ref]

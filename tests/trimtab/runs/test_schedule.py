@@ -48,54 +48,42 @@ def test_next_time_is_the_first_after() -> None:
     assert next_time(EVERY, NOON) is None
 
 
-def test_the_scheduler_goes_on_after_a_failure_and_starts_what_is_due() -> None:
-    started: list[str] = []
+class CountedRuns:
+    """New pairs as counted in turn, or an error; then `last`."""
 
+    def __init__(self, counts: list[int | Exception], last: int) -> None:
+        self.counts, self.last = iter(counts), last
+        self.started: list[str] = []
+
+    async def new_pairs(self) -> int:
+        value = next(self.counts, self.last)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    async def active(self) -> bool:
+        return False
+
+    async def start(self, reason: str) -> None:
+        self.started.append(reason)
+
+
+def started_by(runs: CountedRuns) -> list[str]:
     async def scenario() -> None:
-        counts = iter([ValueError("the store is busy"), 10, 0])
-
-        async def new_pairs() -> int:
-            value = next(counts, 0)
-            if isinstance(value, Exception):
-                raise value
-            return value
-
-        async def active() -> bool:
-            return False
-
-        async def start(reason: str) -> None:
-            started.append(reason)
-
-        scheduler = Scheduler(EVERY, new_pairs=new_pairs, active=active, start=start, interval_s=0.01)
+        scheduler = Scheduler(EVERY, runs, interval_s=0.01)
         assert scheduler.enabled
         task = asyncio.create_task(scheduler.run())
         await asyncio.sleep(0.2)
         task.cancel()
 
     asyncio.run(scenario())
-    assert started == ["10 new pairs (every 10)"]
+    return runs.started
+
+
+def test_the_scheduler_goes_on_after_a_failure_and_starts_what_is_due() -> None:
+    runs = CountedRuns([ValueError("the store is busy"), 10, 0], last=0)
+    assert started_by(runs) == ["10 new pairs (every 10)"]
 
 
 def test_pairs_that_a_run_failed_on_do_not_start_the_next_one() -> None:
-    started: list[str] = []
-
-    async def scenario() -> None:
-        counts = iter([10, 10, 19, 20])
-
-        async def new_pairs() -> int:
-            return next(counts, 20)
-
-        async def active() -> bool:
-            return False
-
-        async def start(reason: str) -> None:
-            started.append(reason)
-
-        task = asyncio.create_task(
-            Scheduler(EVERY, new_pairs=new_pairs, active=active, start=start, interval_s=0.01).run()
-        )
-        await asyncio.sleep(0.2)
-        task.cancel()
-
-    asyncio.run(scenario())
-    assert len(started) == 2
+    assert len(started_by(CountedRuns([10, 10, 19, 20], last=20))) == 2

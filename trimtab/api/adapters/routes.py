@@ -12,9 +12,10 @@ from serve.adapters.prune import needed
 from serve.errors import DrainTimeout
 from store.accounts import audit
 from store.rollout import adapters
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.base import Request, View
 from trimtab.api.problems import Problem
+from trimtab.background import call_store
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
@@ -53,7 +54,7 @@ class PruneView(View):
 @router.get("")
 async def list_adapters(platform: ThePlatform, principal: Operator) -> list[AdapterView]:
     """Every adapter, newest first."""
-    spared = await stored(platform, needed)
+    spared = await call_store(platform.db, needed)
     return [
         AdapterView(
             id=row.id,
@@ -66,7 +67,7 @@ async def list_adapters(platform: ThePlatform, principal: Operator) -> list[Adap
             needed=row.id in spared,
             created_at=row.created_at,
         )
-        for row in await stored(platform, adapters.list_all)
+        for row in await call_store(platform.db, adapters.list_all)
     ]
 
 
@@ -84,10 +85,12 @@ async def prune(body: PruneRequest, platform: ThePlatform, principal: Operator) 
             accepted="keep_last, max_age_days or both; or the settings adapters.keep_last, adapters.max_age_days",
         )
     try:
-        removed = list(await platform.serving.prune(platform.db, keep, age, body.dry_run))
+        removed = list(await platform.serving.prune(keep, age, body.dry_run))
     except DrainTimeout as error:
         raise Problem(409, f"{error}; try again when they have ended") from error
     if removed and not body.dry_run:
         detail = {"keep_last": keep, "max_age_days": age}
-        await stored(platform, audit.record, principal.name, "adapters.prune", ", ".join(removed), detail)
+        await call_store(
+            platform.db, audit.record, principal.name, "adapters.prune", ", ".join(removed), detail
+        )
     return PruneView(removed=removed, dry_run=body.dry_run)

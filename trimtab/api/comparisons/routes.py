@@ -17,9 +17,9 @@ from serve.metering.limits import Limits
 from store import values
 from store.errors import Invalid
 from store.feedback import comparisons
-from store.records import Candidate, Comparison
+from store.feedback.comparisons import Candidate
 from store.rollout import deployments, releases
-from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.comparisons.models import (
     ComparisonRequest,
     ComparisonView,
@@ -29,6 +29,7 @@ from trimtab.api.comparisons.models import (
 )
 from trimtab.api.deployments.routes import known_deployment, release_names
 from trimtab.api.views import comparison_view
+from trimtab.background import call_store
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
@@ -42,7 +43,7 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         names, deployment = body.releases, None
     else:
         deployment = body.deployment or next(iter(platform.settings.deployments))
-        found = await stored(platform, deployments.get, deployment)
+        found = await call_store(platform.db, deployments.get, deployment)
         refs = await release_names(platform)
         names = [refs[found.stable], refs[found.canary or found.stable]]
     messages = [message.model_dump() for message in body.messages]
@@ -52,8 +53,8 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         # a drawn prompt's votes decide a canary; those between releases that somebody named do not
         source = "named" if source == "drawn" else source
         deployment = await _deployment_of(platform, candidates)
-    made = await stored(
-        platform,
+    made = await call_store(
+        platform.db,
         comparisons.create,
         messages,
         candidates,
@@ -69,7 +70,7 @@ async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str
     """The deployment that a comparison of named releases belongs to, and alone learns from: that of the first release."""
     for candidate in candidates:
         if candidate.release is not None:
-            return str((await stored(platform, releases.get, candidate.release)).deployment)
+            return str((await call_store(platform.db, releases.get, candidate.release)).deployment)
     return None
 
 
@@ -77,8 +78,8 @@ async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str
 async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Operator) -> ComparisonView:
     """Puts a question whose answer is known into the raters' queue; its votes measure raters and teach nothing."""
     await known_deployment(platform, body.deployment)
-    made = await stored(
-        platform,
+    made = await call_store(
+        platform.db,
         comparisons.create,
         [message.model_dump() for message in body.messages],
         [Candidate(content=body.good), Candidate(content=body.bad)],
@@ -136,22 +137,22 @@ async def sample(
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
 async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
     """The oldest comparison that this rater has not judged; 204 when none waits."""
-    found = await stored(platform, comparisons.next_unvoted, principal.name)
+    found = await call_store(platform.db, comparisons.next_unvoted, principal.name)
     return comparison_view(found) if found else Response(status_code=204)
 
 
 @router.get("/{comparison_id}")
 async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> ComparisonView:
     """One comparison, blind."""
-    return comparison_view(await stored(platform, comparisons.get, comparison_id))
+    return comparison_view(await call_store(platform.db, comparisons.get, comparison_id))
 
 
 @router.post("/{comparison_id}/vote")
 async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
     """Records a verdict and what follows from it; then says which release wrote which."""
     began = datetime.now(UTC)
-    recorded = await stored(
-        platform,
+    recorded = await call_store(
+        platform.db,
         comparisons.vote,
         comparison_id,
         body.choice,
@@ -161,15 +162,14 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         seconds=body.seconds,
         began=began,
     )
-    comparison: Comparison = await stored(platform, comparisons.get, comparison_id)
-    if comparison.deployment is not None:
-        await platform.loop.weigh_votes(comparison.deployment)
-    names = await release_names(platform)
+    if recorded.deployment is not None:
+        await platform.rollout.weigh_votes(recorded.deployment)
+    refs = await call_store(platform.db, releases.refs, recorded.releases.values())
     return VoteView(
         id=recorded.id,
         comparison=comparison_id,
         choice=body.choice,
-        revealed={"a": names.get(comparison.a.release or ""), "b": names.get(comparison.b.release or "")},
+        revealed={side: refs.get(release or "") for side, release in recorded.releases.items()},
         pairs=list(recorded.pairs),
         demonstration=recorded.demonstration,
     )

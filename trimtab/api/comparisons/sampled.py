@@ -15,10 +15,11 @@ from serve.router import Route, share, sticky_key
 from store.accounts import names
 from store.feedback import comparisons as stored_comparisons
 from store.ids import new_id
-from trimtab.api.access import Rater, ThePlatform, stored
+from trimtab.api.access import Rater, ThePlatform
 from trimtab.api.base import Request, View
 from trimtab.api.comparisons.routes import sample
 from trimtab.api.conversations.models import MessageBody
+from trimtab.background import call_store
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
@@ -79,8 +80,8 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
     candidates = await sample(platform, principal, messages, releases, body.sampling)
     if candidates[0].content == candidates[1].content:
         return Response(status_code=204)  # nothing to choose between
-    made = await stored(
-        platform,
+    made = await call_store(
+        platform.db,
         stored_comparisons.create,
         messages,
         candidates,

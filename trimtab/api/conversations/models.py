@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from store.chat_messages import text_of
+from common.chat_messages import text_of
 from trimtab.api.base import Request
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]

@@ -14,12 +14,12 @@ from serve.auth import Principal
 from store.errors import NotFound
 from store.feedback import conversations
 from store.feedback.conversation_owners import owner_of
-from trimtab.api.access import Chatter, Rater, ThePlatform, stored
+from trimtab.api.access import Chatter, Rater, ThePlatform
 from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
+from trimtab.background import call_store
 from trimtab.sample_prompts import STARTERS
-from trimtab.serving import gateway_limits
 
 router = APIRouter(tags=["conversations"])
 
@@ -46,8 +46,8 @@ async def list_conversations(
     source: Annotated[list[str] | None, Query(max_length=20)] = None,
 ) -> list[dict[str, Any]]:
     """The caller's conversations, newest first; an operator sees everybody's. `source` (several times) picks some."""
-    found = await stored(
-        platform,
+    found = await call_store(
+        platform.db,
         conversations.list_recent,
         limit=min(limit, 500),
         owner=_readable_by(principal),
@@ -59,7 +59,7 @@ async def list_conversations(
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(conversation_id: str, platform: ThePlatform, principal: Chatter) -> dict[str, Any]:
     """One conversation with its messages and the release that gave each answer."""
-    found = await stored(platform, conversations.get, conversation_id, _readable_by(principal))
+    found = await call_store(platform.db, conversations.get, conversation_id, _readable_by(principal))
     names = await release_names(platform)
     record = found.to_json()
     for message in record["messages"]:
@@ -75,12 +75,12 @@ async def like(
     began = datetime.now(UTC)
     said = (completion_id, body.liked, principal.name, began, _readable_by(principal))
     try:
-        await stored(platform, conversations.like, *said)
+        await call_store(platform.db, conversations.like, *said)
     except NotFound:
         # An answer is recorded a moment after its last token: who is quicker than that waits for it.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(platform.recorder.flush(), _RECORDED_S)
-        await stored(platform, conversations.like, *said)
+        await call_store(platform.db, conversations.like, *said)
     return {"completion_id": completion_id, "liked": body.liked}
 
 
@@ -88,9 +88,9 @@ async def like(
 async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
     """A prompt to rank: one that people asked lately (see `rank.sources`), or a starter while nobody has."""
     sources = platform.settings.rank.sources
-    recent = await stored(platform, conversations.recent_prompts, DRAWN_FROM, sources)
+    recent = await call_store(platform.db, conversations.recent_prompts, DRAWN_FROM, sources)
     prompts = [[message.to_json() for message in prompt] for prompt in recent]
-    limits = gateway_limits(platform.settings)
+    limits = platform.settings.limits.build()
     prompts = [prompt for prompt in prompts if can_be_compared(prompt, limits)]
     prompts = prompts or [[{"role": "user", "content": text}] for text in STARTERS]
     return {"messages": random.choice(prompts)}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from serve.auth import Principal
-from store.records import Deployment
 from store.rollout import deployments, leaderboard, releases
-from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from store.rollout.deployments import Deployment
+from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.deployments.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
 from trimtab.api.problems import Problem
 from trimtab.api.views import canary_votes, deployment_view
+from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.rollout.weighing import weigh_canary
 
@@ -19,13 +20,13 @@ router = APIRouter(tags=["deployments"])
 
 async def release_names(platform: Platform) -> dict[str, str]:
     """Public name of every release by record id."""
-    return {release.id: release.ref for release in await stored(platform, releases.list_all)}
+    return {release.id: release.ref for release in await call_store(platform.db, releases.list_all)}
 
 
 async def known_deployment(platform: Platform, name: str | None) -> None:
     """Raises Problem 404 for a deployment that there never was; None is every deployment."""
     if name is not None:
-        known = [found.name for found in await stored(platform, deployments.list_all)]
+        known = [found.name for found in await call_store(platform.db, deployments.list_all)]
         if name not in known:
             raise Problem(404, f"no deployment {name!r}", field="deployment", accepted=", ".join(known))
 
@@ -35,13 +36,15 @@ async def describe(
 ) -> DeploymentView:
     """One deployment and, where it has a canary, what the votes say of it."""
     policy, excluded = platform.settings.canary, platform.settings.snapshot.exclude_raters
-    trial = await stored(platform, weigh_canary, found.name, policy, excluded) if found.canary else None
+    trial = (
+        await call_store(platform.db, weigh_canary, found.name, policy, excluded) if found.canary else None
+    )
     votes = canary_votes(trial, policy, "ops" in principal.roles) if trial else None
     return deployment_view(found, names, votes)
 
 
 async def _view(platform: Platform, name: str, principal: Principal) -> DeploymentView:
-    found = await stored(platform, deployments.get, name)
+    found = await call_store(platform.db, deployments.get, name)
     return await describe(platform, found, await release_names(platform), principal)
 
 
@@ -51,7 +54,7 @@ async def list_deployments(platform: ThePlatform, principal: Rater) -> list[Depl
     names = await release_names(platform)
     return [
         await describe(platform, found, names, principal)
-        for found in await stored(platform, deployments.list_all)
+        for found in await call_store(platform.db, deployments.list_all)
     ]
 
 
@@ -66,7 +69,7 @@ async def canary(
     name: str, body: CanaryRequest, platform: ThePlatform, principal: Operator
 ) -> DeploymentView:
     """Gives a release a share of the traffic."""
-    await platform.loop.set_canary(name, body.release, body.weight, principal.name, body.reason)
+    await platform.rollout.set_canary(name, body.release, body.weight, principal.name, body.reason)
     return await _view(platform, name, principal)
 
 
@@ -76,14 +79,14 @@ async def promote(
 ) -> DeploymentView:
     """Makes the canary (or the release that is named) stable."""
     asked = body or PromoteRequest()
-    await platform.loop.promote(name, asked.release, principal.name, asked.reason)
+    await platform.rollout.promote(name, asked.release, principal.name, asked.reason)
     return await _view(platform, name, principal)
 
 
 @router.post("/deployments/{name}/rollback")
 async def rollback(name: str, platform: ThePlatform, principal: Operator) -> DeploymentView:
     """Ends the canary, or, without one, goes back to the stable release before this one."""
-    await platform.loop.rollback(name, principal.name)
+    await platform.rollout.rollback(name, principal.name)
     return await _view(platform, name, principal)
 
 
@@ -94,7 +97,7 @@ async def ranked(
     """Releases ranked from votes, best first."""
     await known_deployment(platform, deployment)
     names = await release_names(platform)
-    rows = await stored(platform, leaderboard.rank, deployment)
+    rows = await call_store(platform.db, leaderboard.rank, deployment)
     return [
         LeaderboardRowView(**row.to_json() | {"release": names.get(row.release, row.release)}) for row in rows
     ]

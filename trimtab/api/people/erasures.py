@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter
 
 from serve.auth import Principal
 from store.datasets import snapshots
+from store.db.database import Store
 from store.errors import NotFound
 from store.feedback import raters
 from store.privacy import erasure
 from store.rollout import lineage
 from store.training_data import pairs
 from trimtab import erasure as forgetting
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.people.models import ErasureRequest
+from trimtab.background import call_store
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["lineage and privacy"])
@@ -26,15 +27,15 @@ router = APIRouter(tags=["lineage and privacy"])
 @router.get("/pairs/{pair_id}/lineage")
 async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """Every release that learned from a pair."""
-    await stored(platform, pairs.get, pair_id)
-    return await stored(platform, lineage.of_pair, pair_id)
+    await call_store(platform.db, pairs.get, pair_id)
+    return await call_store(platform.db, lineage.of_pair, pair_id)
 
 
 @router.get("/users/{name:path}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
-    found = await stored(platform, lineage.of_person, name)
-    if not found and not await stored(platform, erasure.knows, name):
+    found = await call_store(platform.db, lineage.of_person, name)
+    if not found and not await call_store(platform.db, erasure.knows, name):
         raise NotFound("person", name)
     return found
 
@@ -60,14 +61,14 @@ async def erase_by_name(body: ErasureRequest, platform: ThePlatform, principal: 
 
 async def _erase(platform: Platform, principal: Principal, name: str, dry_run: bool) -> dict[str, Any]:
     if dry_run:
-        return await platform.long_work.run(forgetting.preview, platform.db, name)
+        return await platform.long_work.run(forgetting.preview, name)
     return await forgetting.forget_person(platform, name, principal.name)
 
 
 @router.get("/raters")
 async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
-    return [row.to_json() for row in await stored(platform, raters.report)]
+    return [row.to_json() for row in await call_store(platform.db, raters.report)]
 
 
 @router.get("/raters/agreement")
@@ -76,26 +77,30 @@ async def agreement(
 ) -> dict[str, Any]:
     """Krippendorff's alpha over the comparisons with two votes or more: 1 is agreement, 0 what chance gives."""
     await known_deployment(platform, deployment)
-    return await asyncio.to_thread(lambda: raters.alpha(platform.db.read(), deployment))
+    return await call_store(platform.db, _alpha, deployment)
+
+
+def _alpha(db: Store, deployment: str | None) -> dict[str, Any]:
+    return raters.alpha(db.read(), deployment)
 
 
 @router.get("/erasures")
 async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Every erasure, newest first, and the releases that learned from something erased since."""
     return {
-        "erasures": [row.to_json() for row in await stored(platform, erasure.list_all)],
-        "flagged": await stored(platform, erasure.flagged),
+        "erasures": [row.to_json() for row in await call_store(platform.db, erasure.list_all)],
+        "flagged": await call_store(platform.db, erasure.flagged),
     }
 
 
 @router.get("/snapshots")
 async def list_snapshots(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """Every snapshot with its data report, newest first."""
-    found = [row.to_json() for row in await stored(platform, snapshots.list_all)]
+    found = [row.to_json() for row in await call_store(platform.db, snapshots.list_all)]
     return sorted(found, key=lambda row: str(row["created_at"]), reverse=True)
 
 
 @router.get("/snapshots/{snapshot_id}")
 async def get_snapshot(snapshot_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """One snapshot: settings, rows, data report."""
-    return (await stored(platform, snapshots.get, snapshot_id)).to_json()
+    return (await call_store(platform.db, snapshots.get, snapshot_id)).to_json()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from store.accounts import keys, users
-from trimtab.api.access import Chatter, Operator, ThePlatform, stored
+from trimtab.api.access import Chatter, Operator, ThePlatform
 from trimtab.api.people.models import KeyRequest, KeyView, UserRequest, UserView, WhoAmIView
 from trimtab.api.views import key_view
+from trimtab.background import call_store
 from trimtab.web import access_notice
 
 router = APIRouter(tags=["people"])
@@ -22,23 +23,25 @@ async def whoami(platform: ThePlatform, principal: Chatter) -> WhoAmIView:
 @router.get("/keys")
 async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]:
     """API keys without their secrets."""
-    return [key_view(key) for key in await stored(platform, keys.list_all)]
+    return [key_view(key) for key in await call_store(platform.db, keys.list_all)]
 
 
 @router.post("/keys", status_code=201)
 async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
     """Makes a key; this answer alone holds its secret."""
-    key, secret = await stored(platform, keys.create, body.name, body.roles, body.user, stores=body.store)
+    key, secret = await call_store(
+        platform.db, keys.create, body.name, body.roles, body.user, stores=body.store
+    )
     platform.authenticator.forget()
     view = key_view(key, secret)
-    view.notice = await stored(platform, access_notice.of_key)
+    view.notice = await call_store(platform.db, access_notice.of_key)
     return view
 
 
 @router.delete("/keys/{key_id}", status_code=204)
 async def revoke_key(key_id: str, platform: ThePlatform, principal: Operator) -> Response:
     """Revokes a key at once."""
-    await stored(platform, keys.revoke, key_id)
+    await call_store(platform.db, keys.revoke, key_id)
     platform.authenticator.forget()
     return Response(status_code=204)
 
@@ -46,22 +49,22 @@ async def revoke_key(key_id: str, platform: ThePlatform, principal: Operator) ->
 @router.get("/users")
 async def list_users(platform: ThePlatform, principal: Operator) -> list[UserView]:
     """Everybody who may sign in."""
-    return [UserView.model_validate(user) for user in await stored(platform, users.list_all)]
+    return [UserView.model_validate(user) for user in await call_store(platform.db, users.list_all)]
 
 
 @router.post("/users", status_code=201)
 async def create_user(body: UserRequest, platform: ThePlatform, principal: Operator) -> UserView:
     """Adds a user."""
-    made = await stored(platform, users.create, body.name, body.roles, body.password)
+    made = await call_store(platform.db, users.create, body.name, body.roles, body.password)
     platform.authenticator.forget()
     view = UserView.model_validate(made)
-    view.notice = await stored(platform, access_notice.of_user)
+    view.notice = await call_store(platform.db, access_notice.of_user)
     return view
 
 
 @router.delete("/users/{name:path}", status_code=204)
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
     """Takes a user's access away."""
-    await stored(platform, users.remove, name)
+    await call_store(platform.db, users.remove, name)
     platform.authenticator.forget()
     return Response(status_code=204)

@@ -11,13 +11,15 @@ from fastapi import APIRouter, Response
 
 from store.accounts import audit
 from store.errors import NotFound
-from store.records import Release
 from store.rollout import adapters, deployments, releases
+from store.rollout.lineage import of_release
 from store.rollout.lineage import page as rows_behind
-from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from store.rollout.releases import Release
+from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.problems import Problem
 from trimtab.api.releases.models import ReleaseRequest, ReleaseView
 from trimtab.api.views import release_view
+from trimtab.background import call_store
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/releases", tags=["releases"])
@@ -25,8 +27,10 @@ router = APIRouter(prefix="/releases", tags=["releases"])
 
 async def views(platform: Platform, found: list[Release]) -> list[ReleaseView]:
     """The releases as answers, each with its lane and its adapter's parity."""
-    lanes = {deployment.name: deployment for deployment in await stored(platform, deployments.list_all)}
-    parities = {adapter.id: adapter.parity for adapter in await stored(platform, adapters.list_all)}
+    lanes = {
+        deployment.name: deployment for deployment in await call_store(platform.db, deployments.list_all)
+    }
+    parities = {adapter.id: adapter.parity for adapter in await call_store(platform.db, adapters.list_all)}
     return [release_view(release, lanes, parities.get(release.adapter or "")) for release in found]
 
 
@@ -35,7 +39,7 @@ async def list_releases(
     platform: ThePlatform, principal: Rater, deployment: str | None = None
 ) -> list[ReleaseView]:
     """Releases, newest first."""
-    found = await stored(platform, releases.list_all, deployment)
+    found = await call_store(platform.db, releases.list_all, deployment)
     return sorted(await views(platform, found), key=lambda view: view.created_at, reverse=True)
 
 
@@ -45,8 +49,8 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
 
     What the body leaves out comes from the stable release; `inherited` names it.
     """
-    deployment = await stored(platform, deployments.get, body.deployment)
-    stable = await stored(platform, releases.get, deployment.stable)
+    deployment = await call_store(platform.db, deployments.get, body.deployment)
+    stable = await call_store(platform.db, releases.get, deployment.stable)
     base = body.base or stable.base
     if base not in platform.serving.bases:
         raise Problem(
@@ -62,10 +66,10 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
         "system_prompt": body.system_prompt,
         "sampling": body.sampling or {},
     } | inherited
-    release = await stored(
-        platform, releases.create, body.deployment, base, **fields, created_by=principal.name
+    release = await call_store(
+        platform.db, releases.create, body.deployment, base, **fields, created_by=principal.name
     )
-    await stored(platform, audit.record, principal.name, "release.create", release.ref)
+    await call_store(platform.db, audit.record, principal.name, "release.create", release.ref)
     await platform.serving.refresh()
     view = (await views(platform, [release]))[0]
     names = [name for name, value in inherited.items() if value]
@@ -83,7 +87,7 @@ def _inherited(body: ReleaseRequest, stable: Release, base: str) -> dict[str, An
 async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
     """The id of an adapter, published now when `given` is a directory."""
     try:
-        known = await stored(platform, adapters.get, given)
+        known = await call_store(platform.db, adapters.get, given)
     except NotFound:
         if not await asyncio.to_thread(Path(given).is_dir):
             raise Problem(
@@ -93,7 +97,7 @@ async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
                 accepted="an adapter's id (`a-…`) or a PEFT directory",
             ) from None
         record = await platform.serving.publish_directory(Path(given), base, who)
-        await stored(platform, adapters.record, record)
+        await call_store(platform.db, adapters.record, record)
         return record.id
     if known.base != base:
         raise Problem(422, f"adapter {given} was trained on {known.base}, not on {base}", field="adapter")
@@ -103,13 +107,13 @@ async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
 @router.get("/{ref}")
 async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
     """One release, by `assistant@3` or its record id."""
-    return (await views(platform, [await stored(platform, releases.get, ref)]))[0]
+    return (await views(platform, [await call_store(platform.db, releases.get, ref)]))[0]
 
 
 @router.get("/{ref}/lineage")
 async def lineage(ref: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Run, snapshot, and how many pairs and prompts, by which raters and imports, a release learned from."""
-    return await stored(platform, releases.lineage, ref)
+    return await call_store(platform.db, of_release, await call_store(platform.db, releases.get, ref))
 
 
 @router.get("/{ref}/lineage/{noun}")
@@ -124,8 +128,8 @@ async def lineage_rows(
 ) -> list[dict[str, Any]]:
     """The rows behind a release, one by one: prompt, raters, comparisons, split, weight; `Link` leads to the next page."""
     limit = max(1, min(limit, 1000))
-    release = await stored(platform, releases.get, ref)
-    found = await stored(platform, rows_behind, release, noun, limit, after)
+    release = await call_store(platform.db, releases.get, ref)
+    found = await call_store(platform.db, rows_behind, release, noun, limit, after)
     if len(found) == limit:
         place = f"/api/releases/{quote(ref, safe='@')}/lineage/{noun}?limit={limit}&after={found[-1]['id']}"
         response.headers["Link"] = f'<{place}>; rel="next"'

@@ -13,19 +13,20 @@ from fastapi.responses import StreamingResponse
 
 from align.errors import ModelError, RecipeError, RunDirectoryError
 from align.recipe.plan import Plan, Rows
-from align.recipe.recipe import Recipe, names, resolve
+from align.recipe.recipe import Recipe, names
 from align.run_directory import RunDirectory
 from store.errors import Conflict
-from store.records import Run
 from store.rollout import deployments, runs
 from store.rollout.run_states import RUN_STATES, RUN_UNDER_WAY
-from trimtab.api.access import Operator, ThePlatform, stored
+from store.rollout.runs import Run
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import release_names
 from trimtab.api.problems import Problem
 from trimtab.api.runs.models import ActivityView, PlanView, RunRequest, RunView
 from trimtab.api.views import event_view, run_view
+from trimtab.background import call_store
 from trimtab.platform import Platform
-from trimtab.runs.planning import Machine, make_plan, refuse_what_cannot_fit
+from trimtab.runs.planning import Machine, make_plan, recipe_of, require_fits
 from trimtab.start_run import start_run
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -37,8 +38,8 @@ SETTLED = frozenset(RUN_STATES).difference(RUN_UNDER_WAY)
 
 async def _view(platform: Platform, run: Run) -> RunView:
     names = await release_names(platform)
-    newest = await stored(platform, runs.latest_metrics, run.id)
-    view = run_view(run, names, newest, await stored(platform, runs.transitions, run.id))
+    newest = await call_store(platform.db, runs.latest_metrics, run.id)
+    view = run_view(run, names, newest, await call_store(platform.db, runs.transitions, run.id))
     if run.state == "training":
         found = await asyncio.to_thread(RunDirectory(platform.paths.run(run.id)).activity)
         view.activity = ActivityView(**found) if found else None
@@ -65,10 +66,10 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
         Conflict, ModelError
     ):  # without rows or a local base there is nothing to plan with
         estimate, _, machine = await _plan(platform, body, recipe)
-        refuse_what_cannot_fit(estimate, machine)
+        require_fits(estimate, machine)
     run = await start_run(
         platform.db,
-        platform.loop,
+        platform.runner,
         method=body.method,
         deployment=body.deployment,
         qlora=recipe.qlora,
@@ -99,11 +100,10 @@ async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> 
 
 async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
     """The complete recipe of a request. Raises NotFound, RecipeError."""
-    deployment = await stored(platform, deployments.get, body.deployment)
+    deployment = await call_store(platform.db, deployments.get, body.deployment)
     if body.recipe is not None and body.recipe not in names():
         raise RecipeError("recipe", body.recipe, "one of " + ", ".join(names()))
-    defaults = {"save_steps": platform.settings.training.checkpoint_steps}
-    recipe = resolve(body.method, body.qlora, body.params, body.recipe, defaults)
+    recipe = recipe_of(platform.settings.training, body.method, body.qlora, body.params, body.recipe)
     most = platform.serving.max_lora_rank(deployment.base)
     ranks = [recipe.r, *recipe.rank_pattern.values()]
     if max(ranks) > most:
@@ -112,30 +112,31 @@ async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
 
 
 async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine]:
-    deployment = await stored(platform, deployments.get, body.deployment)
+    deployment = await call_store(platform.db, deployments.get, body.deployment)
     base = platform.serving.model_path(deployment.base)
-    return await stored(platform, make_plan, recipe, body.deployment, base)
+    return await call_store(platform.db, make_plan, recipe, body.deployment, base)
 
 
 @router.get("")
 async def list_runs(platform: ThePlatform, principal: Operator, limit: int = 50) -> list[RunView]:
     """Runs, newest first."""
     return [
-        await _view(platform, run) for run in await stored(platform, runs.list_all, limit=min(limit, 500))
+        await _view(platform, run)
+        for run in await call_store(platform.db, runs.list_all, limit=min(limit, 500))
     ]
 
 
 @router.get("/{run_id}")
 async def get(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
     """One run: state, step, metrics, snapshot, adapter, release, error."""
-    return await _view(platform, await stored(platform, runs.get, run_id))
+    return await _view(platform, await call_store(platform.db, runs.get, run_id))
 
 
 @router.get("/{run_id}/metrics")
 async def metrics(run_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
     """Every step's metrics, oldest first."""
-    await stored(platform, runs.get, run_id)
-    return await stored(platform, runs.metrics, run_id)
+    await call_store(platform.db, runs.get, run_id)
+    return await call_store(platform.db, runs.metrics, run_id)
 
 
 @router.get("/{run_id}/events")
@@ -145,7 +146,7 @@ async def events(
     """State changes and step metrics as server-sent events, from the first; between them what the worker does now, where
     it is not a step (`activity`). Ends when the run has settled.
     """
-    await stored(platform, runs.get, run_id)
+    await call_store(platform.db, runs.get, run_id)
     return StreamingResponse(
         _events(platform, run_id, after),
         media_type="text/event-stream",
@@ -156,8 +157,8 @@ async def events(
 async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[str]:
     doing: dict[str, Any] | None = None
     while True:
-        run = await stored(platform, runs.get, run_id)
-        for event in await stored(platform, runs.events, run_id, after=after):
+        run = await call_store(platform.db, runs.get, run_id)
+        for event in await call_store(platform.db, runs.events, run_id, after=after):
             after = event.seq
             yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event_view(event))}\n\n"
         if run.state == "training":
@@ -174,16 +175,16 @@ async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[
 @router.post("/{run_id}/cancel")
 async def cancel(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
     """Ends a run within seconds; its checkpoints stay, so that it can be resumed."""
-    run = await stored(platform, runs.get, run_id)
+    run = await call_store(platform.db, runs.get, run_id)
     if run.state in SETTLED:
         raise Problem(409, f"run {run_id} is {run.state}; only a run that is under way can be cancelled")
-    return await _view(platform, await platform.loop.cancel(run_id))
+    return await _view(platform, await platform.runner.cancel(run_id))
 
 
 @router.post("/{run_id}/resume", status_code=202)
 async def resume(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
     """Takes a cancelled or failed run up from its newest checkpoint."""
-    run = await stored(platform, runs.get, run_id)
+    run = await call_store(platform.db, runs.get, run_id)
     if run.state not in ("cancelled", "failed"):
         raise Problem(409, f"run {run_id} is {run.state}; only a cancelled or failed run can be resumed")
-    return await _view(platform, await platform.loop.resume(run_id))
+    return await _view(platform, await platform.runner.resume(run_id))

@@ -13,17 +13,19 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from store.accounts import audit
+from store.db.database import Store
 from store.feedback import comparisons
 from store.maintenance.backup import write
 from store.rollout import deployments, runs
 from store.rollout.run_states import RUN_UNDER_WAY
 from store.training_data import demonstrations, pairs
 from trimtab import __version__
-from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
 from trimtab.api.status.models import EngineView, ScheduleView, StatusView
 from trimtab.api.training_data.files import new_path
+from trimtab.background import call_store
 from trimtab.config.writing import writing
 from trimtab.platform import Platform
 from trimtab.runs.schedule import next_time
@@ -52,10 +54,10 @@ async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
 async def status(platform: ThePlatform, principal: Rater) -> StatusView:
     """Engines, deployments, counts, active runs and the schedule."""
     names = await release_names(platform)
-    found = await stored(platform, deployments.list_all)
+    found = await call_store(platform.db, deployments.list_all)
     missing = platform.serving.missing()
-    unfinished = await stored(platform, runs.unfinished)
-    new_pairs = {row.name: await stored(platform, pairs.count_new, row.name) for row in found}
+    unfinished = await call_store(platform.db, runs.unfinished)
+    new_pairs = {row.name: await call_store(platform.db, pairs.count_new, row.name) for row in found}
     return StatusView(
         version=__version__,
         mode=platform.mode,
@@ -66,9 +68,9 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         started_at=platform.started_at,
         engines=[EngineView(**row) for row in platform.serving.engine_rows()],
         deployments=[await describe(platform, row, names, principal) for row in found],
-        pairs={"total": await stored(platform, pairs.count), "new": sum(new_pairs.values())},
-        demonstrations={"total": await stored(platform, demonstrations.count)},
-        comparisons=await stored(platform, comparisons.count_by_state),
+        pairs={"total": await call_store(platform.db, pairs.count), "new": sum(new_pairs.values())},
+        demonstrations={"total": await call_store(platform.db, demonstrations.count)},
+        comparisons=await call_store(platform.db, comparisons.count_by_state),
         active_runs=[run.id for run in unfinished if run.state in RUN_UNDER_WAY],
         schedule=_schedule(platform, new_pairs),
     )
@@ -92,7 +94,7 @@ def _schedule(platform: Platform, new_pairs: dict[str, int]) -> ScheduleView:
 @router.get("/audit")
 async def audit_log(platform: ThePlatform, principal: Operator, limit: int = 100) -> list[dict[str, Any]]:
     """Who did what, newest first."""
-    return [row.to_json() for row in await stored(platform, audit.list_recent, limit=min(limit, 1000))]
+    return [row.to_json() for row in await call_store(platform.db, audit.list_recent, limit=min(limit, 1000))]
 
 
 class BackupRequest(Request):
@@ -105,9 +107,9 @@ class BackupRequest(Request):
 async def backup(body: BackupRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Writes a whole copy of the store while everything runs."""
     path = await asyncio.to_thread(new_path, body.file)
-    return await platform.long_work.run(_backup, platform, path)
+    return await platform.long_work.run(_backup, path)
 
 
-def _backup(platform: Platform, path: Path) -> dict[str, Any]:
+def _backup(db: Store, path: Path) -> dict[str, Any]:
     with writing(path):
-        return write(platform.db, path).to_json()
+        return write(db, path).to_json()

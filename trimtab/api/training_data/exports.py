@@ -10,15 +10,16 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from store.db.database import Store
 from store.rollout import releases
 from store.transfer.export_file import Filter, export
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.base import Request as Body
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.training_data.files import new_path
 from trimtab.api.training_data.models import Noun
+from trimtab.background import call_store
 from trimtab.config.writing import writing
-from trimtab.platform import Platform
 
 router = APIRouter(tags=["training data"])
 
@@ -46,11 +47,11 @@ async def export_file(
     path = await asyncio.to_thread(new_path, body.file)
     given = body.model_dump(exclude={"file", "format"})
     if body.release is not None:
-        given["release"] = (await stored(platform, releases.get, body.release)).id
-    rows = await platform.long_work.run(_export, platform, path, noun, body.format, Filter(**given))
+        given["release"] = (await call_store(platform.db, releases.get, body.release)).id
+    rows = await platform.long_work.run(_export, path, noun, body.format, Filter(**given))
     return {"file": str(path), "rows": rows, "format": body.format}
 
 
-def _export(platform: Platform, path: Path, noun: str, format: str, where: Filter) -> int:
+def _export(db: Store, path: Path, noun: str, format: str, where: Filter) -> int:
     with writing(path):
-        return export(platform.db, path, noun, format, where)
+        return export(db, path, noun, format, where)

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from store.db.database import Store
 from store.errors import Invalid
 from store.transfer import formats
 from store.transfer.import_file import FileImport, Progress, import_file
@@ -254,7 +255,7 @@ class _Import:
             pass
         self._stop(work)
 
-    def _run(self, tell: Callable[[Progress], None]) -> FileImport:
+    def _run(self, db: Store, tell: Callable[[Progress], None]) -> FileImport:
         options = self.options
 
         def on_progress(progress: Progress) -> None:
@@ -265,7 +266,7 @@ class _Import:
         try:
             with writing(self._refused or self._scratch):
                 return import_file(
-                    self._platform.db,
+                    db,
                     self._upload,
                     options.noun,
                     format=options.format,

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from store.training_data import removal
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.training_data.models import RemovalView
+from trimtab.background import call_store
 
 router = APIRouter(tags=["training data"])
 
@@ -22,7 +23,9 @@ async def remove_pair(
     pair_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
     """Takes a pair out of the training data of later runs; `releases` learned from it."""
-    return RemovalView(**await stored(platform, removal.remove, "pairs", pair_id, reason, principal.name))
+    return RemovalView(
+        **await call_store(platform.db, removal.remove, "pairs", pair_id, reason, principal.name)
+    )
 
 
 @router.delete("/demonstrations/{demonstration_id}")
@@ -30,7 +33,9 @@ async def remove_demonstration(
     demonstration_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
     """Takes a demonstration out of the training data of later runs; `releases` learned from it."""
-    done = await stored(platform, removal.remove, "demonstrations", demonstration_id, reason, principal.name)
+    done = await call_store(
+        platform.db, removal.remove, "demonstrations", demonstration_id, reason, principal.name
+    )
     return RemovalView(**done)
 
 
@@ -39,4 +44,6 @@ async def remove_like(
     like_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
     """Takes a like or dislike, and its demonstration, out of the training data; `releases` learned from it."""
-    return RemovalView(**await stored(platform, removal.remove, "likes", like_id, reason, principal.name))
+    return RemovalView(
+        **await call_store(platform.db, removal.remove, "likes", like_id, reason, principal.name)
+    )

@@ -9,16 +9,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from store.db.database import Store
 from store.errors import Invalid
-from store.records import ImportResult
 from store.training_data import demonstrations, pairs
+from store.training_data.import_result import ImportResult
 from store.transfer import json_rows
 from store.transfer.decompression import BreaksOff
-from trimtab.api.access import Operator, Rater, ThePlatform, stored
+from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.problems import Problem
 from trimtab.api.training_data.models import DemonstrationView, ImportView, PairView
 from trimtab.api.views import demonstration_view, pair_view
+from trimtab.background import call_store
 from trimtab.platform import Platform
 
 router = APIRouter(tags=["training data"])
@@ -44,7 +46,7 @@ async def list_pairs(
     """Preference pairs, newest first; the `Link` header leads to the next page."""
     await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
-    found = await stored(platform, pairs.list_page, limit, after=after, deployment=deployment)
+    found = await call_store(platform.db, pairs.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
         response.headers["Link"] = f'</api/pairs?limit={limit}&after={found[-1].id}>; rel="next"'
     return [pair_view(pair) for pair in found]
@@ -53,7 +55,7 @@ async def list_pairs(
 @router.get("/pairs/stats")
 async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
     """Counts, lengths and length bias of the preference pairs."""
-    return await stored(platform, pairs.stats)
+    return await call_store(platform.db, pairs.stats)
 
 
 @router.post("/pairs", openapi_extra=ROWS)
@@ -76,7 +78,7 @@ async def list_demonstrations(
     """Demonstrations, newest first; the `Link` header leads to the next page."""
     await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
-    found = await stored(platform, demonstrations.list_page, limit, after=after, deployment=deployment)
+    found = await call_store(platform.db, demonstrations.list_page, limit, after=after, deployment=deployment)
     if len(found) == limit:
         response.headers["Link"] = f'</api/demonstrations?limit={limit}&after={found[-1].id}>; rel="next"'
     return [demonstration_view(row) for row in found]
@@ -96,10 +98,8 @@ async def _import(
     await known_deployment(platform, deployment)
     body = await request.body()
 
-    def work() -> ImportResult:
-        done: ImportResult = noun.import_rows(
-            platform.db, _rows(body), "api", imported_by=who, deployment=deployment
-        )
+    def work(db: Store) -> ImportResult:
+        done: ImportResult = noun.import_rows(db, _rows(body), "api", imported_by=who, deployment=deployment)
         return done
 
     return ImportView.model_validate(await asyncio.wrap_future(platform.long_work.submit_import(work)))

@@ -10,12 +10,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from serve.metering.limits import USER, Holder, Limits
-from serve.metering.usage_counter import Ledger, Sum
+from serve.metering.usage_counter import Sum, UsageCounter
 from store.accounts import usage
+from store.accounts.usage import Usage
 from store.errors import Invalid
-from store.records import Usage
-from trimtab.api.access import Operator, ThePlatform, stored
+from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.usage.models import SpentView, UsageView
+from trimtab.background import call_store
 
 router = APIRouter(tags=["people"])
 
@@ -29,11 +30,11 @@ async def list_usage(
     platform: ThePlatform, principal: Operator, since: Day = None, until: Day = None
 ) -> list[UsageView]:
     """What each user and key used in those days (default: this month), and how today and this month stand."""
-    meter = platform.gateway.meter
-    first, last = _span(since, until, meter.ledger.periods()[0].first)
+    limiter = platform.gateway.rate_limiter
+    first, last = _span(since, until, limiter.counter.periods()[0].first)
     await asyncio.to_thread(platform.usage.flush)
-    rows = await stored(platform, usage.sums, first, last)
-    return [_view(row, meter.ledger, meter.limits) for row in rows]
+    rows = await call_store(platform.db, usage.sums, first, last)
+    return [_view(row, limiter.counter, limiter.limits) for row in rows]
 
 
 def _span(since: str | None, until: str | None, today: date) -> tuple[date, date]:
@@ -55,8 +56,8 @@ def _day(field: str, text: str) -> date:
     raise Invalid(field, text, "a day as YYYY-MM-DD")
 
 
-def _view(row: Usage, ledger: Ledger, limits: Limits) -> UsageView:
-    budget, (today, month) = limits.of(row.name), ledger.spent(row.holder)
+def _view(row: Usage, counter: UsageCounter, limits: Limits) -> UsageView:
+    budget, (today, month) = limits.of(row.name), counter.spent(row.holder)
     return UsageView(
         kind=Holder(row.holder, row.name).kind,
         id=row.holder.removeprefix(USER),

@@ -1,0 +1,108 @@
+"""Answers that the releases generate side by side, as people would get them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from align.evaluation import neutral
+from align.evaluation.asking import Asking, complete
+from align.evaluation.health import language_of
+from align.evaluation.items import NEUTRAL, Item, digest
+from align.evaluation.measures import cluster_of
+from align.evaluation.scoring import reference_of
+from align.evaluation.suite_file import Answers
+
+SIDES = ("release", "against")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt to answer: where it is from, and the cluster that it belongs to."""
+
+    reference: str | None
+    cluster: str
+    kind: str
+    messages: list[dict[str, Any]]
+
+
+def choose_prompts(plan: Answers, rows: Sequence[dict[str, Any]], seed: str) -> list[Prompt]:
+    """Return the held-out clusters' prompts, one each, and those of the neutral set."""
+    clusters: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        clusters.setdefault(digest(cluster_of(row)), row)
+    prompts = [
+        Prompt(reference_of(row), cluster, "heldout", row["prompt"])
+        for cluster, row in list(clusters.items())[: plan.heldout]
+    ]
+    for kind in ("general", "harmless", "safety"):
+        for entry in neutral.draw(kind, getattr(plan, kind), seed):
+            asked = [{"role": "user", "content": entry.text}]
+            prompts.append(Prompt(NEUTRAL + entry.id, NEUTRAL + entry.id, kind, asked))
+    return prompts
+
+
+async def measure_answers(
+    asking: Asking, plan: Answers, prompts: Sequence[Prompt], caps: Mapping[str, int]
+) -> tuple[list[Item], list[str]]:
+    """Have every prompt answered by both releases in turn; return the items and why prompts were refused.
+
+    `caps` are the most tokens that the releases themselves answer with, by model name.
+    """
+    samplings: list[tuple[str, dict[str, Any]]] = [
+        (f"seed {n}", {"seed": n}) for n in range(1, plan.seeds + 1)
+    ]
+    if plan.greedy:
+        samplings.append(("greedy", {"temperature": 0.0}))
+
+    def ask(prompt: Prompt, name: str, sampling: Mapping[str, Any]) -> Any:
+        async def answered(side: str, model: str) -> Item:
+            most = min(plan.max_tokens, caps.get(model, plan.max_tokens))
+            body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
+            answer, seconds = await asking.api.chat(body)
+            await asking.progress(1)
+            item = Item("answer", prompt.cluster, name, side, prompt.reference, seconds=seconds)
+            detail = {"kind": prompt.kind, "sampling": name.rpartition(" / ")[2], "max_tokens": most}
+            return _read(replace(item, detail=detail), answer)
+
+        return answered
+
+    asks = []
+    for place, prompt in enumerate(prompts):
+        for sampling, body in samplings:
+            name = f"{prompt.reference or place} / {sampling}"
+            asks.append((name, ask(prompt, name, body)))
+    sides = asking.sides(*SIDES)
+    kept, refused = complete(await asking.together(asks, *sides), len(sides))
+    items = [item for sides_of_one in kept.values() for item in sides_of_one.values()]
+    said = {prompt.cluster: str(prompt.messages[-1].get("content", "")) for prompt in prompts}
+    return await asyncio.to_thread(_with_languages, items, said), list(refused.values())
+
+
+def _read(item: Item, answer: dict[str, Any]) -> Item:
+    """Return the item with what a chat completion says; one without choices is an empty answer."""
+    choice: Mapping[str, Any] = next(iter(answer.get("choices") or ()), {})
+    message = choice.get("message") or {}
+    calls = message.get("tool_calls")
+    text = message.get("content") or (json.dumps(calls) if calls else "")
+    tokens = (answer.get("usage") or {}).get("completion_tokens")
+    return replace(item, answer=str(text), finish_reason=choice.get("finish_reason"), tokens=tokens)
+
+
+def _with_languages(items: Sequence[Item], said: Mapping[str, str]) -> list[Item]:
+    """Note the language of each answer and of its prompt, where they are long enough to tell."""
+    asked = {cluster: language_of(text, 20) for cluster, text in said.items()}
+    return [
+        replace(
+            item,
+            detail={
+                **item.detail,
+                "language": language_of(item.answer or "", 60),
+                "prompt_language": asked[item.cluster],
+            },
+        )
+        for item in items
+    ]

@@ -1,0 +1,96 @@
+"""An OpenAI-compatible endpoint, asked one chat completion at a time, and why it may refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from align.errors import AlignError
+
+
+class EvaluationError(AlignError):
+    """The suite cannot be run: an unknown suite, or the platform refuses or fails a request."""
+
+    kind = "evaluation"
+
+
+class RowRefused(EvaluationError):
+    """The platform takes no request for this row: its chat template refuses the conversation, or it is too long."""
+
+
+class ChatApi:
+    """An OpenAI-compatible endpoint: `async with ChatApi("http://127.0.0.1:7860", key=...) as api`.
+
+    At most `concurrency` requests are open at once; an overloaded platform (429, 503) is asked again up to
+    `retries` times, after as long as it says. Without `timeout_s` the platform alone decides how long an answer may
+    take: it knows a busy engine from a dead one.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+        concurrency: int = 4,
+        timeout_s: float | None = None,
+        retries: int = 5,
+    ) -> None:
+        authorization = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/").removesuffix("/v1"),
+            headers={**authorization, **(headers or {})},
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+        )
+        self._slots = asyncio.Semaphore(concurrency)
+        self._retries = retries
+
+    async def __aenter__(self) -> ChatApi:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def chat(self, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
+        """Return the answer to one chat completion and the seconds it took.
+
+        Raises `EvaluationError` when the platform cannot be reached or answers with an error, `RowRefused` when it does
+        not take the request.
+        """
+        async with self._slots:
+            for attempt in range(self._retries + 1):
+                started = time.perf_counter()
+                try:
+                    answer = await self._client.post("/v1/chat/completions", json={**body, "store": False})
+                except httpx.HTTPError as error:
+                    raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
+                if answer.status_code == 200:
+                    return answer.json(), time.perf_counter() - started
+                if answer.status_code not in (429, 503) or attempt == self._retries:
+                    break
+                await asyncio.sleep(_retry_after(answer))
+        kind = RowRefused if answer.status_code == 400 else EvaluationError
+        raise kind(f"{body['model']}: HTTP {answer.status_code}: {_message(answer)}")
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    try:
+        return min(30.0, max(0.1, float(answer.headers.get("retry-after", "1"))))
+    except ValueError:
+        return 1.0
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:300]

@@ -1,0 +1,173 @@
+"""Evaluations: a suite through the served endpoint, for a run's gate or because an operator asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from align.evaluation.gate import GateDecision, decide
+from align.evaluation.items import Item
+from align.evaluation.suite import ChatApi, run_suite
+from align.evaluation.suite_file import load_suite
+from store.datasets import snapshots
+from store.db.database import Store
+from store.errors import Conflict
+from store.rollout import deployments, evaluation_items, evaluations, releases, runs
+from store.rollout.evaluations import Evaluation
+from store.rollout.releases import Release
+from store.rollout.runs import Run
+from trimtab.background import call_store
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import GateSettings
+from trimtab.errors import error_facts
+from trimtab.runs.task_queue import TaskQueue
+from trimtab.serving import Serving
+
+log = logging.getLogger(__name__)
+
+
+class Evaluations:
+    """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns.
+
+    `progress` says of the evaluations under way how far they are, by id; `most_tokens` is the gateway's limit of an answer.
+    """
+
+    def __init__(
+        self,
+        db: Store,
+        serving: Serving,
+        paths: DataPaths,
+        gate: GateSettings,
+        queue: TaskQueue,
+        chat_api: Callable[[], ChatApi],
+        most_tokens: int | None = None,
+    ) -> None:
+        self.db, self.serving, self.paths, self.gate = db, serving, paths, gate
+        self._queue, self._chat_api, self.most_tokens = queue, chat_api, most_tokens
+        self.progress: dict[str, dict[str, Any]] = {}
+
+    async def submit(
+        self, release: Release, against: Release | None, suite: str, requested_by: str
+    ) -> Evaluation:
+        """Queue a suite over the newest held-out data.
+
+        Raises SuiteError for a suite that can't be read, Conflict when no snapshot holds any data.
+        """
+        await asyncio.to_thread(load_suite, suite)
+        heldout = await asyncio.to_thread(self._newest_heldout, release.deployment)
+        if heldout is None:
+            raise Conflict(
+                f"nothing to measure on: {release.deployment} has no snapshot with its data; one comes with a run"
+            )
+        evaluation = await call_store(
+            self.db,
+            evaluations.create,
+            release.id,
+            against=against.id if against else None,
+            suite=suite,
+            requested_by=requested_by,
+        )
+
+        async def measure() -> None:
+            with contextlib.suppress(Exception):  # its record has the error
+                await self._run_suite(evaluation, release, against, heldout)
+
+        self._queue.submit(evaluation.id, measure)
+        return evaluation
+
+    async def judge(self, run: Run) -> dict[str, Any]:
+        """Measure the run's release against stable and ask the gate: `{passed, reasons, mode}`."""
+        assert run.release is not None
+        assert run.snapshot is not None
+        deployment = await call_store(self.db, deployments.get, run.deployment)
+        release = await call_store(self.db, releases.get, run.release)
+        stable = await call_store(self.db, releases.get, deployment.stable)
+        snapshot = await call_store(self.db, snapshots.get, run.snapshot)
+        if snapshot.heldout_rows == 0:
+            why = "nothing is held out of a single prompt, so nothing was measured"
+            return GateDecision("undecided", (why,)).to_json() | {"mode": run.gate}
+        evaluation = await call_store(
+            self.db,
+            evaluations.create,
+            release.id,
+            against=stable.id,
+            suite=self.gate.suite,
+            requested_by=run.requested_by,
+            run=run.id,
+        )
+        await call_store(self.db, runs.update, run.id, evaluation=evaluation.id)
+        heldout, anchor = self.paths.run(run.id) / "heldout.parquet", await self._anchor(release)
+        report = await self._run_suite(evaluation, release, stable, heldout, anchor)
+        return decide(report, self.gate.all_checks(), self.gate.min_items).to_json() | {"mode": run.gate}
+
+    async def _anchor(self, release: Release) -> Release | None:
+        """Return the release that slow decline is measured against; None where this engine can not serve it any more."""
+        anchor = await call_store(self.db, deployments.anchor, release.deployment)
+        if anchor.base != release.base:
+            return None
+        if anchor.adapter and not await asyncio.to_thread((self.paths.adapters / anchor.adapter).is_dir):
+            return None
+        return anchor
+
+    def _newest_heldout(self, deployment: str) -> Path | None:
+        """Return the held-out rows of the newest snapshot whose files no erasure deleted."""
+        found = [row for row in snapshots.list_all(self.db) if row.deployment == deployment]
+        found.sort(key=lambda row: row.created_at, reverse=True)
+        files = (self.paths.snapshots / row.id / "heldout.parquet" for row in found)
+        return next((file for file in files if file.is_file()), None)
+
+    async def _run_suite(
+        self,
+        evaluation: Evaluation,
+        release: Release,
+        against: Release | None,
+        heldout: Path,
+        anchor: Release | None = None,
+    ) -> dict[str, Any]:
+        """Run one suite through the served endpoint; its record ends as `done` or `failed`."""
+
+        def follow(progress: dict[str, Any]) -> None:
+            self.progress[evaluation.id] = progress
+
+        async def keep(items: Sequence[Item]) -> None:
+            rows = [item.to_json() for item in items]
+            await call_store(self.db, evaluation_items.record, evaluation.id, rows)
+
+        await call_store(self.db, evaluations.move, evaluation.id, "running")
+        await self.serving.wait_ready(release.base)
+        try:
+            async with self._chat_api() as api:
+                report = await run_suite(
+                    api,
+                    release.ref,
+                    against.ref if against else None,
+                    heldout,
+                    evaluation.suite,
+                    follow,
+                    anchor=anchor.ref if anchor else None,
+                    seed=evaluation.id,
+                    keep=keep,
+                    caps=self._caps(release, against),
+                )
+        except Exception as error:
+            log.exception("%s failed", evaluation.id)
+            await call_store(self.db, evaluations.move, evaluation.id, "failed", error=error_facts(error))
+            raise
+        finally:
+            self.progress.pop(evaluation.id, None)
+        await call_store(self.db, evaluations.move, evaluation.id, "done", report=report)
+        return report
+
+    def _caps(self, *measured: Release | None) -> dict[str, int]:
+        """Return the most tokens that these releases answer with, where they or the gateway have a limit."""
+        caps = {}
+        for release in measured:
+            limits = (release.sampling.get("max_tokens"), self.most_tokens) if release else ()
+            known = [int(limit) for limit in limits if limit]
+            if release and known:
+                caps[release.ref] = min(known)
+        return caps
