@@ -16,16 +16,11 @@ from align.evaluation.suite import ChatApi
 from common.net import is_loopback
 from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
+from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryMonitor
 from serve.gateway.content_encoding import CompressedBodies
-from serve.gateway.handler import Gateway, HotPath
-from serve.gateway.metrics import Metrics
-from serve.gateway.recorder import Recorder
-from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import UsageCounter
-from serve.metering.usage_writer import UsageWriter
+from serve.gateway.handler import HotPath
 from serve.router import Router
 from store.accounts.roles import ROLES
 from store.db.database import Store
@@ -77,15 +72,11 @@ def build_platform(settings: Settings, url: str) -> Platform:
     db = _open_store(settings, paths)
     key = secrets.token_urlsafe(24)
     authenticator = _authenticator(settings, db, key)
-    pool, router = EnginePool(engine_specs(settings, paths), paths.root), Router()
-    serving = Serving(db, settings, paths, pool, Reconciler(db, router, pool, paths.adapters))
+    pool = EnginePool(engine_specs(settings, paths), paths.root)
+    reconciler = Reconciler(db, Router(), pool, paths.adapters)
+    serving = Serving(db, settings, paths, pool, reconciler)
     rollout = Rollout(db, serving, paths.adapters, settings.canary, settings.snapshot.exclude_raters)
-    recorder, metrics, counter = Recorder(db), Metrics(), UsageCounter()
-    monitor = CanaryMonitor(settings.canary.alarm_policy(), rollout.on_alarm)
-    limits = settings.limits.build()
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, monitor, counter)
-    if settings.canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, settings.canary.shadow, sources=settings.rank.sources)
+    parts = build_serving(db, reconciler, authenticator, _serving_options(settings), rollout.on_alarm)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
     evaluations = Evaluations(
@@ -105,10 +96,10 @@ def build_platform(settings: Settings, url: str) -> Platform:
         db=db,
         serving=serving,
         authenticator=authenticator,
-        gateway=gateway,
-        recorder=recorder,
-        usage=UsageWriter(db, counter),
-        metrics=metrics,
+        parts=parts,
+        gateway=parts.gateway,
+        recorder=parts.recorder,
+        usage=parts.usage_writer,
         loop=loop,
         runner=runner,
         rollout=rollout,
@@ -145,6 +136,14 @@ def _authenticator(settings: Settings, db: Store, key: str) -> Authenticator:
         False if settings.server.require_key else None,
         local_keys={key: operator},
         exposed=not is_loopback(settings.server.host),
+    )
+
+
+def _serving_options(settings: Settings) -> ServingOptions:
+    """Return how the gateway serves."""
+    canary = settings.canary
+    return ServingOptions(
+        settings.limits.build(), canary.alarm_policy(), canary.shadow, settings.rank.sources
     )
 
 
@@ -209,7 +208,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.include_router(status.probes)
     app.include_router(api_router())
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
+    app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
     app.add_middleware(

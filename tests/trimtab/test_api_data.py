@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from serve.gateway.handler import Completion
+from serve.gateway.forwarder import Completion
 from store.datasets import snapshots
 from store.db.rows import scalar
 from store.feedback import comparisons, raters

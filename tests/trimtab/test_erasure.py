@@ -101,7 +101,7 @@ def test_an_erasure_stops_the_run_that_trains_on_it_and_no_other(platform: Platf
         assert (done["stopped"], done["runs"], done["dry_run"]) == ([run], [run], False)
         ended = client.get(f"/api/runs/{run}").json()
         assert ended["state"] == "cancelled"
-        assert "was forgotten" in ended["error"]
+        assert "was erased" in ended["error"]
         assert texts_of(platform, run) == []
         again = client.post(f"/api/runs/{run}/resume")
         assert again.status_code == 409
@@ -113,7 +113,7 @@ def test_a_run_whose_data_was_erased_while_no_platform_ran_is_not_taken_up(platf
         run = client.post("/api/runs", json={"method": "dpo", "deployment": "assistant"}).json()["id"]
         assert Training.begun.wait(30)
     with Store.open(platform.paths.store) as db:
-        done = erasure.forget_offline(db, platform.paths, NAME, "operator")
+        done = erasure.erase_offline(db, platform.paths, NAME, "operator")
         assert done["stopped"] == [run]
     again = build(platform.paths.root)
     with serving(again) as client:

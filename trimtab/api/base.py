@@ -40,7 +40,7 @@ class Request(BaseModel):
 
 
 def _encodable(value: Any) -> bool:
-    """Whether every text in a JSON value can be written as UTF-8."""
+    """Return whether every text in a JSON value can be written as UTF-8."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

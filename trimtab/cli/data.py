@@ -21,7 +21,7 @@ File = Annotated[Path, typer.Argument(help="JSONL, a JSON array, CSV or Parquet,
 Target = Annotated[
     Path, typer.Argument(help="A new file on the platform's machine; for parquet a directory.")
 ]
-Format = Annotated[str | None, typer.Option(help="Format of the rows; default: told from the content.")]
+Format = Annotated[str | None, typer.Option(help="Format of the rows; default: detected from the content.")]
 Deployment = Annotated[str | None, typer.Option(help="Deployment that the rows are for; default: every one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, keep nothing.")]
 Rejects = Annotated[
@@ -141,7 +141,7 @@ def export_likes(
 
 @pairs_app.command("stats")
 def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Counts, lengths and length bias."""
+    """Show counts, lengths and length bias."""
     show(ask(lambda client: client.data.pair_stats(), data), as_json)
 
 

@@ -14,7 +14,7 @@ from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
-    from trimtab_client.types import Deployment, Evaluation, Release
+    from trimtab_client.types import Deployment, Evaluation
 
 releases_app = typer.Typer(
     help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True
@@ -24,7 +24,7 @@ rollout_app = typer.Typer(help="Where a deployment's traffic goes.", no_args_is_
 
 @releases_app.command("list")
 def list_releases(deployment: str | None = None, as_json: AsJson = False, data: DataOption = None) -> None:
-    """Releases, newest first."""
+    """List releases, newest first."""
     rows = ask(lambda client: client.rollout.releases(deployment), data)
     columns = {
         "name": "release",
@@ -39,7 +39,7 @@ def list_releases(deployment: str | None = None, as_json: AsJson = False, data: 
 
 @releases_app.command("show")
 def show_release(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
-    """One release, by `assistant@3` or its id."""
+    """Show one release, by `assistant@3` or its id."""
     show(ask(lambda client: client.rollout.release(release), data), as_json)
 
 
@@ -79,7 +79,7 @@ def create_release(
 
 
 def _origin(made: Release) -> str:
-    """What the release has, and what of it came from the stable release."""
+    """Return what the release has, and what of it came from the stable release."""
     fields = {
         "adapter": made["adapter"],
         "system_prompt": made["system_prompt"],
@@ -96,7 +96,7 @@ def _origin(made: Release) -> str:
 
 @releases_app.command("lineage")
 def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
-    """What a release learned from: run, snapshot, pairs, raters, prompts."""
+    """Show what a release learned from: run, snapshot, pairs, raters, prompts."""
     show(ask(lambda client: client.rollout.lineage(release), data), as_json)
 
 

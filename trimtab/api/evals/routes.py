@@ -21,7 +21,7 @@ router = APIRouter(prefix="/evals", tags=["evaluations"])
 
 @router.post("", status_code=202)
 async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) -> EvalView:
-    """Queues an evaluation over the newest held-out data of the release's deployment."""
+    """Queue an evaluation over the newest held-out data of the release's deployment."""
     release = await call_store(platform.db, releases.get, body.release)
     against = await call_store(platform.db, releases.get, body.against) if body.against else None
     evaluation = await platform.evaluations.submit(release, against, body.suite, principal.name)
@@ -32,7 +32,7 @@ async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) 
 async def list_evals(
     platform: ThePlatform, principal: Operator, release: str | None = None
 ) -> list[EvalView]:
-    """Evaluations, newest first."""
+    """List evaluations, newest first."""
     names = await release_names(platform)
     return [
         eval_view(found, names)
@@ -42,7 +42,7 @@ async def list_evals(
 
 @router.get("/{evaluation_id}")
 async def get(evaluation_id: str, platform: ThePlatform, principal: Operator) -> EvalView:
-    """One evaluation, its report, and how far it is while it runs."""
+    """Return one evaluation, its report, and how far it is while it runs."""
     found = await call_store(platform.db, evaluations.get, evaluation_id)
     view = eval_view(found, await release_names(platform))
     progress = platform.evaluations.progress.get(evaluation_id)
@@ -60,7 +60,7 @@ async def items(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0)] = 0,
 ) -> list[EvalItemView]:
-    """What an evaluation's figures are computed from, in order; the `Link` header leads to the next page."""
+    """List what an evaluation's figures are computed from, in order; the `Link` header leads to the next page."""
     found = await call_store(
         platform.db, evaluation_items.list_page, evaluation_id, measure, side, after, limit
     )

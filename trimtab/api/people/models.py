@@ -64,7 +64,7 @@ class WhoAmIView(View):
 
 
 class ErasureRequest(Request):
-    """Asks for a person to be forgotten; any spelling of the name that is stored will do."""
+    """Asks to erase a person; any spelling of the name that is stored is accepted."""
 
     name: str = Field(min_length=1, max_length=1000)
     dry_run: bool = Field(default=False, description="say what would go, and change nothing")

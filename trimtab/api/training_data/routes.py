@@ -54,7 +54,7 @@ async def list_pairs(
 
 @router.get("/pairs/stats")
 async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
-    """Counts, lengths and length bias of the preference pairs."""
+    """Report counts, lengths and length bias of the preference pairs."""
     return await call_store(platform.db, pairs.stats)
 
 
@@ -62,7 +62,7 @@ async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
 async def import_pairs(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, pairs, principal.name, deployment)
 
 
@@ -75,7 +75,7 @@ async def list_demonstrations(
     after: str | None = None,
     deployment: str | None = None,
 ) -> list[DemonstrationView]:
-    """Demonstrations, newest first; the `Link` header leads to the next page."""
+    """List demonstrations, newest first; the `Link` header leads to the next page."""
     await known_deployment(platform, deployment)
     limit = max(1, min(limit, 1000))
     found = await call_store(platform.db, demonstrations.list_page, limit, after=after, deployment=deployment)
@@ -88,7 +88,7 @@ async def list_demonstrations(
 async def import_demonstrations(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, demonstrations, principal.name, deployment)
 
 
@@ -106,7 +106,7 @@ async def _import(
 
 
 def _rows(body: bytes) -> list[object]:
-    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
+    """Return the rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
     accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
     if body.lstrip().startswith(b"["):
         try:
