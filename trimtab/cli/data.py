@@ -101,12 +101,12 @@ FILTERS: dict[str, Any] = {
 """Options that choose rows, by the name of the filter."""
 
 
-def _register_export(app: typer.Typer, noun: str, rows: str, without: tuple[str, ...] = ()) -> None:
+def _register_export(app: typer.Typer, kind: Kind, rows: str, without: tuple[str, ...] = ()) -> None:
     """Add the command `export`, with every filter but those that the rows can't be chosen by."""
     filters = {name: option for name, option in FILTERS.items() if name not in without}
 
     def command(file: Path, format: str, data: Any, **where: Any) -> None:
-        _export(noun, file, format, data, **where)
+        _export(kind, file, format, data, **where)
 
     options = {"file": Target, "format": OutFormat, **filters, "data": DataOption}
     defaults = {"file": Parameter.empty, "format": "trl"}

@@ -14,7 +14,7 @@ from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
-    from trimtab_client.types import Deployment, Evaluation
+    from trimtab_client.types import Deployment, Evaluation, Release
 
 releases_app = typer.Typer(
     help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True
