@@ -55,7 +55,7 @@ async def items(
     platform: ThePlatform,
     principal: Operator,
     response: Response,
-    measure: Literal["heldout", "answer", "text", "kl"] | None = None,
+    measure: Literal["heldout", "answer", "instruction", "win", "text", "kl"] | None = None,
     side: Literal["release", "against", "anchor"] | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0)] = 0,
@@ -77,4 +77,6 @@ def item_view(row: dict[str, Any]) -> EvalItemView:
     if row["prompt"] is None and reference.startswith(NEUTRAL):
         text = prompt_of(reference.removeprefix(NEUTRAL))
         row = {**row, "prompt": None if text is None else [{"role": "user", "content": text}]}
+    elif "prompt" in row["detail"]:  # a generated one
+        row = {**row, "prompt": [{"role": "user", "content": row["detail"]["prompt"]}]}
     return EvalItemView(number=row["seq"], **{name: value for name, value in row.items() if name != "seq"})
