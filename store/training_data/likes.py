@@ -14,6 +14,7 @@ from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_result import ImportResult
+from store.training_data.import_sink import Kind, Request
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration, Judgement
 
@@ -64,11 +65,9 @@ def import_rows(
     deployment: str | None = None,
     **options: Any,
 ) -> ImportResult:
-    """Import rows `{messages|prompt, completion, label}`; see store.training_data.batch_import for the options
-    and interruptions."""
-    return batch_import.ingest(
-        db, "likes", rows, Judgement.from_json, insert, source, imported_by, deployment, **options
-    )
+    """Import rows `{messages|prompt, completion, label}`; see `import_sink.Request` for the options."""
+    kind = Kind("likes", Judgement.from_json, insert)
+    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
