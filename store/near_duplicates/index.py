@@ -89,7 +89,7 @@ def groups(cursor: Cursor, noun: str, least: float) -> None:
             cursor.unregister("found_groups")
 
 
-def forget(cursor: Cursor) -> None:
+def erase(cursor: Cursor) -> None:
     """Delete the fingerprints of rows and prompts that are gone, within a transaction."""
     for noun in _PARTS:
         cursor.execute(

@@ -151,6 +151,6 @@ def _read(row: object, kind: Kind[V], convert: Convert | None, number: int) -> l
     except (Invalid, MemoryError):
         raise
     except Exception as error:  # an error of ours in one row: logged, and the good rows are not lost for it
-        log.exception("row %d could not be judged", number)
-        why = f"a row that Trimtab can judge ({type(error).__name__}: an error of its own; its log says more)"
+        log.exception("row %d could not be read", number)
+        why = f"a row that Trimtab can read ({type(error).__name__}: an error of its own; its log says more)"
         raise Invalid("row", "…", why) from error

@@ -1,4 +1,4 @@
-"""Demonstrations: from rewrites and liked answers, or imported. A content hash occurs once a deployment."""
+"""Demonstrations: from rewrites and liked answers, or imported. A content hash occurs once per deployment."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def derive(
 
 
 def withdraw(cursor: Cursor, kind: str, ref: str) -> None:
-    """Take back what a like stood behind, unless something else does too."""
+    """Take back what a like supported, unless something else supports it too."""
     evidence.withdraw(cursor, "demonstrations", kind, ref)
 
 

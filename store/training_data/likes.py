@@ -1,4 +1,4 @@
-"""Likes and dislikes of single answers: unpaired judgements, the rows of KTO."""
+"""Likes and dislikes of single answers: the rows of KTO."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def put(
     user: str | None,
     origin: Origin = UNKNOWN,
 ) -> None:
-    """Set, change or (None) take back the judgement of a completion, within a transaction."""
+    """Set, change or (None) take back the like of a completion, within a transaction."""
     cursor.execute("delete from likes where completion_id = $id", {"id": completion_id})
     if liked is None:
         return
@@ -71,7 +71,7 @@ def import_rows(
 
 
 def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
-    """Insert imported judgements within a transaction, whether or not they are there already."""
+    """Insert imported likes within a transaction, whether or not they are there already."""
     columns: dict[str, Any] = {
         "id": next_ids("like", len(rows)),
         "content_hash": [row.content_hash for row in rows],
@@ -91,7 +91,7 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
 
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the newest judgements as KTO rows: prompt, completion (message lists), label (liked)."""
+    """Return the newest likes as KTO rows: prompt, completion (message lists), label (liked)."""
     found = fetch_all(
         db.read(),
         "select id, prompt, completion, carried, liked as label from likes order by id desc limit $limit",

@@ -1,4 +1,4 @@
-"""Preference pairs: derived from votes and rewrites, or imported. A content hash occurs once a deployment."""
+"""Preference pairs: derived from votes and rewrites, or imported. A content hash occurs once per deployment."""
 
 from __future__ import annotations
 
