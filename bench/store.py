@@ -134,7 +134,10 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
         )
         figures.add(**votes(db, 100))
         figures.add(
-            **measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
+            **measured(
+                "snapshot",
+                lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo", mix={"import": 1}),
+            )
         )
         parquet = sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet"))
         figures.add(snapshot_mb=round(parquet / 1e6), **blocks(db, "snapshot"))
@@ -188,7 +191,9 @@ def snapshots_again(db: Store, home: Path) -> dict[str, Any]:
     """Return the medians of five more snapshots with other seeds: each varies by a fifth with other load."""
     took = []
     for seed in range(2, 7):
-        build = partial(snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed)
+        build = partial(
+            snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed, mix={"import": 1}
+        )
         took.append(measured("again", build))
         shutil.rmtree(home / "snapshots")
     return {
@@ -201,7 +206,10 @@ def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
     """Return the time of votes while another thread builds a snapshot."""
     stop = threading.Event()
     other = threading.Thread(
-        target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
+        target=lambda: (
+            snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1, mix={"import": 1}),
+            stop.set(),
+        )
     )
     other.start()
     during = [votes(db, 1)["vote_ms"]]

@@ -1,37 +1,62 @@
 """From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
 
-Each step leaves a table `members (seq, content_hash, prompt_key, weight, split)` and notes in `dropped (reason, rows)` what
-it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of seed and content, so a choice depends
-on these alone, not on the order of arrival, the DuckDB version or the number of threads. A million rows are grouped by
-64-bit keys; whole hashes are compared only among the rows whose keys agree, which are few.
+Each step leaves a table `members (seq, content_hash, prompt_key, imported, weight, cluster, split)` and notes in
+`dropped (reason, rows)` what it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of
+seed and content, so a choice depends on these alone, not on the order of arrival, the DuckDB version or the number of
+threads. A million rows are grouped by 64-bit keys; whole hashes are compared only among the rows whose keys agree,
+which are few.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor
 from store.db.rows import scalar
 from store.near_duplicates.index import PROMPT_KEY
 
+_TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 # A number from 0 to 1 that seed and hash decide.
 _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 
 
-# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
-_SCOPED_PAIRS = f"""
-create or replace temp table scoped as
-with believed as (
-    select subject_id, count(*) as voices
+# One vote with a rewrite makes up to three pairs, which share the weight of one vote: `part`.
+_SUPPORT = """
+supporters as (
+    select subject_id, person,
+        1.0 / count(*) filter (subject_id like 'pair-%') over (partition by kind = 'like', ref) as part
     from evidence
+),
+believed as (
+    select subject_id, count(*) as voices, avg(part) as part
+    from supporters
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, weight,
-    coalesce(voices, 0) + (import_id is not null)::int as voices
+"""
+
+# The same two answers to prompts that are alike are one question, as those to the same prompt are.
+_ALIKE_QUESTIONS = f"""
+create or replace temp table alike_questions as
+select seq, 'alike ' || hash(group_id, least(hash(chosen), hash(rejected)), greatest(hash(chosen), hash(rejected)))
+    as question
+from pairs
+join prompt_groups on prompt_groups.prompt_key = {PROMPT_KEY}
+where deployment in ('', $deployment) and seq <= $last_seq and carried is null
+"""
+
+# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
+_SCOPED_PAIRS = f"""
+create or replace temp table scoped as
+with {_SUPPORT}
+select seq, content_hash, coalesce(hash(alike_questions.question), hash(versus_hash)) as question,
+    hash(versus_hash) as versus, {PROMPT_KEY} as prompt_key, weight,
+    coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported, coalesce(part, 1) as part
 from pairs
 left join believed on believed.subject_id = pairs.id
+left join alike_questions using (seq)
 where deployment in ('', $deployment) and seq <= $last_seq
 """
 
@@ -46,34 +71,47 @@ where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
 group by versus_hash
 """
 
+# How sure the votes make us: with the posterior p = (for + 1) / (for + against + 2), 2 p - 1. Ties are for neither.
+_CONFIDENCE = "({0}) / ({1} + 2)"
+
 # Questions that several rows or a tie vote answer are weighed on whole hashes; every other row speaks for itself.
-_PICK_PAIRS = """
+_PICK_PAIRS = f"""
 create or replace temp table members as
 with contested as (
     select question from scoped group by question having count(*) > 1
     union
-    select hash(versus_hash) from tied
+    select question from scoped where versus in (select hash(versus_hash) from tied)
 ),
 standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
-        sum(voices) as voices, count(*) as copies
+        any_value(coalesce(alike_questions.question, versus_hash)) as question,
+        any_value(hash(chosen) < hash(rejected)) as direction,
+        sum(voices) as voices, avg(part) as part, bool_and(imported) as imported, count(*) as copies
     from scoped
-    join (select seq, versus_hash from pairs) using (seq)
-    where question in (from contested)
+    join (select seq, versus_hash, chosen, rejected from pairs) using (seq)
+    left join alike_questions using (seq)
+    where scoped.question in (from contested)
     group by scoped.content_hash, versus_hash, prompt_key
 ),
-weighed as (
-    select standing.*, sum(standing.voices) over (partition by versus_hash) as all_voices,
-        coalesce(tied.voices, 0) as tied_voices
+ties as (
+    select standing.*,
+        coalesce(tied.voices, 0) / count(*) over (partition by standing.versus_hash) as own_tied
     from standing
     left join tied using (versus_hash)
+),
+weighed as (
+    select *, sum(voices) over (partition by question, direction) as agreeing,
+        sum(voices) over (partition by question) as all_voices, sum(own_tied) over (partition by question) as tied_voices
+    from ties
 )
-select seq, content_hash, prompt_key, 1 as copies, voices, voices as all_voices, weight
+select seq, content_hash, prompt_key, imported, 1 as copies, voices, voices as agreeing, voices as all_voices,
+    weight as margin, weight * part * {_CONFIDENCE.format("voices", "voices")} as weight
 from scoped
 where question not in (from contested)
 union all
-select seq, content_hash, prompt_key, copies, voices, all_voices,
-    weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
+select seq, content_hash, prompt_key, imported, copies, voices, agreeing, all_voices,
+    weight * (2 * agreeing - all_voices) / greatest(all_voices + tied_voices, 1) as margin,
+    weight * part * {_CONFIDENCE.format("2 * agreeing - all_voices", "all_voices + tied_voices")} as weight
 from weighed
 """
 
@@ -84,15 +122,11 @@ with scoped as (
     from demonstrations
     where deployment in ('', $deployment) and seq <= $last_seq
 ),
-believed as (
-    select subject_id, count(*) as voices
-    from evidence
-    where person is null or person not in (select unnest($excluded::varchar[]))
-    group by subject_id
-)
-select min(seq) as seq, content_hash, prompt_key, count(*) as copies,
+{_SUPPORT}
+select min(seq) as seq, content_hash, prompt_key, bool_and(voices is null) as imported, count(*) as copies,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
-    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as agreeing,
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as margin, 1.0::double as weight
 from scoped
 left join believed on believed.subject_id = scoped.id
 group by content_hash, prompt_key
@@ -103,16 +137,16 @@ _PICK_LIKES = f"""
 create or replace temp table members as
 with standing as (
     select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion, carried,
-        count(*) as copies,
+        bool_and(user_name is null) as imported, count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion, carried
 )
-select seq, content_hash, prompt_key, copies, voices,
+select seq, content_hash, prompt_key, imported, copies, voices, voices as agreeing,
     sum(voices) over (partition by prompt, completion, carried) as all_voices,
-    (2 * voices - sum(voices) over (partition by prompt, completion, carried))
-        / greatest(sum(voices) over (partition by prompt, completion, carried), 1) as weight
+    (2 * voices - all_voices) / greatest(all_voices, 1) as margin,
+    {_CONFIDENCE.format("2 * voices - all_voices", "all_voices")} as weight
 from standing
 """
 
@@ -148,6 +182,7 @@ def pick(
         "excluded": list(settings.exclude_raters),
     }
     if method == "dpo":
+        cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
         cursor.execute(_PICK_PAIRS)
@@ -162,9 +197,9 @@ def pick(
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
     _note(cursor, "exact duplicate", copies)
     _drop(cursor, "only excluded raters stand behind it", "voices = 0")
-    _drop(cursor, "raters were divided", "2 * voices = all_voices")
-    _drop(cursor, "outvoted", "2 * voices < all_voices")
-    _drop(cursor, "agreement below min_weight", "weight < $min_weight", {"min_weight": settings.min_weight})
+    _drop(cursor, "raters were divided", "2 * agreeing = all_voices")
+    _drop(cursor, "outvoted", "2 * agreeing < all_voices")
+    _drop(cursor, "agreement below min_weight", "margin < $min_weight", {"min_weight": settings.min_weight})
     # Answers that are alike may have been liked and disliked: then both say something.
     if settings.near_duplicates is not None and method != "kto":
         _drop_near(cursor)
@@ -189,11 +224,12 @@ def pick(
                 ) > $limit
                 """
             _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
-    _split(cursor, settings)
+    _split(cursor, settings, _TABLES[method], params)
+    _mix(cursor, settings, _TABLES[method])
 
 
 def _drop_near(cursor: Cursor) -> None:
-    """Leave one row of each group of near-duplicate rows: the one with the smallest hash."""
+    """Leave one row of each group of near-duplicate rows: the one with most votes, else with the smallest hash."""
     _drop(
         cursor,
         "near duplicate of another row",
@@ -202,7 +238,7 @@ def _drop_near(cursor: Cursor) -> None:
             select seq
             from members
             join row_groups using (seq)
-            qualify row_number() over (partition by group_id order by content_hash) > 1
+            qualify row_number() over (partition by group_id order by voices desc, content_hash) > 1
         )
         """,
     )
@@ -218,18 +254,50 @@ chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from 
 """
 
 
-def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
-    """Hold out prompts by chance; at least one, and never all, where there are two or more.
+def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping[str, object]) -> None:
+    """Hold out clusters by chance; of people's rows and of imports at least one, and never all, where there are more.
 
-    Prompts that are alike share the greatest of their chances: one that joins them can only bring them from held-out to
-    train, so that what has been trained on is not held out later.
+    A cluster is a conversation from its first user message on, with those that begin alike. Its chance is the greatest
+    of its roots': a turn changes nothing, and a root that joins can only bring it from held-out to train, so that
+    what has been trained on is not held out later. For the same reason the share that is held out falls as rows
+    arrive, and a cluster of people's and imported rows takes the lesser of the two shares.
     """
+    shares = """
+        create or replace temp table shares as
+        with rows as (
+            select distinct {key} as prompt_key, import_id is not null as imported
+            from {table}
+            where deployment in ('', $deployment) and seq <= $last_seq
+        ),
+        placed as (
+            select coalesce(group_id, prompt_key) as cluster, imported from rows left join clusters using (prompt_key)
+        ),
+        sizes as (
+            select imported,
+                greatest($fraction, least($clusters / count(distinct cluster), greatest($fraction, 1 / 3))) as share
+            from placed
+            group by imported
+        )
+        select cluster, min(share) as share, bool_or(imported) as imported
+        from placed
+        join sizes using (imported)
+        group by cluster
+        """
+    cursor.execute(
+        shares.format(key=PROMPT_KEY, table=table),
+        {
+            "deployment": scope["deployment"],
+            "last_seq": scope["last_seq"],
+            "fraction": settings.heldout_fraction,
+            "clusters": settings.heldout_clusters,
+        },
+    )
     salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
     cursor.execute(
         f"""
         create or replace temp table group_chances as
-        with {_CHANCES.format("prompt_groups")}
-        select prompt_key, max(chance) over (partition by group_id) as greatest from chances
+        with {_CHANCES.format("(from clusters anti join turned using (prompt_key))")}
+        select group_id, max(chance) as greatest from chances group by group_id
         """,
         {"salt": salt},
     )
@@ -238,18 +306,62 @@ def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
         create or replace temp table members as
         with {_CHANCES.format("members")},
         shared as (
-            select * replace (coalesce(greatest, chance) as chance)
+            select * replace (coalesce(greatest, chance) as chance), coalesce(group_id, prompt_key) as cluster
             from chances
-            left join group_chances using (prompt_key)
+            left join clusters using (prompt_key)
+            left join group_chances using (group_id)
         ),
-        bounds as (select min(chance) as least, max(chance) as most from shared)
-        select seq, content_hash, prompt_key, weight,
-            case when $fraction > 0 and chance < most and (chance < $fraction or chance = least) then 'heldout'
+        placed as (select shared.*, share, shares.imported as beside_imports from shared join shares using (cluster)),
+        bounds as (
+            select beside_imports, min(chance) as least, max(chance) as most from placed group by beside_imports
+        )
+        select seq, content_hash, prompt_key, weight, imported, cluster,
+            case when $fraction > 0 and chance < most and (chance < share or chance = least) then 'heldout'
             else 'train' end as split
-        from shared, bounds
+        from placed
+        join bounds using (beside_imports)
         """,
         {"fraction": settings.heldout_fraction, "salt": salt},
     )
+
+
+def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
+    """Leave out what a source has above its share, on each side of the split.
+
+    Sources of the highest share keep all rows; the others have at most their part of that number.
+    """
+    most = max(settings.mix.values())
+    if all(share == most for share in settings.mix.values()):
+        return
+    if not scalar(cursor, "select count(*) from members where not imported"):
+        return
+    cursor.execute(
+        f"""
+        create or replace temp table above_share as
+        with kinds as (
+            select seq, content_hash, split, if(imported, 'import', source) as kind
+            from members
+            join (select seq, source from {table}) using (seq)
+        ),
+        shared as (
+            select *, coalesce(($shares::double[])[list_position($kinds::varchar[], kind)], $most) / $most as share
+            from kinds
+        ),
+        highest as (select count(*) filter (split = 'train') as train, count(*) as rows from shared where share = 1)
+        select seq
+        from shared, highest
+        where share < 1 and rows > 0
+        qualify row_number() over (partition by split, kind order by {_CHANCE.format("content_hash")}, content_hash)
+            > greatest(ceil(share * if(split = 'train', train, rows - train)), if(share > 0, 1, 0))
+        """,
+        {
+            "shares": list(settings.mix.values()),
+            "kinds": list(settings.mix),
+            "most": most,
+            "seed": str(settings.seed),
+        },
+    )
+    _drop(cursor, "above the share of its source (mix)", "seq in (from above_share)")
 
 
 def _drop(cursor: Cursor, reason: str, condition: str, params: dict[str, object] | None = None) -> None:

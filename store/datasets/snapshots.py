@@ -1,4 +1,4 @@
-"""Frozen, content-addressed Parquet datasets, split into train and held-out by prompt, never by row.
+"""Frozen, content-addressed Parquet datasets, split into train and held-out by conversation, never by row.
 
 A snapshot reads and records with a cursor and transaction of its own: voting goes on meanwhile, and what arrives after
 it began is not in it. Its directory appears whole, by a rename; only then is it recorded. Snapshots and erasures take
@@ -201,10 +201,7 @@ def _bounds(cursor: Cursor, deployment: str, method: str) -> tuple[int, int]:
 
 
 def _groups(cursor: Cursor, method: str, settings: SnapshotSettings) -> None:
-    cursor.execute("create or replace temp table prompt_groups (prompt_key ubigint, group_id ubigint)")
-    cursor.execute("create or replace temp table row_groups (seq bigint, group_id bigint)")
-    if settings.near_duplicates is not None:
-        near.groups(cursor, _TABLES[method], settings.near_duplicates)
+    near.groups(cursor, _TABLES[method], settings.near_duplicates)
 
 
 def _vacant(cursor: Cursor, id: str, method: str) -> str:
@@ -270,7 +267,7 @@ def _id(digest: hashlib._Hash) -> str:
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
     members = f"{table} join members on members.seq = {table}.seq"
-    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}"
+    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}, cluster::varchar as cluster"
     if scalar(cursor, f"select count(*) from {members} where carried is not null"):
         columns += ", carried"  # only where a message carries more than role and text
     rows = cursor.sql(

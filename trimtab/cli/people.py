@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +47,7 @@ def create_key(
     """Make an API key for a program; its secret is shown once, now. People who sign in are `trimtab users add`."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.keys_create(name, roles, user, store=store), data)
+        made = ask(lambda client: client.admin.create_key(name, roles, user, store=store), data)
     else:
         made = _in_store(data, _create_key, name, roles, user, store, make=True)
     if as_json:
@@ -67,7 +67,7 @@ def _create_key(db: Store, name: str, roles: list[str], user: str | None, store:
     return made | {"secret": secret, "notice": access_notice.of_key(db)}
 
 
-def _notice(made: dict[str, Any]) -> None:
+def _notice(made: Mapping[str, Any]) -> None:
     if notice := made.get("notice"):
         errors.print(f"[yellow]{notice}[/yellow]", highlight=False, soft_wrap=True)
 
@@ -78,7 +78,7 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     from store.accounts import keys
 
     rows = (
-        ask(lambda client: client.keys_list(), data)
+        ask(lambda client: client.admin.keys(), data)
         if running(data)
         else [
             key.to_json() | {"prefix": key.hint, "store": key.stores}
@@ -102,7 +102,7 @@ def revoke_key(key_id: str, data: DataOption = None) -> None:
     from store.accounts import keys
 
     if running(data):
-        ask(lambda client: client.keys_revoke(key_id), data)
+        ask(lambda client: client.admin.revoke_key(key_id), data)
     else:
         _in_store(data, keys.revoke, key_id)
     console.print(f"{key_id} is revoked")
@@ -120,7 +120,7 @@ def add_user(
     """Add a person who may sign in."""
     roles = role or ["chat", "rater"]
     if running(data):
-        made = ask(lambda client: client.users_add(name, roles, password), data)
+        made = ask(lambda client: client.admin.add_user(name, roles, password), data)
     else:
         made = _in_store(data, _create_user, name, roles, password, make=True)
     console.print(f"{name} may sign in ({', '.join(roles)})")
@@ -141,7 +141,7 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     from store.accounts import users
 
     rows = (
-        ask(lambda client: client.users_list(), data)
+        ask(lambda client: client.admin.users(), data)
         if running(data)
         else [user.to_json() for user in _in_store(data, users.list_all)]
     )
@@ -154,7 +154,7 @@ def remove_user(name: str, data: DataOption = None) -> None:
     from store.accounts import users
 
     if running(data):
-        ask(lambda client: client.users_remove(name), data)
+        ask(lambda client: client.admin.remove_user(name), data)
     else:
         _in_store(data, users.remove, name)
     console.print(f"{name} may no longer sign in")
@@ -179,7 +179,7 @@ def erase_user(
 
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
-        return ask(lambda client: client.users_erase(name, dry_run=dry_run), data)
+        return ask(lambda client: client.admin.erase_user(name, dry_run=dry_run), data)
     from trimtab import erasure
 
     if dry_run:

@@ -100,7 +100,7 @@ def backup(
     """Write a whole copy of the store, while the platform runs or without it."""
     where = paths(data)
     if where.read_platform() is not None:
-        made: dict[str, Any] = ask(lambda client: client.backup(str(file.absolute())), data)
+        made: dict[str, Any] = ask(lambda client: client.admin.backup(str(file.absolute())), data)
         console.print(f"{made['path']}: {made['bytes']:,} bytes", markup=False)
         return
     from store.maintenance.backup import write

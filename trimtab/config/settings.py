@@ -251,7 +251,19 @@ class SnapshotSettings(Section):
         _SNAPSHOT.heldout_fraction,
         gt=0,
         le=0.5,
-        description="share of the prompts that is held out",
+        description="share of the conversations that is held out",
+    )
+    heldout_clusters: int = Field(
+        _SNAPSHOT.heldout_clusters,
+        ge=0,
+        description="hold out more, up to a third, where the share gives fewer conversations than this",
+    )
+    mix: dict[
+        Literal["vote", "rewrite", "like", "import"], Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ] = Field(
+        dict(snapshot_settings.MIX),
+        description="rows of a source for each row of the sources with the highest number",
+        validate_default=True,
     )
     seed: int = Field(
         _SNAPSHOT.seed,
