@@ -33,6 +33,18 @@ class TensorInfo:
     end: int
 
 
+def parse_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header as it stands, without its metadata, and at which byte the values begin.
+
+    Raises `OSError`, or `ValueError` for a file that is cut short or no safetensors file.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Return each tensor's place; raises `AdapterRefused` for a damaged file or a dtype that is no float."""
     try:
@@ -40,10 +52,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             pass
     except (SafetensorError, OSError) as error:
         raise AdapterRefused(f"{path.name} is damaged: {error}") from error
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    header, begin = parse_header(path)
     found = {}
     for name, value in header.items():
         if value["dtype"] not in FLOATS:
@@ -51,7 +60,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                 f"{path.name}: tensor {name} is of type {value['dtype']}; accepted: {', '.join(FLOATS)}"
             )
         start, end = value["data_offsets"]
-        found[name] = TensorInfo(value["dtype"], tuple(value["shape"]), 8 + length + start, 8 + length + end)
+        found[name] = TensorInfo(value["dtype"], tuple(value["shape"]), begin + start, begin + end)
     return found
 
 

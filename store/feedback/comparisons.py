@@ -284,7 +284,8 @@ def vote(
     """Record a rater's verdict and what follows from it, in one commit.
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
-    the rater wrote, makes a demonstration, and pairs better > a and better > b. `seconds` is how long the rater
+    the rater wrote, makes a demonstration, and pairs better > a and better > b (none
+    with an answer that it hardly changes). `seconds` is how long the rater
     took, `began` when the request came in (an aware time). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was forgotten since `began`; `Invalid` naming the field.
     """
