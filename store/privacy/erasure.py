@@ -134,7 +134,12 @@ def _erase(
         cursor,
         removed,
         "evaluation_items",
-        "delete from evaluation_items where prompt_hash in (from their_prompts) or list_contains($gone, reference)",
+        """
+        delete from evaluation_items
+        where prompt_hash in (from their_prompts)
+            or list_contains($gone, reference)
+            or reference in (select id from their_comparisons)
+        """,
         {"gone": items},
     )
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())

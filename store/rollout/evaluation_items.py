@@ -23,8 +23,11 @@ _SHAPE = (
 )
 # Every row that an item may be about.
 _ROWS = " union all ".join(
-    f"select id, prompt_hash, prompt from {table}" for table in ("pairs", "demonstrations", "likes")
-)
+    f"select id, prompt_hash, {prompt} as prompt from {table}"
+    for table, prompt in (
+        ("pairs", "prompt"), ("demonstrations", "prompt"), ("likes", "prompt"), ("comparisons", "messages"),
+    )
+)  # fmt: skip
 
 
 def record(db: Store, evaluation: str, items: Iterable[Mapping[str, Any]]) -> int:
