@@ -16,7 +16,6 @@ Nothing here knows torch or the store, so the platform imports it freely.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -29,17 +28,18 @@ from typing import Any
 
 from align.errors import ModelError, RunDirectoryError
 from align.recipe.recipe import Recipe
+from align.report import TrainReport
+from common.files import sha256_file, write_atomic
 from common.training_methods import METHODS
 
-QUANTIZATIONS = ("none", "nf4", "fp4")
 COMPLETE = "COMPLETE"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 3
-# Of one process among several: memory ran out, all shall begin again with half the micro-batch.
-EXIT_SMALLER = 4
+# One process of a group ran out of memory: all restart with half the micro-batch.
+EXIT_RETRY_SMALLER_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,11 @@ class RunDirectory:
         """Return `report.json`, or None while the run has not succeeded."""
         return _json(self.path / "report.json")
 
+    def train_report(self) -> TrainReport | None:
+        """Return `report.json` typed, or None while the run has not succeeded."""
+        report = self.report()
+        return None if report is None else TrainReport.from_dict(report)
+
     def error(self) -> dict[str, Any] | None:
         """Return `error.json`, or None when the worker did not give up."""
         return _json(self.path / "error.json")
@@ -277,23 +282,9 @@ class RunDirectory:
 def adapter_identity(directory: str | Path) -> str:
     """Return the sha256 of an adapter's weights. Raises `ModelError` when there are none."""
     try:
-        with (Path(directory) / ADAPTER_WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(Path(directory) / ADAPTER_WEIGHTS)
     except OSError as error:
         raise ModelError(f"{directory} holds no {ADAPTER_WEIGHTS}") from error
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees all of it or the file before; durable on return."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

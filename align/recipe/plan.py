@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
+from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
 
 GB = 1e9
@@ -186,7 +187,7 @@ def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | 
             len(tokenizer.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS for text in texts
         )
 
-    names = ("chosen", "rejected") if method == "dpo" else ("completion",)
+    names = ROW_SHAPES[method].answers
     prompts, answers, longest = [], [], 0
     for row in rows:
         prompts.append(count(row["prompt"]))
@@ -260,8 +261,8 @@ class _Shape:
 
 def _tokens_in_a_micro_batch(recipe: Recipe, rows: Rows) -> float:
     prompt, answer = _lengths(recipe, rows)
-    answers = 2 if recipe.method == "dpo" else 1
-    shared = recipe.method == "dpo" and recipe.packing and recipe.share_prompt
+    answers = len(ROW_SHAPES[recipe.method].answers)
+    shared = answers > 1 and recipe.packing and recipe.share_prompt
     one = prompt + answers * answer if shared else answers * (prompt + answer)
     # The largest micro-batch, not the mean one, decides; rows vary by about half their length.
     spread = (min(rows.longest, recipe.max_length) / max(1.0, prompt + answer)) ** (
@@ -288,7 +289,7 @@ def _activations(shape: _Shape, recipe: Recipe, tokens: float, size: int, checkp
 def _logits(shape: _Shape, recipe: Recipe, rows: Rows, size: int, device: str) -> float:
     chunk = 128 if device == "cpu" else 512
     _, answer = _lengths(recipe, rows)
-    targets = recipe.per_device_train_batch_size * answer * (2 if recipe.method == "dpo" else 1)
+    targets = recipe.per_device_train_batch_size * answer * len(ROW_SHAPES[recipe.method].answers)
     return min(chunk, targets) * shape.vocabulary * (4 + 4 + size) + 3 * targets * shape.hidden * size
 
 
@@ -317,7 +318,7 @@ def _seconds(
     answers = answer / (prompt + answer)
     head = 2.0 * shape.vocabulary * shape.hidden * tokens * answers * 2
     reference = 0.0
-    if recipe.method != "sft":
+    if ROW_SHAPES[recipe.method].needs_reference:
         once = _tokens_in_a_micro_batch(recipe, rows) / recipe.per_device_train_batch_size * rows.count
         reference = 2.0 * shape.linear * once
     return (body + head + reference) / (rate * EFFICIENCY[device])

@@ -110,7 +110,7 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
     comparison that agree. Two raters who each err alone with probability e agree with a = (1 - e)^2 + e^2, so
     e = (1 - sqrt(2 a - 1)) / 2. Below `FEW_JUDGED_TWICE` such pairs it is `ASSUMED_FLIPS`, and never above `MOST_FLIPS`.
     """
-    if recipe.method != "dpo" or recipe.label_smoothing != "auto":
+    if recipe.values.get("label_smoothing") != "auto":
         return recipe, ""
     judged = int((agreement or {}).get("judged_twice") or 0)
     if agreement is None or judged < FEW_JUDGED_TWICE:
@@ -197,7 +197,7 @@ def _apply(
 
 
 def _check_together(method: str, values: dict[str, Any]) -> None:
-    if method != "dpo":
+    if "loss_type" not in values:
         return
     weights, losses = values["loss_weights"], values["loss_type"]
     if weights is not None and len(weights) != len(losses):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from align.errors import DataError
 from align.messages import was_cut
+from align.recipe.methods import ROW_SHAPES
 from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
 from align.training.rendering import RowRenderer
@@ -79,21 +80,19 @@ def read_rows(
     prompt leaves no room and rows that the chat template refuses are dropped. `system_prompt` and `template_options`
     are those of `RowRenderer`. Raises `DataError` for a file that is missing, unreadable, or has other columns.
     """
-    needed = {"dpo": ("prompt", "chosen", "rejected"), "sft": ("prompt", "completion")}
-    columns = needed.get(method, ("prompt", "completion", "label"))
+    shape = ROW_SHAPES[method]
     try:
         table = pq.read_table(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name} cannot be read: {error}") from error
-    if missing := [c for c in columns if c not in table.column_names]:
+    if missing := [c for c in shape.columns if c not in table.column_names]:
         raise DataError(f"{path.name} lacks the columns {', '.join(missing)} that {method} needs")
-    names = columns[1:] if method == "dpo" else ("completion",)
     renderer = RowRenderer(tokenizer, system_prompt, template_options)
     rows: list[Row] = []
     dropped = Dropped()
     source = enumerate(table.slice(0, limit).to_pylist() if limit is not None else table.to_pylist())
     while batch := list(islice(source, 256)):
-        for row in _rows(batch, names, renderer, dropped):
+        for row in _rows(batch, shape.answers, renderer, dropped):
             if kept := _fit(row, max_length, dropped):
                 rows.append(kept)
     return rows, dropped

@@ -28,10 +28,10 @@ from transformers import AutoModelForCausalLM
 
 from align.errors import AlignError, ModelError
 from align.recipe.recipe import Recipe, resolve
-from align.run_directory import write_atomic
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.model import choose, load_base, load_tokenizer
+from common.files import write_atomic
 
 TOKENS, MANY_TOKENS = 96, 384
 BLOCK = re.compile(r"\.(\d+)\.")

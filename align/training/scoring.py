@@ -21,9 +21,11 @@ from torch import Tensor
 from align.stats import mean_interval, wilson
 from align.training.data import Row
 from align.training.packed.packing import Tree, pack
+from align.training.session import Session
 
 TOKENS = {"cpu": 2048, "cuda": 8192}
 SAVE_EVERY_SECONDS = 30.0
+REPORT_EVERY_SECONDS = 2.0
 
 Scores = list[list[float]]
 
@@ -52,6 +54,28 @@ def score_rows(
             sums = sums[width:]
         done += len(group)
         tick(done)
+
+
+def score_in_group(
+    session: Session, model: torch.nn.Module, rows: Sequence[Row], phase: str
+) -> Iterator[tuple[int, list[float]]]:
+    """Yield as `score_rows` does, each process scoring its share of the rows; report progress as `phase`."""
+    last = time.monotonic()
+
+    def tick(done: int) -> None:
+        nonlocal last
+        session.stop.check()
+        if time.monotonic() - last > REPORT_EVERY_SECONDS:
+            session.log.write("scored", phase=phase, rows=done, of=len(rows))
+            last = time.monotonic()
+
+    group = session.group
+    if not group.is_distributed:
+        yield from score_rows(model, rows, tick=tick, autocast=session.autocast)
+        return
+    mine = range(group.rank, len(rows), group.size)
+    scored = score_rows(model, [rows[i] for i in mine], tick=tick, autocast=session.autocast)
+    yield from group.gather([(mine[place], sums) for place, sums in scored])
 
 
 def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:

@@ -29,7 +29,7 @@ def map_large_blocks() -> bool:
     return _set((_M_MMAP_THRESHOLD, 2**20))
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return free pages to the kernel now, where the allocator can (glibc): before something else of another size."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
