@@ -3,7 +3,7 @@ SHELL := bash
 BIN := .venv/bin
 CONFIG ?=
 DATA ?= data
-BENCHES := command_line start_up full_collection lora_cpu gateway gateway_vllm publish store plan dpo dpo_gpu
+BENCHES := command_line start_up full_collection lora_cpu hot_path gateway gateway_vllm publish store plan dpo dpo_gpu
 
 .PHONY: help setup up test lint coverage bench docs clean
 

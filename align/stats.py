@@ -116,7 +116,7 @@ def tango(only_first: float, only_second: float, n: float) -> Estimate:
     b, c = only_first, only_second
 
     def score(delta: float) -> float:
-        """The score statistic with the discordant share at its constrained maximum."""
+        """Return the score statistic with the discordant share at its constrained maximum."""
         middle = -b - c + (2 * n - b + c) * delta
         last = -c * delta * (1 - delta)
         discordant = (math.sqrt(max(0.0, middle * middle - 8 * n * last)) - middle) / (4 * n)
@@ -150,7 +150,7 @@ def _are_scores(values: Values) -> bool:
 
 
 def _by_cluster(rows: Values, clusters: Clusters) -> Values:
-    """The mean of each cluster, in order of appearance."""
+    """Return the mean of each cluster, in order of appearance."""
     if clusters is None:
         return rows
     if len(clusters) != len(rows):

@@ -11,7 +11,7 @@ CACHE = Path(os.environ.get("TRIMTAB_TEST_CACHE", Path.home() / ".cache" / "trim
 
 
 def embedded() -> Path:
-    """Return SmolLM2-135M-Instruct, prepared once a machine."""
+    """Return SmolLM2-135M-Instruct, prepared once per machine."""
     from align.prepare import prepare
 
     return prepare(CACHE / "smollm2-135m-instruct", lambda line: print(f"# {line}", file=sys.stderr))

@@ -1,4 +1,4 @@
-"""How often votes promote a canary that is just as good as stable: the shipped test, looked at after every vote.
+"""Error rates of the canary test: how often votes promote a canary that is as good as stable.
 
 usage: python -m bench.canary_errors [--stories 10000] [--votes 300]
 
@@ -28,7 +28,7 @@ Tastes = Callable[[np.random.Generator], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Case:
-    """Who votes how: `tastes` of each rater, `shares` of the votes, and `prompts` that are drawn again (0: always new)."""
+    """Raters: `tastes` of each, `shares` of the votes, and `prompts` that are drawn again (0: always new)."""
 
     tastes: Tastes
     shares: tuple[float, ...] | None = None
@@ -63,7 +63,7 @@ CASES = {
 
 
 def story(case: Case, votes: int, random: np.random.Generator) -> list[CanaryVote]:
-    """The votes of one canary as the store counts them: of a prompt that is drawn again, the first alone."""
+    """Return one canary's votes as the store counts them: of a prompt drawn again, the first only."""
     tastes = case.tastes(random)
     shares = case.shares
     if shares is None and len(tastes) > 1:  # some vote much more than others
@@ -84,7 +84,7 @@ def story(case: Case, votes: int, random: np.random.Generator) -> list[CanaryVot
 
 
 def outcomes(case: Case, stories: int, votes: int, seed: int = 0) -> Iterator[tuple[bool, bool, bool]]:
-    """For each story: did the test promote, did it roll back, would pooled votes have promoted."""
+    """Return per simulation: whether the test promoted, rolled back, and whether pooled votes would have."""
     random = np.random.default_rng(seed)
     for _ in range(stories):
         told = story(case, votes, random)

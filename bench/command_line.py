@@ -1,4 +1,4 @@
-"""Start of the command line against the imports that it can't do without.
+"""Start of the command line against the imports that it cannot omit.
 
     python -m bench.command_line [--quick]
 

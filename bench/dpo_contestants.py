@@ -1,4 +1,4 @@
-"""The contestants of bench/dpo.py, each in a process of its own: `python bench/dpo_contestants.py JOB OUT`.
+"""The contestants of bench/dpo.py, each in its own process: `python bench/dpo_contestants.py JOB OUT`.
 
 A job is JSON: `who` (align or trl), `method` (dpo or sft), `model`, `train`, `heldout`, `params`, `options`, `lock`,
 `state`, `until`. Steps of several processes are taken one at a time, by a lock that is handed over, so that all meet the
@@ -25,7 +25,7 @@ BATCH = 4
 
 
 class Turn:
-    """Steps of several processes one at a time, and how long each took."""
+    """Run the steps of several processes one at a time, and time each."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.file = open(job["lock"], "w")  # noqa: SIM115 (held as long as the process lives)

@@ -1,5 +1,5 @@
 # ruff: noqa: E402 (the path must be set before our own imports, and the environment before torch)
-"""DPO on one GPU through `align`: peak memory and tokens a second, for models with random weights.
+"""DPO on one GPU through `align`: peak memory and tokens per second, for models with random weights.
 
     python3 bench/dpo_gpu.py                       everything (one H100: see docs/benchmarks.md for how long)
     python3 bench/dpo_gpu.py --cases 65b-512,65b-2048
@@ -58,7 +58,7 @@ from align.training.trainer import train
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: a shape, its base's type, pairs a micro-batch, tokens a row, and a budget in GB if any."""
+    """One measurement: a shape, its base's type, pairs per micro-batch, tokens per row, and a budget in GB if any."""
 
     shape: str
     nf4: bool
@@ -84,7 +84,7 @@ DEFAULT = [name for name in CASES if not name.startswith(("tiny", "135m"))]
 
 
 class Meter:
-    """Peak GPU memory, and seconds a step without the first, which warms kernels and the allocator."""
+    """Peak GPU memory, and seconds per step without the first, which warms up kernels and the allocator."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
@@ -99,7 +99,7 @@ class Meter:
         }
 
     def synchronize(self) -> None:
-        """Wait for the device, so that times are of work done."""
+        """Wait for the device, so that times cover finished work."""
         if self.cuda:
             torch.cuda.synchronize()
 
@@ -123,7 +123,7 @@ def step_timer(meter: Meter) -> tuple[Any, list[float]]:
 
 
 def make_rows(case: Case, n: int) -> list[Row]:
-    """Random rows of exactly `case.length` tokens; the last of each answer is the end token that TRL adds."""
+    """Return random rows of exactly `case.length` tokens; each answer ends with TRL's end token."""
     generator = torch.Generator().manual_seed(1)
     half = case.length // 2
 
@@ -289,7 +289,7 @@ def versions() -> dict[str, str]:
 
 
 def alone(case: str, who: str) -> dict[str, Any]:
-    """Run one contestant in a process of its own, so that no memory of another is counted as its."""
+    """Run one contestant in its own process, so that its memory is measured alone."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "result.json"
         command = [sys.executable, __file__, *sys.argv[1:], "--contestant", case, who, str(out)]
@@ -301,7 +301,7 @@ def alone(case: str, who: str) -> dict[str, Any]:
 
 
 def contestant(args: argparse.Namespace) -> int:
-    """The process of one contestant: train, and leave the figures or what went wrong."""
+    """Train one contestant in this process; write the figures or the error."""
     name, who, out = args.contestant
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     meter = Meter(args.device)

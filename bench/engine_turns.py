@@ -1,4 +1,4 @@
-"""A real engine and the gateway before it, asked in turns with the same work.
+"""A real engine and the gateway in front of it, measured in turns with the same requests.
 
 A wave is one greedy answer of fixed length a stream, so that both do the same steps; what is compared is two waves that
 follow each other. The engine runs as the platform runs it (`serve.engine.engine`).
@@ -30,7 +30,7 @@ KEY = "bench"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The engine and the gateway before it: where they answer, by which model name, and their processes."""
+    """The engine and the gateway in front of it: URLs, model names and processes."""
 
     engine: str
     gateway: str
@@ -47,8 +47,10 @@ class Pair:
 async def engine_and_gateway(
     model: Path | None = None, args: Mapping[str, Any] | None = None, url: str | None = None
 ) -> AsyncIterator[Pair]:
-    """Put the gateway before an engine: one that serves `model` (None: SmolLM2) with vLLM arguments `args`, or the one
-    that runs at `url` and serves `bench` to who shows the key `bench`.
+    """Start the gateway in front of an engine.
+
+    The engine serves `model` (None: SmolLM2) with vLLM arguments `args`, or it runs at `url` already and serves `bench`
+    with the key `bench`.
     """
     model = model or await asyncio.to_thread(embedded)
     with tempfile.TemporaryDirectory() as scratch:
@@ -71,7 +73,7 @@ async def engine_and_gateway(
 
 
 def turns(pair: Pair, streams: int, tokens: int, waves: int) -> dict[str, Any]:
-    """Ask both in alternate waves of `streams` answers of `tokens` tokens (`bench.waves`), `waves` of each.
+    """Measure both in alternate waves of `streams` answers of `tokens` tokens (`bench.waves`), `waves` of each.
 
     Returns the medians over the waves: tokens a second and milliseconds to the first token of either, `share` (of the
     direct tokens a second, gateway over direct of two waves in a row) and `added_ms`, both with the interval in which

@@ -1,4 +1,4 @@
-"""How long all streams stand still for a full garbage collection, with and without the loaded screens in the walk.
+"""Pause of all streams by a full garbage collection, with and without the loaded screens.
 
     python -m bench.full_collection
 

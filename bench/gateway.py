@@ -1,4 +1,4 @@
-"""The gateway against the engine asked directly, and against LiteLLM proxy.
+"""The gateway against the engine alone, and against LiteLLM proxy.
 
     python -m bench.gateway [--quick] [--no-engine | --only-engine] [--no-litellm] [--seconds 5]
     python -m bench.gateway --clients
@@ -77,7 +77,7 @@ def compare_clients(seconds: float) -> None:
 
 
 def hold_open() -> dict[str, Any]:
-    """Hold 1,000 streams of four seconds (two tokens a second each) open at once, twice in a row."""
+    """Hold 1,000 streams of four seconds (two tokens per second each) open at once, twice in a row."""
     stub_port, port = free_port(), free_port()
     stub, here = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-m", "bench.stub_engine", "--port", str(stub_port), "--rate", "2"]
@@ -91,7 +91,7 @@ def hold_open() -> dict[str, Any]:
 
 
 def compare_proxies(seconds: float, with_litellm: bool) -> list[dict[str, Any]]:
-    """Run the stub, the gateway and LiteLLM over it; returns the parts of the result."""
+    """Run the stub, and the gateway and LiteLLM in front of it; return the parts of the result."""
     stub_port, port, other = free_port(), free_port(), free_port()
     stub, here = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
     parts = []
@@ -128,7 +128,7 @@ def compare_proxies(seconds: float, with_litellm: bool) -> list[dict[str, Any]]:
 async def against_engine(
     pair: contextlib.AbstractAsyncContextManager[Pair], streams: list[int], tokens: int | None, waves: int
 ) -> list[dict[str, Any]]:
-    """Ask a real engine directly and through the gateway, in turns; returns the parts of the result."""
+    """Measure a real engine directly and through the gateway, in turns; return the parts of the result."""
     parts = []
     async with pair as both:
         for count in streams:
@@ -154,7 +154,7 @@ def _part(name: str, figure: float, budget: float, unit: str, least: bool = True
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -20,12 +20,11 @@ import serve.engine.engine
 from bench.http_clients import CLIENTS
 from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
+from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.handler import Gateway, HotPath, Limits
-from serve.gateway.metrics import Metrics
-from serve.gateway.recorder import Recorder
-from serve.metering.usage_writer import UsageWriter
+from serve.gateway.handler import HotPath
+from serve.metering.limits import Limits
 from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
@@ -50,24 +49,20 @@ def main() -> None:
 
         spec = EngineSpec("bench", args.base, args.base, url=args.engine, api_key=args.engine_key)
         pool = EnginePool([spec], Path(scratch))
-        router, metrics, recorder = Router(), Metrics(), Recorder(db)
         auth = Authenticator(db, local_keys={KEY: Principal("bench", frozenset({"ops"}), "local key")})
-        gateway = Gateway(pool, router, auth, recorder, Limits(max_outstanding=10_000), metrics)
-        usage = UsageWriter(db, gateway.rate_limiter.counter)
+        options = ServingOptions(Limits(max_outstanding=10_000))
+        reconciler = Reconciler(db, Router(), pool, Path(scratch) / "adapters")
+        parts = build_serving(db, reconciler, auth, options)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            usage.start()
-            await Reconciler(db, router, pool, Path(scratch) / "adapters").refresh()
-            await pool.start()
-            await pool.engines()[0].wait_ready(60)
-            yield
-            await recorder.aclose()
-            usage.close()
-            await pool.stop()
+            async with parts.running():
+                await pool.start()
+                await pool.engines()[0].wait_ready(60)
+                yield
 
-        app = Starlette(routes=[*gateway.routes(), *metrics.routes()], lifespan=lifespan)
-        app.add_middleware(HotPath, gateway=gateway)
+        app = Starlette(routes=parts.routes(), lifespan=lifespan)
+        app.add_middleware(HotPath, gateway=parts.gateway)
         uvicorn.run(
             app,
             host="127.0.0.1",

@@ -1,4 +1,4 @@
-"""vLLM's own serving benchmark as a client: of the gateway, and of the engine asked directly.
+"""vLLM's own serving benchmark as a client: of the gateway, and of the engine directly.
 
     python -m bench.gateway_vllm [--quick] [--prompts 64] [--streams 16]
 
@@ -37,7 +37,7 @@ CLIENT = (
 
 
 def ask(url: str, key: str, served: str, tokenizer: Path, prompts: int, streams: int) -> dict[str, Any]:
-    """Have vLLM's client load `url`; returns the result file that it writes."""
+    """Load `url` with vLLM's client; return its result file."""
     with tempfile.TemporaryDirectory() as scratch:
         argv = [
             *(sys.executable, "-c", CLIENT, "--backend", "openai-chat", "--endpoint", "/v1/chat/completions"),
@@ -71,7 +71,7 @@ def ask(url: str, key: str, served: str, tokenizer: Path, prompts: int, streams:
 
 
 async def compare(prompts: int, streams: int, rounds: int) -> dict[str, Any]:
-    """Ask engine and gateway in turns; returns what vLLM's client said of both."""
+    """Measure engine and gateway in turns; return the results of vLLM's client."""
     seen: dict[str, list[dict[str, Any]]] = {"direct": [], "gateway": []}
     async with engine_and_gateway() as pair:
         for _ in range(rounds):
@@ -91,7 +91,7 @@ def _middle(found: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

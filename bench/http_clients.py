@@ -21,7 +21,7 @@ class AiohttpAnswer:
         self.response, self.status = response, response.status
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
+        """Yield the body as it arrives."""
         async for piece in self.response.content.iter_any():
             yield piece
 
@@ -42,11 +42,11 @@ class AiohttpStream:
         return AiohttpAnswer(await self._session.post(self._url + path, data=body))
 
     def release(self, answer: AiohttpAnswer) -> None:
-        """Keep the connection of an answer that was read to its end, close any other."""
+        """Keep the connection if the answer was read completely, else close it."""
         answer.response.release()
 
     def close(self) -> None:
-        """Leave the connections to the end of the process."""
+        """Do nothing: connections close with the process."""
 
 
 class HttpxAnswer:
@@ -56,7 +56,7 @@ class HttpxAnswer:
         self.response, self.status = response, response.status_code
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes, then give the connection back."""
+        """Yield the body as it arrives, then release the connection."""
         try:
             async for piece in self.response.aiter_raw():
                 yield piece
@@ -83,10 +83,10 @@ class HttpxStream:
         return HttpxAnswer(await self._http.send(request, stream=True))
 
     def release(self, answer: HttpxAnswer) -> None:
-        """Do nothing: `chunks` gives the connection back."""
+        """Do nothing: `chunks` releases the connection."""
 
     def close(self) -> None:
-        """Leave the connections to the end of the process."""
+        """Do nothing: connections close with the process."""
 
 
 CLIENTS: dict[str, Any] = {"aiohttp": AiohttpStream, "httpx": HttpxStream}

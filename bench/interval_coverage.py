@@ -1,4 +1,4 @@
-"""How often the 95% intervals of align.stats hold the truth: clusters of three rows, 6, 16 and 64 clusters.
+"""Coverage of the 95% intervals of align.stats: clusters of three rows, 6, 16 and 64 clusters.
 
 usage: python -m bench.interval_coverage [--stories 4000]
 
@@ -31,7 +31,7 @@ Draw = Callable[[np.random.Generator, int], tuple[Estimate, Estimate, float]]
 
 
 def _share(p: float, icc: float) -> Draw:
-    """Successes whose chance varies between clusters with this intraclass correlation."""
+    """Draw successes whose probability varies between clusters with this intraclass correlation."""
 
     def draw(random: np.random.Generator, n: int) -> tuple[Estimate, Estimate, float]:
         if icc == 0:
@@ -48,7 +48,7 @@ def _share(p: float, icc: float) -> Draw:
 
 
 def _paired(up: float, down: float, alike: float) -> Draw:
-    """Pairs of successes that differ up or down with these chances, alike within a cluster with chance `alike`."""
+    """Draw pairs that differ up or down with these probabilities, equal in a cluster with probability `alike`."""
 
     def draw(random: np.random.Generator, n: int) -> tuple[Estimate, Estimate, float]:
         own, common = random.random((n, ROWS)), random.random((n, 1))
@@ -71,7 +71,7 @@ def _mean(skewed: bool) -> Draw:
 
 
 def _ratio(random: np.random.Generator, n: int) -> tuple[Estimate, Estimate, float]:
-    """Lengths of answers, log-normal; a long prompt makes both long."""
+    """Draw log-normal lengths of answers; a long prompt makes both long."""
     common = 0.5 * random.normal(size=(n, 1))
     first = (60 * np.exp(common + 0.5 * random.normal(size=(n, ROWS)))).ravel()
     second = (40 * np.exp(common + 0.5 * random.normal(size=(n, ROWS)))).ravel()
@@ -93,7 +93,7 @@ CASES: dict[str, Draw] = {
 
 
 def coverage(case: str, n: int, stories: int, seed: int = 0) -> tuple[float, float]:
-    """Share of stories whose interval holds the truth: ours, and by rows taken for independent."""
+    """Return the coverage of our interval and of the one that treats rows as independent."""
     random = np.random.default_rng(seed)
     hits = [0, 0]
     for _ in range(stories):

@@ -1,4 +1,4 @@
-"""A load generator for chat endpoints: so many requests at once, times measured at the socket.
+"""A load generator for chat endpoints: a fixed number of requests at once, times measured at the socket.
 
     python -m bench.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
 
@@ -21,7 +21,7 @@ import uvloop
 
 
 class Notes(Protocol):
-    """Who wants to know of answers."""
+    """Receiver of events about answers."""
 
     def first(self, sent: float) -> None:
         """Note the first piece of an answer to a request sent at `sent`."""
@@ -31,7 +31,7 @@ class Notes(Protocol):
 
 
 class Asker(asyncio.Protocol):
-    """One connection that sends the same request whenever it is told to; says what comes to `notes`."""
+    """One connection that sends the same request on demand and reports events to `notes`."""
 
     transport: asyncio.WriteTransport
     notes: Notes
@@ -47,7 +47,7 @@ class Asker(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
+        """Parse received bytes."""
         self.parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
@@ -75,7 +75,7 @@ class Client(Asker):
         self.send()
 
     def on_message_complete(self) -> None:
-        """Note the answer and go on."""
+        """Note the answer and send the next request."""
         self.notes.add(self.parser.get_status_code())
         if self.parser.should_keep_alive() and not self.notes.over:
             asyncio.get_running_loop().call_soon(self.send)
@@ -88,7 +88,7 @@ class Client(Asker):
 
 
 class Results:
-    """What all connections saw within `seconds`, but the first half second."""
+    """Events of all connections within `seconds`, without the first half second."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -100,12 +100,12 @@ class Results:
 
     @property
     def over(self) -> bool:
-        """Whether the time is up."""
+        """Return whether the time is up."""
         return time.perf_counter() > self.end
 
     @property
     def counting(self) -> bool:
-        """Whether what happens now is counted, whenever its request was sent."""
+        """Return whether an event at this time counts, whenever its request was sent."""
         return self.begin < time.perf_counter() < self.end
 
     def first(self, sent: float) -> None:
@@ -153,7 +153,7 @@ async def run(
     key: str,
     max_tokens: int,
 ) -> dict[str, float]:
-    """Load `url` and return what was seen."""
+    """Load `url` and return the measurements."""
     host, port, request = request_bytes(url, model, stream, key, max_tokens)
     results = Results(seconds)
     loop = asyncio.get_running_loop()
@@ -184,7 +184,7 @@ async def run(
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("model")

@@ -1,4 +1,4 @@
-"""Parity of honest and wrong adapters on a real engine: which are told apart, and by what distances.
+"""Parity of honest and wrong adapters on a real engine: which are detected, and by what distance.
 
     python -m bench.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
 
@@ -71,12 +71,12 @@ def change_weights(edit: Callable[[str, torch.Tensor], torch.Tensor]) -> Callabl
 
 
 def zero(part: str) -> Callable[[Path, Path], None]:
-    """Return a change that takes one part's effect away."""
+    """Return a change that removes one part's effect."""
     return change_weights(lambda name, t: torch.zeros_like(t) if part in name and "lora_B" in name else t)
 
 
 def alpha(factor: float) -> Callable[[Path, Path], None]:
-    """Return a change of the scale alone."""
+    """Return a change of the scale only."""
 
     def change(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
@@ -87,7 +87,7 @@ def alpha(factor: float) -> Callable[[Path, Path], None]:
 
 
 def shuffled(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of the same values in another order, as another seed would have drawn them."""
+    """Return the tensor's values in another order, as from another seed."""
     order = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(len(name)))
     return tensor.flatten()[order].reshape(tensor.shape).contiguous()
 
@@ -125,7 +125,7 @@ def trained(model: Path, adapter: Path, dtype: str, qlora: bool, tokens: int | N
 async def rows(
     engine: Engine, dtype: str, name: str, folder: Path, probe: Probe, blocks: int
 ) -> list[dict[str, Any]]:
-    """Judge an honest adapter and its wrong relatives as the engine serves them."""
+    """Test an honest adapter and its wrong variants as the engine serves them."""
     base = await measure(engine, engine.spec.base, probe.token_ids)
     found = []
     cases: dict[str, Callable[[Path, Path], None] | None] = {"honest": None, **wrongs(blocks)}
@@ -175,7 +175,9 @@ async def bench(args: argparse.Namespace) -> None:
             arguments: dict[str, Any] = {"dtype": dtype, "max-model-len": 1024}
             if cuda:
                 arguments |= {"gpu-memory-utilization": args.memory, "enforce-eager": True}
-            spec = EngineSpec(f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2)
+            spec = EngineSpec(
+                f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2, max_lora_rank=16
+            )
             pool = EnginePool([spec], root / f"data-{dtype}")
             await pool.start()
             try:
@@ -209,7 +211,7 @@ async def bench(args: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

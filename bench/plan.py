@@ -1,4 +1,4 @@
-"""Plans against what runs really take on the CPU: peak memory of the worker, for several models and recipes.
+"""Plans against measured runs on the CPU: peak memory of the worker, for several models and recipes.
 
     python bench/plan.py            six (model, recipe) pairs
     python bench/plan.py --quick    two of them
@@ -59,7 +59,7 @@ def model_directory(shape: str, scratch: Path) -> Path:
 
 
 def rows(case: Case, n: int) -> list[dict[str, Any]]:
-    """Random sentences that fill about 0.8 of max_length, half of it prompt."""
+    """Return random sentences that fill about 0.8 of max_length, half of it prompt."""
     rng = random.Random(1)
     half = int(case.params["max_length"] * 0.4) - 8
     names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)

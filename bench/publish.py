@@ -42,7 +42,7 @@ PUBLISH_BUDGET_S, ROLLBACK_BUDGET_S = 0.5, 0.05
 
 @dataclass
 class Seen:
-    """What the clients saw: time to first token by moment, and every answer that was wrong or missing."""
+    """Measurements of the clients: time to first token over time, and wrong or missing answers."""
 
     first: list[tuple[float, float]] = field(default_factory=list)
     wrong: int = 0
@@ -55,7 +55,7 @@ class Seen:
 
 
 async def ask(http: HttpStream, model: str, prompt: str) -> tuple[str, tuple[int, ...], float]:
-    """Stream one answer; returns the release that gave it, its token ids and the seconds to its first token."""
+    """Stream one answer; return its release, its token ids and the seconds to the first token."""
     body = {
         "model": model, "messages": [{"role": "user", "content": prompt}], "stream": True, "store": False,
         "temperature": 0, "max_tokens": TOKENS, "ignore_eos": True, "return_token_ids": True,
@@ -80,7 +80,7 @@ async def ask(http: HttpStream, model: str, prompt: str) -> tuple[str, tuple[int
 
 
 async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio.Event, seed: int) -> None:
-    """Ask without pause until told to stop."""
+    """Send requests without pause until stopped."""
     rng = random.Random(seed)
     http = HttpStream(part.url, {"authorization": f"Bearer {KEY}"})
     while not stop.is_set():
@@ -98,7 +98,7 @@ async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio
 
 
 async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, streams: int) -> dict[str, Any]:
-    """Publish each adapter under load, promote it, and roll back; returns the figures."""
+    """Publish each adapter under load, promote it, and roll back; return the figures."""
     expected = {"assistant@1": base}
     seen, stop = Seen(), asyncio.Event()
     tasks = [asyncio.create_task(client(part, expected, seen, stop, n)) for n in range(streams)]
@@ -145,7 +145,7 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
 
 
 async def many(part: Part, loras: list[Path], streams: int, seconds: float) -> dict[str, Any]:
-    """Serve many adapters round-robin against one; returns tokens a second of both."""
+    """Serve many adapters round-robin against one; return tokens per second of both."""
     base, http = part.pool.bases()[0], HttpStream(part.url, {"authorization": f"Bearer {KEY}"})
     began = time.perf_counter()
     refs = []
@@ -181,7 +181,7 @@ async def many(part: Part, loras: list[Path], streams: int, seconds: float) -> d
 
 
 async def bench(args: argparse.Namespace) -> None:
-    """Run everything."""
+    """Run all parts."""
     rounds, count = (4, min(args.many, 40)) if args.quick else (8, args.many)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -189,7 +189,12 @@ async def bench(args: argparse.Namespace) -> None:
         loras = make_many_loras(scratch / "loras", base, rounds, rank=8, scale=0.3)
         told, own = answers(base, loras, PROMPTS, TOKENS)
         spec = EngineSpec(
-            "bench", "base", str(base), args={"max-model-len": 1024}, kv_cache_memory_bytes="512M"
+            "bench",
+            "base",
+            str(base),
+            args={"max-model-len": 1024},
+            kv_cache_memory_bytes="512M",
+            max_lora_rank=16,
         )
         pool = EnginePool([spec], scratch / "data")
         await pool.start()
@@ -227,7 +232,7 @@ async def bench(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

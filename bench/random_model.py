@@ -1,4 +1,4 @@
-"""Llama-shaped models with random weights, built on the device that they run on; nothing touches the disk.
+"""Llama-shaped models with random weights, built on their device, without files.
 
 The model is made on the meta device. Each linear layer then gets random weights where it will live and, for NF4, is
 quantised at once, so that building a 65-billion-parameter model needs little more memory than the model.

@@ -1,4 +1,4 @@
-"""Servers under test as processes of their own: start one, load it, read its processor time."""
+"""Servers under test in their own processes: start, load, read processor time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 @contextlib.contextmanager
 def running(argv: list[str], ready: str, key: str = "none", **env: str) -> Iterator[psutil.Process]:
-    """Run a server until the block ends; enters it when `ready` answers 200."""
+    """Run a server for the block, which starts when `ready` answers 200."""
     process = psutil.Popen(
         argv, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -44,7 +44,7 @@ def running(argv: list[str], ready: str, key: str = "none", **env: str) -> Itera
 
 
 def load(url: str, model: str, streams: int, *, key: str, tokens: int = 16, **options: Any) -> Any:
-    """Load a server from a process of its own; `options` are those of bench.load."""
+    """Load a server from another process; `options` are those of bench.load."""
     argv = [sys.executable, "-m", "bench.load", url, model, "--streams", str(streams), "--key", key]
     argv += ["--max-tokens", str(tokens)]
     for name, value in options.items():

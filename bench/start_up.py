@@ -29,7 +29,7 @@ PROMPT = [{"role": "user", "content": "Tell me about the sea, at length."}]
 
 
 def wait(url: str, seconds: float) -> None:
-    """Returns once `url` answers 200."""
+    """Wait until `url` answers 200."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -42,7 +42,7 @@ def wait(url: str, seconds: float) -> None:
 
 
 def engine_of(platform: int) -> tuple[str, str]:
-    """URL and key of the engine below a platform's process: this benchmark may look, a client may not."""
+    """Return URL and key of a platform's engine, from its process's environment."""
     for process in psutil.Process(platform).children(recursive=True):
         argv = process.cmdline()
         if "serve.engine.vllm_main" in argv and "--port" in argv:
@@ -51,7 +51,7 @@ def engine_of(platform: int) -> tuple[str, str]:
 
 
 def tokens_per_second(url: str, key: str, model: str, streams: int, tokens: int) -> float:
-    """Tokens a second of `streams` chats at once, each of exactly `tokens` tokens, streamed."""
+    """Return tokens per second of `streams` parallel streamed chats of exactly `tokens` tokens."""
 
     def chat() -> None:
         body: dict[str, Any] = {"model": model, "messages": PROMPT, "stream": True, "max_tokens": tokens}
@@ -74,7 +74,7 @@ def tokens_per_second(url: str, key: str, model: str, streams: int, tokens: int)
 
 
 def main() -> None:
-    """Measures and prints; the last line is JSON."""
+    """Measure and print; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--data", type=Path, default=Path("data"))

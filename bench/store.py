@@ -92,7 +92,7 @@ def timed(work: Callable[[], Any], repeat: int = 1) -> tuple[float, float]:
 
 
 def measured(name: str, work: Callable[[], Any]) -> dict[str, float]:
-    """Return wall and processor seconds, and how far resident memory rose above where it was, in MB."""
+    """Return wall and processor seconds, and the rise of resident memory in MB."""
     Path("/proc/self/clear_refs").write_text("5")
     before, start, used = _status("VmRSS"), time.perf_counter(), _processor()
     work()
@@ -114,7 +114,7 @@ def _status(key: str) -> int:
 
 
 class Figures(dict[str, Any]):
-    """Figures by name, printed as they come: the last take minutes."""
+    """Figures by name, printed at once, because the last take minutes."""
 
     def add(self, **figures: Any) -> None:
         """Keep figures and print them."""
@@ -134,7 +134,10 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
         )
         figures.add(**votes(db, 100))
         figures.add(
-            **measured("snapshot", lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo"))
+            **measured(
+                "snapshot",
+                lambda: snapshots.build(db, home / "snapshots", "assistant", "dpo", mix={"import": 1}),
+            )
         )
         parquet = sum(file.stat().st_size for file in (home / "snapshots").rglob("*.parquet"))
         figures.add(snapshot_mb=round(parquet / 1e6), **blocks(db, "snapshot"))
@@ -176,9 +179,8 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
 
 
 def blocks(db: Store, phase: str) -> dict[str, int]:
-    """Return how long the file is after a phase, and how much of it is free, in MB."""
+    """Return the file's size after a phase and its free part, in MB."""
     size = fetch_one(db.read(), "pragma database_size")
-    assert size is not None
     return {
         f"file_after_{phase}_mb": round(size["total_blocks"] * size["block_size"] / 1e6),
         f"free_after_{phase}_mb": round(size["free_blocks"] * size["block_size"] / 1e6),
@@ -186,10 +188,12 @@ def blocks(db: Store, phase: str) -> dict[str, int]:
 
 
 def snapshots_again(db: Store, home: Path) -> dict[str, Any]:
-    """Return the medians of five further snapshots, with other seeds: others' work on the machine varies each by a fifth."""
+    """Return the medians of five more snapshots with other seeds: each varies by a fifth with other load."""
     took = []
     for seed in range(2, 7):
-        build = partial(snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed)
+        build = partial(
+            snapshots.build, db, home / "snapshots", "assistant", "dpo", seed=seed, mix={"import": 1}
+        )
         took.append(measured("again", build))
         shutil.rmtree(home / "snapshots")
     return {
@@ -202,7 +206,10 @@ def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
     """Return the time of votes while another thread builds a snapshot."""
     stop = threading.Event()
     other = threading.Thread(
-        target=lambda: (snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1), stop.set())
+        target=lambda: (
+            snapshots.build(db, home / "snapshots", "assistant", "dpo", seed=1, mix={"import": 1}),
+            stop.set(),
+        )
     )
     other.start()
     during = [votes(db, 1)["vote_ms"]]
@@ -217,7 +224,7 @@ def votes_meanwhile(db: Store, home: Path) -> dict[str, Any]:
 
 
 def queries(db: Store) -> dict[str, Callable[[], Any]]:
-    """Return what the UI's pages ask."""
+    """Return the queries of the UI's pages."""
     page = pairs.list_page(db, 50)
     return {
         "pairs, first page": lambda: pairs.list_page(db, 50),
@@ -280,7 +287,7 @@ def turns(db: Store, count: int) -> dict[str, float]:
 
 
 def many_comparisons(db: Store, count: int) -> None:
-    """Add decided comparisons with their candidates, as many as there would be had the pairs come from votes."""
+    """Add decided comparisons with candidates, as many as if the pairs came from votes."""
     with db.atomic() as cursor:
         cursor.execute(
             """

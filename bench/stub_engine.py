@@ -1,4 +1,4 @@
-"""A stand-in engine for load tests: answers like vLLM's server, streams tokens at a set rate, computes nothing.
+"""A stand-in engine for load tests: answers like vLLM's server, streams tokens at a fixed rate without computing.
 
     python -m bench.stub_engine --port P [--rate TOKENS_PER_SECOND]
 
@@ -84,11 +84,11 @@ class Stub(asyncio.Protocol):
         self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
+        """Parse received bytes."""
         self.parser.feed_data(data)
 
     def on_url(self, url: bytes) -> None:
-        """Begin a request."""
+        """Start a request."""
         self.url, self.body = url, b""
 
     def on_body(self, body: bytes) -> None:
@@ -109,7 +109,7 @@ class Stub(asyncio.Protocol):
         self.step(int(body.get("max_tokens") or 16), usage)
 
     def step(self, left: int, usage: bool) -> None:
-        """Write one token and come back for the next."""
+        """Write one token and schedule the next."""
         if self.transport.is_closing():
             return
         if left:

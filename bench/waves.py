@@ -1,4 +1,4 @@
-"""Two chat endpoints asked in alternate waves: the same requests of one, then of the other, many times over.
+"""Two chat endpoints in alternate waves: the same requests to one, then to the other, many times.
 
     python -m bench.waves URL_A MODEL_A URL_B MODEL_B --streams 64 --waves 100 [--key K] [--max-tokens 16]
 
@@ -23,7 +23,7 @@ from bench.load import Asker, request_bytes
 
 
 class Wave:
-    """What the requests of one wave saw."""
+    """Measurements of one wave's requests."""
 
     def __init__(self, wanted: int) -> None:
         self.left = wanted
@@ -38,10 +38,10 @@ class Wave:
         self.first_ms.append((time.perf_counter() - sent) * 1000)
 
     def pieces(self, count: int) -> None:
-        """Pieces are not counted: every answer has as many."""
+        """Count no pieces: every answer has the same number."""
 
     def add(self, status: int) -> None:
-        """Note an answer, of status 0 where the connection ended before it."""
+        """Note an answer; status 0 means that the connection ended first."""
         self.failed += status != 200
         self.left -= 1
         if not self.left:
@@ -60,7 +60,7 @@ class Rider(Asker):
         self.transport = transport  # type: ignore[assignment]
 
     def ask(self, wave: Wave) -> None:
-        """Send the request as one of a wave's."""
+        """Send the request as part of a wave."""
         self.notes, self.asking = wave, True
         self.send()
 
@@ -70,7 +70,7 @@ class Rider(Asker):
         self.notes.add(self.parser.get_status_code())
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note an answer that will not come."""
+        """Note a missing answer."""
         if self.asking:
             self.asking = False
             self.notes.add(0)
@@ -86,7 +86,7 @@ class Side:
     riders: list[Rider] = field(default_factory=list)
 
     async def wave(self, streams: int) -> Wave:
-        """Run one wave over kept connections; those that the server has closed meanwhile are opened again before."""
+        """Run one wave over kept connections; reopen those that the server closed."""
         loop = asyncio.get_running_loop()
         self.riders = [rider for rider in self.riders if not rider.transport.is_closing()]
         while len(self.riders) < streams:
@@ -100,7 +100,7 @@ class Side:
 
 
 async def alternate(sides: list[Side], streams: int, waves: int) -> list[dict[str, list[float]]]:
-    """Run `waves` waves of each side in turns; returns seconds and median first-token milliseconds of each wave."""
+    """Run `waves` waves of each side in turns; return seconds and median first-token ms per wave."""
     rows: list[dict[str, list[float]]] = [{"seconds": [], "first_ms": []} for _ in sides]
     for number in range(-1, waves):
         # whoever goes second meets what the other left behind: they take turns at that, too
@@ -117,7 +117,7 @@ async def alternate(sides: list[Side], streams: int, waves: int) -> list[dict[st
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("url_a", "model_a", "url_b", "model_b"):
         parser.add_argument(name)

@@ -35,7 +35,7 @@ def weather(city: str) -> str:
 
 
 def pydantic_ai(url: str, key: str, model: str) -> str:
-    """An agent with a tool, whole and streaming."""
+    """Ask an agent with a tool, whole and streaming."""
     import asyncio
 
     from pydantic_ai import Agent
@@ -52,7 +52,7 @@ def pydantic_ai(url: str, key: str, model: str) -> str:
 
 
 def instructor(url: str, key: str, model: str) -> str:
-    """An object of a declared form, by a named tool."""
+    """Ask for an object of a declared form, by a named tool."""
     import instructor as library
     import openai
     from pydantic import BaseModel, Field
@@ -71,7 +71,7 @@ def instructor(url: str, key: str, model: str) -> str:
 
 
 def langchain(url: str, key: str, model: str) -> str:
-    """A chat model with a bound tool, whole and streaming."""
+    """Ask a chat model with a bound tool, whole and streaming."""
     from langchain_openai import ChatOpenAI
 
     chat = ChatOpenAI(base_url=url, api_key=key, model=model, max_tokens=64).bind_tools([weather])
@@ -81,7 +81,7 @@ def langchain(url: str, key: str, model: str) -> str:
 
 
 def llm(url: str, key: str, model: str) -> str:
-    """The command `llm -T`, with its own tool for the time."""
+    """Ask by the command `llm -T`, with its own tool for the time."""
     with tempfile.TemporaryDirectory() as home:
         lines = ["- model_id: trimtab", f"model_name: {model}", f"api_base: {url}", "api_key_name: trimtab"]
         text = "\n  ".join([*lines, "supports_tools: true"]) + "\n"

@@ -1,4 +1,4 @@
-"""Writes the parts of `docs/` that are made from code: settings, command line, HTTP routes.
+"""Write the parts of `docs/` that are made from code: settings, commands, routes, recipe fields.
 
 `--check` writes nothing and exits 1 when a page is stale.
 """
@@ -22,7 +22,7 @@ MADE = "<!-- Made by `make docs` from the code; edit the code. -->\n\n"
 
 
 def settings_page() -> str:
-    """Every setting: key, default, meaning, accepted values."""
+    """Return the page of settings: key, default, meaning, accepted values."""
     rows = ["# Settings", "", MADE.strip(), ""]
     rows += [
         "One TOML file, `trimtab.toml` in the working directory or `--config FILE`; environment variables override it",
@@ -69,7 +69,7 @@ def _toml(value: Any) -> str:
 
 
 def cli_page() -> str:
-    """Every command with its arguments and options."""
+    """Return the page of commands with their arguments and options."""
     parts = ["# Command line", "", MADE.strip(), ""]
     parts += [
         "`trimtab` is a client of the operations API where a platform is running: `TRIMTAB_URL` and `TRIMTAB_KEY`, or",
@@ -101,7 +101,7 @@ def _commands(command: Any, path: str) -> list[str]:
 
 
 def http_page() -> str:
-    """Every route of the operations API."""
+    """Return the page of the HTTP routes."""
     from trimtab.api import access
     from trimtab.app import api_router
 
@@ -128,7 +128,7 @@ def http_page() -> str:
 
 
 def training_page() -> str:
-    """The page on training as it is, with the table of recipe fields made anew."""
+    """Return the page on training with a new table of recipe fields."""
     from align.recipe.recipe import reference
 
     begin, end = "from align/recipe/fields.py -->\n\n", "\n<!-- end of the recipe fields -->"
@@ -140,7 +140,7 @@ PAGES = {"settings.md": settings_page, "cli.md": cli_page, "http.md": http_page,
 
 
 def main() -> int:
-    """Writes the pages, or checks them."""
+    """Write the pages, or check them."""
     stale = []
     for name, make in PAGES.items():
         page, path = make(), DOCS / name

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from common.net import is_loopback
 from serve.errors import Forbidden, Unauthenticated
 from store.accounts import keys, users
+from store.accounts.roles import ROLES
 from store.db.database import Store
 
-ROLES = ("chat", "rater", "ops")  # each may do what those before it may
 SESSION_COOKIE = "trimtab_session"
 REMEMBER_S = 10.0  # a key revoked behind our back works for at most this long; `forget` is immediate
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")

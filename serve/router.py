@@ -91,7 +91,7 @@ class RoutingTable:
         listed: Iterable[str] | None = None,
         created: Mapping[str, int] | None = None,
     ) -> None:
-        """`listed` are the releases that `names` has, None for all; `created` are Unix times by public name."""
+        """Take `listed`, the releases that `names` has (None: all), and `created`, Unix times by public name."""
         self.routes = dict(routes or {})
         self.pinned = dict(pinned or {})
         self.bases = {base: Target(base, None, base, None, base, lane="base") for base in bases}

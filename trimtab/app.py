@@ -15,18 +15,14 @@ from starlette.responses import Response
 from align.evaluation.suite import ChatApi
 from common.net import is_loopback
 from serve.adapters.reconciler import Reconciler
-from serve.auth import ROLES, Authenticator, Principal
+from serve.auth import Authenticator, Principal
+from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.gateway.content_encoding import CompressedBodies
-from serve.gateway.handler import Gateway, HotPath
-from serve.gateway.metrics import Metrics
-from serve.gateway.recorder import Recorder
-from serve.gateway.shadow import Shadow
-from serve.metering.usage_counter import UsageCounter
-from serve.metering.usage_writer import UsageWriter
+from serve.gateway.handler import HotPath
 from serve.router import Router
+from store.accounts.roles import ROLES
 from store.db.database import Store
 from store.db.redaction import redactor
 from store.rollout import deployments
@@ -59,7 +55,7 @@ from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Scheduler
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
-from trimtab.serving import Serving, gateway_limits, model_of
+from trimtab.serving import Serving, model_of
 from trimtab.start_run import ScheduledRuns
 from trimtab.ui_mount import Screens
 from trimtab.web import login
@@ -76,18 +72,22 @@ def build_platform(settings: Settings, url: str) -> Platform:
     db = _open_store(settings, paths)
     key = secrets.token_urlsafe(24)
     authenticator = _authenticator(settings, db, key)
-    pool, router = EnginePool(engine_specs(settings, paths), paths.root), Router()
-    serving = Serving(db, settings, paths, pool, Reconciler(db, router, pool, paths.adapters))
+    pool = EnginePool(engine_specs(settings, paths), paths.root)
+    reconciler = Reconciler(db, Router(), pool, paths.adapters)
+    serving = Serving(db, settings, paths, pool, reconciler)
     rollout = Rollout(db, serving, paths.adapters, settings.canary, settings.snapshot.exclude_raters)
-    recorder, metrics, counter = Recorder(db), Metrics(), UsageCounter()
-    monitor = CanaryMonitor(_canary_policy(settings), rollout.on_alarm)
-    limits = gateway_limits(settings)
-    gateway = Gateway(pool, router, authenticator, recorder, limits, metrics, monitor, counter)
-    if settings.canary.shadow:
-        gateway.shadow = Shadow(gateway, router, db, settings.canary.shadow, sources=settings.rank.sources)
+    parts = build_serving(db, reconciler, authenticator, _serving_options(settings), rollout.on_alarm)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
-    evaluations = Evaluations(db, serving, paths, settings.gate, queue, lambda: ChatApi(url, key=key))
+    evaluations = Evaluations(
+        db,
+        serving,
+        paths,
+        settings.gate,
+        queue,
+        lambda: ChatApi(url, key=key, concurrency=8),
+        settings.limits.max_tokens,
+    )
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
     return Platform(
@@ -96,10 +96,10 @@ def build_platform(settings: Settings, url: str) -> Platform:
         db=db,
         serving=serving,
         authenticator=authenticator,
-        gateway=gateway,
-        recorder=recorder,
-        usage=UsageWriter(db, counter),
-        metrics=metrics,
+        parts=parts,
+        gateway=parts.gateway,
+        recorder=parts.recorder,
+        usage=parts.usage_writer,
         loop=loop,
         runner=runner,
         rollout=rollout,
@@ -139,20 +139,21 @@ def _authenticator(settings: Settings, db: Store, key: str) -> Authenticator:
     )
 
 
-def _canary_policy(settings: Settings) -> CanaryPolicy:
+def _serving_options(settings: Settings) -> ServingOptions:
+    """Return how the gateway serves."""
     canary = settings.canary
-    return CanaryPolicy(canary.first_token_s, canary.max_failed, canary.min_requests, canary.window_s)
+    return ServingOptions(
+        settings.limits.build(), canary.alarm_policy(), canary.shadow, settings.rank.sources
+    )
 
 
 def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
-    """Return one specification per replica."""
-    specs = []
-    for name, engine in settings.engines.items():
-        fields = engine.model_dump(exclude={"model", "replicas"}, exclude_none=True)
-        model = str(model_of(settings, paths, engine.base))
-        names = [name] if engine.replicas == 1 else [f"{name}-{n}" for n in range(1, engine.replicas + 1)]
-        specs += [EngineSpec(name=replica, model=model, **fields) for replica in names]
-    return specs
+    """Return one specification per engine process."""
+    return [
+        spec
+        for name, engine in settings.engines.items()
+        for spec in engine.specs(name, str(model_of(settings, paths, engine.base)))
+    ]
 
 
 def api_router() -> APIRouter:
@@ -207,7 +208,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.include_router(status.probes)
     app.include_router(api_router())
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    app.router.routes.extend([*platform.gateway.routes(), *platform.metrics.routes(), *login.ROUTES])
+    app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)
     app.add_middleware(

@@ -18,11 +18,11 @@ from store.db.database import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 
-IMPORTS = 2
+IMPORT_THREADS = 2
 """Imports at a time. They are Python at work: more would only take the processor from each other and from the rest."""
-OTHERS = 3
+LONG_THREADS = 3
 """Other long work at a time; a thread of its own each, so that an erasure does not wait for an import to end."""
-SHORT = 32
+SHORT_THREADS = 32
 """Short calls at a time. asyncio's own threads are few: a few votes that wait for an erasure would take them all."""
 
 
@@ -50,13 +50,13 @@ class LongWork:
 
     def __init__(self, db: Store) -> None:
         self._db = db
-        self._imports = ThreadPoolExecutor(IMPORTS, "import")
-        self._others = ThreadPoolExecutor(OTHERS, "long-work")
+        self._imports = ThreadPoolExecutor(IMPORT_THREADS, "import")
+        self._others = ThreadPoolExecutor(LONG_THREADS, "long-work")
 
     def submit_import(
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """Call `function(db, ...)`, which imports rows; it waits while `IMPORTS` others run."""
+        """Call `function(db, ...)`, which imports rows; it waits while `IMPORT_THREADS` others run."""
         return self._imports.submit(self._guarded, partial(function, self._db, *args, **kwargs))
 
     async def run(self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,8 +68,8 @@ class LongWork:
             return work()
 
     def reserve_short_threads(self) -> None:
-        """Give the running event loop `SHORT` threads, so that calls that read pass those that must wait."""
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SHORT, "short"))
+        """Give the running event loop `SHORT_THREADS` threads, so that calls that read pass those that must wait."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(SHORT_THREADS, "short"))
 
     def close(self) -> None:
         """Start nothing more; what runs is left to end by itself."""

@@ -24,8 +24,8 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 
 NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
-LEAST_FREE_GB = 5
-LEAST_MEMORY_GB = 6
+MIN_FREE_GB = 5
+MIN_MEMORY_GB = 6
 SAMPLE_S = 1.0
 BUSY_SHARE = 0.5
 """Share of the cores that other programs may take before engines behind them starve."""
@@ -45,7 +45,7 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Every check; none raises and none changes anything."""
+    """Return every check; none raises and none changes anything."""
     paths = DataPaths(settings.data.absolute())
     checks = [
         _python,
@@ -152,7 +152,7 @@ def _platform_processes(paths: DataPaths) -> set[int]:
 def _memory() -> Check:
     free = psutil.virtual_memory().available / 1e9
     return Check(
-        "memory", free >= LEAST_MEMORY_GB, f"{free:.1f} GB free ({LEAST_MEMORY_GB} GB are needed by default)"
+        "memory", free >= MIN_MEMORY_GB, f"{free:.1f} GB free ({MIN_MEMORY_GB} GB are needed by default)"
     )
 
 
@@ -160,9 +160,7 @@ def _disk(root: Path) -> Check:
     while not root.exists():
         root = root.parent
     free = shutil.disk_usage(root).free / 1e9
-    return Check(
-        "disk", free >= LEAST_FREE_GB, f"{free:.0f} GB free at {root} ({LEAST_FREE_GB} GB are needed)"
-    )
+    return Check("disk", free >= MIN_FREE_GB, f"{free:.0f} GB free at {root} ({MIN_FREE_GB} GB are needed)")
 
 
 def _store(paths: DataPaths) -> Check:

@@ -17,11 +17,11 @@ from store.rollout import runs
 from store.rollout.run_states import RUN_UNDER_WAY
 from trimtab.config.paths import DataPaths
 from trimtab.platform import Platform
-from trimtab.sample_prompts import STARTERS
+from trimtab.sample_prompts import SAMPLE_PROMPTS
 
 
-async def forget_person(platform: Platform, name: str, actor: str) -> dict[str, Any]:
-    """Forgets a person and stops the runs that were to learn from them: the erasure, and `stopped`, their ids.
+async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, Any]:
+    """Erase a person and stop the runs that were to learn from them; return the erasure, and `stopped`, their ids.
 
     Raises NotFound.
     """
@@ -32,21 +32,21 @@ async def forget_person(platform: Platform, name: str, actor: str) -> dict[str, 
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 
 
-def forget_offline(db: Store, paths: DataPaths, name: str, actor: str) -> dict[str, Any]:
-    """Does the same while no platform runs; runs that one left under way end when it starts. Raises NotFound."""
+def erase_offline(db: Store, paths: DataPaths, name: str, actor: str) -> dict[str, Any]:
+    """Erase a person while no platform runs; runs that one left under way end when it starts. Raises NotFound."""
     done = erasure.erase_person(db, name, actor, _suggested())
     sweep(db, paths)
     return {**done.to_json(), "stopped": _under_way(db, done), "dry_run": False}
 
 
 def preview(db: Store, name: str) -> dict[str, Any]:
-    """Says what `forget_person` would do, and does nothing. Raises NotFound."""
+    """Return what `erase_person` would do, and change nothing. Raises NotFound."""
     found = erasure.preview(db, name, _suggested())
     return {**found.to_json(), "stopped": _under_way(db, found), "dry_run": True}
 
 
 def sweep(db: Store, paths: DataPaths) -> None:
-    """Deletes what erasures left on the disk, of runs that are not under way; may be done at any time."""
+    """Delete what erasures left on the disk, of runs that are not under way; may be done at any time."""
     erased_files.sweep(db)
     for run_id in erasure.runs_touched(db):
         if runs.get(db, run_id).state not in RUN_UNDER_WAY:
@@ -64,7 +64,7 @@ def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
 
 
 def _suggested() -> tuple[str, ...]:
-    """Prompts that the platform itself offers: whoever takes one up does not own it."""
+    """Return the prompts that the platform itself offers: whoever uses one does not own it."""
     from feedback_ui import texts  # not before: with it comes Gradio, which takes seconds
 
-    return (*STARTERS, *texts.CHAT_EXAMPLES)
+    return (*SAMPLE_PROMPTS, *texts.CHAT_EXAMPLES)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from align.evaluation.gate import GateDecision, decide
+from align.evaluation.items import Item
 from align.evaluation.suite import ChatApi, run_suite
+from align.evaluation.suite_file import load_suite
 from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Conflict
-from store.rollout import deployments, evaluations, releases, runs
+from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
 from store.rollout.runs import Run
@@ -29,7 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class Evaluations:
-    """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns."""
+    """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns.
+
+    `progress` says of the evaluations under way how far they are, by id; `most_tokens` is the gateway's limit of an answer.
+    """
 
     def __init__(
         self,
@@ -39,14 +44,20 @@ class Evaluations:
         gate: GateSettings,
         queue: TaskQueue,
         chat_api: Callable[[], ChatApi],
+        most_tokens: int | None = None,
     ) -> None:
         self.db, self.serving, self.paths, self.gate = db, serving, paths, gate
-        self._queue, self._chat_api = queue, chat_api
+        self._queue, self._chat_api, self.most_tokens = queue, chat_api, most_tokens
+        self.progress: dict[str, dict[str, Any]] = {}
 
     async def submit(
         self, release: Release, against: Release | None, suite: str, requested_by: str
     ) -> Evaluation:
-        """Queue a suite over the newest held-out data. Raises Conflict when no snapshot holds any."""
+        """Queue a suite over the newest held-out data.
+
+        Raises SuiteError for a suite that can't be read, Conflict when no snapshot holds any data.
+        """
+        await asyncio.to_thread(load_suite, suite)
         heldout = await asyncio.to_thread(self._newest_heldout, release.deployment)
         if heldout is None:
             raise Conflict(
@@ -118,6 +129,14 @@ class Evaluations:
         anchor: Release | None = None,
     ) -> dict[str, Any]:
         """Run one suite through the served endpoint; its record ends as `done` or `failed`."""
+
+        def follow(progress: dict[str, Any]) -> None:
+            self.progress[evaluation.id] = progress
+
+        async def keep(items: Sequence[Item]) -> None:
+            rows = [item.to_json() for item in items]
+            await call_store(self.db, evaluation_items.record, evaluation.id, rows)
+
         await call_store(self.db, evaluations.move, evaluation.id, "running")
         await self.serving.wait_ready(release.base)
         try:
@@ -128,13 +147,27 @@ class Evaluations:
                     against.ref if against else None,
                     heldout,
                     evaluation.suite,
-                    lambda *_: None,  # nobody follows its progress
+                    follow,
                     anchor=anchor.ref if anchor else None,
                     seed=evaluation.id,
+                    keep=keep,
+                    caps=self._caps(release, against),
                 )
         except Exception as error:
             log.exception("%s failed", evaluation.id)
             await call_store(self.db, evaluations.move, evaluation.id, "failed", error=error_facts(error))
             raise
+        finally:
+            self.progress.pop(evaluation.id, None)
         await call_store(self.db, evaluations.move, evaluation.id, "done", report=report)
         return report
+
+    def _caps(self, *measured: Release | None) -> dict[str, int]:
+        """Return the most tokens that these releases answer with, where they or the gateway have a limit."""
+        caps = {}
+        for release in measured:
+            limits = (release.sampling.get("max_tokens"), self.most_tokens) if release else ()
+            known = [int(limit) for limit in limits if limit]
+            if release and known:
+                caps[release.ref] = min(known)
+        return caps

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from typing import Any
 
-from serve.metering.usage_writer import UsageWriter
 from store.errors import StoreDamaged
 from trimtab import erasure
 from trimtab.platform import Platform
@@ -22,17 +21,11 @@ async def running(platform: Platform) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         stack.enter_context(closing(platform.db))
         stack.callback(platform.paths.platform.unlink, missing_ok=True)
-        await stack.enter_async_context(_written(platform.usage))
-        await stack.enter_async_context(aclosing(platform.recorder))
-        if platform.gateway.shadow is not None:
-            await stack.enter_async_context(aclosing(platform.gateway.shadow))
-        stack.push_async_callback(platform.serving.pool.stop)
-        await stack.enter_async_context(aclosing(platform.gateway))
+        await stack.enter_async_context(platform.parts.running())
         stack.enter_context(closing(platform.long_work))
         await stack.enter_async_context(aclosing(platform.loop.workers))
         await stack.enter_async_context(aclosing(platform.runner.queue))
         platform.long_work.reserve_short_threads()
-        await platform.serving.reconciler.refresh()
         # the last to start and the first to stop, so that none of it starts another run or worker meanwhile
         await stack.enter_async_context(_in_background(_jobs(platform)))
         await platform.runner.start()
@@ -66,16 +59,6 @@ async def _in_background(jobs: dict[str, Coroutine[Any, Any, None]]) -> AsyncIte
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _written(usage: UsageWriter) -> AsyncIterator[None]:
-    """Write what holders use, and on leaving whatever is not written yet."""
-    await asyncio.to_thread(usage.start)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(usage.close)
 
 
 async def _keep_warm(platform: Platform) -> None:

@@ -59,7 +59,7 @@ class Loop:
 
 
 async def take_snapshot(loop: Loop, run: Run) -> Run:
-    """queued -> snapshot -> training: freeze the data and write the run directory, `run.toml` last."""
+    """Freeze the data and write the run directory, `run.toml` last; queued -> snapshot -> training."""
     if run.state == "queued":
         run = await _move(loop, run, "snapshot")
     facts = await loop.long_work.run(_freeze, loop, run)
@@ -112,7 +112,7 @@ def _run_spec(
 
 
 async def train(loop: Loop, run: Run) -> Run:
-    """training -> publishing: the worker trains from its newest checkpoint, and its progress is stored."""
+    """Train in a worker from the newest checkpoint, and store its progress; training -> publishing."""
     directory = RunDirectory(loop.paths.run(run.id))
     if directory.report() is None:
         await Worker(loop.db, run.id, directory, loop.workers).execute()
@@ -120,7 +120,7 @@ async def train(loop: Loop, run: Run) -> Run:
 
 
 async def publish(loop: Loop, run: Run) -> Run:
-    """publishing -> evaluating: the adapter on every engine, checked, and a release without traffic."""
+    """Load the adapter on every engine, checked, and make a release without traffic; publishing -> evaluating."""
     directory = loop.paths.run(run.id)
     deployment = await call_store(loop.db, deployments.get, run.deployment)
     stable = await call_store(loop.db, releases.get, deployment.stable)
@@ -148,7 +148,7 @@ async def publish(loop: Loop, run: Run) -> Run:
 
 
 async def evaluate(loop: Loop, run: Run) -> Run:
-    """evaluating: the suite against stable and the gate's decision, which is stored; then the rollout."""
+    """Measure against stable and store the gate's decision; then roll out."""
     if run.gate_decision is None:
         decision = await loop.evaluations.judge(run)
         run = await call_store(loop.db, runs.update, run.id, gate_decision=decision)
@@ -156,7 +156,7 @@ async def evaluate(loop: Loop, run: Run) -> Run:
 
 
 async def roll_out(loop: Loop, run: Run) -> Run:
-    """evaluating -> rejected | published | canary | stable: as much traffic as was asked for and the gate allows."""
+    """Give as much traffic as was asked for and the gate allows; evaluating -> rejected | published | canary | stable."""
     state = final_state(run, loop.settings.gate.on_undecided)
     await loop.rollout.apply(run, state)
     return await _move(loop, run, state)

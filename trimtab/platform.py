@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Literal
 
 from serve.auth import Authenticator
+from serve.build import ServingParts
 from serve.gateway.handler import Gateway
-from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
 from serve.metering.usage_writer import UsageWriter
 from store.db.database import Store
@@ -30,6 +30,7 @@ from trimtab.ui_mount import Screens
 class Platform:
     """The parts, built and connected; open from the start of the app's lifespan to its end.
 
+    `parts` are what serves, some of them named here too.
     `key` is this boot's own key, for the command line on this machine and for evaluations; `url` is where it answers.
     `stop` ends whoever serves it; `damage` is then the reason, where the store turned out to be damaged.
     """
@@ -39,10 +40,10 @@ class Platform:
     db: Store
     serving: Serving
     authenticator: Authenticator
+    parts: ServingParts
     gateway: Gateway
     recorder: Recorder
     usage: UsageWriter
-    metrics: Metrics
     loop: Loop
     runner: Runner
     rollout: Rollout

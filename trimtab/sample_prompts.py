@@ -1,6 +1,6 @@
 """Prompts to rank while nobody has asked anything yet."""
 
-STARTERS = (
+SAMPLE_PROMPTS = (
     "Explain in three sentences why the sky is blue.",
     "Write a polite e-mail that moves a meeting from Tuesday to Thursday.",
     "What should I check before I buy a used bicycle?",

@@ -21,7 +21,7 @@ from trimtab.web.shutdown import EndCancelledRequests
 
 
 def up(settings: Settings, open_browser: bool = False) -> None:
-    """Serves until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds.
+    """Serve until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds.
 
     A store that turns out to be damaged while it serves ends it too, with StoreDamaged.
     """
@@ -29,11 +29,11 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     listener = listen(settings.server.host, settings.server.port)
     port = listener.getsockname()[1]
-    url = f"http://{_spoken(settings.server.host)}:{port}"
+    url = f"http://{browser_host(settings.server.host)}:{port}"
     with writing(settings.data.absolute()):
         platform = build_platform(settings, url)
     try:
-        refuse_if_open(platform.db, settings.server.host)
+        require_sign_in(platform.db, settings.server.host)
     except UnsafeAddress:
         platform.db.close()
         raise
@@ -67,7 +67,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, bound before anything else starts. Raises PortInUse."""
+    """Return a listening socket, bound before anything else starts. Raises PortInUse."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,8 +84,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def refuse_if_open(db: Store, host: str) -> None:
-    """Raises UnsafeAddress when other machines could reach a platform that asks nobody to sign in."""
+def require_sign_in(db: Store, host: str) -> None:
+    """Raise UnsafeAddress when other machines could reach a platform that asks nobody to sign in."""
     if is_loopback(host) or users.count(db) or keys.count(db):
         return
     raise UnsafeAddress(
@@ -95,8 +95,8 @@ def refuse_if_open(db: Store, host: str) -> None:
     )
 
 
-def _spoken(host: str) -> str:
-    """`host` as a browser on this machine would say it."""
+def browser_host(host: str) -> str:
+    """Return `host` as a browser on this machine would address it."""
     if host in ("0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

@@ -23,7 +23,6 @@ from serve.adapters.reconciler import Reconciler
 from serve.engine.pool import EnginePool
 from serve.engine.process import GuardedProcess
 from serve.errors import AdapterRefused
-from serve.metering.limits import Budget, Limits
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
@@ -35,13 +34,6 @@ PRUNE_EVERY_S = 3600.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def gateway_limits(settings: Settings) -> Limits:
-    """The limits of the gateway."""
-    fields = settings.limits.model_dump(exclude={"budgets"})
-    budgets = {name: Budget(**budget.model_dump()) for name, budget in settings.limits.budgets.items()}
-    return Limits(**fields, budgets=budgets)
 
 
 class Serving:
@@ -60,15 +52,15 @@ class Serving:
         return sorted(self.pool.bases())
 
     def model_path(self, base: str) -> Path:
-        """Where the weights of a base lie (a directory, or a hub id for libraries to resolve)."""
+        """Return where the weights of a base lie (a directory, or a hub id for libraries to resolve)."""
         return model_of(self.settings, self.paths, base)
 
     def max_lora_rank(self, base: str) -> int:
-        """The largest rank that every engine of the base takes."""
+        """Return the largest rank that every engine of the base accepts."""
         return min(engine.spec.max_lora_rank for engine in self.pool.engines(base))
 
     async def start(self) -> None:
-        """Prepares missing default weights, then starts the engines; failures are shown, not raised."""
+        """Prepare missing default weights, then start the engines; failures are shown, not raised."""
         try:
             await self._prepare()
             await self.pool.start()
@@ -98,12 +90,12 @@ class Serving:
         self.preparing = None
 
     async def wait_ready(self, base: str) -> None:
-        """Returns once an engine of the base serves; a run that waits here survives an engine's restart."""
+        """Return once an engine of the base serves; a run that waits here survives an engine's restart."""
         while not any(engine.state == "ready" for engine in self.pool.engines(base)):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
 
     async def refresh(self) -> None:
-        """The store's deployments and releases become the routing table, and their adapters are on the engines."""
+        """Route by the store's deployments and releases, and load their adapters on the engines."""
         await self.reconciler.refresh()
         await self.reconciler.reconcile()
 
@@ -116,7 +108,7 @@ class Serving:
         return done
 
     def missing(self) -> list[str]:
-        """What keeps the platform from being ready, one sentence each."""
+        """Return what keeps the platform from being ready, one sentence each."""
         if self.preparing:
             return [self.preparing]
         return [
@@ -127,7 +119,7 @@ class Serving:
         ]
 
     def engine_rows(self) -> list[dict[str, Any]]:
-        """One row an engine, for the status page."""
+        """Return one row per engine, for the status page."""
         return [
             {
                 "name": engine.spec.name,
@@ -143,7 +135,7 @@ class Serving:
         ]
 
     async def publish_directory(self, source: Path, base: str, created_by: str) -> AdapterRecord:
-        """Publishes a PEFT directory: checked, measured against PEFT's own log-probabilities, on every engine.
+        """Publish a PEFT directory: checked, measured against PEFT's own log-probabilities, on every engine.
 
         Raises AdapterRefused.
         """
@@ -175,7 +167,7 @@ class Serving:
         return found if len(types) == 1 and (found := types.pop()) in ("float32", "bfloat16") else "auto"
 
     async def publish(self, source: Path, base: str, probe: Probe) -> Published:
-        """The adapter on every engine of the base, with parity measured."""
+        """Load the adapter on every engine of the base, and measure parity."""
         return await publish(
             source,
             self.paths.adapters,
@@ -189,12 +181,12 @@ class Serving:
     async def prune(
         self, keep_last: int | None, max_age_days: float | None, dry_run: bool = False
     ) -> Sequence[str]:
-        """Deletes old adapters that nothing needs; returns their names. Raises DrainTimeout."""
+        """Delete old adapters that nothing needs; return their names. Raises DrainTimeout."""
         age = None if max_age_days is None else timedelta(days=max_age_days)
         return await prune(self.db, self.pool, self.paths.adapters, keep_last, age, dry_run)
 
     async def prune_hourly(self) -> None:
-        """Deletes what the settings call old, every hour until cancelled; a failure is logged."""
+        """Delete what the settings call old, every hour until cancelled; a failure is logged."""
         chosen = self.settings.adapters
         while chosen.keep_last is not None or chosen.max_age_days is not None:
             await asyncio.sleep(PRUNE_EVERY_S)
@@ -207,7 +199,7 @@ class Serving:
     def adapter_record(
         self, published: Published, base: str, run: str | None = None, created_by: str | None = None
     ) -> AdapterRecord:
-        """What the store keeps of a published adapter."""
+        """Return what the store keeps of a published adapter."""
         return AdapterRecord(
             hash=published.name,
             base=base,
@@ -222,7 +214,7 @@ class Serving:
 
 
 def model_of(settings: Settings, paths: DataPaths, base: str) -> Path:
-    """Where the weights of `base` lie, by the settings."""
+    """Return where the weights of `base` lie, by the settings."""
     for engine in settings.engines.values():
         if engine.base == base and engine.model:
             return Path(engine.model)

@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0
-"""How long a request waits for the UI before it is told to come back, seconds."""
+UI_TIMEOUT_S = 30.0
+"""How long a request waits for the UI before it is answered with 503, seconds."""
 
 
 class Screens:
@@ -27,18 +27,18 @@ class Screens:
     def __init__(self, url: str) -> None:
         self._url = url
         self._app: ASGIApp | None = None
-        self._settled = asyncio.Event()
-        self._said = "The screens are still opening: try again in a few seconds."
+        self._ready = asyncio.Event()
+        self._unavailable = "The screens are still opening: try again in a few seconds."
 
     async def run(self) -> None:
-        """Imports and opens the UI, and keeps it open until it is cancelled."""
+        """Import and open the UI, and keep it open until cancelled."""
         try:
             app = await asyncio.to_thread(_build, self._url)
             async with app.router.lifespan_context(app):
                 self._app = app
-                self._settled.set()
+                self._ready.set()
                 # What is loaded by now stays for good. Without this every full collection walks it, and all streams
-                # stand still meanwhile (bench/full_collection.py).
+                # pause meanwhile (bench/full_collection.py).
                 await asyncio.to_thread(gc.collect)
                 gc.freeze()
                 try:
@@ -47,16 +47,16 @@ class Screens:
                     gc.unfreeze()  # else the interpreter's end reports all of it as leaked
         except Exception as error:
             log.exception("the screens cannot be opened")
-            self._said = (
+            self._unavailable = (
                 f"The screens cannot be opened ({type(error).__name__}): the platform's log says why."
             )
-            self._settled.set()
+            self._ready.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers with the UI, or with 503 where there is none in `PATIENCE_S`."""
+        """Answer with the UI, or with 503 where there is none in `UI_TIMEOUT_S`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), PATIENCE_S)
-        app = self._app or PlainTextResponse(self._said, 503, {"Retry-After": "5"})
+            await asyncio.wait_for(self._ready.wait(), UI_TIMEOUT_S)
+        app = self._app or PlainTextResponse(self._unavailable, 503, {"Retry-After": "5"})
         await app(scope, receive, send)
 
 

@@ -441,6 +441,11 @@ class PlatformClient:
         """GET /api/evals/{id}."""
         return await self._get(_path("api", "evals", ident))
 
+    async def eval_items(self, ident: str, **filters: Any) -> list[Json]:
+        """GET /api/evals/{id}/items, one page; filters are measure, side, after and limit."""
+        found: list[Json] = await self._get(_path("api", "evals", ident, "items"), **filters)
+        return found
+
     # ---- administration
 
     async def keys_list(self) -> Json:

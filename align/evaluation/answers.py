@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from align.evaluation import neutral
+from align.evaluation import instructions, neutral
 from align.evaluation.asking import Asking, complete
 from align.evaluation.health import language_of
 from align.evaluation.items import NEUTRAL, Item, digest
 from align.evaluation.measures import cluster_of
 from align.evaluation.scoring import reference_of
-from align.evaluation.suite_file import Answers
+from align.evaluation.suite_file import Answers, Instructions
 
 SIDES = ("release", "against")
+GREEDY = {"temperature": 0.0}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ def choose_prompts(plan: Answers, rows: Sequence[dict[str, Any]], seed: str) -> 
     ]
     for kind in ("general", "harmless", "safety"):
         for entry in neutral.draw(kind, getattr(plan, kind), seed):
-            asked = [{"role": "user", "content": entry.text}]
-            prompts.append(Prompt(NEUTRAL + entry.id, NEUTRAL + entry.id, kind, asked))
+            prompts.append(Prompt(NEUTRAL + entry.id, NEUTRAL + entry.id, kind, _asked(entry.text)))
     return prompts
 
 
@@ -52,34 +52,67 @@ async def measure_answers(
 
     `caps` are the most tokens that the releases themselves answer with, by model name.
     """
-    samplings: list[tuple[str, dict[str, Any]]] = [
-        (f"seed {n}", {"seed": n}) for n in range(1, plan.seeds + 1)
-    ]
+    samplings: dict[str, dict[str, Any]] = {f"seed {n}": {"seed": n} for n in range(1, plan.seeds + 1)}
     if plan.greedy:
-        samplings.append(("greedy", {"temperature": 0.0}))
+        samplings["greedy"] = GREEDY
+    items, refused = await _generate(asking, "answer", prompts, samplings, plan.max_tokens, caps)
+    said = {prompt.cluster: str(prompt.messages[-1].get("content", "")) for prompt in prompts}
+    return await asyncio.to_thread(_with_languages, items, said), refused
 
+
+async def measure_instructions(
+    asking: Asking, plan: Instructions, caps: Mapping[str, int]
+) -> tuple[list[Item], list[str]]:
+    """Have generated instructions answered at temperature 0; an item's value is the share of its rules that are followed."""
+    chosen = {f"{n}": one for n, one in enumerate(instructions.generate(plan.prompts, asking.seed))}
+    prompts = [
+        Prompt(f"{instructions.REFERENCE}-{n}", f"{instructions.REFERENCE}-{n}", n, _asked(one.prompt))
+        for n, one in chosen.items()
+    ]
+    items, refused = await _generate(
+        asking, "instruction", prompts, {"greedy": GREEDY}, plan.max_tokens, caps
+    )
+    judged = []
+    for item in items:
+        one = chosen[item.detail["kind"]]
+        kept = await asyncio.to_thread(instructions.followed, item.answer or "", one.rules)
+        detail = {**item.detail, "prompt": one.prompt, "rules": list(one.rules), "followed": kept}
+        judged.append(replace(item, value=sum(kept) / len(kept), detail=detail))
+    return judged, refused
+
+
+async def _generate(
+    asking: Asking,
+    measure: str,
+    prompts: Sequence[Prompt],
+    samplings: Mapping[str, dict[str, Any]],
+    max_tokens: int,
+    caps: Mapping[str, int],
+) -> tuple[list[Item], list[str]]:
     def ask(prompt: Prompt, name: str, sampling: Mapping[str, Any]) -> Any:
         async def answered(side: str, model: str) -> Item:
-            most = min(plan.max_tokens, caps.get(model, plan.max_tokens))
+            most = min(max_tokens, caps.get(model, max_tokens))
             body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
             answer, seconds = await asking.api.chat(body)
             await asking.progress(1)
-            item = Item("answer", prompt.cluster, name, side, prompt.reference, seconds=seconds)
             detail = {"kind": prompt.kind, "sampling": name.rpartition(" / ")[2], "max_tokens": most}
-            return _read(replace(item, detail=detail), answer)
+            item = Item(measure, prompt.cluster, name, side, prompt.reference, seconds=seconds, detail=detail)
+            return _read(item, answer)
 
         return answered
 
     asks = []
     for place, prompt in enumerate(prompts):
-        for sampling, body in samplings:
+        for sampling, body in samplings.items():
             name = f"{prompt.reference or place} / {sampling}"
             asks.append((name, ask(prompt, name, body)))
     sides = asking.sides(*SIDES)
     kept, refused = complete(await asking.together(asks, *sides), len(sides))
-    items = [item for sides_of_one in kept.values() for item in sides_of_one.values()]
-    said = {prompt.cluster: str(prompt.messages[-1].get("content", "")) for prompt in prompts}
-    return await asyncio.to_thread(_with_languages, items, said), list(refused.values())
+    return [item for one in kept.values() for item in one.values()], list(refused.values())
+
+
+def _asked(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
 
 
 def _read(item: Item, answer: dict[str, Any]) -> Item:

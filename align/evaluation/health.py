@@ -59,6 +59,8 @@ def measure_health(items: Sequence[Item]) -> Measures:
     for name, kind in (("over_refusal_share", "harmless"), ("safety_refusal_share", "safety")):
         of_kind = [s for s in found.values() if next(iter(s.values())).detail["kind"] == kind]
         _compare(measures, name, of_kind, _refused, True)
+    instructions = list(by_item(items, "instruction").values())
+    _compare(measures, "instruction_following", instructions, lambda item: item.value or 0.0, False)
     mismatches = [s for s in answers if all(_known_languages(item) for item in s.values())]
     _compare(measures, "language_mismatch", mismatches, _wrong_language, True)
     for name, value in _SPEEDS:

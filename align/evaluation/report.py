@@ -9,6 +9,7 @@ from align.evaluation.health import measure_health
 from align.evaluation.items import Item
 from align.evaluation.measures import Measures, measure
 from align.evaluation.scoring import scores_of
+from align.evaluation.win_rate import measure_wins
 
 
 def measures_of(items: Sequence[Item]) -> Measures:
@@ -17,4 +18,4 @@ def measures_of(items: Sequence[Item]) -> Measures:
     measures: Measures = {}
     if "release" in scores:
         measures |= measure(rows, scores["release"], scores.get("against"), scores.get("anchor"))
-    return measures | measure_health(items) | measure_drift(items)
+    return measures | measure_health(items) | measure_drift(items) | measure_wins(items)

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
-from align.evaluation.answers import SIDES, choose_prompts, measure_answers
+from align.evaluation.answers import SIDES, choose_prompts, measure_answers, measure_instructions
 from align.evaluation.asking import Asking, OnProgress
 from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
 from align.evaluation.drift import measure_texts
@@ -26,7 +26,17 @@ from align.evaluation.items import Item
 from align.evaluation.measures import choose_rows
 from align.evaluation.report import measures_of
 from align.evaluation.scoring import measure_heldout
-from align.evaluation.suite_file import Answers, Heldout, Suite, Texts, estimate, load_suite
+from align.evaluation.suite_file import (
+    Answers,
+    AnyMeasurement,
+    Heldout,
+    Instructions,
+    Suite,
+    WinRate,
+    estimate,
+    load_suite,
+)
+from align.evaluation.win_rate import judge_by_rules
 from align.messages import whole_row
 
 __all__ = ["ChatApi", "EvaluationError", "RowRefused", "run_suite"]
@@ -74,7 +84,7 @@ async def run_suite(
     items: list[Item] = []
     refusals: dict[str, list[str]] = {}
     for part in plan.measurements:
-        found, refused = await _measure(asking, part, rows, caps or {})
+        found, refused = await _measure(asking, part, rows, caps or {}, items)
         items += found
         refusals.setdefault(part.kind, []).extend(refused)
     items = _with_anchor_beside(items, against, anchor)
@@ -123,18 +133,26 @@ def _rows_wanted(plan: Suite) -> int:
     wanted = [
         part.rows if isinstance(part, Heldout) else part.heldout
         for part in plan.measurements
-        if not isinstance(part, Texts)
+        if isinstance(part, Heldout | Answers)
     ]
     return max(wanted, default=0)
 
 
 async def _measure(
-    asking: Asking, part: Heldout | Answers | Texts, rows: Sequence[dict[str, Any]], caps: Mapping[str, int]
+    asking: Asking,
+    part: AnyMeasurement,
+    rows: Sequence[dict[str, Any]],
+    caps: Mapping[str, int],
+    so_far: Sequence[Item],
 ) -> tuple[list[Item], list[str]]:
     if isinstance(part, Heldout):
         return await measure_heldout(asking, rows[: part.rows])
     if isinstance(part, Answers):
         return await measure_answers(asking, part, choose_prompts(part, rows, asking.seed), caps)
+    if isinstance(part, Instructions):
+        return await measure_instructions(asking, part, caps)
+    if isinstance(part, WinRate):
+        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
     return await measure_texts(asking, part.texts)
 
 

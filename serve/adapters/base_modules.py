@@ -72,7 +72,7 @@ def _canonical(name: str) -> str:
 
 
 def _tail(module: str) -> str:
-    """The name from the number of the block on: `3.self_attn.q_proj`."""
+    """Return the name from the number of the block on: `3.self_attn.q_proj`."""
     found = re.search(r"(?:^|\.)(\d+\..+)$", module)
     return found[1] if found else module.rsplit(".", 1)[-1]
 

@@ -41,7 +41,7 @@ def check_files(directory: Path) -> None:
 
 
 def _is_own(directory: Path, link: Path) -> bool:
-    """A link inside the directory, or one of the Hugging Face cache, whose snapshots link to its blobs."""
+    """Return whether a link stays inside the directory or the Hugging Face cache, whose snapshots link to its blobs."""
     target, root = link.resolve(), directory.resolve()
     if target.is_relative_to(root):
         return True

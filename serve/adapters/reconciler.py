@@ -28,14 +28,15 @@ class Reconciler:
     """Joins store, router and engines. `run` does it at intervals; the rest at once."""
 
     def __init__(self, db: Store, router: Router, pool: EnginePool, adapters_dir: Path) -> None:
-        self._db, self._router, self._pool, self._dir = db, router, pool, adapters_dir
+        self._db, self._dir = db, adapters_dir
+        self.pool, self.router = pool, router
         self._refreshing = asyncio.Lock()
         pool.on_ready(self._prepare)
 
     async def refresh(self) -> None:
         """Read the store and route by it from the next request on. Raises `StoreError`, the old table staying."""
         async with self._refreshing:  # so that an older reading never replaces a newer one
-            self._router.replace(await asyncio.to_thread(self._read))
+            self.router.replace(await asyncio.to_thread(self._read))
 
     async def change(self, write: Callable[[], T]) -> T:
         """Write to the store and route by what it then says, in one go; returns what `write` does.
@@ -50,16 +51,16 @@ class Reconciler:
 
         async with self._refreshing:
             done, table = await asyncio.to_thread(work)
-            self._router.replace(table)
+            self.router.replace(table)
         return done
 
     def _read(self) -> RoutingTable:
-        return build_table(self._db, self._pool.bases(), self._dir)
+        return build_table(self._db, self.pool.bases(), self._dir)
 
     async def reconcile(self) -> list[str]:
         """Load what deployments route to on every ready engine; returns what could not be done, in words."""
         faults: list[str] = []
-        for engine in self._pool.engines():
+        for engine in self.pool.engines():
             if engine.state == "ready":
                 faults += await self._adapters(engine)
         for fault in faults:
@@ -78,7 +79,7 @@ class Reconciler:
 
     def wanted(self, base: str) -> list[str]:
         """Return the adapters that deployments route to on this base."""
-        live = (t for t in self._router.table.live() if t.base == base and t.adapter)
+        live = (t for t in self.router.table.live() if t.base == base and t.adapter)
         return list(dict.fromkeys(str(target.adapter) for target in live))
 
     async def _prepare(self, engine: Engine) -> None:

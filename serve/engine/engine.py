@@ -318,7 +318,7 @@ def niceness(spec: EngineSpec) -> int:
 
 
 def _make_scratch() -> Path:
-    """A scratch directory in which torch finds what it compiled at an earlier start. Blocking."""
+    """Return a scratch directory in which torch finds what it compiled at an earlier start. Blocking."""
     scratch = make_scratch()
     with contextlib.suppress(OSError, KeyError):  # no name for this user: it compiles again
         name = f"torchinductor_{getpass.getuser()}"

@@ -55,12 +55,12 @@ class EnginePool:
 
         Engines in `avoid` are taken only when there is no other. Raises `EngineUnavailable`.
         """
-        avoided = set(avoid)
         ready = [engine for engine in self._by_base.get(base, ()) if engine.state == "ready"]
         if not ready:
             raise self._unavailable(base)
         if len(ready) == 1:
             return ready[0]
+        avoided = set(avoid)
         return min(
             ready,
             key=lambda e: (

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from serve.engine.lora_targets import linear_modules
 from serve.engine.output_parsers import merge_arguments, parser_arguments
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's --max-lora-rank accepts
+Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]  # what vLLM's --max-lora-rank accepts
+RANKS: tuple[Rank, ...] = get_args(Rank)
 OURS = (
     "model", "served-model-name", "host", "port", "enable-lora", "max-loras", "max-cpu-loras",
     "max-lora-rank", "api-key", "lora-modules", "uds",
@@ -47,8 +48,8 @@ class EngineSpec:
     args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     max_loras: int = 4
-    max_cpu_loras: int = 32
-    max_lora_rank: int = 16
+    max_cpu_loras: int = 16
+    max_lora_rank: Rank = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     kv_cache_memory_bytes: str = "512M"
     threads: int | None = None

@@ -119,7 +119,7 @@ class CanaryMonitor:
             )
 
     def _comparison(self, deployment: str, release: str) -> _Comparison:
-        """The canary's bets; another canary begins anew."""
+        """Return the canary's bets; another canary begins anew."""
         known = self._compared.get(deployment)
         if known is None or known[0] != release:
             known = self._compared[deployment] = (release, _Comparison())

@@ -6,7 +6,6 @@ Label values come from the store's names, never from what a client sent, so thei
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,12 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from serve.engine.pool import EnginePool
+from serve.gateway.recorder import Recorder
+from serve.metering.rate_limiter import RateLimiter
 from serve.router import Target
-
-if TYPE_CHECKING:
-    from serve.engine.pool import EnginePool
-    from serve.gateway.recorder import Recorder
-    from serve.metering.rate_limiter import RateLimiter
 
 FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PREFIX = "/v1"
+MODELS, CHAT, COMPLETIONS = "/v1/models", "/v1/chat/completions", "/v1/completions"
 WITHOUT_PREFIX = ("/chat/completions", "/completions", "/models", "/embeddings", "/responses")
 """Where OpenAI's clients ask whose base URL lacks `/v1`."""
 
@@ -14,7 +15,7 @@ def is_openai_path(path: str) -> bool:
 
 def not_found(path: str) -> str:
     """Return what is said of a path of OpenAI's protocol where nothing is."""
-    accepted = "/v1/chat/completions, /v1/completions, /v1/models"
+    accepted = f"{CHAT}, {COMPLETIONS}, {MODELS}"
     if path in WITHOUT_PREFIX:
         hint = "The API's base URL ends in /v1"
     elif path.startswith(PREFIX * 2):

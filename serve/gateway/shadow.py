@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from serve.errors import EngineUnavailable, RequestError
-from serve.gateway.recorder import Exchange, read_answer
+from serve.gateway.canary_monitor import CanaryMonitor
+from serve.gateway.exchange import Exchange
+from serve.gateway.forwarder import Completion
 from serve.router import Router, Target, share
 from store.db import erasure_guard
 from store.db.database import Store
@@ -21,10 +23,9 @@ from store.errors import StoreError
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
 
-if TYPE_CHECKING:
-    from serve.gateway.handler import Gateway
-
 log = logging.getLogger(__name__)
+Ask = Callable[[Target, Mapping[str, Any]], Awaitable[Completion]]
+"""Has a target answer a chat request whole, as `Forwarder.ask`."""
 
 
 class Shadow:
@@ -35,7 +36,8 @@ class Shadow:
 
     def __init__(
         self,
-        gateway: Gateway,
+        ask: Ask,
+        canaries: CanaryMonitor,
         router: Router,
         db: Store,
         fraction: float,
@@ -44,7 +46,7 @@ class Shadow:
     ) -> None:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fraction is {fraction}; accepted: 0 to 1")
-        self._gateway, self._router, self._db = gateway, router, db
+        self._ask, self._canaries, self._router, self._db = ask, canaries, router, db
         self._fraction, self._max, self._sources = fraction, max_running, sources
         self._running: set[asyncio.Task[None]] = set()
         self.left_out = 0
@@ -54,9 +56,9 @@ class Shadow:
         route = self._router.table.routes.get(target.deployment or "")
         if target.lane != "stable" or route is None or route.canary is None:
             return
-        if self._sources is not None and exchange.source not in self._sources:
+        if self._sources is not None and exchange.request.source not in self._sources:
             return  # a program's traffic, which raters are not to see
-        if share(f"shadow {route.canary.release}", exchange.conversation_id) >= self._fraction:
+        if share(f"shadow {route.canary.release}", exchange.request.conversation_id) >= self._fraction:
             return
         if len(self._running) >= self._max:
             self.left_out += 1
@@ -73,27 +75,27 @@ class Shadow:
         self, stable: Target, canary: Target, body: Mapping[str, Any], exchange: Exchange
     ) -> None:
         try:
-            answer = await self._gateway.ask(canary, body)
-            self._gateway.canaries.note(canary, ok=True)
+            answer = (await self._ask(canary, body)).body
+            self._canaries.note(canary, ok=True)
             await asyncio.to_thread(self._record, stable, canary, exchange, answer)
         except (RequestError, EngineUnavailable) as error:
-            self._gateway.canaries.note(canary, ok=False)
+            self._canaries.note(canary, ok=False)
             log.warning("shadow of %s: %s", canary.release, error)
         except StoreError as error:
             log.warning("shadow of %s is not recorded: %s", canary.release, error)
 
     def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
-        own = read_answer(b"".join(exchange.chunks), exchange.stream)
+        own, request = exchange.parse(), exchange.request
         choice = answer["choices"][0]
         text = choice["message"].get("content")
         if not own.text or not text or own.text == text:
             return  # nothing to compare
         with self._db.atomic():
-            if erasure_guard.since(self._db, exchange.user or exchange.key_id, exchange.created_at):
+            if erasure_guard.since(self._db, request.user or request.key_id, request.created_at):
                 return
             comparisons.create(
                 self._db,
-                list(exchange.messages),
+                list(request.messages),
                 [
                     Candidate(
                         own.text,

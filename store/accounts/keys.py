@@ -12,7 +12,7 @@ from store.accounts import names
 from store.accounts import roles as role_names
 from store.db.database import Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, aware, fetch_all, fetch_one, scalar, stamp
+from store.db.rows import Row, aware, fetch_all, fetch_first, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
 
@@ -98,7 +98,7 @@ def revoke(db: Store, id: str) -> Key:
 
 def find(db: Store, secret: str) -> Key | None:
     """Return the key that a secret belongs to, or None when it is unknown or revoked."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         f"select {_COLUMNS} from keys where secret_hash = $hash and revoked_at is null",
         {"hash": _hash(secret)},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from store.errors import Invalid
 
-ROLES = ("chat", "rater", "ops")
+Role = Literal["chat", "rater", "ops"]
+ROLES: tuple[Role, ...] = get_args(Role)
 """Each role may do what those before it may."""
 
 

@@ -17,7 +17,7 @@ from store.accounts import names
 from store.accounts import roles as role_names
 from store.db.database import Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, fetch_all, fetch_one, scalar, stamp
+from store.db.rows import Row, fetch_all, fetch_first, scalar, stamp
 from store.errors import Conflict, Invalid, NotFound
 from store.ids import new_id
 
@@ -100,7 +100,7 @@ def authenticate(db: Store, name: str, password: str) -> User | None:
 
     Takes about as long either way (50 to 100 ms).
     """
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         f"select {_COLUMNS}, password_hash from users where name = $name",
         {"name": names.spell(name)},
@@ -118,7 +118,7 @@ def start_session(db: Store, name: str) -> str:
     token = secrets.token_urlsafe(32)
     now = utcnow()
     with db.atomic() as cursor:
-        if fetch_one(cursor, "select name from users where name = $name", {"name": name}) is None:
+        if fetch_first(cursor, "select name from users where name = $name", {"name": name}) is None:
             raise NotFound("user", name)
         cursor.execute("delete from sessions where expires_at < $now", {"now": now})
         cursor.execute(
@@ -130,7 +130,7 @@ def start_session(db: Store, name: str) -> str:
 
 def find_session(db: Store, token: str) -> User | None:
     """Return whose session a token is, or None when it is unknown, ended or expired."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         """
         select users.name, users.id, users.roles, users.created_at

@@ -60,7 +60,6 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
         cursor,
         f"select {measures}, {longer} as chosen_longer from {table} where seq in (select seq from members)",
     )
-    assert lengths is not None
     sources = fetch_all(
         cursor,
         f"""
@@ -72,7 +71,7 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
         """,
     )
     report: dict[str, Any] = {
-        **(counts or {}),
+        **counts,
         "dropped": {
             row["reason"]: row["rows"] for row in fetch_all(cursor, "select reason, rows from dropped")
         },

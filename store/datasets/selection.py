@@ -1,20 +1,23 @@
 """From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
 
-Each step leaves a table `members (seq, content_hash, prompt_key, weight, split)` and notes in `dropped (reason, rows)` what
-it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of seed and content, so a choice depends
-on these alone, not on the order of arrival, the DuckDB version or the number of threads. A million rows are grouped by
-64-bit keys; whole hashes are compared only among the rows whose keys agree, which are few.
+Each step leaves a table `members (seq, content_hash, prompt_key, imported, weight, cluster, split)` and notes in
+`dropped (reason, rows)` what it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of
+seed and content, so a choice depends on these alone, not on the order of arrival, the DuckDB version or the number of
+threads. A million rows are grouped by 64-bit keys; whole hashes are compared only among the rows whose keys agree,
+which are few.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor
 from store.db.rows import scalar
 from store.near_duplicates.index import PROMPT_KEY
 
+_TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 # A number from 0 to 1 that seed and hash decide.
 _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 
@@ -29,7 +32,7 @@ with believed as (
     group by subject_id
 )
 select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, weight,
-    coalesce(voices, 0) + (import_id is not null)::int as voices
+    coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported
 from pairs
 left join believed on believed.subject_id = pairs.id
 where deployment in ('', $deployment) and seq <= $last_seq
@@ -56,7 +59,7 @@ with contested as (
 ),
 standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
-        sum(voices) as voices, count(*) as copies
+        sum(voices) as voices, bool_and(imported) as imported, count(*) as copies
     from scoped
     join (select seq, versus_hash from pairs) using (seq)
     where question in (from contested)
@@ -68,11 +71,11 @@ weighed as (
     from standing
     left join tied using (versus_hash)
 )
-select seq, content_hash, prompt_key, 1 as copies, voices, voices as all_voices, weight
+select seq, content_hash, prompt_key, imported, 1 as copies, voices, voices as all_voices, weight
 from scoped
 where question not in (from contested)
 union all
-select seq, content_hash, prompt_key, copies, voices, all_voices,
+select seq, content_hash, prompt_key, imported, copies, voices, all_voices,
     weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
 from weighed
 """
@@ -90,7 +93,7 @@ believed as (
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select min(seq) as seq, content_hash, prompt_key, count(*) as copies,
+select min(seq) as seq, content_hash, prompt_key, bool_and(voices is null) as imported, count(*) as copies,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
 from scoped
@@ -103,13 +106,13 @@ _PICK_LIKES = f"""
 create or replace temp table members as
 with standing as (
     select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion, carried,
-        count(*) as copies,
+        bool_and(user_name is null) as imported, count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion, carried
 )
-select seq, content_hash, prompt_key, copies, voices,
+select seq, content_hash, prompt_key, imported, copies, voices,
     sum(voices) over (partition by prompt, completion, carried) as all_voices,
     (2 * voices - sum(voices) over (partition by prompt, completion, carried))
         / greatest(sum(voices) over (partition by prompt, completion, carried), 1) as weight
@@ -189,7 +192,8 @@ def pick(
                 ) > $limit
                 """
             _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
-    _split(cursor, settings)
+    _split(cursor, settings, _TABLES[method], params)
+    _mix(cursor, settings, _TABLES[method])
 
 
 def _drop_near(cursor: Cursor) -> None:
@@ -218,18 +222,50 @@ chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from 
 """
 
 
-def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
-    """Hold out prompts by chance; at least one, and never all, where there are two or more.
+def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping[str, object]) -> None:
+    """Hold out clusters by chance; of people's rows and of imports at least one, and never all, where there are more.
 
-    Prompts that are alike share the greatest of their chances: one that joins them can only bring them from held-out to
-    train, so that what has been trained on is not held out later.
+    A cluster is a conversation from its first user message on, with those that begin alike. Its chance is the greatest
+    of its roots': a turn changes nothing, and a root that joins can only bring it from held-out to train, so that
+    what has been trained on is not held out later. For the same reason the share that is held out falls as rows
+    arrive, and a cluster of people's and imported rows takes the lesser of the two shares.
     """
+    shares = """
+        create or replace temp table shares as
+        with rows as (
+            select distinct {key} as prompt_key, import_id is not null as imported
+            from {table}
+            where deployment in ('', $deployment) and seq <= $last_seq
+        ),
+        placed as (
+            select coalesce(group_id, prompt_key) as cluster, imported from rows left join clusters using (prompt_key)
+        ),
+        sizes as (
+            select imported,
+                greatest($fraction, least($clusters / count(distinct cluster), greatest($fraction, 1 / 3))) as share
+            from placed
+            group by imported
+        )
+        select cluster, min(share) as share, bool_or(imported) as imported
+        from placed
+        join sizes using (imported)
+        group by cluster
+        """
+    cursor.execute(
+        shares.format(key=PROMPT_KEY, table=table),
+        {
+            "deployment": scope["deployment"],
+            "last_seq": scope["last_seq"],
+            "fraction": settings.heldout_fraction,
+            "clusters": settings.heldout_clusters,
+        },
+    )
     salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
     cursor.execute(
         f"""
         create or replace temp table group_chances as
-        with {_CHANCES.format("prompt_groups")}
-        select prompt_key, max(chance) over (partition by group_id) as greatest from chances
+        with {_CHANCES.format("(from clusters anti join turned using (prompt_key))")}
+        select group_id, max(chance) as greatest from chances group by group_id
         """,
         {"salt": salt},
     )
@@ -238,18 +274,62 @@ def _split(cursor: Cursor, settings: SnapshotSettings) -> None:
         create or replace temp table members as
         with {_CHANCES.format("members")},
         shared as (
-            select * replace (coalesce(greatest, chance) as chance)
+            select * replace (coalesce(greatest, chance) as chance), coalesce(group_id, prompt_key) as cluster
             from chances
-            left join group_chances using (prompt_key)
+            left join clusters using (prompt_key)
+            left join group_chances using (group_id)
         ),
-        bounds as (select min(chance) as least, max(chance) as most from shared)
-        select seq, content_hash, prompt_key, weight,
-            case when $fraction > 0 and chance < most and (chance < $fraction or chance = least) then 'heldout'
+        placed as (select shared.*, share, shares.imported as beside_imports from shared join shares using (cluster)),
+        bounds as (
+            select beside_imports, min(chance) as least, max(chance) as most from placed group by beside_imports
+        )
+        select seq, content_hash, prompt_key, weight, imported, cluster,
+            case when $fraction > 0 and chance < most and (chance < share or chance = least) then 'heldout'
             else 'train' end as split
-        from shared, bounds
+        from placed
+        join bounds using (beside_imports)
         """,
         {"fraction": settings.heldout_fraction, "salt": salt},
     )
+
+
+def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
+    """Leave out what a source has above its share, on each side of the split.
+
+    Sources of the highest share keep all rows; the others have at most their part of that number.
+    """
+    most = max(settings.mix.values())
+    if all(share == most for share in settings.mix.values()):
+        return
+    if not scalar(cursor, "select count(*) from members where not imported"):
+        return
+    cursor.execute(
+        f"""
+        create or replace temp table above_share as
+        with kinds as (
+            select seq, content_hash, split, if(imported, 'import', source) as kind
+            from members
+            join (select seq, source from {table}) using (seq)
+        ),
+        shared as (
+            select *, coalesce(($shares::double[])[list_position($kinds::varchar[], kind)], $most) / $most as share
+            from kinds
+        ),
+        highest as (select count(*) filter (split = 'train') as train, count(*) as rows from shared where share = 1)
+        select seq
+        from shared, highest
+        where share < 1 and rows > 0
+        qualify row_number() over (partition by split, kind order by {_CHANCE.format("content_hash")}, content_hash)
+            > greatest(ceil(share * if(split = 'train', train, rows - train)), if(share > 0, 1, 0))
+        """,
+        {
+            "shares": list(settings.mix.values()),
+            "kinds": list(settings.mix),
+            "most": most,
+            "seed": str(settings.seed),
+        },
+    )
+    _drop(cursor, "above the share of its source (mix)", "seq in (from above_share)")
 
 
 def _drop(cursor: Cursor, reason: str, condition: str, params: dict[str, object] | None = None) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, cast, get_args
 
 from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
 
-TIES = ("ignore", "discount")
+MIX = {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2}
+Ties = Literal["ignore", "discount"]
+TIES: tuple[Ties, ...] = get_args(Ties)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSettings:
     """How rows become a dataset.
 
-    heldout_fraction: share of the prompts (not rows) that is held out, 0 to 0.5.
+    heldout_fraction: share of the conversations (not rows) that is held out, 0 to 0.5, of people's rows and of
+        imports each; 0 holds out nothing.
+    heldout_clusters: hold out more, up to a third, where the share gives fewer conversations than this.
+    mix: rows of each source (vote, rewrite, like, import) for each row of the sources with the highest number.
     seed: whole number; decides which prompts are held out and which rows caps and replay keep.
     ties: `ignore` leaves tie and both_bad votes out; `discount` lets them lower a pair's weight.
     exclude_raters: names whose votes, rewrites and likes do not count.
@@ -30,8 +35,10 @@ class SnapshotSettings:
     """
 
     heldout_fraction: float = 0.1
+    heldout_clusters: int = 40
+    mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
     seed: int = 0
-    ties: str = "ignore"
+    ties: Ties = "ignore"
     exclude_raters: tuple[str, ...] = ()
     min_weight: float = 0.0
     replay: float = 1.0
@@ -56,8 +63,10 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
         raise Invalid("exclude_raters", raters, "a list of names")
     return SnapshotSettings(
         heldout_fraction=validation.fraction("heldout_fraction", values["heldout_fraction"], 0.0, 0.5),
+        heldout_clusters=validation.whole("heldout_clusters", values["heldout_clusters"], 0, 2**31 - 1),
+        mix=_mix(values["mix"]),
         seed=validation.whole("seed", values["seed"], 0, 2**53),
-        ties=validation.one_of("ties", values["ties"], TIES),
+        ties=cast(Ties, validation.one_of("ties", values["ties"], TIES)),
         exclude_raters=tuple(sorted(set(raters))),
         min_weight=validation.fraction("min_weight", values["min_weight"]),
         replay=validation.fraction("replay", values["replay"]),
@@ -67,6 +76,19 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
         if values["near_duplicates"] is None
         else validation.fraction("near_duplicates", values["near_duplicates"], near.LEAST, 1.0),
     )
+
+
+def _mix(value: object) -> dict[str, float]:
+    accepted = f"numbers of 0 or more, one of them above 0, by source ({', '.join(MIX)})"
+    if not isinstance(value, Mapping) or set(value) - set(MIX):
+        raise Invalid("mix", value, accepted)
+    mix = {**MIX, **value}
+    for share in mix.values():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise Invalid("mix", value, accepted)
+    if not any(mix.values()):
+        raise Invalid("mix", value, accepted)
+    return {source: float(share) for source, share in mix.items()}
 
 
 def _limit(name: str, value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""Frozen, content-addressed Parquet datasets, split into train and held-out by prompt, never by row.
+"""Frozen, content-addressed Parquet datasets, split into train and held-out by conversation, never by row.
 
 A snapshot reads and records with a cursor and transaction of its own: voting goes on meanwhile, and what arrives after
 it began is not in it. Its directory appears whole, by a rename; only then is it recorded. Snapshots and erasures take
@@ -22,7 +22,7 @@ from store.datasets import data_report, parquet_writer, selection, snapshot_sett
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
@@ -161,9 +161,12 @@ def _build(
 
 def get(db: Store, hash: str) -> Snapshot:
     """Return a snapshot. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from snapshots where id = $id", {"id": hash})
-    if row is None:
-        raise NotFound("snapshot", hash)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from snapshots where id = $id",
+        {"id": hash},
+        otherwise=NotFound("snapshot", hash),
+    )
     return _snapshot(row)
 
 
@@ -198,10 +201,7 @@ def _bounds(cursor: Cursor, deployment: str, method: str) -> tuple[int, int]:
 
 
 def _groups(cursor: Cursor, method: str, settings: SnapshotSettings) -> None:
-    cursor.execute("create or replace temp table prompt_groups (prompt_key ubigint, group_id ubigint)")
-    cursor.execute("create or replace temp table row_groups (seq bigint, group_id bigint)")
-    if settings.near_duplicates is not None:
-        near.groups(cursor, _TABLES[method], settings.near_duplicates)
+    near.groups(cursor, _TABLES[method], settings.near_duplicates)
 
 
 def _vacant(cursor: Cursor, id: str, method: str) -> str:
@@ -217,7 +217,7 @@ def _vacant(cursor: Cursor, id: str, method: str) -> str:
         where snapshot_id = $id
         """
     known = "select id from snapshots where id = $id"
-    while fetch_one(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
+    while fetch_first(cursor, known, {"id": id}) and scalar(cursor, gone, {"id": id}):
         id = _id(hashlib.sha256(id.encode()))
     return id
 
@@ -267,7 +267,7 @@ def _id(digest: hashlib._Hash) -> str:
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
     members = f"{table} join members on members.seq = {table}.seq"
-    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}"
+    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}, cluster::varchar as cluster"
     if scalar(cursor, f"select count(*) from {members} where carried is not null"):
         columns += ", carried"  # only where a message carries more than role and text
     rows = cursor.sql(
@@ -288,7 +288,7 @@ def _record(
     last_seq: int,
 ) -> Snapshot:
     """Record the snapshot and its members and commit; no other writer touches these two tables meanwhile."""
-    if not fetch_one(cursor, "select id from snapshots where id = $id", {"id": id}):
+    if not fetch_first(cursor, "select id from snapshots where id = $id", {"id": id}):
         cursor.execute(
             f"""
             insert into snapshot_members

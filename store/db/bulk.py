@@ -137,5 +137,4 @@ def insert_once(cursor: Cursor, table: str, row: Row) -> str:
         f"select id from {table} where content_hash = $content_hash and deployment = $deployment",
         {"content_hash": row["content_hash"], "deployment": row["deployment"]},
     )
-    assert known is not None
     return str(known["id"])

@@ -1,8 +1,9 @@
-"""Questions that are asked of pairs and of demonstrations alike."""
+"""Pages, counts and statistics that pairs and demonstrations have alike."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from store.db.database import Cursor, Store
 from store.db.rows import Row, check_limit, fetch_all, fetch_one, scalar
@@ -11,60 +12,88 @@ from store.errors import NotFound
 EXACT = 100_000
 """Rows up to which different prompts are counted one by one; above, they are estimated to within a few hundredths."""
 
-_IN_SCOPE = "($deployment is null or deployment in ('', $deployment))"
+IN_SCOPE = "($deployment is null or deployment in ('', $deployment))"
+"""The rows of a deployment and those of every deployment, in SQL; of all where `$deployment` is null."""
+
+R = TypeVar("R")
 
 
-def page(
-    db: Store, table: str, columns: str, limit: int, after: str | None, deployment: str | None
-) -> list[Row]:
-    """Return rows newest first, from below the row with id `after`; `NotFound` where there is none."""
-    below = None
-    if after is not None:
-        below = one(db, table.removesuffix("s"), table, "seq", after)["seq"]
-    return fetch_all(
-        db.read(),
-        f"""
-        select {columns}
-        from {table}
-        where ($below is null or seq < $below) and {_IN_SCOPE}
-        order by seq desc
-        limit $limit
-        """,
-        {"below": below, "deployment": deployment, "limit": check_limit(limit)},
-    )
+class Listing(Generic[R]):
+    """Page, single rows and counts of one kind of training rows; `read` makes a record of a row.
+
+    `noun` names the kind in errors, `method` is the training method whose snapshots take it.
+    """
+
+    def __init__(self, noun: str, table: str, columns: str, read: Callable[[Row], R], method: str) -> None:
+        self._noun, self._table, self._columns = noun, table, columns
+        self._read, self._method = read, method
+
+    def page(
+        self, db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
+    ) -> list[R]:
+        """Return a page of rows, newest first; `after` is the last id of the page before.
+
+        With `deployment`, its own rows and those of every deployment. Raises `NotFound` for an unknown `after`.
+        """
+        below = None if after is None else one(db, self._noun, self._table, "seq", after)["seq"]
+        rows = fetch_all(
+            db.read(),
+            f"""
+            select {self._columns}
+            from {self._table}
+            where ($below is null or seq < $below) and {IN_SCOPE}
+            order by seq desc
+            limit $limit
+            """,
+            {"below": below, "deployment": deployment, "limit": check_limit(limit)},
+        )
+        return [self._read(row) for row in rows]
+
+    def get(self, db: Store, id: str) -> R:
+        """Return a row. Raises `NotFound`."""
+        return self._read(one(db, self._noun, self._table, self._columns, id))
+
+    def count(self, db: Store, deployment: str | None = None) -> int:
+        """Return how many rows there are, of every deployment or of one (shared rows included)."""
+        return int(
+            scalar(
+                db.read(), f"select count(*) from {self._table} where {IN_SCOPE}", {"deployment": deployment}
+            )
+        )
+
+    def count_new(self, db: Store, deployment: str) -> int:
+        """Return how many rows arrived for a deployment since its last snapshot for `method`."""
+        return int(
+            scalar(
+                db.read(),
+                f"""
+                select count(*)
+                from {self._table}
+                where {IN_SCOPE} and seq > (
+                    select coalesce(max(last_seq), 0)
+                    from snapshots
+                    where deployment = $deployment and method = $method
+                )
+                """,
+                {"deployment": deployment, "method": self._method},
+            )
+        )
+
+    def stats(self, db: Store, measures: str) -> dict[str, Any]:
+        """Return total, prompts (see `prompts`), `measures` (SQL), by_source, by_deployment and by_tag."""
+        cursor = db.read()
+        whole = fetch_one(cursor, f"select count(*) as total, {measures} from {self._table}")
+        counted = {"total": whole["total"], "prompts": prompts(cursor, self._table)}
+        return {**counted, **whole, **groups(cursor, self._table)}
 
 
 def one(db: Store, noun: str, table: str, columns: str, id: str) -> Row:
     """Return the row with an id; `NotFound` names the noun."""
-    row = fetch_one(db.read(), f"select {columns} from {table} where id = $id", {"id": id})
-    if row is None:
-        raise NotFound(noun, id)
-    return row
-
-
-def count(db: Store, table: str, deployment: str | None) -> int:
-    """Return how many rows there are in a deployment's scope (None: all)."""
-    return int(
-        scalar(db.read(), f"select count(*) from {table} where {_IN_SCOPE}", {"deployment": deployment})
-    )
-
-
-def count_new(db: Store, table: str, deployment: str, method: str) -> int:
-    """Return how many rows in a deployment's scope are newer than its last snapshot for `method`."""
-    return int(
-        scalar(
-            db.read(),
-            f"""
-            select count(*)
-            from {table}
-            where deployment in ('', $deployment) and seq > (
-                select coalesce(max(last_seq), 0)
-                from snapshots
-                where deployment = $deployment and method = $method
-            )
-            """,
-            {"deployment": deployment, "method": method},
-        )
+    return fetch_one(
+        db.read(),
+        f"select {columns} from {table} where id = $id",
+        {"id": id},
+        otherwise=NotFound(noun, id),
     )
 
 
@@ -77,20 +106,14 @@ def prompts(cursor: Cursor, table: str) -> int:
 
 def groups(cursor: Cursor, table: str) -> dict[str, Any]:
     """Return counts by_source, by_deployment and by_tag."""
-    found = {}
-    for key, sql in (
-        (
-            "by_source",
-            f"select source as name, count(*) as n from {table} group by name order by n desc, name",
-        ),
-        (
-            "by_deployment",
-            f"select deployment as name, count(*) as n from {table} group by name order by n desc, name",
-        ),
-        (
-            "by_tag",
-            f"select unnest(tags) as name, count(*) as n from {table} group by name order by n desc, name",
-        ),
-    ):
-        found[key] = {row["name"]: row["n"] for row in fetch_all(cursor, sql)}
-    return found
+    names = {"by_source": "source", "by_deployment": "deployment", "by_tag": "unnest(tags)"}
+    return {
+        key: {
+            row["name"]: row["n"]
+            for row in fetch_all(
+                cursor,
+                f"select {name} as name, count(*) as n from {table} group by name order by n desc, name",
+            )
+        }
+        for key, name in names.items()
+    }

@@ -11,7 +11,7 @@ import duckdb
 
 from store import carried
 from store.db.database import Cursor, damage_in, statement
-from store.errors import Invalid
+from store.errors import Invalid, StoreError
 from store.values import Conversation, Message
 
 Row = dict[str, Any]
@@ -37,10 +37,23 @@ def fetch_all(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None)
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def fetch_one(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Row | None:
+def fetch_first(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Row | None:
     """Run a query and return its first row, or None."""
     rows = fetch_all(cursor, sql, params)
     return rows[0] if rows else None
+
+
+def fetch_one(
+    cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None, *, otherwise: StoreError | None = None
+) -> Row:
+    """Run a query and return its first row. Raises `otherwise` where there is none.
+
+    Without `otherwise`, for queries that always give a row (sums and counts): no row is then a `LookupError`.
+    """
+    row = fetch_first(cursor, sql, params)
+    if row is None:
+        raise otherwise or LookupError(f"no row from: {sql}")
+    return row
 
 
 def scalar(cursor: Cursor, sql: str, params: Mapping[str, Any] | None = None) -> Any:

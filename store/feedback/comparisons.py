@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import duckdb
 
@@ -20,29 +20,21 @@ from store.db.rows import (
     check_limit,
     dumps,
     fetch_all,
+    fetch_first,
     fetch_one,
     loads,
     messages,
-    run,
     scalar,
     stamp,
 )
-from store.errors import Conflict, Invalid, NotFound
-from store.feedback import leases
+from store.errors import Invalid, NotFound
+from store.feedback import leases, voting
 from store.ids import new_id
-from store.training_data import demonstrations, evidence, pairs
-from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
-from store.values import Conversation, Demonstration, Message, PreferencePair
+from store.values import Conversation, Message
 
 STATES = ("open", "decided", "withdrawn")
 
 _COLUMNS = "id, messages, deployment, source, asked_by, state, votes_wanted, votes_given, gold, created_at, decided_at"
-# By ids alone: with a second condition on a table, DuckDB 2.0 reads it whole in place of its index (10 ms at 300,000 rows).
-_CASE = """
-    select messages, deployment, gold, state, votes_wanted, votes_given, side, content, release, lane, finish_reason
-    from comparisons, candidates
-    where id = $id and comparison_id = $id
-    """
 _SIDES = "side, content, release, lane, model, completion_id, sampling, finish_reason"
 
 
@@ -100,9 +92,10 @@ class Comparison(Record):
 
 @dataclass(frozen=True, slots=True)
 class Vote(Record):
-    """A rater's verdict.
+    """A rater's choice between two answers.
 
-    `pairs` and `demonstration` are the ids of what was derived from it in the same commit.
+    `pairs` and `demonstration` are the ids of what was derived from it in the same commit. `deployment` is the comparison's
+    and `releases` the record ids of the releases that gave `a` and `b`; `vote` returns them, `votes` does not.
     """
 
     id: str
@@ -115,6 +108,8 @@ class Vote(Record):
     seconds: float | None = None
     pairs: tuple[str, ...] = ()
     demonstration: str | None = None
+    deployment: str | None = field(default=None, compare=False)
+    releases: dict[str, str | None] = field(default_factory=dict, compare=False)
 
 
 def create(
@@ -205,9 +200,12 @@ def _plain(messages: Conversation) -> Conversation:
 def get(db: Store, id: str) -> Comparison:
     """Return a comparison. Raises `NotFound`."""
     cursor = db.read()
-    row = fetch_one(cursor, f"select {_COLUMNS} from comparisons where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("comparison", id)
+    row = fetch_one(
+        cursor,
+        f"select {_COLUMNS} from comparisons where id = $id",
+        {"id": id},
+        otherwise=NotFound("comparison", id),
+    )
     return _comparison(row, _sides(cursor, id))
 
 
@@ -254,7 +252,7 @@ def next_unvoted(db: Store, rater: str) -> Comparison | None:
     held_by = leases.of(db)
     with held_by.lock:
         others = held_by.held(rater)
-        row = fetch_one(
+        row = fetch_first(
             db.read(),
             """
             select id
@@ -271,14 +269,6 @@ def next_unvoted(db: Store, rater: str) -> Comparison | None:
             return None
         held_by.take(row["id"], rater)
     return get(db, row["id"])
-
-
-def withdraw(db: Store, id: str) -> Comparison:
-    """Take an open comparison out of the queue. Raises `NotFound`, `Conflict` unless it is open."""
-    with db.atomic() as cursor:
-        _open(cursor, id)
-        run(cursor, "update comparisons set state = 'withdrawn' where id = $id", {"id": id})
-        return get(db, id)
 
 
 def vote(
@@ -313,12 +303,12 @@ def vote(
         "created_at": utcnow(),
     }
     try:
-        made, demonstration = _cast(db, row, began, fresh=not db.in_transaction)
+        cast = voting.cast(db, row, began, fresh=not db.in_transaction)
     except duckdb.ConstraintException:
         if db.in_transaction:
             raise
         # This rater has voted, or someone has preferred the same text to the same text before: all again, to see which.
-        made, demonstration = _cast(db, row, began, fresh=False)
+        cast = voting.cast(db, row, began, fresh=False)
     return Vote(
         id=str(row["id"]),
         comparison=id,
@@ -328,8 +318,10 @@ def vote(
         tags=tuple(row["tags"]),
         created_at=stamp(row["created_at"]),
         seconds=seconds,
-        pairs=made,
-        demonstration=demonstration,
+        pairs=cast.pairs,
+        demonstration=cast.demonstration,
+        deployment=cast.case.deployment,
+        releases={"a": cast.case.a.release, "b": cast.case.b.release},
     )
 
 
@@ -363,137 +355,9 @@ def votes(db: Store, id: str) -> list[Vote]:
     ]
 
 
-def _cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> tuple[tuple[str, ...], str | None]:
-    """Write a vote and what follows from it; return the ids of its pairs and of its demonstration.
-
-    `fresh` takes all of it for new and writes it together, in half the time; `duckdb.ConstraintException` where it is not.
-    """
-    with db.atomic() as cursor:
-        erasure_guard.refuse(db, row["rater"], began)
-        case = _open(cursor, row["comparison_id"])
-        _take_slot(cursor, case, row)
-        made = _derive(case, row)
-        if fresh:
-            ids = [of["id"] for _, of in made]
-            reasons = [evidence.row(of["id"], of["source"], row["id"], row["rater"]) for _, of in made]
-            bulk.insert_together(
-                cursor, [("votes", row), *made, *(("evidence", reason) for reason in reasons)]
-            )
-        else:
-            try:
-                bulk.insert_together(cursor, [("votes", row)])
-            except duckdb.ConstraintException as error:
-                raise Conflict(
-                    f"{row['rater']} has voted on comparison {row['comparison_id']} already"
-                ) from error
-            ids = []
-            for table, of in made:
-                ids.append(bulk.insert_once(cursor, table, of))
-                evidence.add(cursor, ids[-1], of["source"], row["id"], row["rater"])
-    leases.of(db).release(row["comparison_id"], row["rater"])
-    tables = [table for table, _ in made]
-    return (
-        tuple(id for id, table in zip(ids, tables, strict=True) if table == "pairs"),
-        next((id for id, table in zip(ids, tables, strict=True) if table == "demonstrations"), None),
-    )
-
-
-class _Side(NamedTuple):
-    """An answer that was shown, and where it came from."""
-
-    text: str
-    origin: Origin
-
-
-class _Case(NamedTuple):
-    """What a verdict is about."""
-
-    messages: Conversation
-    deployment: str | None
-    gold: str | None
-    votes_wanted: int
-    votes_given: int
-    a: _Side
-    b: _Side
-
-
-def _open(cursor: Cursor, id: str) -> _Case:
-    """Return an open comparison, within the transaction that changes it. Raises `NotFound`, `Conflict`."""
-    rows = fetch_all(cursor, _CASE, {"id": id})
-    if not rows:
-        raise NotFound("comparison", id)
-    if rows[0]["state"] != "open":
-        raise Conflict(f"comparison {id} is {rows[0]['state']} already")
-    first = rows[0]
-    sides = {
-        row["side"]: _Side(row["content"], of_answer(row["release"], row["lane"], row["finish_reason"]))
-        for row in rows
-    }
-    return _Case(
-        messages(first["messages"]),
-        first["deployment"],
-        first["gold"],
-        first["votes_wanted"],
-        first["votes_given"],
-        sides["a"],
-        sides["b"],
-    )
-
-
-def _take_slot(cursor: Cursor, case: _Case, row: Row) -> None:
-    """Count the vote in. Without `returning`, which would make DuckDB write the whole row again, for twice the time."""
-    given = case.votes_given + 1
-    decided = given == case.votes_wanted
-    run(
-        cursor,
-        "update comparisons set votes_given = $given, state = $state, decided_at = $decided_at where id = $id",
-        {
-            "id": row["comparison_id"],
-            "given": given,
-            "state": "decided" if decided else "open",
-            "decided_at": row["created_at"] if decided else None,
-        },
-    )
-
-
 def _sides(cursor: Cursor, id: str) -> dict[str, Row]:
     sides = fetch_all(cursor, f"select {_SIDES} from candidates where comparison_id = $id", {"id": id})
     return {side["side"]: side for side in sides}
-
-
-def _derive(case: _Case, row: Row) -> list[tuple[str, Row]]:
-    """Return the rows that a vote gives rise to, with their tables; `source` says what each comes from."""
-    choice, better, tags = row["choice"], row["better"], tuple(row["tags"])
-    if case.gold is not None:
-        return []
-    made: list[tuple[_Side, _Side, str | None, str]] = []
-    if choice in ("a", "b"):
-        chosen, rejected = (case.a, case.b) if choice == "a" else (case.b, case.a)
-        made.append((chosen, rejected, chosen.origin.release, "vote"))
-    if better is not None:
-        others = {side.text: side for side in (case.b, case.a)}
-        made += [
-            (_Side(better, UNKNOWN), side, side.origin.release, "rewrite")
-            for side in (others[text] for text in dict.fromkeys((case.a.text, case.b.text)))
-        ]
-    rows: list[tuple[str, Row]] = []
-    for chosen, rejected, release, kind in made:
-        if chosen.text == rejected.text or not chosen.text.strip() or not rejected.text.strip():
-            continue
-        pair = PreferencePair(
-            case.messages,
-            (Message("assistant", chosen.text),),
-            (Message("assistant", rejected.text),),
-            1.0,
-            tags,
-        )
-        ends = (chosen.origin.finish_reason, rejected.origin.finish_reason)
-        rows.append(("pairs", pairs.derived(pair, case.deployment, kind, release, ends)))
-    if better is not None:
-        value = Demonstration(case.messages, (Message("assistant", better),), tags)
-        origin = Origin(common_release(case.a.origin, case.b.origin))
-        rows.append(("demonstrations", demonstrations.derived(value, case.deployment, "rewrite", origin)))
-    return rows
 
 
 def _comparison(row: Row, sides: dict[str, Row]) -> Comparison:

@@ -16,7 +16,7 @@ from store.db import bulk, erasure_guard, redaction
 from store.db.bulk import Columns
 from store.db.database import Cursor, Store
 from store.db.record import Record
-from store.db.rows import Row, check_limit, fetch_all, fetch_one, naive, run, stamp
+from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, naive, run, stamp
 from store.errors import Conflict, NotFound
 from store.feedback.conversation_owners import OWNER, find, owned, owner_of
 from store.feedback.turn import Turn
@@ -129,7 +129,7 @@ def like(
     """
     with db.atomic() as cursor:
         erasure_guard.refuse(db, user, began)
-        row = fetch_one(
+        row = fetch_first(
             cursor,
             """
             select completions.conversation_id, completions.prompt_id, completions.deployment,
@@ -162,10 +162,13 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
     cursor = db.read()
     if owner is not None:
         id = find(cursor, id, owner)
-    row = fetch_one(cursor, _CONVERSATIONS + "where conversations.id = $id", {"id": id})
-    if row is None:
-        raise NotFound("conversation", id)
-    last = fetch_one(
+    row = fetch_one(
+        cursor,
+        _CONVERSATIONS + "where conversations.id = $id",
+        {"id": id},
+        otherwise=NotFound("conversation", id),
+    )
+    last = fetch_first(
         cursor,
         """
         select prompt_id, message_id

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from store.db.database import Store, utcnow
 from store.db.record import Record
-from store.db.rows import stamp
+from store.db.rows import scalar, stamp
 from store.errors import Conflict, NotFound, StoreDamaged, StoreTooNew
 from store.ids import new_id
 from store.maintenance.verify import verify
@@ -108,11 +108,10 @@ def _copy(db: Store, to: Path) -> None:
     name = "copy_" + new_id("b").replace("-", "_")
     quoted = str(to).replace("'", "''")
     try:
-        row = cursor.execute("select current_database()").fetchone()
-        assert row is not None
+        current = scalar(cursor, "select current_database()")
         cursor.execute(f"attach '{quoted}' as {name}")
         try:
-            cursor.execute(f'copy from database "{row[0]}" to {name}')
+            cursor.execute(f'copy from database "{current}" to {name}')
         finally:
             cursor.execute(f"detach {name}")
     finally:
@@ -146,8 +145,7 @@ def _checked(staging: Path, original: Path, advice: str) -> tuple[dict[str, int]
 def _rows(copy: Store) -> dict[str, int]:
     counts = {}
     for noun in NOUNS:
-        row = copy.read().execute(f"select count(*) from {noun}").fetchone()
-        counts[noun] = int(row[0]) if row else 0
+        counts[noun] = int(scalar(copy.read(), f"select count(*) from {noun}"))
     return counts
 
 

@@ -29,6 +29,13 @@ _MOST_BITS = 26  # of 128 that may differ between candidates: 13 are expected at
 # A prompt by number: the first 64 bits of its hash, the same in every store and version.
 PROMPT_KEY = "('0x' || left(prompt_hash, 16))::ubigint"
 
+# A conversation's root, the prompt that is its first user message alone, by number; a prompt of one message is its own.
+_ROOT = "(coalesce(list_filter(prompt, lambda m: m.role = 'user')[1], prompt[1]))"
+ROOT_KEY = f"""
+    if(len(prompt) = 1, {PROMPT_KEY},
+        ('0x' || left(sha256(concat_ws(' ', {_ROOT}.role, length({_ROOT}.content), {_ROOT}.content)), 16))::ubigint)
+    """
+
 _PARTS = {"pairs": ("chosen", "rejected"), "demonstrations": ("completion",), "likes": ("completion",)}
 
 
@@ -52,9 +59,16 @@ def _refresh(db: Store, noun: str, on_progress: Callable[[int, int], None] | Non
         cursor.execute(
             f"""
             create or replace temp table fresh as
-            select {PROMPT_KEY} as prompt_key, min(seq) as seq
-            from {noun}
-            where seq > $start and seq <= $newest
+            select prompt_key, coalesce(min(seq) filter (not root), min(seq)) as seq, bool_and(root) as root
+            from (
+                select {PROMPT_KEY} as prompt_key, seq, false as root
+                from {noun}
+                where seq > $start and seq <= $newest
+                union all
+                select {ROOT_KEY} as prompt_key, seq, true as root
+                from {noun}
+                where seq > $start and seq <= $newest and len(prompt) > 1
+            )
             group by prompt_key
             """,
             bounds,
@@ -75,13 +89,28 @@ def _refresh(db: Store, noun: str, on_progress: Callable[[int, int], None] | Non
         cursor.close()
 
 
-def groups(cursor: Cursor, noun: str, least: float) -> None:
-    """Fill the temporary tables prompt_groups and row_groups with what is alike at similarity `least` or above."""
+def groups(cursor: Cursor, noun: str, least: float | None) -> None:
+    """Fill temporary tables with what belongs together at similarity `least` or above; None compares exactly.
+
+    `prompt_groups` and `row_groups` hold prompts and rows that are alike, `turned` the prompts of several messages with
+    their roots, and `clusters` what never stands on both sides of a split: prompts that are alike, and the turns of
+    conversations whose roots are.
+    """
+    turned = " union ".join(
+        f"select {PROMPT_KEY} as prompt_key, {ROOT_KEY} as root_key from {table} where len(prompt) > 1"
+        for table in _PARTS
+    )
+    cursor.execute(f"create or replace temp table turned as {turned}")
+    alike = "select {0} as one, other from {1} where similarity >= $least"
+    prompts = alike.format("prompt_key", "near_prompts")
     for table, key, edges in (
-        ("prompt_groups", "prompt_key", "select prompt_key as one, other from near_prompts where true"),
-        ("row_groups", "seq", f"select seq as one, other from near_rows where noun = '{noun}'"),
+        ("prompt_groups", "prompt_key", prompts),
+        ("row_groups", "seq", f"{alike.format('seq', 'near_rows')} and noun = '{noun}'"),
+        ("clusters", "prompt_key", f"{prompts} union all select prompt_key, root_key from turned"),
     ):
-        found = cursor.execute(f"{edges} and similarity >= $least", {"least": least}).fetchnumpy()
+        kind = "bigint" if key == "seq" else "ubigint"
+        cursor.execute(f"create or replace temp table {table} ({key} {kind}, group_id {kind})")
+        found = cursor.execute(edges, {"least": 2.0 if least is None else least}).fetchnumpy()
         if len(found["one"]):
             members, smallest = _components(found["one"], found["other"])
             cursor.register("found_groups", pa.table({key: members, "group_id": smallest}))
@@ -99,7 +128,11 @@ def forget(cursor: Cursor) -> None:
             f"delete from near_rows where noun = '{noun}' "
             f"and (seq not in (select seq from {noun}) or other not in (select seq from {noun}))"
         )
-    alive = "(" + " union all ".join(f"select {PROMPT_KEY} from {noun}" for noun in _PARTS) + ")"
+    alive = " union all ".join(
+        f"select {PROMPT_KEY} from {noun} union all select {ROOT_KEY} from {noun} where len(prompt) > 1"
+        for noun in _PARTS
+    )
+    alive = f"({alive})"
     cursor.execute(f"delete from prompt_prints where prompt_key not in {alive}")
     cursor.execute(f"delete from near_prompts where prompt_key not in {alive} or other not in {alive}")
 
@@ -117,7 +150,7 @@ def _print(db: Store, noun: str, cursor: Cursor, tell: Callable[[int], None]) ->
     for batch in _stream(
         cursor,
         f"""
-        select prompt_key, {_text("prompt")} as text
+        select prompt_key, if(root, {_ROOT}.content, {_text("prompt")}) as text
         from {noun}
         join (from fresh where prompt_key not in (select prompt_key from prompt_prints)) using (seq)
         """,
@@ -155,11 +188,16 @@ def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
     """Store the sketches of the rows that share a prompt, exactly or nearly, with a fresh row, and have none."""
     from store.near_duplicates import fingerprint
 
+    prompts = " union all ".join(f"select {PROMPT_KEY} as other from {table}" for table in _PARTS)
     cursor.execute(
         f"""
         create or replace temp table crowded as
         with centres as (
-            select prompt_key, min(other) as centre from near_prompts where similarity >= {LEAST} group by prompt_key
+            select prompt_key, min(other) as centre
+            from near_prompts
+            semi join ({prompts}) using (other)  -- not roots alone, which have no rows
+            where similarity >= {LEAST}
+            group by prompt_key
         ),
         placed as (
             select seq, coalesce(centre, prompt_key) as centre, prompt_key
@@ -275,9 +313,13 @@ def _likeness(
 def _prompt_texts() -> str:
     """Return the query for the texts of prompts, each from whichever noun has it."""
     parts = " union all ".join(
-        f"select item, {_text('prompt')} as prompt from (select *, {PROMPT_KEY} as item from {noun}) "
+        f"select item, {text} as prompt from (select *, {key} as item from {noun} where {condition}) "
         "semi join wanted using (item)"
         for noun in _PARTS
+        for text, key, condition in (
+            (_text("prompt"), PROMPT_KEY, "true"),
+            (f"{_ROOT}.content", ROOT_KEY, "len(prompt) > 1"),
+        )
     )
     return f"select item, [any_value(prompt)] as texts from ({parts}) group by item"
 

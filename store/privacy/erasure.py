@@ -4,7 +4,8 @@ What goes: what they said, turn by turn, and turns of others that repeat it (sto
 only they brought (store.privacy.prompt_ownership) with every comparison and vote on these; comparisons they asked for
 that nobody else voted on; their votes, rewrites and likes; what they used by day; and pairs and demonstrations that
 nothing else stands behind. A comparison that loses a vote waits for another again. A person is known by every spelling of
-the name (store.accounts.names).
+the name (store.accounts.names). Of evaluations, the items about such prompts and rows go, with the answers to them; their
+figures stay.
 Their name in audit, runs, releases, imports and settings of snapshots becomes a pseudonym, as does the name of each key
 of theirs beside what was used with it. Parquet files of snapshots that hold their rows are deleted
 (store.privacy.erased_files).
@@ -26,7 +27,7 @@ from typing import Any
 from store.accounts import audit, names
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import dumps, fetch_all, fetch_first, loads, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
@@ -60,7 +61,10 @@ class Erasure(Record):
 
 
 class _Undo(Exception):
-    """Ends the transaction of a preview, so that nothing of it stays."""
+    """Roll the transaction of a preview back; `report` is what it found."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
 
 
 def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
@@ -70,15 +74,12 @@ def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
     """
     if db.in_transaction:
         raise RuntimeError("a preview can't take back what somebody else's transaction holds")
-    found: Erasure | None = None
     try:
         with db.long_work, db.atomic() as cursor:
             report, _ = _forget(db, cursor, name, "", suggested)
-            found = _erasure("", report, utcnow())
-            raise _Undo
-    except _Undo:
-        assert found is not None
-        return found
+            raise _Undo(report)
+    except _Undo as undone:
+        return _erasure("", undone.report, utcnow())
 
 
 def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
@@ -129,6 +130,13 @@ def _forget(
     _delete_words(cursor, removed)
     _reopen(cursor)
     items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
+    _delete(
+        cursor,
+        removed,
+        "evaluation_items",
+        "delete from evaluation_items where prompt_hash in (from their_prompts) or list_contains($gone, reference)",
+        {"gone": items},
+    )
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
     _forget_usage(cursor, id, removed)
     for table, column, what in (
@@ -215,7 +223,7 @@ def flagged(db: Store) -> list[dict[str, Any]]:
 
 def clean_start(db: Store, adapter: str | None) -> str | None:
     """Return the adapter itself or its nearest ancestor that never saw what has been erased; None is the base model."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         """
         select ancestor

@@ -8,7 +8,7 @@ from typing import Any
 
 from store.db.database import Store
 from store.db.record import Record
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, naive, stamp
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, naive, stamp
 from store.errors import Conflict, NotFound
 
 _COLUMNS = "id, base, path, rank, bytes, target_modules, run, start_adapter, parity, created_by, created_at"
@@ -46,7 +46,7 @@ def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
     Raises `Conflict` where the same content is known for another base.
     """
     with db.atomic() as cursor:
-        known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter.hash})
+        known = fetch_first(cursor, "select base from adapters where id = $id", {"id": adapter.hash})
         if known and known["base"] != adapter.base:
             raise Conflict(
                 f"adapter {adapter.hash} belongs to base model {known['base']}, not {adapter.base}"
@@ -82,9 +82,12 @@ def record(db: Store, adapter: AdapterRecord) -> AdapterRecord:
 
 def get(db: Store, hash: str) -> AdapterRecord:
     """Return an adapter. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from adapters where id = $id", {"id": hash})
-    if row is None:
-        raise NotFound("adapter", hash)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from adapters where id = $id",
+        {"id": hash},
+        otherwise=NotFound("adapter", hash),
+    )
     return _adapter(row)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from store.db.database import Cursor, Store
-from store.db.rows import Row, fetch_all, fetch_one, scalar, stamp
+from store.db.rows import Row, fetch_all, scalar, stamp
 from store.rollout import deployments
 
 DECIDING_SOURCES = ("pair", "shadow", "drawn")
@@ -196,5 +196,4 @@ def _members(cursor: Cursor, began: datetime, leave_out: tuple[str, ...]) -> tup
 
 
 def _raters(cursor: Cursor) -> int:
-    row = fetch_one(cursor, "select count(*) as n from users where list_contains(roles, 'rater')")
-    return int(row["n"]) if row else 0
+    return int(scalar(cursor, "select count(*) from users where list_contains(roles, 'rater')"))

@@ -15,7 +15,7 @@ from store.accounts import audit
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import Row, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, Invalid, NotFound
 from store.rollout import releases
 from store.rollout.releases import Release
@@ -50,7 +50,7 @@ def ensure(
     """Return the deployment; when it is new, make release 1 (no adapter) of it and put that stable."""
     validation.deployment_name(name, "name")
     with db.atomic() as cursor:
-        row = fetch_one(cursor, f"select {_COLUMNS} from deployments where name = $name", {"name": name})
+        row = fetch_first(cursor, f"select {_COLUMNS} from deployments where name = $name", {"name": name})
         if row:
             return _deployment(row)
         first = releases.insert(cursor, name, base, None, system_prompt, sampling)
@@ -70,9 +70,12 @@ def ensure(
 
 def get(db: Store, name: str) -> Deployment:
     """Return a deployment. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from deployments where name = $name", {"name": name})
-    if row is None:
-        raise NotFound("deployment", name)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from deployments where name = $name",
+        {"name": name},
+        otherwise=NotFound("deployment", name),
+    )
     return _deployment(row)
 
 
@@ -294,7 +297,7 @@ def _audit_force(
     action: str,
 ) -> None:
     """Record that a release which its gate rejected takes traffic all the same, and why. Raises `Invalid`."""
-    row = fetch_one(cursor, "select state from runs where id = $id", {"id": release.run})
+    row = fetch_first(cursor, "select state from runs where id = $id", {"id": release.run})
     if row is None or row["state"] != "rejected":
         return
     if reason is None or not reason.strip():

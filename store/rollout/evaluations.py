@@ -105,9 +105,12 @@ def move(
 
 def get(db: Store, id: str) -> Evaluation:
     """Return an evaluation. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from evaluations where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("evaluation", id)
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from evaluations where id = $id",
+        {"id": id},
+        otherwise=NotFound("evaluation", id),
+    )
     return _evaluation(row)
 
 

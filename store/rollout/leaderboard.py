@@ -142,7 +142,7 @@ def _standing(duels: Sequence[Row], group: int) -> list[LeaderboardRow]:
 
 
 def _by_raters(wins: Counts) -> tuple[Any, Any]:
-    """The 95% interval of each strength over raters drawn again; without two raters, none (infinitely narrow)."""
+    """Return the 95% interval of each strength over raters drawn again; without two raters, none (infinitely narrow)."""
     people = len(wins)
     if people < 2:
         return np.inf, -np.inf
@@ -162,7 +162,7 @@ def _votes(row: Row) -> int:
 
 
 def _groups(duels: Sequence[Row]) -> list[list[Row]]:
-    """The comparisons of each set of releases that a chain of comparisons connects."""
+    """Return the comparisons of each set of releases that a chain of comparisons connects."""
     root: dict[str, str] = {}
 
     def find(name: str) -> str:

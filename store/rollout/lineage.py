@@ -11,7 +11,7 @@ from typing import Any
 
 from store.db import validation
 from store.db.database import Cursor, Store
-from store.db.rows import Row, check_limit, fetch_all, fetch_one, scalar
+from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, scalar
 from store.rollout.releases import Release
 
 NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
@@ -29,15 +29,15 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
     Counts cover the release's own snapshot and those of its ancestors.
     """
     cursor = db.read()
-    adapter = fetch_one(
+    adapter = fetch_first(
         cursor, "select id, base, run, start_adapter from adapters where id = $id", {"id": release.adapter}
     )
-    run = fetch_one(
+    run = fetch_first(
         cursor,
         "select id, method, qlora, snapshot, start_adapter, requested_by from runs where id = $id",
         {"id": release.run or (adapter["run"] if adapter else None)},
     )
-    snapshot = fetch_one(
+    snapshot = fetch_first(
         cursor,
         "select id, method, train_rows, heldout_rows from snapshots where id = $id",
         {"id": run["snapshot"] if run else None},
@@ -277,7 +277,7 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         """,
         params,
     )
-    return {**(counts or {}), "raters": raters, "imports": imports}
+    return {**counts, "raters": raters, "imports": imports}
 
 
 def _comparisons(db: Store, adapter: str | None) -> int:

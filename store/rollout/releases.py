@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, NotFound
 from store.ids import new_id
 
@@ -59,7 +59,7 @@ def create(
     """
     with db.atomic() as cursor:
         if run is not None:
-            made = fetch_one(
+            made = fetch_first(
                 cursor,
                 f"select {_COLUMNS} from releases where run = $run and deployment = $deployment and "
                 "adapter is not distinct from $adapter",
@@ -68,9 +68,12 @@ def create(
             if made:
                 return _release(made)
         if adapter is not None:
-            known = fetch_one(cursor, "select base from adapters where id = $id", {"id": adapter})
-            if known is None:
-                raise NotFound("adapter", adapter)
+            known = fetch_one(
+                cursor,
+                "select base from adapters where id = $id",
+                {"id": adapter},
+                otherwise=NotFound("adapter", adapter),
+            )
             if known["base"] != base:
                 raise Conflict(f"adapter {adapter} belongs to base model {known['base']}, not {base}")
         return insert(cursor, deployment, base, adapter, system_prompt, sampling, run, created_by)
@@ -92,8 +95,7 @@ def insert(
         f"""
         insert into releases ({_COLUMNS})
         select $id, $deployment, coalesce(max(number), 0) + 1, $base, $adapter, $system_prompt, $sampling,
-        $run,
-            $by, $now
+            $run, $by, $now
         from releases
         where deployment = $deployment
         returning {_COLUMNS}
@@ -118,18 +120,29 @@ def insert(
 def get(db: Store, ref: str) -> Release:
     """Return a release by `deployment@number` or record id. Raises `NotFound`."""
     name, at, number = ref.rpartition("@")
-    row = None
-    if at and number.isascii() and number.isdigit() and len(number) < 10:
-        row = fetch_one(
-            db.read(),
-            f"select {_COLUMNS} from releases where deployment = $name and number = $number",
-            {"name": name, "number": int(number)},
-        )
-    elif not at:
-        row = fetch_one(db.read(), f"select {_COLUMNS} from releases where id = $id", {"id": ref})
-    if row is None:
-        raise NotFound("release", ref)
+    where = "id = $id"
+    params: dict[str, object] = {"id": ref}
+    if at:
+        known = number.isascii() and number.isdigit() and len(number) < 10
+        where = "deployment = $name and number = $number"
+        params = {"name": name, "number": int(number) if known else None}
+    row = fetch_one(
+        db.read(),
+        f"select {_COLUMNS} from releases where {where}",
+        params,
+        otherwise=NotFound("release", ref),
+    )
     return _release(row)
+
+
+def refs(db: Store, ids: Iterable[str | None]) -> dict[str, str]:
+    """Return the public names of releases by record id, without those that are unknown or None."""
+    rows = fetch_all(
+        db.read(),
+        "select id, deployment || '@' || number as ref from releases where list_contains($ids::varchar[], id)",
+        {"ids": [id for id in ids if id is not None]},
+    )
+    return {row["id"]: row["ref"] for row in rows}
 
 
 def list_all(db: Store, deployment: str | None = None) -> list[Release]:
@@ -149,7 +162,7 @@ def list_all(db: Store, deployment: str | None = None) -> list[Release]:
 
 def for_run(db: Store, run: str) -> Release | None:
     """Return the release that a run made, or None."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
+    row = fetch_first(db.read(), f"select {_COLUMNS} from releases where run = $run", {"run": run})
     return None if row is None else _release(row)
 
 

@@ -44,7 +44,6 @@ RUN_TRANSITIONS: dict[str, frozenset[str]] = {
     "cancelled": frozenset({"queued", "snapshot", "training", "publishing", "evaluating"}),
 }
 
-EVALUATION_STATES = ("queued", "running", "done", "failed", "cancelled")
 EVALUATION_TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"queued", "running", "failed", "cancelled"}),
     "running": frozenset({"running", "queued", "done", "failed", "cancelled"}),

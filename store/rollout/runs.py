@@ -5,28 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from common.training_methods import METHODS
 from store.db import validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, aware, check_limit, dumps, fetch_all, fetch_one, loads, scalar, stamp
+from store.db.rows import (
+    Row,
+    aware,
+    check_limit,
+    dumps,
+    fetch_all,
+    fetch_first,
+    fetch_one,
+    loads,
+    stamp,
+)
 from store.errors import Invalid, NotFound
 from store.ids import new_id
 from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, check_run_move
 
-ROLLOUTS = ("none", "canary", "promote")
-GATES = ("enforce", "report")
-STARTS = ("stable", "base")
+Rollout = Literal["none", "canary", "promote"]
+GateMode = Literal["enforce", "report"]
+Start = Literal["stable", "base"]
+ROLLOUTS: tuple[Rollout, ...] = get_args(Rollout)
+GATES: tuple[GateMode, ...] = get_args(GateMode)
+STARTS: tuple[Start, ...] = get_args(Start)
 
 _TEXT_FIELDS = ("base", "start_adapter", "snapshot", "adapter", "release", "evaluation")
 _JSON_FIELDS = ("gate_decision", "report", "error")
 _COUNT_FIELDS = ("step", "total_steps")
+# All columns but `cancel_requested`, which nothing has written since a cancellation became a state; the column stays, since
+# the schema is read from outside.
 _COLUMNS = (
     "id, method, deployment, qlora, params, recipe, rollout, gate, start_from, requested_by, state, step, total_steps, "
     "base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, report, error, "
-    "cancel_requested, created_at, updated_at, finished_at"
+    "created_at, updated_at, finished_at"
 )
 
 
@@ -60,7 +75,6 @@ class Run(Record):
     gate_decision: dict[str, Any] | None
     report: dict[str, Any] | None
     error: dict[str, Any] | None
-    cancel_requested: bool
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
@@ -121,9 +135,9 @@ def create(
 
 def get(db: Store, id: str) -> Run:
     """Return a run. Raises `NotFound`."""
-    row = fetch_one(db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id})
-    if row is None:
-        raise NotFound("run", id)
+    row = fetch_one(
+        db.read(), f"select {_COLUMNS} from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+    )
     return _run(row)
 
 
@@ -178,15 +192,13 @@ def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
     """
     values = _check_fields(fields)
     with db.atomic() as cursor:
-        row = fetch_one(cursor, "select state from runs where id = $id", {"id": id})
-        if row is None:
-            raise NotFound("run", id)
+        row = fetch_one(
+            cursor, "select state from runs where id = $id", {"id": id}, otherwise=NotFound("run", id)
+        )
         check_run_move(id, row["state"], to_state)
         now = utcnow()
         if to_state in RUN_WORKING:
             values.setdefault("error", None)
-            if row["state"] in RUN_FINAL:
-                values["cancel_requested"] = False
         values |= {
             "state": to_state,
             "updated_at": now,
@@ -210,19 +222,6 @@ def update(db: Store, /, id: str, **fields: object) -> Run:
         )
     if not rows:
         raise NotFound("run", id)
-    return _run(rows[0])
-
-
-def request_cancel(db: Store, id: str) -> Run:
-    """Note that a run shall stop; the loop acts on it. Raises `NotFound`, `Conflict` once it is finished."""
-    with db.atomic() as cursor:
-        run = get(db, id)
-        check_run_move(id, run.state, "cancelled")
-        rows = fetch_all(
-            cursor,
-            f"update runs set cancel_requested = true, updated_at = $now where id = $id returning {_COLUMNS}",
-            {"id": id, "now": utcnow()},
-        )
     return _run(rows[0])
 
 
@@ -277,7 +276,7 @@ def metrics(db: Store, id: str) -> list[dict[str, Any]]:
 
 def latest_metrics(db: Store, id: str) -> dict[str, Any]:
     """Return the metrics of a run's newest step with its `step`, empty before the first."""
-    row = fetch_one(
+    row = fetch_first(
         db.read(),
         "select step, metrics from run_metrics where run_id = $id order by step desc limit 1",
         {"id": id},
@@ -328,19 +327,6 @@ def events(db: Store, id: str, after: int = 0, limit: int = 1000) -> list[RunEve
         {"id": id, "after": after, "limit": limit},
     )
     return [_event(id, row) for row in rows]
-
-
-def last_event(db: Store) -> int:
-    """Return the number of the newest event of any run, 0 when there is none."""
-    return int(
-        scalar(
-            db.read(),
-            """
-            select coalesce(max(seq), 0)
-            from (select max(seq) as seq from run_transitions union all select max(seq) from run_metrics)
-            """,
-        )
-    )
 
 
 def _log_transition(

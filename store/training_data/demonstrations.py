@@ -12,7 +12,7 @@ import pyarrow as pa
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, fetch_one, messages, stamp
+from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import, evidence
 from store.training_data.import_result import ImportResult
@@ -129,43 +129,11 @@ def withdraw(cursor: Cursor, kind: str, ref: str) -> None:
     evidence.withdraw(cursor, "demonstrations", kind, ref)
 
 
-def list_page(
-    db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
-) -> list[DemonstrationRecord]:
-    """Return a page of demonstrations, newest first; `after` is the last id of the page before."""
-    return [_record(row) for row in listing.page(db, "demonstrations", _COLUMNS, limit, after, deployment)]
-
-
-def get(db: Store, id: str) -> DemonstrationRecord:
-    """Return a demonstration. Raises `NotFound`."""
-    return _record(listing.one(db, "demonstration", "demonstrations", _COLUMNS, id))
-
-
-def count(db: Store, deployment: str | None = None) -> int:
-    """Return how many demonstrations there are, of every deployment or of one (shared ones included)."""
-    return listing.count(db, "demonstrations", deployment)
-
-
-def count_new(db: Store, deployment: str) -> int:
-    """Return how many demonstrations arrived for a deployment since its last SFT snapshot."""
-    return listing.count_new(db, "demonstrations", deployment, "sft")
-
-
 def stats(db: Store) -> dict[str, Any]:
     """Return total, prompts, by_source, by_deployment, by_tag, mean_prompt_chars, mean_completion_chars."""
-    cursor = db.read()
-    whole = fetch_one(
-        cursor,
-        """
-        select count(*) as total,
-            avg(prompt_chars) as mean_prompt_chars,
-            avg(completion_chars) as mean_completion_chars
-        from demonstrations
-        """,
+    return _LISTING.stats(
+        db, "avg(prompt_chars) as mean_prompt_chars, avg(completion_chars) as mean_completion_chars"
     )
-    assert whole is not None
-    prompts = listing.prompts(cursor, "demonstrations")
-    return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "demonstrations")}
 
 
 def _record(row: Row) -> DemonstrationRecord:
@@ -182,3 +150,8 @@ def _record(row: Row) -> DemonstrationRecord:
         source=row["source"],
         created_at=stamp(row["created_at"]),
     )
+
+
+_LISTING = listing.Listing("demonstration", "demonstrations", _COLUMNS, _record, "sft")
+list_page, get = _LISTING.page, _LISTING.get
+count, count_new = _LISTING.count, _LISTING.count_new

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from store import carried
-from store.db import bulk
+from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
@@ -109,12 +109,11 @@ def count(db: Store, deployment: str | None = None) -> dict[str, int]:
     """Return how many answers were liked and how many disliked."""
     row = fetch_one(
         db.read(),
-        """
+        f"""
         select count(*) filter (liked) as liked, count(*) filter (not liked) as disliked
         from likes
-        where $deployment is null or deployment in ('', $deployment)
+        where {listing.IN_SCOPE}
         """,
         {"deployment": deployment},
     )
-    assert row is not None
     return row

@@ -12,7 +12,7 @@ import pyarrow as pa
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, fetch_all, fetch_one, messages, stamp
+from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_result import ImportResult
@@ -132,68 +132,22 @@ def derived(
     }
 
 
-def list_page(
-    db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
-) -> list[PairRecord]:
-    """Return a page of pairs, newest first; `after` is the last id of the page before.
-
-    With `deployment`, its own pairs and those of every deployment. Raises `NotFound` for an unknown `after`.
-    """
-    return [_record(row) for row in listing.page(db, "pairs", _COLUMNS, limit, after, deployment)]
-
-
-def get(db: Store, id: str) -> PairRecord:
-    """Return a pair. Raises `NotFound`."""
-    return _record(listing.one(db, "pair", "pairs", _COLUMNS, id))
-
-
-def count(db: Store, deployment: str | None = None) -> int:
-    """Return how many pairs there are, of every deployment or of one (shared pairs included)."""
-    return listing.count(db, "pairs", deployment)
-
-
-def count_new(db: Store, deployment: str) -> int:
-    """Return how many pairs arrived for a deployment since its last preference snapshot."""
-    return listing.count_new(db, "pairs", deployment, "dpo")
-
-
 def stats(db: Store) -> dict[str, Any]:
     """Return counts and lengths of all pairs.
 
-    Keys: total, prompts (different ones, see paging.prompts), by_source, by_deployment, by_tag (dicts of counts;
+    Keys: total, prompts (different ones, see listing.prompts), by_source, by_deployment, by_tag (dicts of counts;
     deployment "" is every deployment), mean_prompt_chars, mean_chosen_chars, mean_rejected_chars, chosen_longer (share
     of the pairs with answers of different length in which the longer one was chosen; null without any).
     """
-    cursor = db.read()
-    whole = fetch_one(
-        cursor,
+    return _LISTING.stats(
+        db,
         """
-        select count(*) as total,
-            avg(prompt_chars) as mean_prompt_chars,
-            avg(chosen_chars) as mean_chosen_chars,
-            avg(rejected_chars) as mean_rejected_chars,
-            avg((chosen_chars > rejected_chars)::int) filter (chosen_chars <> rejected_chars) as chosen_longer
-        from pairs
+        avg(prompt_chars) as mean_prompt_chars,
+        avg(chosen_chars) as mean_chosen_chars,
+        avg(rejected_chars) as mean_rejected_chars,
+        avg((chosen_chars > rejected_chars)::int) filter (chosen_chars <> rejected_chars) as chosen_longer
         """,
     )
-    assert whole is not None
-    prompts = listing.prompts(cursor, "pairs")
-    return {"total": whole["total"], "prompts": prompts, **whole, **listing.groups(cursor, "pairs")}
-
-
-def of_vote(db: Store, vote_id: str) -> list[PairRecord]:
-    """Return the pairs that a vote stands behind."""
-    rows = fetch_all(
-        db.read(),
-        f"""
-        select {_COLUMNS}
-        from pairs
-        where id in (select subject_id from evidence where ref = $ref)
-        order by seq
-        """,
-        {"ref": vote_id},
-    )
-    return [_record(row) for row in rows]
 
 
 def _record(row: Row) -> PairRecord:
@@ -212,3 +166,8 @@ def _record(row: Row) -> PairRecord:
         source=row["source"],
         created_at=stamp(row["created_at"]),
     )
+
+
+_LISTING = listing.Listing("pair", "pairs", _COLUMNS, _record, "dpo")
+list_page, get = _LISTING.page, _LISTING.get
+count, count_new = _LISTING.count, _LISTING.count_new

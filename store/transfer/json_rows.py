@@ -133,9 +133,8 @@ class _Text:
     def skip_gap(self) -> None:
         """Go to what follows white space and commas, or to the end."""
         while True:
-            gap = _GAP.match(self.text, self.at)
-            assert gap is not None
-            self.at = gap.end()
+            if gap := _GAP.match(self.text, self.at):
+                self.at = gap.end()
             if self.at < len(self.text) or not self.fill():
                 return
 

@@ -29,7 +29,9 @@ def until(client: TestClient, run: str, states: tuple[str, ...]) -> dict[str, An
 
 @pytest.mark.slow
 def test_likes_are_trained_on_by_kto(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trimtab.runs.workers.BEHIND_CHAT", 0)  # another test process wants the cores, too
+    monkeypatch.setattr(
+        "trimtab.runs.workers.WORKER_NICENESS", 0
+    )  # another test process wants the cores, too
     engines = {"main": EngineSettings(base="tiny", model=str(tiny), url="http://127.0.0.1:9", api_key="none")}
     settings = Settings(
         data=tmp_path / "data",

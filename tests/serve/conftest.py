@@ -54,6 +54,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
         "probe_timeout_s": 10.0,
         "drain_s": 20.0,
         "threads": 1,
+        "max_lora_rank": 16,
     }
     return EngineSpec(name=name, base=BASE, model=str(model), **(settings | changes))
 

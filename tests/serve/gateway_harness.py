@@ -11,10 +11,12 @@ from starlette.applications import Starlette
 
 from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
+from serve.build import ServingOptions, ServingParts, build_serving
 from serve.engine.pool import EnginePool
-from serve.gateway.handler import Gateway, HotPath, Limits
+from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
+from serve.metering.limits import Limits
 from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
@@ -24,19 +26,38 @@ from trimtab_client.client import PlatformClient
 KEY = "operator-key"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """What a test needs of it; `client` speaks as an operator."""
 
     db: Store
-    pool: EnginePool
-    router: Router
-    gateway: Gateway
-    recorder: Recorder
-    reconciler: Reconciler
-    metrics: Metrics
+    parts: ServingParts
     url: str
     client: PlatformClient
+
+    @property
+    def pool(self) -> EnginePool:
+        return self.parts.pool
+
+    @property
+    def router(self) -> Router:
+        return self.parts.router
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.parts.gateway
+
+    @property
+    def recorder(self) -> Recorder:
+        return self.parts.recorder
+
+    @property
+    def reconciler(self) -> Reconciler:
+        return self.parts.reconciler
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.parts.metrics
 
     @property
     def adapters_dir(self) -> Path:
@@ -45,20 +66,26 @@ class Part:
 
 @contextlib.asynccontextmanager
 async def running(
-    pool: EnginePool, directory: Path, base: str, limits: Limits | None = None
+    pool: EnginePool,
+    directory: Path,
+    base: str,
+    limits: Limits | None = None,
+    options: ServingOptions | None = None,
 ) -> AsyncIterator[Part]:
     """Run the gateway with a deployment `assistant` of `base`, whose answers are greedy by default."""
     with Store.open(directory / "trimtab.duckdb") as db:
         sampling = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
         deployments.ensure(db, "assistant", base, sampling=sampling)
-        router, metrics, recorder = Router(), Metrics(), Recorder(db)
         operator = Principal("operator", frozenset({"ops"}), "local key")
         auth = Authenticator(db, local_keys={KEY: operator})
-        gateway = Gateway(pool, router, auth, recorder, limits or Limits(), metrics)
-        reconciler = Reconciler(db, router, pool, pool.engines()[0].adapters_dir)
-        await reconciler.refresh()
-        app = Starlette(routes=[*gateway.routes(), *metrics.routes()])
-        app.add_middleware(HotPath, gateway=gateway)
+        options = options or ServingOptions(limits or Limits())
+        reconciler = Reconciler(db, Router(), pool, pool.engines()[0].adapters_dir)
+        parts = build_serving(db, reconciler, auth, options)
+        await parts.reconciler.refresh()
+        app = Starlette(routes=parts.routes())
+        app.add_middleware(HotPath, gateway=parts.gateway)
         async with serving(app) as url, PlatformClient(url, KEY) as client:
-            yield Part(db, pool, router, gateway, recorder, reconciler, metrics, url, client)
-        await recorder.aclose()
+            yield Part(db, parts, url, client)
+        if parts.shadow is not None:
+            await parts.shadow.aclose()
+        await parts.recorder.aclose()

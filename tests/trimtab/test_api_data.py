@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from serve.gateway.handler import Completion
+from serve.gateway.forwarder import Completion
 from store.datasets import snapshots
 from store.db.rows import scalar
 from store.feedback import comparisons, raters
@@ -263,3 +263,20 @@ def test_candidates_may_be_as_long_as_the_release_lets_them_and_keep_how_they_en
     kept = comparisons.get(platform.db, made.json()["id"])
     assert [kept.a.finish_reason, kept.b.finish_reason] == ["length", "length"]
     assert kept.messages[0].role == "developer"
+
+
+@pytest.mark.parametrize(
+    ("path", "row"),
+    [
+        ("/api/pairs", {"chosen": "yes", "rejected": "no"}),
+        ("/api/demonstrations", {"completion": "yes"}),
+    ],
+)
+def test_next_page_keeps_the_deployment(client: TestClient, path: str, row: dict[str, str]) -> None:
+    ours = [{"prompt": f"Ours {n}?", **row} for n in range(3)]
+    client.post(f"{path}?deployment=assistant", json=ours)
+    first = client.get(path, params={"deployment": "assistant", "limit": 2})
+    assert first.links["next"]["url"] == f"{path}?limit=2&after={first.json()[-1]['id']}&deployment=assistant"
+    second = client.get(first.links["next"]["url"])
+    assert [len(first.json()), len(second.json())] == [2, 1]
+    assert "next" not in second.links

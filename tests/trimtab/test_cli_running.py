@@ -213,7 +213,7 @@ def test_ctrl_c_ends_an_import_and_says_what_stays(
     show = cli_imports._Screen.importing
     monkeypatch.setattr(batch_import, "BATCH", 2)
     monkeypatch.setattr(batch_import, "TELL_S", LONG_S)
-    monkeypatch.setattr(imports, "SILENCE_S", LONG_S)
+    monkeypatch.setattr(imports, "MAX_SILENCE_S", LONG_S)
     monkeypatch.setattr(imports, "import_file", paced)
     monkeypatch.setattr(imports._Import, "_stop", lambda *given: (stop(*given), noticed.set()))
     monkeypatch.setattr(imports._Import, "_remove", lambda self: (remove(self), removed.set()))

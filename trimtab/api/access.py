@@ -13,7 +13,7 @@ from trimtab.platform import Platform
 
 
 def platform_of(request: Request) -> Platform:
-    """The platform that this app serves."""
+    """Return the platform that this app serves."""
     platform: Platform = request.app.state.platform
     return platform
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from common.training_methods import Method as Method
-
-Rollout = Literal["none", "canary", "promote"]
-
 
 ENCODABLE = "text that is valid Unicode (in UTF-8; no lone surrogates)"
 
@@ -43,7 +40,7 @@ class Request(BaseModel):
 
 
 def _encodable(value: Any) -> bool:
-    """Whether every text in a JSON value can be written as UTF-8."""
+    """Return whether every text in a JSON value can be written as UTF-8."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

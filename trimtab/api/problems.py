@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from align.errors import AlignError, DiskFull, OutOfMemory, RecipeError
 from align.evaluation.suite import EvaluationError
+from align.evaluation.suite_file import SuiteError
 from align.prepare import PrepareError
 from align.recipe.plan import PlanError
 from serve.error_status import STATUSES as SERVING
@@ -62,14 +63,14 @@ class Problem(Exception):
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """A problem-details response; `more` are further members (those that are None are left out)."""
+    """Return a problem-details response; `more` are further members (those that are None are left out)."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {name: value for name, value in more.items() if value is not None}
     return ProblemResponse(body, status, headers=headers)
 
 
 def failure(path: str, status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """A failure that any path may have, in the form that is spoken there: OpenAI's, or problem details."""
+    """Return a failure in the error form of its path: OpenAI's, or problem details."""
     if not is_openai_path(path):
         return problem(status, detail, headers)
     code = HTTPStatus(status).phrase.lower().replace(" ", "_")
@@ -85,6 +86,7 @@ async def refuse(error: RequestError, scope: Scope, receive: Receive, send: Send
 # Our errors but those of serving and store, which `serve.error_status` has.
 STATUSES: dict[type[Exception], int] = {
     PlanError: 422,
+    SuiteError: 422,
     EvaluationError: 502,
     DiskFull: 507,
     OutOfMemory: 507,
@@ -101,7 +103,7 @@ STATUSES: dict[type[Exception], int] = {
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` answer our errors as problem details, and below `/v1` in OpenAI's form."""
+    """Make `app` answer our errors as problem details, and below `/v1` in OpenAI's form."""
 
     def answer(request: Request, error: Exception) -> Response:
         return openai_error(error) if is_openai_path(request.url.path) else problem_of(error)
@@ -132,7 +134,7 @@ def install(app: FastAPI) -> None:
 
 
 def problem_of(error: Exception) -> JSONResponse:
-    """The problem details of one of our errors."""
+    """Return the problem details of one of our errors."""
     if isinstance(error, Problem):
         return problem(error.status, error.detail, **error.more)
     if isinstance(error, RequestError):
@@ -156,7 +158,7 @@ def problem_of(error: Exception) -> JSONResponse:
 
 
 def openai_error(error: Exception) -> Response:
-    """One of our errors in OpenAI's form."""
+    """Return one of our errors in OpenAI's form."""
     if isinstance(error, RequestError) or status_of(error) is not None:
         return error_response(error)
     details = json.loads(bytes(problem_of(error).body))
@@ -166,8 +168,8 @@ def openai_error(error: Exception) -> Response:
     )
 
 
-def told(request: Request, error: Exception) -> dict[str, Any]:
-    """The problem details of an error that comes when an answer has begun already, to be its last line."""
+def problem_details(request: Request, error: Exception) -> dict[str, Any]:
+    """Build RFC 9457 details for an error raised after the stream has started, as its last line."""
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     details: dict[str, Any] = json.loads(handler(request, error).body)

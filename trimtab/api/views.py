@@ -33,7 +33,7 @@ MOST = 1e12
 
 
 def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEvent]) -> RunView:
-    """One run; `metrics` is its newest step, `events` its state changes, oldest first."""
+    """Return one run; `metrics` is its newest step, `events` its state changes, oldest first."""
     history = [
         TransitionView(state=event.data["to"], at=event.created_at, detail=event.data.get("detail"))
         for event in events
@@ -53,7 +53,7 @@ def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEv
 
 
 def event_view(event: RunEvent) -> dict[str, Any]:
-    """One event of a run: a change of `state` (`from`, `to`, and what came with it) or a `step` with its metrics."""
+    """Return one event of a run: a change of `state` (`from`, `to`, and what came with it) or a `step` with its metrics."""
     state = {"state": event.data["to"]} if event.kind == "state" else {}
     return {"seq": event.seq, "run": event.run, "at": event.created_at.isoformat(), **state, **event.data}
 
@@ -61,7 +61,7 @@ def event_view(event: RunEvent) -> dict[str, Any]:
 def release_view(
     release: Release, deployments: Mapping[str, Deployment], parity: dict[str, Any] | None = None
 ) -> ReleaseView:
-    """One release, with the lane that it is in now."""
+    """Return one release, with the lane that it is in now."""
     deployment = deployments.get(release.deployment)
     lane: Literal["stable", "canary"] | None = None
     if deployment is not None:
@@ -71,7 +71,7 @@ def release_view(
 
 
 def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | None = None) -> DeploymentView:
-    """One deployment."""
+    """Return one deployment."""
     return DeploymentView(
         name=deployment.name,
         base=deployment.base,
@@ -85,7 +85,7 @@ def deployment_view(deployment: Deployment, names: Names, votes: CanaryVotes | N
 
 
 def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> CanaryVotes:
-    """How far the votes on a canary are from deciding it; raters are named where `names_raters`."""
+    """Return how far the votes on a canary are from deciding it; raters are named where `names_raters`."""
     found, duel = trial.evidence, trial.duel
     return CanaryVotes(
         wins=duel.wins,
@@ -113,7 +113,7 @@ def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> Ca
 
 
 def comparison_view(comparison: Comparison) -> ComparisonView:
-    """One comparison, blind."""
+    """Return one comparison, blind."""
     return ComparisonView(
         **comparison.blind(),
         state=comparison.state,
@@ -125,17 +125,17 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
 
 
 def eval_view(evaluation: Evaluation, names: Names) -> EvalView:
-    """One evaluation."""
+    """Return one evaluation."""
     fields = evaluation.to_json() | {
         "release": names.get(evaluation.release, evaluation.release),
         "against": names.get(evaluation.against or "", evaluation.against),
         "error": (evaluation.error or {}).get("message"),
     }
-    return EvalView(**{name: fields[name] for name in EvalView.model_fields})
+    return EvalView(**{name: fields[name] for name in EvalView.model_fields if name in fields})
 
 
 def pair_view(row: PairRecord) -> PairView:
-    """One preference pair, its responses as text."""
+    """Return one preference pair, its responses as text."""
     return PairView(
         id=row.id,
         prompt=[message.to_json() for message in row.pair.prompt],
@@ -149,7 +149,7 @@ def pair_view(row: PairRecord) -> PairView:
 
 
 def demonstration_view(row: DemonstrationRecord) -> DemonstrationView:
-    """One demonstration, its completion as text."""
+    """Return one demonstration, its completion as text."""
     return DemonstrationView(
         id=row.id,
         prompt=[message.to_json() for message in row.demonstration.prompt],
@@ -161,7 +161,7 @@ def demonstration_view(row: DemonstrationRecord) -> DemonstrationView:
 
 
 def key_view(key: Key, secret: str | None = None) -> KeyView:
-    """One key; with `secret` only when it was made just now."""
+    """Return one key; with `secret` only when it was made just now."""
     return KeyView(
         id=key.id,
         name=key.name,

@@ -18,7 +18,7 @@ app = typer.Typer(help="Adapters: what each costs, old ones, merging.", no_args_
 
 @app.command("list")
 def list_adapters(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Adapters, newest first, with the time a token takes with each and without."""
+    """List adapters, newest first, with the time per token with each and without."""
     rows = ask(lambda client: client.adapters_list(), data)
     columns = {
         "id": "adapter", "base": "base", "rank": "rank", "cost": "token with / without, ms", "on_disk": "on disk",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the top level."""
+    """Add the command to the top level."""
     app.command()(chat)
 
 

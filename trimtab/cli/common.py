@@ -51,13 +51,13 @@ def print_anything() -> None:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Ends the command with a message on standard error."""
+    """End the command with a message on standard error."""
     errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(status)
 
 
 def settings(config: Path | None = None, **overrides: Any) -> Settings:
-    """The settings, or the end of the command with every fault."""
+    """Return the settings, or end the command with every fault."""
     from trimtab.config.settings_file import (
         load,  # pydantic: half a second, and most commands read no setting
     )
@@ -120,7 +120,7 @@ def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path
 
 
 def explain(error: ApiError) -> str:
-    """One sentence on a refused request."""
+    """Return one sentence on a refused request."""
     text = str(error)
     if error.accepted and str(error.accepted) not in text:
         text += f" (accepted: {error.accepted})"
@@ -130,7 +130,7 @@ def explain(error: ApiError) -> str:
 def show(
     value: Any, as_json: bool, columns: Mapping[str, str] | None = None, empty: str = "nothing yet"
 ) -> None:
-    """Prints rows as a table (`columns`: key -> heading), one record as lines, or either as JSON."""
+    """Print rows as a table (`columns`: key -> heading), one record as lines, or either as JSON."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, default=str))
     elif isinstance(value, list):
@@ -162,7 +162,7 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], empty:
 
 
 def _moment(value: str) -> str:
-    """A time of the API, as this machine's clock shows it, to the minute."""
+    """Return a time of the API in this machine's time zone, to the minute."""
     return datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M")
 
 

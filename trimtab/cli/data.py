@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ File = Annotated[Path, typer.Argument(help="JSONL, a JSON array, CSV or Parquet,
 Target = Annotated[
     Path, typer.Argument(help="A new file on the platform's machine; for parquet a directory.")
 ]
-Format = Annotated[str | None, typer.Option(help="Format of the rows; default: told from the content.")]
+Format = Annotated[str | None, typer.Option(help="Format of the rows; default: detected from the content.")]
 Deployment = Annotated[str | None, typer.Option(help="Deployment that the rows are for; default: every one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, keep nothing.")]
 Rejects = Annotated[
@@ -85,60 +86,45 @@ _register_remove(demos_app, "demonstrations", "demonstration")
 _register_remove(likes_app, "likes", "like or dislike")
 
 
-@pairs_app.command("export")
-def export_pairs(
-    file: Target,
-    format: OutFormat = "trl",
-    deployment: Deployment = None,
-    release: Release = None,
-    rater: Person = None,
-    since: Since = None,
-    until: Until = None,
-    tag: Tag = None,
-    min_agreement: Agreement = None,
-    data: DataOption = None,
-) -> None:
-    """Export preference pairs to a new file, whole or not at all."""
-    where = {"release": release, "rater": rater, "since": since, "until": until, "tag": tag}
-    _export("pairs", file, format, data, deployment=deployment, min_agreement=min_agreement, **where)
+FILTERS: dict[str, Any] = {
+    "deployment": Deployment,
+    "release": Release,
+    "rater": Person,
+    "since": Since,
+    "until": Until,
+    "tag": Tag,
+    "min_agreement": Agreement,
+}
+"""Options that choose rows, by the name of the filter."""
 
 
-@demos_app.command("export")
-def export_demos(
-    file: Target,
-    format: OutFormat = "trl",
-    deployment: Deployment = None,
-    release: Release = None,
-    rater: Person = None,
-    since: Since = None,
-    until: Until = None,
-    tag: Tag = None,
-    data: DataOption = None,
-) -> None:
-    """Export demonstrations to a new file, whole or not at all."""
-    where = {"release": release, "rater": rater, "since": since, "until": until, "tag": tag}
-    _export("demonstrations", file, format, data, deployment=deployment, **where)
+def _register_export(app: typer.Typer, noun: str, rows: str, without: tuple[str, ...] = ()) -> None:
+    """Add the command `export`, with every filter but those that the rows can't be chosen by."""
+    filters = {name: option for name, option in FILTERS.items() if name not in without}
+
+    def command(file: Path, format: str, data: Any, **where: Any) -> None:
+        _export(noun, file, format, data, **where)
+
+    options = {"file": Target, "format": OutFormat, **filters, "data": DataOption}
+    defaults = {"file": Parameter.empty, "format": "trl"}
+    command.__signature__ = Signature(  # type: ignore[attr-defined]  # what typer reads the options from
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, annotation=option, default=defaults.get(name))
+            for name, option in options.items()
+        ]
+    )
+    command.__annotations__ = options
+    app.command("export", help=f"Export {rows} to a new file, whole or not at all.")(command)
 
 
-@likes_app.command("export")
-def export_likes(
-    file: Target,
-    format: OutFormat = "trl",
-    deployment: Deployment = None,
-    release: Release = None,
-    rater: Person = None,
-    since: Since = None,
-    until: Until = None,
-    data: DataOption = None,
-) -> None:
-    """Export likes and dislikes to a new file, whole or not at all."""
-    where = {"release": release, "rater": rater, "since": since, "until": until}
-    _export("likes", file, format, data, deployment=deployment, **where)
+_register_export(pairs_app, "pairs", "preference pairs")
+_register_export(demos_app, "demonstrations", "demonstrations", without=("min_agreement",))
+_register_export(likes_app, "likes", "likes and dislikes", without=("tag", "min_agreement"))
 
 
 @pairs_app.command("stats")
 def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Counts, lengths and length bias."""
+    """Show counts, lengths and length bias."""
     show(ask(lambda client: client.pairs_stats(), data), as_json)
 
 

@@ -208,7 +208,7 @@ class _Screen:
         self._told: dict[str, Any] | None = None
 
     async def sending(self) -> AsyncIterator[bytes]:
-        """The file's bytes, piece by piece."""
+        """Yield the file's bytes, piece by piece."""
         try:
             while piece := await asyncio.to_thread(self._source.read, PIECE):
                 yield piece
@@ -233,7 +233,7 @@ class _Screen:
         )
 
     def stopped(self) -> str:
-        """What an interruption leaves."""
+        """Return what an interruption leaves."""
         if self._wanted.dry_run:
             return "stopped: a dry run keeps nothing"
         if self._told is None or not self._told["accepted"]:

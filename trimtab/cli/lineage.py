@@ -20,7 +20,7 @@ def of_pair(
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Every release that learned from a pair."""
+    """List every release that learned from a pair."""
     _learned(ask(lambda client: client.pair_lineage(pair), data), as_json)
 
 
@@ -30,7 +30,7 @@ def of_user(
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Every release that learned from what a person wrote, voted or liked."""
+    """List every release that learned from what a person wrote, voted or liked."""
     _learned(ask(lambda client: client.users_lineage(name), data), as_json)
 
 

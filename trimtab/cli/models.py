@@ -24,7 +24,7 @@ PROMPT = "Explain in three sentences why the sky is blue."
 
 @app.command("list")
 def list_models(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:
-    """Base models of the settings, and whether their weights are here."""
+    """List the base models of the settings, and whether their weights are here."""
     chosen = settings(config, data=data)
     paths = DataPaths(chosen.data.absolute())
     rows = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def running(data: Path | None) -> bool:
-    """Whether a platform answers for this data directory, or is named by `TRIMTAB_URL`."""
+    """Return whether a platform answers for this data directory, or is named by `TRIMTAB_URL`."""
     try:
         address(data)
     except PlatformNotFound:
@@ -25,7 +25,7 @@ def running(data: Path | None) -> bool:
 
 @contextmanager
 def opened(data: Path | None, make: bool = False) -> Iterator[Store]:
-    """The store of a data directory; only with `make` one is made where there is none.
+    """Open the store of a data directory; only with `make` is one created where there is none.
 
     Failures end the command with their reason, those of what is done inside too.
     """

@@ -74,7 +74,7 @@ def _notice(made: dict[str, Any]) -> None:
 
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
-    """API keys without their secrets."""
+    """List API keys without their secrets."""
     from store.accounts import keys
 
     rows = (
@@ -167,7 +167,7 @@ def erase_user(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and leave it.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Forget a person: their words and votes go, for good; says what goes first, and which releases learned from it."""
+    """Erase a person: their words and votes are deleted for good; shows first what, and which releases learned from it."""
     if not yes or dry_run:
         found = _erase(data, name, dry_run=True)
         _say_what_goes(found, f"to forget {name} would delete")
@@ -184,7 +184,7 @@ def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
 
     if dry_run:
         return _in_store(data, erasure.preview, name)
-    return _in_store(data, erasure.forget_offline, paths(data), name, "operator")
+    return _in_store(data, erasure.erase_offline, paths(data), name, "operator")
 
 
 def _say_what_goes(done: dict[str, Any], said_first: str) -> None:

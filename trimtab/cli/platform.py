@@ -14,7 +14,7 @@ from trimtab.errors import TrimtabError
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the top level."""
+    """Add the commands to the top level."""
     app.command()(up)
     app.command()(status)
     app.command()(doctor)
@@ -42,7 +42,7 @@ def up(
 
 
 def status(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Engines, deployments, data and runs at a glance."""
+    """Show engines, deployments, data and runs at a glance."""
     found = ask(lambda client: client.status(), data)
     if as_json:
         show(found, True)

@@ -26,12 +26,12 @@ COLUMNS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the top level."""
+    """Add the command to the top level."""
     app.command()(raters)
 
 
 def raters(as_json: AsJson = False, data: DataOption = None) -> None:
-    """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
+    """Show how raters agree with each other and with gold questions, how fast they are, which side they favour."""
 
     async def both(client: PlatformClient) -> dict[str, Any]:
         return {"raters": await client.raters(), "agreement": await client.raters_agreement()}

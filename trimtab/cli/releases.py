@@ -22,7 +22,7 @@ rollout_app = typer.Typer(help="Where a deployment's traffic goes.", no_args_is_
 
 @releases_app.command("list")
 def list_releases(deployment: str | None = None, as_json: AsJson = False, data: DataOption = None) -> None:
-    """Releases, newest first."""
+    """List releases, newest first."""
     rows = ask(lambda client: client.releases_list(deployment), data)
     columns = {
         "name": "release",
@@ -37,7 +37,7 @@ def list_releases(deployment: str | None = None, as_json: AsJson = False, data: 
 
 @releases_app.command("show")
 def show_release(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
-    """One release, by `assistant@3` or its id."""
+    """Show one release, by `assistant@3` or its id."""
     show(ask(lambda client: client.releases_get(release), data), as_json)
 
 
@@ -77,7 +77,7 @@ def create_release(
 
 
 def _origin(made: dict[str, Any]) -> str:
-    """What the release has, and what of it came from the stable release."""
+    """Return what the release has, and what of it came from the stable release."""
     words = {"adapter": "adapter", "system_prompt": "system prompt", "sampling": "sampling"}
     parts = []
     for field, word in words.items():
@@ -90,7 +90,7 @@ def _origin(made: dict[str, Any]) -> str:
 
 @releases_app.command("lineage")
 def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
-    """What a release learned from: run, snapshot, pairs, raters, prompts."""
+    """Show what a release learned from: run, snapshot, pairs, raters, prompts."""
     show(ask(lambda client: client.lineage(release), data), as_json)
 
 
@@ -141,7 +141,9 @@ def _say(deployment: dict[str, Any], as_json: bool) -> None:
 def evaluate(
     release: Annotated[str, typer.Argument(help="A release, such as `assistant@3`.")],
     against: Annotated[str | None, typer.Option(help="Another release to compare with.")] = None,
-    suite: Annotated[str, typer.Option(help="Suite of measurements.")] = "default",
+    suite: Annotated[
+        str, typer.Option(help="Suite of measurements: quick, default, full, or the path of a .toml file.")
+    ] = "default",
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
@@ -149,10 +151,13 @@ def evaluate(
 
     async def wait(client: PlatformClient) -> Any:
         evaluation = await client.create_eval(release, against, suite)
-        with console.status(f"measuring {release}") if not as_json else _quiet():
+        with console.status(f"measuring {release}") if not as_json else _quiet() as status:
             while evaluation["state"] in ("queued", "running"):
                 await asyncio.sleep(0.5)
                 evaluation = await client.get_eval(evaluation["id"])
+                if status is not None and (at := evaluation.get("progress")):
+                    left = f"about {at['seconds_left']:.0f} s left"
+                    status.update(f"measuring {release}: {at['done']} of {at['total']} requests, {left}")
         return evaluation
 
     found = ask(wait, data)

@@ -84,7 +84,7 @@ def _wanted(
     gate: str,
     start: str,
 ) -> dict[str, Any]:
-    """The request's fields; a recipe file is read here, where it lies, and sent as parameters."""
+    """Return the request's fields; a recipe file is read on this machine and sent as parameters."""
     params = dict(_parameter(text) for text in param or [])
     if recipe and recipe.endswith(".toml"):
         from align.errors import RecipeError
@@ -152,7 +152,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 @runs_app.command("list")
 def list_runs(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Runs, newest first."""
+    """List runs, newest first."""
     rows = ask(lambda client: client.list_runs(), data)
     columns = {
         "id": "run",
@@ -169,7 +169,7 @@ def list_runs(as_json: AsJson = False, data: DataOption = None) -> None:
 
 @runs_app.command("show")
 def show_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
-    """One run with its metrics, gate decision and times."""
+    """Show one run with its metrics, gate decision and times."""
     show(ask(lambda client: client.get_run(run), data), as_json)
 
 
@@ -201,7 +201,7 @@ def _said(run: dict[str, Any], as_json: bool) -> None:
 
 
 def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
-    """Shows a run's states and steps until it settles; the run as it is then."""
+    """Show a run's states and steps until it settles; return the run as it is then."""
 
     from trimtab.cli.watch import RunScreen
 

@@ -23,7 +23,7 @@ LENGTHS = {"part": "characters of", "mean": "mean", "median": "median", "p95": "
 
 @app.command("list")
 def list_snapshots(as_json: AsJson = False, data: DataOption = None) -> None:
-    """Snapshots, newest first."""
+    """List snapshots, newest first."""
     rows = ask(lambda client: client.snapshots_list(), data)
     show(rows, as_json, COLUMNS, "no snapshots yet: each run makes one")
 
@@ -34,7 +34,7 @@ def show_snapshot(
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """One snapshot: its settings and its data report."""
+    """Show one snapshot: its settings and its data report."""
     found = ask(lambda client: client.snapshots_get(snapshot), data)
     if as_json:
         show(found, True)

@@ -21,7 +21,7 @@ COLUMNS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command to the top level."""
+    """Add the command to the top level."""
     app.command()(usage)
 
 
@@ -31,7 +31,7 @@ def usage(
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Requests and tokens of each user and key by calendar days in UTC, and what is left of their budgets."""
+    """Show requests and tokens of each user and key by calendar days in UTC, and what is left of their budgets."""
     rows = ask(lambda client: client.usage(since, until), data)
     if not as_json:
         rows = [row | {"today": _left(row["today"]), "month": _left(row["month"])} for row in rows]
@@ -39,7 +39,7 @@ def usage(
 
 
 def _left(spent: Mapping[str, Any]) -> str | None:
-    """What may still be used, None without a budget."""
+    """Return what may still be used, None without a budget."""
     left = [
         f"{max(0, budget - spent[what]):,} {what}"
         for what in ("requests", "tokens")

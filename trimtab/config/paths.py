@@ -70,33 +70,33 @@ class DataPaths:
         return self.root / "platform.json"
 
     def run(self, run_id: str) -> Path:
-        """The directory of one run."""
+        """Return the directory of one run."""
         return self.root / "runs" / run_id
 
     def model(self, base: str) -> Path:
-        """The prepared directory of one base model."""
+        """Return the prepared directory of one base model."""
         return self.models / base
 
     def make(self) -> None:
-        """Makes the directories that the platform writes to; only the owner may read them."""
+        """Create the directories that the platform writes to; only the owner may read them."""
         for path in (self.adapters, self.snapshots, self.models, self.logs, self.root / "runs"):
             path.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
 
     def clear_scratch(self) -> None:
-        """Empties the scratch directory of what an earlier platform had no time to remove."""
+        """Empty the scratch directory of what an earlier platform had no time to remove."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     def write_platform(self, facts: dict[str, Any]) -> None:
-        """Says who runs here, for the command line; whole or not at all."""
+        """Write who runs here, for the command line; whole or not at all."""
         temporary = self.platform.with_suffix(".tmp")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(facts, file)
         temporary.replace(self.platform)
 
     def read_platform(self) -> dict[str, Any] | None:
-        """What `write_platform` wrote, while that process lives; else None."""
+        """Return what `write_platform` wrote, while that process lives; else None."""
         try:
             facts = json.loads(self.platform.read_text())
         except (OSError, ValueError):

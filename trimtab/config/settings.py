@@ -19,12 +19,21 @@ from pydantic_settings import (
 
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
 from common.training_methods import Method
+from serve.engine.spec import EngineSpec, Rank
+from serve.gateway.canary_monitor import CanaryPolicy
+from serve.metering.limits import Budget, Limits
 from store.accounts import names
+from store.datasets import snapshot_settings
 from store.db.database import MEMORY
+from store.rollout.runs import Rollout
 from trimtab.config.paths import DEFAULT_DATA
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 """The base model that ships as a package and needs no download."""
+
+# The value classes that sections build; their defaults are those of the settings, and are written there alone.
+_LIMITS, _BUDGET, _ALARM, _ENGINE = Limits(), Budget(), CanaryPolicy(), EngineSpec("", "", "")
+_SNAPSHOT = snapshot_settings.SnapshotSettings()
 
 
 class Section(BaseModel):
@@ -68,41 +77,64 @@ class ServerSettings(Section):
 class BudgetSettings(Section):
     """What one user or key may use; none is no limit, in a budget of one's own what `limits` says of everybody."""
 
-    max_concurrent: int | None = Field(None, ge=1, description="requests under way of one user or key")
+    max_concurrent: int | None = Field(
+        _BUDGET.max_concurrent, ge=1, description="requests under way of one user or key"
+    )
     requests_per_minute: float | None = Field(
-        None, gt=0, description="requests of one user or key in a minute"
+        _BUDGET.requests_per_minute, gt=0, description="requests of one user or key in a minute"
     )
     tokens_per_minute: float | None = Field(
-        None, gt=0, description="prompt and completion tokens of one user or key in a minute"
+        _BUDGET.tokens_per_minute,
+        gt=0,
+        description="prompt and completion tokens of one user or key in a minute",
     )
     requests_per_day: int | None = Field(
-        None, ge=1, description="answered requests of one user or key in a calendar day, UTC"
+        _BUDGET.requests_per_day,
+        ge=1,
+        description="answered requests of one user or key in a calendar day, UTC",
     )
     tokens_per_day: int | None = Field(
-        None, ge=1, description="prompt and completion tokens of one user or key in a calendar day, UTC"
+        _BUDGET.tokens_per_day,
+        ge=1,
+        description="prompt and completion tokens of one user or key in a calendar day, UTC",
     )
     requests_per_month: int | None = Field(
-        None, ge=1, description="answered requests of one user or key in a calendar month, UTC"
+        _BUDGET.requests_per_month,
+        ge=1,
+        description="answered requests of one user or key in a calendar month, UTC",
     )
     tokens_per_month: int | None = Field(
-        None, ge=1, description="prompt and completion tokens of one user or key in a calendar month, UTC"
+        _BUDGET.tokens_per_month,
+        ge=1,
+        description="prompt and completion tokens of one user or key in a calendar month, UTC",
     )
 
 
 class LimitsSettings(BudgetSettings):
     """What a caller of the gateway may ask for, and what each user and key may use; none is no limit."""
 
-    max_body_bytes: int = Field(4 * 2**20, ge=1_000, description="largest body of a request to /v1, bytes")
-    max_messages: int = Field(1000, ge=1, description="messages in a request")
-    max_tokens: int | None = Field(None, ge=1, description="tokens that a request may ask for")
-    max_n: int = Field(16, ge=1, description="answers that a request may ask for")
-    max_outstanding: int = Field(2048, ge=1, description="requests under way in all")
+    max_body_bytes: int = Field(
+        _LIMITS.max_body_bytes, ge=1_000, description="largest body of a request to /v1, bytes"
+    )
+    max_messages: int = Field(_LIMITS.max_messages, ge=1, description="messages in a request")
+    max_tokens: int | None = Field(_LIMITS.max_tokens, ge=1, description="tokens that a request may ask for")
+    max_n: int = Field(_LIMITS.max_n, ge=1, description="answers that a request may ask for")
+    max_outstanding: int = Field(_LIMITS.max_outstanding, ge=1, description="requests under way in all")
     first_byte_timeout_s: float | None = Field(
-        600.0, gt=0, description="longest silence before an answer begins, seconds"
+        _LIMITS.first_byte_timeout_s,
+        gt=0,
+        description="longest silence before an answer begins, seconds",
     )
     budgets: dict[Annotated[str, AfterValidator(names.spell)], BudgetSettings] = Field(
         default_factory=dict, description="budgets by the name of a user or a key"
     )
+
+    def build(self) -> Limits:
+        """Return the limits of the gateway."""
+        fields = self.model_dump(exclude={"budgets"})
+        return Limits(
+            **fields, budgets={name: Budget(**own.model_dump()) for name, own in self.budgets.items()}
+        )
 
 
 class EngineSettings(Section):
@@ -113,42 +145,57 @@ class EngineSettings(Section):
         None, description="Hugging Face directory or hub id; none means the prepared directory of that base"
     )
     url: str | None = Field(
-        None, description="an engine that runs elsewhere; none means that one is started here"
+        _ENGINE.url,
+        description="an engine that runs elsewhere; none means that one is started here",
     )
-    api_key: str | None = Field(None, description="key of the engine at `url`")
+    api_key: str | None = Field(_ENGINE.api_key, description="key of the engine at `url`")
     replicas: int = Field(1, ge=1, le=64, description="processes of this engine")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where it runs; auto takes a GPU if there is one"
+        _ENGINE.device, description="where it runs; auto takes a GPU if there is one"
     )
     kv_cache_memory_bytes: str = Field(
-        "512M", pattern=r"^\d+[KMG]?$", description="key-value cache of an engine on the CPU"
+        _ENGINE.kv_cache_memory_bytes,
+        pattern=r"^\d+[KMG]?$",
+        description="key-value cache of an engine on the CPU",
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads of an engine; none takes all cores")
+    threads: int | None = Field(
+        _ENGINE.threads, ge=1, description="CPU threads of an engine; none takes all cores"
+    )
     nice: int | None = Field(
-        None,
+        _ENGINE.nice,
         ge=0,
         le=19,
         description="niceness of an engine; none means 10 on the CPU, behind the gateway, and 0 on a GPU. 0 takes an "
         "equal share of the cores where other programs keep them busy",
     )
     start_timeout_s: float = Field(
-        900.0,
+        _ENGINE.start_timeout_s,
         gt=0,
         description="time in which an engine must serve, seconds; while it computes, busy_timeout_s more",
     )
-    probe_interval_s: float = Field(10.0, gt=0, description="time between probes of an engine, seconds")
+    probe_interval_s: float = Field(
+        _ENGINE.probe_interval_s, gt=0, description="time between probes of an engine, seconds"
+    )
     probe_timeout_s: float = Field(
-        60.0,
+        _ENGINE.probe_timeout_s,
         gt=0,
         description="longest time without a token, a finished step or computing until an engine is restarted, seconds",
     )
     busy_timeout_s: float = Field(
-        900.0, gt=0, description="longest time of computing on one step until an engine is restarted, seconds"
+        _ENGINE.busy_timeout_s,
+        gt=0,
+        description="longest time of computing on one step until an engine is restarted, seconds",
     )
     args: dict[str, Any] = Field(default_factory=dict, description="vLLM arguments, by their own names")
-    max_loras: int = Field(4, ge=1, le=64, description="adapters in one batch")
-    max_cpu_loras: int = Field(16, ge=1, le=1024, description="adapters kept loaded")
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = Field(64, description="largest LoRA rank")
+    max_loras: int = Field(_ENGINE.max_loras, ge=1, le=64, description="adapters in one batch")
+    max_cpu_loras: int = Field(_ENGINE.max_cpu_loras, ge=1, le=1024, description="adapters kept loaded")
+    max_lora_rank: Rank = Field(_ENGINE.max_lora_rank, description="largest LoRA rank")
+
+    def specs(self, name: str, model: str) -> list[EngineSpec]:
+        """Return one specification per replica of the engine `name`, which serves the weights `model`."""
+        fields = self.model_dump(exclude={"model", "replicas"}, exclude_none=True)
+        names = [name] if self.replicas == 1 else [f"{name}-{n}" for n in range(1, self.replicas + 1)]
+        return [EngineSpec(name=replica, model=model, **fields) for replica in names]
 
 
 class DeploymentSettings(Section):
@@ -172,9 +219,7 @@ class ScheduleSettings(Section):
     deployment: str = Field("assistant", description="deployment to retrain")
     method: Method = Field("dpo", description="training method")
     qlora: bool = Field(False, description="train over the 4-bit base")
-    rollout: Literal["none", "canary", "promote"] = Field(
-        "canary", description="how far a run goes by itself"
-    )
+    rollout: Rollout = Field("canary", description="how far a run goes by itself")
     params: dict[str, Any] = Field(
         default_factory=dict, description="training parameters, TRL's and PEFT's names"
     )
@@ -202,22 +247,64 @@ class ScheduleSettings(Section):
 class SnapshotSettings(Section):
     """How pairs and demonstrations become a data set."""
 
-    heldout_fraction: float = Field(0.1, gt=0, le=0.5, description="share of the prompts that is held out")
-    seed: int = Field(0, ge=0, description="decides which prompts are held out")
-    ties: Literal["ignore", "discount"] = Field(
-        "ignore", description="leave ties out, or let them lower a weight"
+    heldout_fraction: float = Field(
+        _SNAPSHOT.heldout_fraction,
+        gt=0,
+        le=0.5,
+        description="share of the conversations that is held out",
+    )
+    heldout_clusters: int = Field(
+        _SNAPSHOT.heldout_clusters,
+        ge=0,
+        description="hold out more, up to a third, where the share gives fewer conversations than this",
+    )
+    mix: dict[
+        Literal["vote", "rewrite", "like", "import"], Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ] = Field(
+        dict(snapshot_settings.MIX),
+        description="rows of a source for each row of the sources with the highest number",
+        validate_default=True,
+    )
+    seed: int = Field(
+        _SNAPSHOT.seed,
+        ge=0,
+        description="decides which prompts are held out",
+    )
+    ties: snapshot_settings.Ties = Field(
+        _SNAPSHOT.ties,
+        description="leave ties out, or let them lower a weight",
     )
     exclude_raters: tuple[Annotated[str, AfterValidator(names.spell)], ...] = Field(
-        (), description="people whose votes and rewrites do not count"
+        _SNAPSHOT.exclude_raters,
+        description="people whose votes and rewrites do not count",
     )
-    min_weight: float = Field(0.0, ge=0, le=1, description="least margin of agreement of a pair")
+    min_weight: float = Field(
+        _SNAPSHOT.min_weight,
+        ge=0,
+        le=1,
+        description="least margin of agreement of a pair",
+    )
     replay: float = Field(
-        1.0, ge=0, le=1, description="share of the rows of earlier snapshots that comes again"
+        _SNAPSHOT.replay,
+        ge=0,
+        le=1,
+        description="share of the rows of earlier snapshots that comes again",
     )
-    max_per_prompt: int | None = Field(None, ge=1, description="most rows of one prompt")
-    max_per_rater: int | None = Field(None, ge=1, description="most rows of one person")
+    max_per_prompt: int | None = Field(
+        _SNAPSHOT.max_per_prompt,
+        ge=1,
+        description="most rows of one prompt",
+    )
+    max_per_rater: int | None = Field(
+        _SNAPSHOT.max_per_rater,
+        ge=1,
+        description="most rows of one person",
+    )
     near_duplicates: float | None = Field(
-        0.8, ge=0.7, le=1, description="Jaccard similarity from which prompts count as one"
+        _SNAPSHOT.near_duplicates,
+        ge=0.7,
+        le=1,
+        description="Jaccard similarity from which prompts count as one",
     )
 
 
@@ -279,9 +366,10 @@ class GateCheck(Section):
 class GateSettings(Section):
     """What a release must reach in its evaluation before it may take traffic."""
 
-    suite: Literal["quick", "default", "full"] = Field(
+    suite: str = Field(
         "default",
-        description="how much a run's release is measured on: 2, 8 or 64 answers, 16 to 1,024 held-out rows",
+        description="what a run's release is measured by: quick, default, full, or the path of a .toml file of your own "
+        "(docs/evaluation.md)",
     )
     checks: tuple[GateCheck, ...] | None = Field(
         None,
@@ -325,6 +413,21 @@ class GateSettings(Section):
         description="largest ratio of the mean answer length to that of stable, in place of the default 2.5",
     )
 
+    @field_validator("suite")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        if value not in ("quick", "default", "full"):
+            from align.evaluation.suite_file import (  # the command line starts without it
+                SuiteError,
+                load_suite,
+            )
+
+            try:
+                load_suite(value)
+            except SuiteError as error:
+                raise ValueError(str(error)) from error
+        return value
+
     def all_checks(self) -> tuple[Check, ...]:
         """Return the checks that a release is judged by: `checks` or the defaults, and one for each threshold."""
         own = None if self.checks is None else tuple(Check(**check.model_dump()) for check in self.checks)
@@ -358,16 +461,22 @@ class CanarySettings(Section):
         0.0, ge=0, le=1, description="share of its turns in Chat that are shown as a blind pair with stable"
     )
     first_token_s: float | None = Field(
-        None, gt=0, description="longest wait for its first token before stable answers, seconds"
+        _ALARM.first_token_s,
+        gt=0,
+        description="longest wait for its first token before stable answers, seconds",
     )
     max_failed: float = Field(
-        0.1,
+        _ALARM.max_failed,
         ge=0,
         le=1,
         description="share of failed requests above which it is rolled back, if it also fails more often than stable",
     )
-    min_requests: int = Field(20, ge=1, description="requests that this share is judged on at least")
-    window_s: float = Field(600.0, gt=0, description="how far back it looks, seconds")
+    min_requests: int = Field(
+        _ALARM.min_requests,
+        ge=1,
+        description="requests that this share is judged on at least",
+    )
+    window_s: float = Field(_ALARM.window_s, gt=0, description="how far back it looks, seconds")
     votes_alpha: float | None = Field(
         0.05,
         gt=0,
@@ -390,6 +499,15 @@ class CanarySettings(Section):
     not_worse_by: float = Field(
         0.05, gt=0, lt=0.5, description="win rate below one half that still counts as not worse"
     )
+
+    def alarm_policy(self) -> CanaryPolicy:
+        """Return when a canary is rolled back for failing."""
+        return CanaryPolicy(
+            first_token_s=self.first_token_s,
+            max_failed=self.max_failed,
+            min_requests=self.min_requests,
+            window_s=self.window_s,
+        )
 
 
 class RankSettings(Section):

@@ -33,7 +33,7 @@ NOT_SETTINGS = {
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """The settings from `config` (or `trimtab.toml` here, when there is one), the environment and `overrides`.
+    """Return the settings from `config` (or `trimtab.toml` here, when there is one), the environment and `overrides`.
 
     Raises SettingsError with every fault: unknown keys, wrong types and values out of range, a file that is not TOML.
     """
@@ -74,7 +74,7 @@ def _unknown_environment() -> list[str]:
 
 
 def _explain(fault: Any, config: Path | None) -> str:
-    """One sentence on one fault: the key, its meaning, the value and what is accepted."""
+    """Return one sentence on one fault: the key, its meaning, the value and what is accepted."""
     path = [str(part) for part in fault["loc"] if part != "[key]"]
     if not path:
         return str(fault["msg"]).removeprefix("Value error, ")
@@ -108,7 +108,7 @@ def _accepted(field: Any) -> str:
 
 
 def _find(path: list[str]) -> tuple[Any, Any]:
-    """The model that owns the last key of `path`, and that key's field (or None)."""
+    """Return the model that owns the last key of `path`, and that key's field (or None)."""
     model: Any = Settings
     field: Any = None
     for index, part in enumerate(path):

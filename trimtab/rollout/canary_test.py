@@ -64,7 +64,7 @@ class Evidence:
 
 
 def kind_of(raters: int) -> Kind:
-    """Which blocks a canary's votes make, by how many people may rate; decided before its first vote."""
+    """Return which blocks a canary's votes make, by how many people may rate; decided before its first vote."""
     return "team" if raters <= TEAM_MOST else "crowd"
 
 
@@ -168,7 +168,7 @@ def _decide(
 
 
 def _paths(values: Sequence[float], mean: float) -> NDArray[np.float64]:
-    """The wealth after each block."""
+    """Return the wealth after each block."""
     if not len(values):
         return np.ones(0)
     gains = np.asarray(values, dtype=np.float64)[:, None] / mean - 1
@@ -178,7 +178,7 @@ def _paths(values: Sequence[float], mean: float) -> NDArray[np.float64]:
 
 
 def _first_votes(votes: Sequence[CanaryVote]) -> list[float]:
-    """One block a rater, in order of their completion."""
+    """Return one block per rater, in order of their completion."""
     own: dict[str, list[float]] = {}
     values = []
     for vote in votes:
@@ -192,7 +192,7 @@ def _first_votes(votes: Sequence[CanaryVote]) -> list[float]:
 def _rounds(
     votes: Sequence[CanaryVote], members: Collection[str] = (), until: datetime | None = None
 ) -> list[float]:
-    """One block a round: the next vote of each active rater, `members` and whoever has voted since.
+    """Return one block per round: the next vote of each active rater, `members` and whoever has voted since.
 
     A further vote of the same rater waits for the next round. Who is left out of a round is waited for again
     once they vote.

@@ -23,7 +23,7 @@ from trimtab.rollout.canary_test import (
     weigh,
 )
 
-LEAVES_OUT = frozenset({"fails gold", "too fast", "position bias"})
+EXCLUDED_FLAGS = frozenset({"fails gold", "too fast", "position bias"})
 """Flags of a rater whose votes decide no canary. Who disagrees with others is not left out: that would favour a side."""
 
 
@@ -82,7 +82,7 @@ def weigh_canary(
     `excluded` are raters whose votes never count (`snapshot.exclude_raters`).
     """
     now = now or datetime.now(UTC)
-    flagged = {row.name for row in raters.report(db) if LEAVES_OUT & set(row.flags)}
+    flagged = {row.name for row in raters.report(db) if EXCLUDED_FLAGS & set(row.flags)}
     left_out = tuple(sorted(flagged | set(excluded)))
     duel = canary_votes.of_canary(db, deployment, left_out)
     if duel is None:
@@ -122,7 +122,7 @@ def _end(
     alpha: float,
     now: datetime,
 ) -> Verdict | None:
-    """What a trial that proved nothing ends with."""
+    """Return what a trial that proved nothing ends with."""
     if policy.on_max == "ask":
         return None
     if policy.on_max == "promote_if_not_worse":

@@ -31,7 +31,7 @@ Step = Callable[[Run], Awaitable[Run]]
 
 DATA_ERASED = {
     "kind": "data_erased",
-    "message": "a person whose words or votes it was to learn from was forgotten; start a new run, which goes without them",
+    "message": "a person whose words or votes it was to learn from was erased; start a new run, which goes without them",
 }
 """The error of a run that an erasure ends."""
 

@@ -19,14 +19,14 @@ from trimtab.config.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-BEHIND_CHAT = 15
+WORKER_NICENESS = 15
 """Niceness: a run takes the processor time that gateway and engines leave, since people wait for those."""
 
 WARM_EVERY_S = 2.0
 """Interval at which the waiting worker is checked, seconds."""
 
 POLL_S = 0.3
-GRACE_S = 20.0
+STOP_TIMEOUT_S = 20.0
 """How long a worker may take to write its checkpoint before it is killed, seconds."""
 
 
@@ -53,13 +53,13 @@ class Workers:
         self._waiting: GuardedProcess | None = None
 
     async def warm(self) -> None:
-        """Has a worker wait, where the settings want one; one that ended by itself is not tried again before a run."""
+        """Have a worker wait, where the settings want one; one that ended by itself is not tried again before a run."""
         if self.settings.keep_warm and self._waiting is None:
             self.waiting_log.unlink(missing_ok=True)
             self._waiting = await self._start("--warm", self.waiting_log, listens=True)
 
     async def start(self, directory: RunDirectory) -> GuardedProcess:
-        """A worker on this run directory: the one that waits, or a new one."""
+        """Return a worker on this run directory: the one that waits, or a new one."""
         own_log, waiting = directory.path / "worker.log", self._waiting
         self._waiting = None
         if waiting is None:
@@ -87,7 +87,7 @@ class Workers:
             [sys.executable, "-m", "align.worker", argument],
             env=self._environment(),
             log=own_log,
-            nice=BEHIND_CHAT,
+            nice=WORKER_NICENESS,
             listens=listens,
         )
 
@@ -116,7 +116,7 @@ class Worker:
                 await self._store_progress()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
-                await process.stop(grace_s=GRACE_S)
+                await process.stop(grace_s=STOP_TIMEOUT_S)
             await asyncio.shield(self._store_progress())
             raise
         finally:

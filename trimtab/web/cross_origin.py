@@ -14,7 +14,7 @@ SHOWN = ["x-trimtab-release", "x-trimtab-lane", "x-trimtab-conversation", "retry
 
 
 def is_cross_origin(headers: dict[bytes, bytes]) -> bool:
-    """Whether a page of another origin sent the request."""
+    """Return whether a page of another origin sent the request."""
     origin = headers.get(b"origin")
     if origin is None:
         return False

@@ -36,7 +36,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; fra
 
 
 def page(fault: str | None = None, status: int = 200) -> HTMLResponse:
-    """The sign-in page, with what went wrong before."""
+    """Return the sign-in page, with what went wrong before."""
     shown = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
     return HTMLResponse(PAGE.format(fault=shown), status, {"Content-Security-Policy": POLICY})
 
@@ -92,7 +92,7 @@ class SignInFirst:
         self.app, self.platform = app, platform
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers with a redirect (a page) or 401 (anything else)."""
+        """Pass the request on, or answer with a redirect (a page) or 401 (anything else)."""
         if scope["type"] == "http" and not scope["path"].startswith(OPEN_PATHS):
             request = Request(scope)
             if not await known(self.platform, request):
@@ -106,7 +106,7 @@ class SignInFirst:
 
 
 async def known(platform: Platform, request: Request) -> Any:
-    """The caller, or None."""
+    """Return the caller, or None."""
     host = request.client.host if request.client else ""
     try:
         return await asyncio.to_thread(

@@ -32,7 +32,7 @@ class SameMachineOnly:
         self.names = LOOPBACK_HOSTS | {name.lower() for name in also}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 403."""
+        """Pass the request on, or answer 403."""
         if scope["type"] in ("http", "websocket") and self.active():
             fault = self._fault(
                 {name: value for name, value in scope["headers"] if name in (b"host", b"origin")}

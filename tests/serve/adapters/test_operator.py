@@ -15,7 +15,7 @@ from serve.metering.limits import Budget
 from store.rollout import adapters, deployments, releases
 from store.rollout.adapters import AdapterRecord
 from tests.support.models import make_lora
-from trimtab.app import build_app, build_platform, gateway_limits
+from trimtab.app import build_app, build_platform
 from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
 from trimtab.platform import Platform
 
@@ -75,7 +75,7 @@ def test_old_adapters_are_listed_and_pruned(client: TestClient, platform: Platfo
 
 
 def test_budgets_come_from_the_settings(platform: Platform) -> None:
-    limits = gateway_limits(platform.settings)
+    limits = platform.settings.limits.build()
     assert limits.of("ada") == Budget(max_concurrent=8, requests_per_minute=3)
     assert limits.of("bob") == Budget(max_concurrent=8)
     platform.db.close()

@@ -27,7 +27,7 @@ from serve.adapters.validation import check
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.gateway.canary_monitor import CanaryPolicy
-from serve.gateway.handler import Limits
+from serve.metering.limits import Limits
 from store.rollout import adapters, deployments, releases
 from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import BASE

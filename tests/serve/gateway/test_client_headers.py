@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from serve.build import ServingOptions
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.shadow import Shadow
 from serve.router import share, sticky_key
 from store.accounts import keys, users
 from store.db.rows import scalar
@@ -173,23 +174,20 @@ async def test_a_source_that_breaks_the_rule_is_refused(part: Part, source: str)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-trimtab-source")
 
 
-async def test_raters_are_shown_no_copy_of_a_program_s_traffic(part: Part) -> None:
-    release = releases.create(part.db, "assistant", stub_engine.MODEL)
-    deployments.set_canary(part.db, "assistant", release.ref, 0.0)
-    await part.reconciler.refresh()
-    asked: list[str] = []
+async def test_raters_are_shown_no_copy_of_a_program_s_traffic(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ServingOptions(shadow_fraction=1.0, shadow_sources=["chat", "frontend"])
+    async with running(part.pool, tmp_path, stub_engine.MODEL, options=options) as shadowed:
+        release = releases.create(shadowed.db, "assistant", stub_engine.MODEL)
+        deployments.set_canary(shadowed.db, "assistant", release.ref, 0.0)
+        await shadowed.reconciler.refresh()
+        copied: list[str] = []
 
-    class Recording(Shadow):
-        async def _copy(self, stable: Any, canary: Any, body: Any, exchange: Any) -> None:
-            asked.append(exchange.source)
+        async def copy(stable: Any, canary: Any, body: Any, exchange: Any) -> None:
+            copied.append(exchange.request.source)
 
-    part.gateway.shadow = Recording(part.gateway, part.router, part.db, 1.0, 9, ["chat", "frontend"])
-    try:
+        monkeypatch.setattr(shadowed.parts.shadow, "_copy", copy)
         for headers in ({}, {"X-Trimtab-Task": "tags"}, {"X-Trimtab-Source": "chat"}, {"X-Chat-Id": "c"}):
-            await ask(part, headers)
-        await part.gateway.shadow.aclose()
-        assert sorted(asked) == ["chat", "frontend"]
-    finally:
-        part.gateway.shadow = None
-        deployments.rollback(part.db, "assistant", "test")
-        await part.reconciler.refresh()
+            await ask(shadowed, headers)
+        assert sorted(copied) == ["chat", "frontend"]

@@ -16,8 +16,9 @@ import pytest
 from serve.auth import Principal
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
-from serve.gateway.handler import Limits
-from serve.gateway.recorder import Exchange
+from serve.errors import RequestError
+from serve.gateway.exchange import Answer, Exchange, Recording
+from serve.metering.limits import Limits
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
 from store.privacy import erasure
@@ -120,6 +121,18 @@ async def test_answers_from_within_are_counted(part: Part) -> None:
     rater = Principal("ada", frozenset({"rater"}), "session", "ada")
     await part.gateway.complete(rater, body("say 3"), sticky="x")
     assert used(part, "user ada") == REPORTED
+    text = part.metrics.render().decode()
+    assert re.search(r'trimtab_requests_total\{code="200",.*lane="stable".*\} 1\.0', text)
+    assert re.search(r'trimtab_tokens_total\{.*kind="completion".*\} 70\.0', text)
+
+
+async def test_a_failed_answer_from_within_is_counted_as_failed_and_costs_nothing(part: Part) -> None:
+    rater = Principal("ada", frozenset({"rater"}), "session", "ada")
+    with pytest.raises(RequestError):
+        await part.gateway.complete(rater, body("refuse"), sticky="x")
+    assert used(part, "user ada") == (0, 0, 0)
+    assert part.gateway.rate_limiter.outstanding == 0
+    assert 'trimtab_requests_total{code="400"' in part.metrics.render().decode()
 
 
 # ---- answers that do not
@@ -193,9 +206,10 @@ async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back
                 break
         await part.recorder.flush()
         asked = [{"role": "user", "content": "waits to be written"}]
-        left = Exchange("conv-1", asked, False, "assistant", "assistant", None, "stable", "ada", None)
-        left.chunks.append(b'{"id": "chatcmpl-9", "choices": [{"message": {"content": "word"}}]}')
-        part.recorder.put(left)
+        kept = Recording("conv-1", asked, False, "assistant", "assistant", "ada", None)
+        body_of_it = b'{"id": "chatcmpl-9", "choices": [{"message": {"content": "word"}}]}'
+        target = part.gateway.table.resolve("assistant", "x")
+        part.recorder.put(Exchange(kept, Answer(200, target, chunks=[body_of_it])))
         with writer.erasing(["user ada"]):
             assert erasure.erase_person(part.db, "ada").removed["completions"] == 1
     await idle(part)

@@ -20,9 +20,9 @@ import pytest
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.gateway import responses
-from serve.gateway.handler import Limits
 from serve.gateway.stream_rewriter import StreamRewriter
 from serve.metering import token_estimate
+from serve.metering.limits import Limits
 from store.accounts import keys
 from store.feedback import conversations
 from store.rollout import deployments, releases

@@ -277,7 +277,7 @@ def test_replay_and_caps(db: Store, tmp_path: Path) -> None:
     assert capped.train_rows == 55
     for n in range(5):
         vote(db, f"asked {n}", {"ada": "good"})
-    limited = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, max_per_rater=2)
+    limited = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, max_per_rater=2, mix={"import": 1})
     assert limited.train_rows == 112
 
 
@@ -335,7 +335,7 @@ def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
             db, [Turn(f"c-{who}", f"with {who}", asked, "answer 1", "assistant", user=who)]
         )
         conversations.like(db, f"c-{who}", liked, who)
-    made = snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2)
+    made = snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2, mix={"import": 1})
     train, heldout = read(made, "train"), read(made, "heldout")
     assert list(train[0])[:5] == ["like_id", "prompt", "completion", "label", "weight"]
     found = {row["prompt"][0]["content"]: row for row in train + heldout}
@@ -347,7 +347,7 @@ def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
     assert {row["label"] for row in found.values()} == {True, False}
     assert made.report["dropped"]["raters were divided"] == 2
     assert made.report["liked"] == pytest.approx(8 / 11)
-    assert snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2) == made
+    assert snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2, mix={"import": 1}) == made
 
 
 def test_a_file_that_can_not_be_written_is_an_error_and_reading_stops(tmp_path: Path) -> None:

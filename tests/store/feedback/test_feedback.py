@@ -11,7 +11,7 @@ import pytest
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons, conversations, voting
 from store.feedback.comparisons import Candidate, Comparison
 from store.feedback.turn import Turn
 from store.ids import new_id
@@ -163,7 +163,11 @@ def test_a_choice_makes_one_pair(db: Store, winner: str) -> None:
     assert made.content_hash == made.pair.content_hash
     assert comparisons.get(db, comparison.id).state == "decided"
     assert comparisons.votes(db, comparison.id) == [vote]
-    assert pairs.of_vote(db, vote.id) == [made]
+    assert pairs.list_page(db) == [made]
+    assert (vote.deployment, vote.releases) == (
+        "assistant",
+        {"a": comparison.a.release, "b": comparison.b.release},
+    )
 
 
 @pytest.mark.parametrize("choice", ["tie", "both_bad"])
@@ -201,8 +205,6 @@ def test_votes_on_unknown_and_decided_comparisons(db: Store) -> None:
     comparisons.vote(db, comparison.id, "tie", "ada")
     with pytest.raises(Conflict, match="decided"):
         comparisons.vote(db, comparison.id, "a", "bob", better="x")
-    with pytest.raises(Conflict, match="decided"):
-        comparisons.withdraw(db, comparison.id)
     assert len(comparisons.votes(db, comparison.id)) == 1
     assert pairs.count(db) == demonstrations.count(db) == 0
 
@@ -278,12 +280,10 @@ def test_a_vote_joins_the_transaction_around_it(db: Store) -> None:
 def test_a_vote_reads_no_comparison_but_its_own(db: Store) -> None:
     made = [compare(db, votes_wanted=2) for _ in range(30)]
     for comparison in made[::2]:
-        comparisons.withdraw(db, comparison.id)
+        comparisons.vote(db, comparison.id, "tie", "ada")
     db.checkpoint()
     (_, plan), *_ = (
-        db.read()
-        .execute("explain (analyze, format json) " + comparisons._CASE, {"id": made[1].id})
-        .fetchall()
+        db.read().execute("explain (analyze, format json) " + voting._CASE, {"id": made[1].id}).fetchall()
     )
     read = [int(rows) for rows in re.findall(r'"rows_scanned": (\d+)', plan)]
     assert sorted(read) == [1, 2]  # the comparison and its candidates

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from trimtab.app import gateway_limits
 from trimtab.config.settings import Settings
 from trimtab.config.settings_file import load
 from trimtab.errors import SettingsError
@@ -132,7 +131,7 @@ def test_the_example_file_shows_every_setting_and_loads() -> None:
 def test_budgets_of_days_and_months(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text("[limits]\ntokens_per_month = 9\n[limits.budgets.ci]\nrequests_per_day = 5\n")
-    limits = gateway_limits(load(file))
+    limits = load(file).limits.build()
     assert (limits.of("ci").requests_per_day, limits.of("ci").tokens_per_month) == (5, 9)
     assert limits.of("ada").requests_per_day is None
     said = faults("[limits]\ntokens_per_day = 0\n[limits.budgets.ci]\nrequests_per_week = 5\n", tmp_path)

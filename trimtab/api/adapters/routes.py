@@ -53,7 +53,7 @@ class PruneView(View):
 
 @router.get("")
 async def list_adapters(platform: ThePlatform, principal: Operator) -> list[AdapterView]:
-    """Every adapter, newest first."""
+    """List every adapter, newest first."""
     spared = await call_store(platform.db, needed)
     return [
         AdapterView(
@@ -73,7 +73,7 @@ async def list_adapters(platform: ThePlatform, principal: Operator) -> list[Adap
 
 @router.post("/prune")
 async def prune(body: PruneRequest, platform: ThePlatform, principal: Operator) -> PruneView:
-    """Deletes old adapters, never one that a deployment, a rollback or a run needs."""
+    """Delete old adapters, never one that a deployment, a rollback or a run needs."""
     keep, age = body.keep_last, body.max_age_days
     if keep is None and age is None:
         keep, age = platform.settings.adapters.keep_last, platform.settings.adapters.max_age_days

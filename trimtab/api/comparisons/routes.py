@@ -17,7 +17,7 @@ from serve.metering.limits import Limits
 from store import values
 from store.errors import Invalid
 from store.feedback import comparisons
-from store.feedback.comparisons import Candidate, Comparison
+from store.feedback.comparisons import Candidate
 from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.comparisons.models import (
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
 @router.post("", status_code=201)
 async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
-    """Samples two responses: of two named releases, of stable and canary, or twice of stable."""
+    """Sample two responses: of two named releases, of stable and canary, or twice of stable."""
     began = datetime.now(UTC)
     if body.releases:
         names, deployment = body.releases, None
@@ -67,7 +67,7 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
 
 
 async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str | None:
-    """The deployment that a comparison of named releases belongs to, and alone learns from: that of the first release."""
+    """Return the deployment that a comparison of named releases belongs to and trains: that of the first release."""
     for candidate in candidates:
         if candidate.release is not None:
             return str((await call_store(platform.db, releases.get, candidate.release)).deployment)
@@ -76,7 +76,7 @@ async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str
 
 @router.post("/gold", status_code=201)
 async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Operator) -> ComparisonView:
-    """Puts a question whose answer is known into the raters' queue; its votes measure raters and teach nothing."""
+    """Queue a question whose answer is known; its votes measure raters and train nothing."""
     await known_deployment(platform, body.deployment)
     made = await call_store(
         platform.db,
@@ -92,7 +92,7 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
 
 
 def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
-    """Whether `create` takes these messages, and a rater can answer them: they end with what a person said."""
+    """Return whether `create` takes these messages, and a rater can answer them: they end with what a person said."""
     if not messages or messages[-1]["role"] != "user":
         return False
     try:
@@ -107,7 +107,7 @@ def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
 async def sample(
     platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
 ) -> list[Candidate]:
-    """One response of each named release; two of the same release are sampled apart."""
+    """Return one response of each named release; two of the same release are sampled apart."""
     for attempt in range(3):
         requests = []
         for name in names:
@@ -136,20 +136,20 @@ async def sample(
 
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
 async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
-    """The oldest comparison that this rater has not judged; 204 when none waits."""
+    """Return the oldest comparison that this rater has not judged; 204 when none waits."""
     found = await call_store(platform.db, comparisons.next_unvoted, principal.name)
     return comparison_view(found) if found else Response(status_code=204)
 
 
 @router.get("/{comparison_id}")
 async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> ComparisonView:
-    """One comparison, blind."""
+    """Return one comparison, blind."""
     return comparison_view(await call_store(platform.db, comparisons.get, comparison_id))
 
 
 @router.post("/{comparison_id}/vote")
 async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
-    """Records a verdict and what follows from it; then says which release wrote which."""
+    """Record a vote and what follows from it; the answer says which release wrote which."""
     began = datetime.now(UTC)
     recorded = await call_store(
         platform.db,
@@ -162,15 +162,14 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         seconds=body.seconds,
         began=began,
     )
-    comparison: Comparison = await call_store(platform.db, comparisons.get, comparison_id)
-    if comparison.deployment is not None:
-        await platform.rollout.weigh_votes(comparison.deployment)
-    names = await release_names(platform)
+    if recorded.deployment is not None:
+        await platform.rollout.weigh_votes(recorded.deployment)
+    refs = await call_store(platform.db, releases.refs, recorded.releases.values())
     return VoteView(
         id=recorded.id,
         comparison=comparison_id,
         choice=body.choice,
-        revealed={"a": names.get(comparison.a.release or ""), "b": names.get(comparison.b.release or "")},
+        revealed={side: refs.get(release or "") for side, release in recorded.releases.items()},
         pairs=list(recorded.pairs),
         demonstration=recorded.demonstration,
     )

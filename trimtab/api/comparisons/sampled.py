@@ -10,7 +10,7 @@ from fastapi import Request as HttpRequest
 from pydantic import Field
 
 from serve.gateway import client_headers
-from serve.gateway.handler import person_of
+from serve.gateway.admission import person_of
 from serve.router import Route, share, sticky_key
 from store.accounts import names
 from store.feedback import comparisons as stored_comparisons

@@ -19,8 +19,7 @@ from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
 from trimtab.background import call_store
-from trimtab.sample_prompts import STARTERS
-from trimtab.serving import gateway_limits
+from trimtab.sample_prompts import SAMPLE_PROMPTS
 
 router = APIRouter(tags=["conversations"])
 
@@ -46,7 +45,7 @@ async def list_conversations(
     limit: int = 50,
     source: Annotated[list[str] | None, Query(max_length=20)] = None,
 ) -> list[dict[str, Any]]:
-    """The caller's conversations, newest first; an operator sees everybody's. `source` (several times) picks some."""
+    """List the caller's conversations, newest first; an operator sees everybody's. `source` (several times) picks some."""
     found = await call_store(
         platform.db,
         conversations.list_recent,
@@ -59,7 +58,7 @@ async def list_conversations(
 
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(conversation_id: str, platform: ThePlatform, principal: Chatter) -> dict[str, Any]:
-    """One conversation with its messages and the release that gave each answer."""
+    """Return one conversation with its messages and the release that gave each answer."""
     found = await call_store(platform.db, conversations.get, conversation_id, _readable_by(principal))
     names = await release_names(platform)
     record = found.to_json()
@@ -72,7 +71,7 @@ async def get_conversation(conversation_id: str, platform: ThePlatform, principa
 async def like(
     completion_id: str, body: LikeRequest, platform: ThePlatform, principal: Chatter
 ) -> dict[str, Any]:
-    """A thumb on one answer; null takes it back."""
+    """Like or dislike one answer; null withdraws it."""
     began = datetime.now(UTC)
     said = (completion_id, body.liked, principal.name, began, _readable_by(principal))
     try:
@@ -87,11 +86,11 @@ async def like(
 
 @router.get("/prompts/draw")
 async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
-    """A prompt to rank: one that people asked lately (see `rank.sources`), or a starter while nobody has."""
+    """Draw a prompt to rank: one that people asked lately (see `rank.sources`), or a starter while nobody has."""
     sources = platform.settings.rank.sources
     recent = await call_store(platform.db, conversations.recent_prompts, DRAWN_FROM, sources)
     prompts = [[message.to_json() for message in prompt] for prompt in recent]
-    limits = gateway_limits(platform.settings)
+    limits = platform.settings.limits.build()
     prompts = [prompt for prompt in prompts if can_be_compared(prompt, limits)]
-    prompts = prompts or [[{"role": "user", "content": text}] for text in STARTERS]
+    prompts = prompts or [[{"role": "user", "content": text}] for text in SAMPLE_PROMPTS]
     return {"messages": random.choice(prompts)}

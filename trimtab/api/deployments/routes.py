@@ -24,7 +24,7 @@ async def release_names(platform: Platform) -> dict[str, str]:
 
 
 async def known_deployment(platform: Platform, name: str | None) -> None:
-    """Raises Problem 404 for a deployment that there never was; None is every deployment."""
+    """Raise Problem 404 for a deployment that never existed; None is every deployment."""
     if name is not None:
         known = [found.name for found in await call_store(platform.db, deployments.list_all)]
         if name not in known:
@@ -34,7 +34,7 @@ async def known_deployment(platform: Platform, name: str | None) -> None:
 async def describe(
     platform: Platform, found: Deployment, names: dict[str, str], principal: Principal
 ) -> DeploymentView:
-    """One deployment and, where it has a canary, what the votes say of it."""
+    """Return one deployment and, where it has a canary, what the votes say of it."""
     policy, excluded = platform.settings.canary, platform.settings.snapshot.exclude_raters
     trial = (
         await call_store(platform.db, weigh_canary, found.name, policy, excluded) if found.canary else None
@@ -50,7 +50,7 @@ async def _view(platform: Platform, name: str, principal: Principal) -> Deployme
 
 @router.get("/deployments")
 async def list_deployments(platform: ThePlatform, principal: Rater) -> list[DeploymentView]:
-    """Every deployment."""
+    """List every deployment."""
     names = await release_names(platform)
     return [
         await describe(platform, found, names, principal)
@@ -60,7 +60,7 @@ async def list_deployments(platform: ThePlatform, principal: Rater) -> list[Depl
 
 @router.get("/deployments/{name}")
 async def get(name: str, platform: ThePlatform, principal: Rater) -> DeploymentView:
-    """One deployment."""
+    """Return one deployment."""
     return await _view(platform, name, principal)
 
 
@@ -68,7 +68,7 @@ async def get(name: str, platform: ThePlatform, principal: Rater) -> DeploymentV
 async def canary(
     name: str, body: CanaryRequest, platform: ThePlatform, principal: Operator
 ) -> DeploymentView:
-    """Gives a release a share of the traffic."""
+    """Give a release a share of the traffic."""
     await platform.rollout.set_canary(name, body.release, body.weight, principal.name, body.reason)
     return await _view(platform, name, principal)
 
@@ -77,7 +77,7 @@ async def canary(
 async def promote(
     name: str, platform: ThePlatform, principal: Operator, body: PromoteRequest | None = None
 ) -> DeploymentView:
-    """Makes the canary (or the release that is named) stable."""
+    """Make the canary (or the release that is named) stable."""
     asked = body or PromoteRequest()
     await platform.rollout.promote(name, asked.release, principal.name, asked.reason)
     return await _view(platform, name, principal)
@@ -85,7 +85,7 @@ async def promote(
 
 @router.post("/deployments/{name}/rollback")
 async def rollback(name: str, platform: ThePlatform, principal: Operator) -> DeploymentView:
-    """Ends the canary, or, without one, goes back to the stable release before this one."""
+    """End the canary, or, without one, go back to the stable release before this one."""
     await platform.rollout.rollback(name, principal.name)
     return await _view(platform, name, principal)
 
@@ -94,7 +94,7 @@ async def rollback(name: str, platform: ThePlatform, principal: Operator) -> Dep
 async def ranked(
     platform: ThePlatform, principal: Rater, deployment: str | None = None
 ) -> list[LeaderboardRowView]:
-    """Releases ranked from votes, best first."""
+    """List releases ranked from votes, best first."""
     await known_deployment(platform, deployment)
     names = await release_names(platform)
     rows = await call_store(platform.db, leaderboard.rank, deployment)

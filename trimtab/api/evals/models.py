@@ -16,8 +16,16 @@ class EvalRequest(Request):
     suite: str = "default"
 
 
+class EvalProgress(View):
+    """How far an evaluation under way is, in requests, and about how long it still takes."""
+
+    done: int
+    total: int
+    seconds_left: float
+
+
 class EvalView(View):
-    """One evaluation and, once it is done, its report."""
+    """One evaluation and, once it is done, its report; while it runs, how far it is."""
 
     id: str
     release: str
@@ -27,3 +35,22 @@ class EvalView(View):
     report: dict[str, Any] | None = None
     error: str | None = None
     created_at: datetime | None = None
+    progress: EvalProgress | None = None
+
+
+class EvalItemView(View):
+    """What one measurement found of one release: `side` is release, against or anchor; `prompt` where it is still known."""
+
+    number: int
+    measure: str
+    item: str
+    side: str
+    cluster: str
+    reference: str | None
+    prompt: list[dict[str, Any]] | None
+    answer: str | None
+    finish_reason: str | None
+    tokens: int | None
+    seconds: float | None
+    value: float | None
+    detail: dict[str, Any]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from store.rollout import evaluations, releases
+from fastapi import APIRouter, Query, Response
+
+from align.evaluation.items import NEUTRAL
+from align.evaluation.neutral import prompt_of
+from store.rollout import evaluation_items, evaluations, releases
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import release_names
-from trimtab.api.evals.models import EvalRequest, EvalView
+from trimtab.api.evals.models import EvalItemView, EvalProgress, EvalRequest, EvalView
 from trimtab.api.views import eval_view
 from trimtab.background import call_store
 
@@ -16,7 +21,7 @@ router = APIRouter(prefix="/evals", tags=["evaluations"])
 
 @router.post("", status_code=202)
 async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) -> EvalView:
-    """Queues an evaluation over the newest held-out data of the release's deployment."""
+    """Queue an evaluation over the newest held-out data of the release's deployment."""
     release = await call_store(platform.db, releases.get, body.release)
     against = await call_store(platform.db, releases.get, body.against) if body.against else None
     evaluation = await platform.evaluations.submit(release, against, body.suite, principal.name)
@@ -27,7 +32,7 @@ async def create(body: EvalRequest, platform: ThePlatform, principal: Operator) 
 async def list_evals(
     platform: ThePlatform, principal: Operator, release: str | None = None
 ) -> list[EvalView]:
-    """Evaluations, newest first."""
+    """List evaluations, newest first."""
     names = await release_names(platform)
     return [
         eval_view(found, names)
@@ -37,7 +42,41 @@ async def list_evals(
 
 @router.get("/{evaluation_id}")
 async def get(evaluation_id: str, platform: ThePlatform, principal: Operator) -> EvalView:
-    """One evaluation and its report."""
-    return eval_view(
-        await call_store(platform.db, evaluations.get, evaluation_id), await release_names(platform)
+    """Return one evaluation, its report, and how far it is while it runs."""
+    found = await call_store(platform.db, evaluations.get, evaluation_id)
+    view = eval_view(found, await release_names(platform))
+    progress = platform.evaluations.progress.get(evaluation_id)
+    return view if progress is None else view.model_copy(update={"progress": EvalProgress(**progress)})
+
+
+@router.get("/{evaluation_id}/items")
+async def items(
+    evaluation_id: str,
+    platform: ThePlatform,
+    principal: Operator,
+    response: Response,
+    measure: Literal["heldout", "answer", "instruction", "win", "text", "kl"] | None = None,
+    side: Literal["release", "against", "anchor"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[int, Query(ge=0)] = 0,
+) -> list[EvalItemView]:
+    """List what an evaluation's figures are computed from, in order; the `Link` header leads to the next page."""
+    found = await call_store(
+        platform.db, evaluation_items.list_page, evaluation_id, measure, side, after, limit
     )
+    if len(found) == limit:
+        asked = {"limit": limit, "after": found[-1]["seq"], "measure": measure, "side": side}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        response.headers["Link"] = f'</api/evals/{evaluation_id}/items?{query}>; rel="next"'
+    return [item_view(row) for row in found]
+
+
+def item_view(row: dict[str, Any]) -> EvalItemView:
+    """One item, with its prompt where that is still known."""
+    reference = row["reference"] or ""
+    if row["prompt"] is None and reference.startswith(NEUTRAL):
+        text = prompt_of(reference.removeprefix(NEUTRAL))
+        row = {**row, "prompt": None if text is None else [{"role": "user", "content": text}]}
+    elif "prompt" in row["detail"]:  # a generated one
+        row = {**row, "prompt": [{"role": "user", "content": row["detail"]["prompt"]}]}
+    return EvalItemView(number=row["seq"], **{name: value for name, value in row.items() if name != "seq"})

@@ -1,4 +1,4 @@
-"""What was learned from whom, and forgetting a person."""
+"""What was learned from whom, and the erasure of a person."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.feedback import raters
 from store.privacy import erasure
 from store.rollout import lineage
 from store.training_data import pairs
-from trimtab import erasure as forgetting
+from trimtab import erasure as person_erasure
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.people.models import ErasureRequest
@@ -26,14 +26,14 @@ router = APIRouter(tags=["lineage and privacy"])
 
 @router.get("/pairs/{pair_id}/lineage")
 async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every release that learned from a pair."""
+    """List every release that learned from a pair."""
     await call_store(platform.db, pairs.get, pair_id)
     return await call_store(platform.db, lineage.of_pair, pair_id)
 
 
 @router.get("/users/{name:path}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
+    """List every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
     found = await call_store(platform.db, lineage.of_person, name)
     if not found and not await call_store(platform.db, erasure.knows, name):
         raise NotFound("person", name)
@@ -44,7 +44,7 @@ async def releases_of_person(name: str, platform: ThePlatform, principal: Operat
 async def erase(
     name: str, platform: ThePlatform, principal: Operator, dry_run: bool = False
 ) -> dict[str, Any]:
-    """Forgets a person: their words, votes, and what was derived from them. Says which releases learned from it.
+    """Erase a person: their words, votes, and what was derived from them. The answer says which releases learned from it.
 
     `removed` counts rows by noun, `of_others` how many of these votes and likes other people gave; `stopped` are the runs
     under way that were to learn from them, `runs` all whose data held something of theirs. With `dry_run` nothing
@@ -55,19 +55,19 @@ async def erase(
 
 @router.post("/erasures")
 async def erase_by_name(body: ErasureRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Forgets a person as `/api/users/{name}/erase` does; takes names that no path can hold, such as `..`."""
+    """Erase a person as `/api/users/{name}/erase` does; takes names that no path can hold, such as `..`."""
     return await _erase(platform, principal, body.name, body.dry_run)
 
 
 async def _erase(platform: Platform, principal: Principal, name: str, dry_run: bool) -> dict[str, Any]:
     if dry_run:
-        return await platform.long_work.run(forgetting.preview, name)
-    return await forgetting.forget_person(platform, name, principal.name)
+        return await platform.long_work.run(person_erasure.preview, name)
+    return await person_erasure.erase_person(platform, name, principal.name)
 
 
 @router.get("/raters")
 async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """How raters agree with each other and with gold questions, how fast they are, which side they favour."""
+    """Report how raters agree with each other and with gold questions, how fast they are, which side they favour."""
     return [row.to_json() for row in await call_store(platform.db, raters.report)]
 
 
@@ -86,7 +86,7 @@ def _alpha(db: Store, deployment: str | None) -> dict[str, Any]:
 
 @router.get("/erasures")
 async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Every erasure, newest first, and the releases that learned from something erased since."""
+    """List every erasure, newest first, and the releases that learned from something erased since."""
     return {
         "erasures": [row.to_json() for row in await call_store(platform.db, erasure.list_all)],
         "flagged": await call_store(platform.db, erasure.flagged),
@@ -95,12 +95,12 @@ async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str,
 
 @router.get("/snapshots")
 async def list_snapshots(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every snapshot with its data report, newest first."""
+    """List every snapshot with its data report, newest first."""
     found = [row.to_json() for row in await call_store(platform.db, snapshots.list_all)]
     return sorted(found, key=lambda row: str(row["created_at"]), reverse=True)
 
 
 @router.get("/snapshots/{snapshot_id}")
 async def get_snapshot(snapshot_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """One snapshot: settings, rows, data report."""
+    """Return one snapshot: settings, rows, data report."""
     return (await call_store(platform.db, snapshots.get, snapshot_id)).to_json()

@@ -7,16 +7,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from store.accounts.roles import Role
 from trimtab.api.base import Request, View
-
-AccessRole = Literal["chat", "rater", "ops"]
 
 
 class KeyRequest(Request):
     """Makes an API key; its secret is shown once, in the answer."""
 
     name: str = Field(min_length=1, max_length=200)
-    roles: list[AccessRole] = Field(default=["chat"], min_length=1)
+    roles: list[Role] = Field(default=["chat"], min_length=1)
     user: str | None = Field(default=None, description="the person whom the key speaks for")
     store: bool = Field(default=True, description="whether chat requests made with it are recorded")
 
@@ -40,7 +39,7 @@ class UserRequest(Request):
     """Makes a user who can sign in."""
 
     name: str = Field(min_length=1, max_length=200)
-    roles: list[AccessRole] = Field(default=["chat", "rater"], min_length=1)
+    roles: list[Role] = Field(default=["chat", "rater"], min_length=1)
     password: str = Field(min_length=8, max_length=200)
 
 
@@ -65,7 +64,7 @@ class WhoAmIView(View):
 
 
 class ErasureRequest(Request):
-    """Asks for a person to be forgotten; any spelling of the name that is stored will do."""
+    """Asks to erase a person; any spelling of the name that is stored is accepted."""
 
     name: str = Field(min_length=1, max_length=1000)
     dry_run: bool = Field(default=False, description="say what would go, and change nothing")

@@ -16,19 +16,19 @@ router = APIRouter(tags=["people"])
 
 @router.get("/whoami")
 async def whoami(platform: ThePlatform, principal: Chatter) -> WhoAmIView:
-    """The caller's name and roles."""
+    """Return the caller's name and roles."""
     return WhoAmIView(name=principal.name, roles=sorted(principal.roles), mode=platform.mode)
 
 
 @router.get("/keys")
 async def list_keys(platform: ThePlatform, principal: Operator) -> list[KeyView]:
-    """API keys without their secrets."""
+    """List API keys without their secrets."""
     return [key_view(key) for key in await call_store(platform.db, keys.list_all)]
 
 
 @router.post("/keys", status_code=201)
 async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operator) -> KeyView:
-    """Makes a key; this answer alone holds its secret."""
+    """Create a key; only this answer holds its secret."""
     key, secret = await call_store(
         platform.db, keys.create, body.name, body.roles, body.user, stores=body.store
     )
@@ -40,7 +40,7 @@ async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operato
 
 @router.delete("/keys/{key_id}", status_code=204)
 async def revoke_key(key_id: str, platform: ThePlatform, principal: Operator) -> Response:
-    """Revokes a key at once."""
+    """Revoke a key at once."""
     await call_store(platform.db, keys.revoke, key_id)
     platform.authenticator.forget()
     return Response(status_code=204)
@@ -54,7 +54,7 @@ async def list_users(platform: ThePlatform, principal: Operator) -> list[UserVie
 
 @router.post("/users", status_code=201)
 async def create_user(body: UserRequest, platform: ThePlatform, principal: Operator) -> UserView:
-    """Adds a user."""
+    """Add a user."""
     made = await call_store(platform.db, users.create, body.name, body.roles, body.password)
     platform.authenticator.forget()
     view = UserView.model_validate(made)
@@ -64,7 +64,7 @@ async def create_user(body: UserRequest, platform: ThePlatform, principal: Opera
 
 @router.delete("/users/{name:path}", status_code=204)
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
-    """Takes a user's access away."""
+    """Revoke a user's access."""
     await call_store(platform.db, users.remove, name)
     platform.authenticator.forget()
     return Response(status_code=204)

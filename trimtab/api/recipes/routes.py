@@ -13,7 +13,7 @@ router = APIRouter(prefix="/recipes", tags=["runs"])
 
 @router.get("")
 def list_recipes(principal: Operator) -> list[RecipeView]:
-    """Every recipe by name: what it is for and what it sets."""
+    """List every recipe by name: what it is for and what it sets."""
     return [_view(name) for name in names()]
 
 

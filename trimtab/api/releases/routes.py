@@ -26,7 +26,7 @@ router = APIRouter(prefix="/releases", tags=["releases"])
 
 
 async def views(platform: Platform, found: list[Release]) -> list[ReleaseView]:
-    """The releases as answers, each with its lane and its adapter's parity."""
+    """Return the releases as answers, each with its lane and its adapter's parity."""
     lanes = {
         deployment.name: deployment for deployment in await call_store(platform.db, deployments.list_all)
     }
@@ -38,14 +38,14 @@ async def views(platform: Platform, found: list[Release]) -> list[ReleaseView]:
 async def list_releases(
     platform: ThePlatform, principal: Rater, deployment: str | None = None
 ) -> list[ReleaseView]:
-    """Releases, newest first."""
+    """List releases, newest first."""
     found = await call_store(platform.db, releases.list_all, deployment)
     return sorted(await views(platform, found), key=lambda view: view.created_at, reverse=True)
 
 
 @router.post("", status_code=201)
 async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operator) -> ReleaseView:
-    """Makes a release without traffic; a local PEFT directory is checked, published and measured first.
+    """Create a release without traffic; a local PEFT directory is checked, published and measured first.
 
     What the body leaves out comes from the stable release; `inherited` names it.
     """
@@ -77,7 +77,7 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
 
 
 def _inherited(body: ReleaseRequest, stable: Release, base: str) -> dict[str, Any]:
-    """What the body leaves out, as the stable release has it; an adapter stays with its base."""
+    """Return what the body omits, as the stable release has it; an adapter stays with its base."""
     fields = {"adapter": stable.adapter, "system_prompt": stable.system_prompt, "sampling": stable.sampling}
     if base != stable.base:
         del fields["adapter"]
@@ -85,7 +85,7 @@ def _inherited(body: ReleaseRequest, stable: Release, base: str) -> dict[str, An
 
 
 async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
-    """The id of an adapter, published now when `given` is a directory."""
+    """Return the id of an adapter, published now when `given` is a directory."""
     try:
         known = await call_store(platform.db, adapters.get, given)
     except NotFound:
@@ -106,7 +106,7 @@ async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
 
 @router.get("/{ref}")
 async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
-    """One release, by `assistant@3` or its record id."""
+    """Return one release, by `assistant@3` or its record id."""
     return (await views(platform, [await call_store(platform.db, releases.get, ref)]))[0]
 
 
@@ -126,7 +126,7 @@ async def lineage_rows(
     limit: int = 100,
     after: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows behind a release, one by one: prompt, raters, comparisons, split, weight; `Link` leads to the next page."""
+    """List the rows behind a release: prompt, raters, comparisons, split, weight; `Link` leads to the next page."""
     limit = max(1, min(limit, 1000))
     release = await call_store(platform.db, releases.get, ref)
     found = await call_store(platform.db, rows_behind, release, noun, limit, after)

@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trimtab.api.base import Method, Request, Rollout, View
-
-GateMode = Literal["enforce", "report"]
-Start = Literal["stable", "base"]
+from store.rollout.runs import GateMode, Rollout, Start
+from trimtab.api.base import Method, Request, View
 
 
 class RunRequest(Request):

@@ -51,7 +51,7 @@ async def _view(platform: Platform, run: Run) -> RunView:
 
 
 def _report(platform: Platform, run_id: str) -> TrainReport:
-    """The report that the worker left, empty where there is none yet, or its file is damaged."""
+    """Return the worker's report, empty where there is none yet or its file is damaged."""
     with contextlib.suppress(RunDirectoryError):
         return RunDirectory(platform.paths.run(run_id)).train_report() or TrainReport()
     return TrainReport()
@@ -59,7 +59,7 @@ def _report(platform: Platform, run_id: str) -> TrainReport:
 
 @router.post("", status_code=202)
 async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
-    """Queues a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
+    """Queue a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
     recipe = await _recipe(platform, body)
     with contextlib.suppress(
         Conflict, ModelError
@@ -84,7 +84,7 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
 
 @router.post("/plan")
 async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> PlanView:
-    """What such a run would need: trainable parameters, memory by part, time, and whether it fits now. Starts nothing."""
+    """Estimate what such a run needs: trainable parameters, memory by part, time, whether it fits now. Starts nothing."""
     recipe = await _recipe(platform, body)
     estimate, rows, machine = await _plan(platform, body, recipe)
     return PlanView(
@@ -98,7 +98,7 @@ async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> 
 
 
 async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
-    """The complete recipe of a request. Raises NotFound, RecipeError."""
+    """Return the complete recipe of a request. Raises NotFound, RecipeError."""
     deployment = await call_store(platform.db, deployments.get, body.deployment)
     if body.recipe is not None and body.recipe not in names():
         raise RecipeError("recipe", body.recipe, "one of " + ", ".join(names()))
@@ -118,7 +118,7 @@ async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[P
 
 @router.get("")
 async def list_runs(platform: ThePlatform, principal: Operator, limit: int = 50) -> list[RunView]:
-    """Runs, newest first."""
+    """List runs, newest first."""
     return [
         await _view(platform, run)
         for run in await call_store(platform.db, runs.list_all, limit=min(limit, 500))
@@ -127,13 +127,13 @@ async def list_runs(platform: ThePlatform, principal: Operator, limit: int = 50)
 
 @router.get("/{run_id}")
 async def get(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
-    """One run: state, step, metrics, snapshot, adapter, release, error."""
+    """Return one run: state, step, metrics, snapshot, adapter, release, error."""
     return await _view(platform, await call_store(platform.db, runs.get, run_id))
 
 
 @router.get("/{run_id}/metrics")
 async def metrics(run_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """Every step's metrics, oldest first."""
+    """List every step's metrics, oldest first."""
     await call_store(platform.db, runs.get, run_id)
     return await call_store(platform.db, runs.metrics, run_id)
 
@@ -173,7 +173,7 @@ async def _events(platform: Platform, run_id: str, after: int) -> AsyncIterator[
 
 @router.post("/{run_id}/cancel")
 async def cancel(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
-    """Ends a run within seconds; its checkpoints stay, so that it can be resumed."""
+    """End a run within seconds; its checkpoints stay, so that it can be resumed."""
     run = await call_store(platform.db, runs.get, run_id)
     if run.state in SETTLED:
         raise Problem(409, f"run {run_id} is {run.state}; only a run that is under way can be cancelled")
@@ -182,7 +182,7 @@ async def cancel(run_id: str, platform: ThePlatform, principal: Operator) -> Run
 
 @router.post("/{run_id}/resume", status_code=202)
 async def resume(run_id: str, platform: ThePlatform, principal: Operator) -> RunView:
-    """Takes a cancelled or failed run up from its newest checkpoint."""
+    """Continue a cancelled or failed run from its newest checkpoint."""
     run = await call_store(platform.db, runs.get, run_id)
     if run.state not in ("cancelled", "failed"):
         raise Problem(409, f"run {run_id} is {run.state}; only a cancelled or failed run can be resumed")

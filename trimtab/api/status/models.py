@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from trimtab.api.base import Method, Rollout, View
+from store.rollout.runs import Rollout
+from trimtab.api.base import Method, View
 from trimtab.api.deployments.models import DeploymentView
 
 

@@ -37,7 +37,7 @@ router = APIRouter(tags=["status"])
 @probes.head("/healthz", include_in_schema=False)
 @probes.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The platform answers."""
+    """Answer that the platform is running."""
     return {"status": "ok"}
 
 
@@ -52,7 +52,7 @@ async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
 
 @router.get("/status")
 async def status(platform: ThePlatform, principal: Rater) -> StatusView:
-    """Engines, deployments, counts, active runs and the schedule."""
+    """Report engines, deployments, counts, active runs and the schedule."""
     names = await release_names(platform)
     found = await call_store(platform.db, deployments.list_all)
     missing = platform.serving.missing()
@@ -93,7 +93,7 @@ def _schedule(platform: Platform, new_pairs: dict[str, int]) -> ScheduleView:
 
 @router.get("/audit")
 async def audit_log(platform: ThePlatform, principal: Operator, limit: int = 100) -> list[dict[str, Any]]:
-    """Who did what, newest first."""
+    """List who did what, newest first."""
     return [row.to_json() for row in await call_store(platform.db, audit.list_recent, limit=min(limit, 1000))]
 
 
@@ -105,7 +105,7 @@ class BackupRequest(Request):
 
 @router.post("/backup", status_code=201)
 async def backup(body: BackupRequest, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Writes a whole copy of the store while everything runs."""
+    """Write a whole copy of the store while everything runs."""
     path = await asyncio.to_thread(new_path, body.file)
     return await platform.long_work.run(_backup, path)
 

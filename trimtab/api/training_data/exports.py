@@ -42,7 +42,7 @@ class ExportRequest(Body):
 async def export_file(
     noun: Noun, body: ExportRequest, platform: ThePlatform, principal: Operator
 ) -> dict[str, Any]:
-    """Writes rows to a new file (for `parquet`, a directory) on the platform's machine, whole or not at all."""
+    """Write rows to a new file (for `parquet`, a directory) on the platform's machine, whole or not at all."""
     await known_deployment(platform, body.deployment)
     path = await asyncio.to_thread(new_path, body.file)
     given = body.model_dump(exclude={"file", "format"})

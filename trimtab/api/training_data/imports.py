@@ -35,7 +35,7 @@ router = APIRouter(tags=["training data"])
 
 LINES = "application/x-ndjson"
 MOST_SHOWN = 100
-SILENCE_S = 2.0
+MAX_SILENCE_S = 2.0
 """How long a stream says nothing at most, seconds: silence looks like a broken connection."""
 PIECE = 1 << 18
 """Bytes of refused rows sent at a time."""
@@ -76,7 +76,7 @@ async def import_options(
     format: str | None = None,
     deployment: str | None = None,
 ) -> ImportOptionsView:
-    """What an import accepts. Options that an import would refuse are refused here, before a file is sent."""
+    """Describe what an import accepts. Options that an import would refuse are refused here, before a file is sent."""
     await _check(platform, noun, format, deployment)
     return ImportOptionsView(formats=list(formats.FORMATS[noun]), containers=list(CONTAINERS))
 
@@ -98,7 +98,7 @@ async def import_upload(
     dry_run: bool = False,
     rejects: str | None = None,
 ) -> Any:
-    """Imports a file that is the request's body; its format is told from its content unless it is named.
+    """Import a file, the request's body; its format is detected from its content unless it is named.
 
     `rejects` names a new file on the platform's machine for the refused rows, with number and reason. With
     `Accept: application/x-ndjson` the answer is a stream of lines, each an object with one key: `progress`, then
@@ -140,7 +140,7 @@ async def _lines(work: _Import, request: Request) -> AsyncIterator[bytes]:
     except _ClientGone:
         pass
     except Exception as error:
-        yield _line("problem", problems.told(request, error))
+        yield _line("problem", problems.problem_details(request, error))
     finally:
         work.end()
 
@@ -208,7 +208,7 @@ class _Import:
         try:
             while True:
                 try:
-                    progress = await asyncio.wait_for(told.get(), SILENCE_S)
+                    progress = await asyncio.wait_for(told.get(), MAX_SILENCE_S)
                 except TimeoutError:
                     progress = newest
                 if progress is None:
@@ -219,7 +219,7 @@ class _Import:
             leaving.cancel()
 
     def result(self) -> FileImport:
-        """What became of the file, once `follow` has ended. Raises _ClientGone, and what the import raised."""
+        """Return what became of the file, once `follow` has ended. Raises _ClientGone, and what the import raised."""
         assert self._work is not None
         try:
             return self._work.result()
@@ -227,7 +227,7 @@ class _Import:
             raise _ClientGone from None
 
     async def refused(self) -> AsyncIterator[list[bytes]]:
-        """The lines of the file of refused rows, some at a time."""
+        """Yield the lines of the file of refused rows, some at a time."""
         assert self._refused is not None
         if not await asyncio.to_thread(self._refused.exists):
             return

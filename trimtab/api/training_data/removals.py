@@ -22,7 +22,7 @@ Reason = Annotated[
 async def remove_pair(
     pair_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
-    """Takes a pair out of the training data of later runs; `releases` learned from it."""
+    """Remove a pair from the training data of later runs; `releases` learned from it."""
     return RemovalView(
         **await call_store(platform.db, removal.remove, "pairs", pair_id, reason, principal.name)
     )
@@ -32,7 +32,7 @@ async def remove_pair(
 async def remove_demonstration(
     demonstration_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
-    """Takes a demonstration out of the training data of later runs; `releases` learned from it."""
+    """Remove a demonstration from the training data of later runs; `releases` learned from it."""
     done = await call_store(
         platform.db, removal.remove, "demonstrations", demonstration_id, reason, principal.name
     )
@@ -43,7 +43,7 @@ async def remove_demonstration(
 async def remove_like(
     like_id: str, platform: ThePlatform, principal: Operator, reason: Reason
 ) -> RemovalView:
-    """Takes a like or dislike, and its demonstration, out of the training data; `releases` learned from it."""
+    """Remove a like or dislike, and its demonstration, from the training data; `releases` learned from it."""
     return RemovalView(
         **await call_store(platform.db, removal.remove, "likes", like_id, reason, principal.name)
     )

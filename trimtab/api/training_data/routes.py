@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from io import BytesIO
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Protocol, TypeVar
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from store.db.database import Store
 from store.errors import Invalid
@@ -34,27 +36,56 @@ ROWS = {
 }
 
 
+class PageQuery:
+    """Query of a page of rows: at most `limit`, from below the row `after`, of a deployment or of all."""
+
+    def __init__(self, limit: int = 100, after: str | None = None, deployment: str | None = None) -> None:
+        self.limit = max(1, min(limit, 1000))
+        self.after, self.deployment = after, deployment
+
+
+Page = Annotated[PageQuery, Depends()]
+
+
+class Listed(Protocol):
+    """A record that is listed."""
+
+    @property
+    def id(self) -> str:
+        """The id, by which the next page goes on."""
+        ...
+
+
+R = TypeVar("R", bound=Listed)
+
+
+async def _page(
+    platform: Platform, response: Response, path: str, list_page: Callable[..., list[R]], page: PageQuery
+) -> list[R]:
+    """Return a page of rows, and set the `Link` header where there may be more."""
+    await known_deployment(platform, page.deployment)
+    found: list[R] = await call_store(
+        platform.db, list_page, page.limit, after=page.after, deployment=page.deployment
+    )
+    if len(found) == page.limit:
+        query = {"limit": page.limit, "after": found[-1].id}
+        if page.deployment is not None:
+            query["deployment"] = page.deployment
+        response.headers["Link"] = f'<{path}?{urlencode(query)}>; rel="next"'
+    return found
+
+
 @router.get("/pairs")
 async def list_pairs(
-    platform: ThePlatform,
-    principal: Rater,
-    response: Response,
-    limit: int = 100,
-    after: str | None = None,
-    deployment: str | None = None,
+    platform: ThePlatform, principal: Rater, response: Response, page: Page
 ) -> list[PairView]:
-    """Preference pairs, newest first; the `Link` header leads to the next page."""
-    await known_deployment(platform, deployment)
-    limit = max(1, min(limit, 1000))
-    found = await call_store(platform.db, pairs.list_page, limit, after=after, deployment=deployment)
-    if len(found) == limit:
-        response.headers["Link"] = f'</api/pairs?limit={limit}&after={found[-1].id}>; rel="next"'
-    return [pair_view(pair) for pair in found]
+    """List preference pairs, newest first; the `Link` header leads to the next page."""
+    return [pair_view(row) for row in await _page(platform, response, "/api/pairs", pairs.list_page, page)]
 
 
 @router.get("/pairs/stats")
 async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
-    """Counts, lengths and length bias of the preference pairs."""
+    """Report counts, lengths and length bias of the preference pairs."""
     return await call_store(platform.db, pairs.stats)
 
 
@@ -62,25 +93,16 @@ async def pair_stats(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
 async def import_pairs(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, chosen, rejected, …}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, pairs, principal.name, deployment)
 
 
 @router.get("/demonstrations")
 async def list_demonstrations(
-    platform: ThePlatform,
-    principal: Rater,
-    response: Response,
-    limit: int = 100,
-    after: str | None = None,
-    deployment: str | None = None,
+    platform: ThePlatform, principal: Rater, response: Response, page: Page
 ) -> list[DemonstrationView]:
-    """Demonstrations, newest first; the `Link` header leads to the next page."""
-    await known_deployment(platform, deployment)
-    limit = max(1, min(limit, 1000))
-    found = await call_store(platform.db, demonstrations.list_page, limit, after=after, deployment=deployment)
-    if len(found) == limit:
-        response.headers["Link"] = f'</api/demonstrations?limit={limit}&after={found[-1].id}>; rel="next"'
+    """List demonstrations, newest first; the `Link` header leads to the next page."""
+    found = await _page(platform, response, "/api/demonstrations", demonstrations.list_page, page)
     return [demonstration_view(row) for row in found]
 
 
@@ -88,7 +110,7 @@ async def list_demonstrations(
 async def import_demonstrations(
     request: Request, platform: ThePlatform, principal: Operator, deployment: str | None = None
 ) -> ImportView:
-    """Imports rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
+    """Import rows `{messages|prompt, completion}`; bad rows are reported and stop nothing."""
     return await _import(request, platform, demonstrations, principal.name, deployment)
 
 
@@ -106,7 +128,7 @@ async def _import(
 
 
 def _rows(body: bytes) -> list[object]:
-    """The rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
+    """Return the rows of a body: a JSON array, `{rows: […]}`, one object, or JSON lines; of a bad row, why it is none."""
     accepted = "a JSON array of rows, {rows: [...]}, one row, or JSON lines"
     if body.lstrip().startswith(b"["):
         try:

@@ -29,7 +29,7 @@ Day = Annotated[
 async def list_usage(
     platform: ThePlatform, principal: Operator, since: Day = None, until: Day = None
 ) -> list[UsageView]:
-    """What each user and key used in those days (default: this month), and how today and this month stand."""
+    """Report what each user and key used in those days (default: this month), today and this month."""
     limiter = platform.gateway.rate_limiter
     first, last = _span(since, until, limiter.counter.periods()[0].first)
     await asyncio.to_thread(platform.usage.flush)
@@ -38,7 +38,7 @@ async def list_usage(
 
 
 def _span(since: str | None, until: str | None, today: date) -> tuple[date, date]:
-    """The first and the last day; raises Invalid. Without `since` it is the month of `until` up to that day."""
+    """Return the first and the last day; raises Invalid. Without `since` it is the month of `until` up to that day."""
     last = today if until is None else _day("until", until)
     first = last.replace(day=1) if since is None else _day("since", since)
     if first > last:

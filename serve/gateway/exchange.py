@@ -1,0 +1,148 @@
+"""One request with its answer, as the gateway hands it over for the store: values, and what an answer's bytes say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from serve.metering.usage_counter import Used
+from serve.router import Target
+from store.errors import Invalid
+from store.feedback.turn import Turn
+from store.values import conversation as read_conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is kept of a request, known before it is answered; `deployment` is None for a release or base model."""
+
+    conversation_id: str
+    messages: Sequence[Mapping[str, Any]]
+    stream: bool
+    model: str
+    deployment: str | None
+    user: str | None
+    key_id: str | None
+    source: str = "api"
+    task: str | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a request ended: the HTTP status, what answered, and what is counted and kept of it.
+
+    `used` is None where no answer began, `usage` what the engine reported, `first_token_s` None where nothing streamed.
+    `chunks` are the bytes that went out (none where nothing is recorded), a stream or JSON; `error` is what the record
+    says of a broken answer, `stopped` that the client left, and `failure` what the server must see raised.
+    """
+
+    status: int
+    target: Target
+    used: Used | None = None
+    usage: Mapping[str, Any] | None = None
+    first_token_s: float | None = None
+    chunks: Sequence[bytes] = ()
+    error: str | None = None
+    stopped: bool = False
+    failure: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One answered request to record, with the seconds from its arrival to the end of its answer."""
+
+    request: Recording
+    answer: Answer
+    seconds: float | None = None
+
+    @property
+    def model(self) -> str:
+        """The model that the client asked for."""
+        return self.request.model
+
+    def parse(self) -> ParsedAnswer:
+        """Parse the answer's bytes."""
+        return read_answer(b"".join(self.answer.chunks), self.request.stream)
+
+    def turn(self) -> Turn | None:
+        """Return the turn to record, None where there is none: no completion id, or content that is not text."""
+        request, answer, parsed = self.request, self.answer, self.parse()
+        if parsed.id is None:
+            return None
+        try:
+            messages = read_conversation(list(request.messages))
+        except Invalid:
+            return None  # images and tool calls are not kept
+        usage = answer.usage or parsed.usage
+        return Turn(
+            completion_id=parsed.id,
+            conversation_id=request.conversation_id,
+            messages=messages,
+            answer=parsed.text,
+            deployment=request.deployment,
+            release=answer.target.release_id,
+            lane=answer.target.lane,
+            model=request.model,
+            user=request.user,
+            key_id=request.key_id,
+            source=request.source,
+            task=request.task,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+            finish_reason="client_stopped" if answer.stopped else parsed.finish_reason,
+            first_token_s=answer.first_token_s,
+            seconds=self.seconds,
+            error=answer.error,
+            created_at=request.created_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """What a response holds: the first choice's text (None without any), the completion's id, usage."""
+
+    id: str | None
+    text: str | None
+    finish_reason: str | None
+    usage: Mapping[str, Any]
+
+
+def read_answer(data: bytes, stream: bool) -> ParsedAnswer:
+    """Read an answer from the bytes of a response; a stream may end anywhere."""
+    ident: str | None = None
+    finish: str | None = None
+    usage: Mapping[str, Any] = {}
+    parts: list[str] = []
+    seen = False
+    for value in _objects(data, stream):
+        ident = ident or value.get("id")
+        usage = value.get("usage") or usage
+        for choice in value.get("choices") or ():
+            if choice.get("index", 0) != 0:
+                continue
+            message = choice.get("delta") if stream else choice.get("message")
+            if message and message.get("content") is not None:
+                seen = True
+                parts.append(message["content"])
+            finish = choice.get("finish_reason") or finish
+    return ParsedAnswer(ident, "".join(parts) if seen else None, finish, usage)
+
+
+def _objects(data: bytes, stream: bool) -> list[dict[str, Any]]:
+    texts = [data]
+    if stream:
+        texts = [line[6:] for line in data.split(b"\n") if line.startswith(b"data: {")]
+    found = []
+    for text in texts:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            continue  # the last event of a broken stream
+        if isinstance(value, dict):
+            found.append(value)
+    return found

@@ -1,0 +1,105 @@
+"""Evaluations through the platform: the suite's items, report and progress, on releases that a stub plays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from align.evaluation.items import from_json
+from align.evaluation.report import measures_of
+from store.datasets import snapshots
+from store.rollout import evaluation_items, releases
+from store.training_data import pairs
+from tests.support.stub_releases import Release, StubPlatform
+from trimtab.app import build_app, build_platform
+from trimtab.config.settings import EngineSettings, Settings
+from trimtab.platform import Platform
+
+URL = "http://127.0.0.1:7860"
+BASE = "smollm2-135m-instruct"
+
+
+@contextmanager
+def measured(
+    data: Path, monkeypatch: pytest.MonkeyPatch, **releases_by_name: Release
+) -> Iterator[tuple[Platform, TestClient]]:
+    """A platform with held-out pairs and two releases, which the stub answers for."""
+    engines = {"main": EngineSettings(base=BASE, url="http://127.0.0.1:9", api_key="none")}
+    platform = build_platform(Settings(data=data, engines=engines), URL)
+    rows = [{"prompt": f"Question {n}?", "chosen": f"yes {n}", "rejected": f"no, not {n}"} for n in range(40)]
+    pairs.import_rows(platform.db, rows, "file.jsonl")
+    snapshots.build(platform.db, platform.paths.snapshots, "assistant", "dpo", 0.3, near_duplicates=None)
+    stub = StubPlatform(**releases_by_name)
+    monkeypatch.setattr(platform.evaluations, "_chat_api", stub.api)
+
+    async def ready(base: str) -> None:
+        """An engine that serves."""
+
+    monkeypatch.setattr(platform.serving, "wait_ready", ready)
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        client.headers["Authorization"] = f"Bearer {platform.key}"
+        releases.create(platform.db, "assistant", BASE, sampling={"max_tokens": 20})
+        yield platform, client
+
+
+def evaluate(client: TestClient, suite: str = "quick") -> dict[str, Any]:
+    body = {"release": "assistant@2", "against": "assistant@1", "suite": suite}
+    asked = client.post("/api/evals", json=body)
+    assert asked.status_code == 202, asked.text
+    found = asked.json()
+    until = time.monotonic() + 60
+    while found["state"] in ("queued", "running"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+        found = client.get(f"/api/evals/{found['id']}").json()
+    return dict(found)
+
+
+def test_any_figure_opens_to_its_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = Release(chosen=-1.9, rejected=-2.2)
+    with measured(tmp_path, monkeypatch, assistant_1=Release(), assistant_2=new) as (platform, client):
+        found = evaluate(client)
+        assert found["state"] == "done", found
+        assert found["progress"] is None
+        path = f"/api/evals/{found['id']}/items"
+        stored = evaluation_items.list_all(platform.db, found["id"])
+        assert measures_of([from_json(row) for row in stored]) == found["report"]["measures"]
+        page = client.get(path, params={"limit": 5})
+        assert [row["number"] for row in page.json()] == [1, 2, 3, 4, 5]
+        assert "after=5" in page.headers["Link"]
+        answers = client.get(path, params={"measure": "answer", "side": "release"}).json()
+        assert len(answers) == 2
+        assert all(row["prompt"][0]["content"].startswith("Question") for row in answers)
+        assert {row["detail"]["max_tokens"] for row in answers} == {20}, "the release's own limit"
+        text = client.get(path, params={"measure": "text", "limit": 1}).json()[0]
+        assert text["prompt"][0]["content"]
+        assert client.get(path, params={"measure": "taste"}).status_code == 422
+        assert client.get("/api/evals/eval-x/items").status_code == 404
+
+
+def test_progress_is_shown_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with measured(tmp_path, monkeypatch, assistant_1=Release()) as (platform, client):
+        found = evaluate(client)  # nobody answers for assistant@2
+        assert found["state"] == "failed"
+        assert "assistant@2" in found["error"]
+        assert platform.evaluations.progress == {}
+        platform.evaluations.progress[found["id"]] = {"done": 3, "total": 9, "seconds_left": 12.5}
+        shown = client.get(f"/api/evals/{found['id']}").json()["progress"]
+        assert shown == {"done": 3, "total": 9, "seconds_left": 12.5}
+
+
+def test_an_unknown_suite_is_refused_before_anything_is_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with measured(tmp_path, monkeypatch) as (_, client):
+        for suite in ("huge", str(tmp_path / "none.toml")):
+            refused = client.post("/api/evals", json={"release": "assistant@2", "suite": suite})
+            assert refused.status_code == 422
+            assert "suite" in refused.text
+        assert client.get("/api/evals").json() == []
