@@ -3,7 +3,7 @@
 ```
 run.toml          what to train (RunSpec); written last, so a directory with it is complete
 train.parquet     heldout.parquet     the snapshot
-progress.jsonl    one JSON object a line: phases and step metrics
+progress.jsonl    one JSON object per line: phases and step metrics
 checkpoints/      checkpoint-N, whole when it holds the file COMPLETE
 adapter/          the result, renamed into place whole      probe.json   log-probabilities to check parity
 report.json       last of all: it exists only when the run succeeded
@@ -199,7 +199,7 @@ class RunDirectory:
         return rows
 
     def activity(self) -> dict[str, Any] | None:
-        """Return what the worker last said that it does, None before it said anything.
+        """Return what the worker is doing, from its newest progress; None without any.
 
         `phase`, and `done` of `of` rows or steps where it counts them; `stage` is `sft` while the first half of an
         SFT-then-DPO run works. Reads the end of the file only.
@@ -249,7 +249,7 @@ class RunDirectory:
         write_atomic(self.path / "stop", "")
 
     def withdraw_stop(self) -> None:
-        """Take the request back, so that the run can go on."""
+        """Withdraw the request, so that the run can be resumed."""
         (self.path / "stop").unlink(missing_ok=True)
 
     def forget_rows(self) -> None:
@@ -262,7 +262,7 @@ class RunDirectory:
                 (place / name).unlink(missing_ok=True)
 
     def stop_requested(self) -> bool:
-        """Say whether a stop was asked for."""
+        """Return whether a stop was requested."""
         return (self.path / "stop").exists()
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Plan first: what a run will need, from the base's `config.json` and the recipe alone. No torch, no weights.
 
 Memory is added up by part. What is counted was measured: the activations that autograd keeps for a Llama-shaped layer
-(floats a token, `_kept`), and the constant part of a process. Time is the floating-point operations of the passes over
+(floats per token, `kept`), and the constant part of a process. Time is the floating-point operations of the passes over
 the machine's measured or assumed rate. Estimates are for models of the Llama family; others come close when their
 `config.json` uses the same names.
 """
@@ -20,7 +20,7 @@ from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
 
 GB = 1e9
-# Bytes a parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
+# Bytes per parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
 RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
@@ -171,7 +171,7 @@ def measure_rows(snapshot: Path, base_model: str | Path, method: str, sample: in
 def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | Path, method: str) -> Rows:
     """Return the token counts of `total` rows from some of them, by the base's own tokenizer.
 
-    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` a message. Raises `ModelError` without a
+    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` per message. Raises `ModelError` without a
     tokenizer.json.
     """
     from tokenizers import Tokenizer
@@ -255,7 +255,7 @@ class _Shape:
         return self.layers * each
 
     def kept(self, rank: int) -> float:
-        """Floats a token that autograd keeps in one layer; measured on Llama shapes of several widths."""
+        """Floats per token that autograd keeps in one layer; measured on Llama shapes of several widths."""
         return 7.3 * self.hidden + 4.7 * self.keys + 4 * self.inner + 7 * rank + 50
 
 
@@ -338,7 +338,7 @@ def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str
 
 
 def duration(seconds: float) -> str:
-    """Say seconds in the unit that fits: `90 s`, `12 min`, `2.5 h`."""
+    """Return seconds in the unit that fits: `90 s`, `12 min`, `2.5 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

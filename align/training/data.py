@@ -21,6 +21,7 @@ from align.recipe.methods import ROW_SHAPES
 from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
 from align.training.rendering import RowRenderer
+from common.sequences import common_prefix_length
 
 
 @dataclass(frozen=True)
@@ -159,18 +160,13 @@ def _after(prompt: list[int], whole: list[int], text: str, tokenizer: Any) -> li
 def _counted(
     tokenizer: Any, prompt: str, answer: str, spans: Sequence[tuple[int, int]], ids: Sequence[int]
 ) -> list[bool]:
-    """Say of each id of prompt and answer whether it is within the spans (from, to) of the answer's characters."""
+    """Return for each id of prompt and answer whether it is within the spans (from, to) of the answer's characters."""
     mask = [False] * len(ids)
     for span in spans:
         parts = encode(tokenizer, [prompt + answer[:end] for end in span])
-        start, end = (_shared(part, ids) for part in parts)
+        start, end = (common_prefix_length(part, ids) for part in parts)
         mask[start:end] = [True] * (end - start)
     return mask
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(differ, min(len(a), len(b)))
 
 
 def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:

@@ -79,7 +79,7 @@ def score_in_group(
 
 
 def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
-    # Rows of like length lie together, which keeps the share of attention and the size of packs even.
+    # Rows of similar length are grouped, which keeps the share of attention and the size of packs even.
     order = sorted(range(len(rows)), key=lambda i: rows[i].tokens)
     group: list[int] = []
     total = 0
@@ -94,7 +94,7 @@ def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
 
 
 class ReferenceCache:
-    """Log-probabilities by (model identity, prompt, answer), in one file a model identity.
+    """Log-probabilities by (model identity, prompt, answer), in one file per model identity.
 
     `writes` is false in all but one of several processes that share a run. Safe to
     delete at any time. Writers replace the file whole; two runs that write at once lose at most work.
@@ -159,7 +159,7 @@ def preference_measures(
 ) -> dict[str, Any]:
     """Held-out measures of pairs: how often the policy prefers the chosen answer, each with its 95% interval.
 
-    `accuracy` compares summed log-probabilities, `accuracy_per_token` their mean a token, `reward_accuracy`
+    `accuracy` compares summed log-probabilities, `accuracy_per_token` their mean per token, `reward_accuracy`
     implicit rewards against the reference (only when `reference` is given and differs from `policy`). A tie
     counts half.
     """
@@ -182,7 +182,7 @@ def preference_measures(
 
 
 def likelihood_measures(rows: Sequence[Row], policy: Scores) -> dict[str, Any]:
-    """Held-out measures of demonstrations: negative log-likelihood a token (nats) and perplexity."""
+    """Held-out measures of demonstrations: negative log-likelihood per token (nats) and perplexity."""
     if not rows:
         return {"n": 0}
     sums = np.array([s[0] for s in policy])
