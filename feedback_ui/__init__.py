@@ -4,7 +4,7 @@ A client of the platform's HTTP contract and nothing else: it opens no store, kn
 permission. Whatever the browser may do is decided where the platform reads the forwarded cookie or key.
 
 views    lay components out and wire their events
-actions  talk to the platform through `trimtab_client.client.PlatformClient` and return small values
+actions  talk to the platform through `trimtab_client.AsyncClient` and return small values
 render   turn the platform's JSON into HTML, purely
 copy     every sentence that a person reads
 """

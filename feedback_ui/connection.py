@@ -11,7 +11,7 @@ from collections.abc import Callable
 import gradio as gr
 import httpx
 
-from trimtab_client.client import PlatformClient
+from trimtab_client import AsyncClient
 
 _FORWARDED = ("cookie", "authorization")
 
@@ -33,7 +33,7 @@ class _Shared(httpx.AsyncBaseTransport):
 
 
 class Connection:
-    """Makes a `PlatformClient` for each event.
+    """Makes a `AsyncClient` for each event.
 
     `base_url` is the platform's own address, or a function that returns it where the port is only known after the
     platform listens. Use it within one event loop.
@@ -43,12 +43,12 @@ class Connection:
         self._base_url = base_url
         self._transport: _Shared | None = None
 
-    def client(self, request: gr.Request | None) -> PlatformClient:
+    def client(self, request: gr.Request | None) -> AsyncClient:
         """Return a client that carries the caller's cookie and key; use it as an async context manager."""
         if self._transport is None:
             self._transport = _Shared()
         url = self._base_url() if callable(self._base_url) else self._base_url
-        return PlatformClient(url, headers=forwarded(request), transport=self._transport)
+        return AsyncClient(url, headers=forwarded(request), transport=self._transport)
 
 
 def forwarded(request: gr.Request | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.html import esc
-from trimtab_client.client import ApiError, PlatformUnreachable
+from trimtab_client import ApiError, PlatformUnreachable
 
 log = logging.getLogger(__name__)
 

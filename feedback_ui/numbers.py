@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab_client.client import ApiError
+from trimtab_client import ApiError
 
 
 def optional_float(text: str | None, field: str, accepted: str = "a number, or nothing") -> float | None:

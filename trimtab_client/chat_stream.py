@@ -1,4 +1,4 @@
-"""A streamed answer as the client hands it out: pieces of text that know who gave them."""
+"""A streamed answer as pieces of text, each with the release that gave it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab_client.sse import events
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a streamed answer: new `text` (may be empty) and who gave it.
+    """A piece of a streamed answer: new `text` (may be empty) and its origin.
 
     `release` is `assistant@3`, `lane` stable, canary, pinned or base, `completion_id` what `like` takes, and
     `conversation` the id under which the turn is recorded.

@@ -18,6 +18,7 @@ from typing import Any
 from align.errors import AlignError, DataError, ModelError
 from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
+from common.durations import duration
 
 GB = 1e9
 # Bytes per parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
@@ -335,10 +336,3 @@ def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str
     if largest in ("activations", "logits"):
         return "lower max_length"
     return "use a smaller base model, or lower r" if recipe.qlora else "lower r, or use a smaller base model"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the unit that fits: `90 s`, `12 min`, `2.5 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

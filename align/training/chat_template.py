@@ -15,6 +15,7 @@ from typing import Any
 
 from jinja2 import TemplateError, nodes
 
+from align.errors import AlignError
 from common.chat_messages import text_of
 
 Messages = Sequence[Mapping[str, Any]]
@@ -25,8 +26,10 @@ BILLING_HEADER = (
 _MARK = "\ufffcanswer\ufffc"
 
 
-class Refused(Exception):
+class Refused(AlignError):
     """The chat template does not render this conversation; the message is its reason."""
+
+    kind = "chat_template"
 
 
 def render(

@@ -12,7 +12,8 @@ from feedback_ui import texts
 from feedback_ui.conversation import Talk, Turn, from_record
 from feedback_ui.frame.actions import Readiness, readiness
 from feedback_ui.numbers import optional_float, optional_int
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
+from trimtab_client.values import Choice
 
 # The screen is redrawn at most this often (seconds, and more for each character): a token each redraw would only keep
 # the browser busy, and rendering a long answer each time would hold up the streams of others.
@@ -44,7 +45,7 @@ class Candidates:
         return time.monotonic() - self.laid
 
 
-async def model_choices(client: PlatformClient) -> list[tuple[str, str]]:
+async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
     """The names that may answer, deployments first, as (label, value)."""
     rows = await client.models()
     names = [str(row["id"]) for row in rows]
@@ -58,7 +59,7 @@ async def model_choices(client: PlatformClient) -> list[tuple[str, str]]:
     ]
 
 
-async def default_model(client: PlatformClient) -> str:
+async def default_model(client: AsyncClient) -> str:
     """The name that answers when none was chosen yet; raises `ApiError` (503) where nothing is served."""
     choices = await model_choices(client)
     if not choices:
@@ -78,7 +79,7 @@ def sampling(temperature: str, max_tokens: str) -> dict[str, Any]:
 
 
 async def answer(
-    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
 ) -> AsyncIterator[Progress]:
     """Stream the answer to a conversation that ends with the person's message.
 
@@ -99,13 +100,13 @@ async def answer(
 
 
 async def _stream(
-    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
 ) -> AsyncIterator[Progress]:
     started = time.monotonic()
     first: float | None = None
     shown = 0.0
     text, last = "", None
-    async for delta in client.stream_chat(
+    async for delta in client.chat.stream(
         model, talk.messages(), conversation=talk.conversation, source="chat", **options
     ):
         last, now = delta, time.monotonic()
@@ -138,7 +139,7 @@ async def _stream(
     )
 
 
-async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | None) -> None:
+async def rate(client: AsyncClient, talk: Talk, index: int, liked: bool | None) -> None:
     """Record a thumb on the answer at `index`; raises `ApiError` where that was never recorded.
 
     A thumb on an answer that still streams waits in `talk.thumbs` for `rate_late`.
@@ -152,32 +153,32 @@ async def rate(client: PlatformClient, talk: Talk, index: int, liked: bool | Non
     talk.thumbs.given[ident] = liked
 
 
-async def rate_late(client: PlatformClient, talk: Talk) -> None:
+async def rate_late(client: AsyncClient, talk: Talk) -> None:
     """Record the thumbs that were given while the answer at the end of `talk` was still being written."""
     for index, liked in talk.thumbs.due().items():
         if index < len(talk.turns):
             await rate(client, talk, index, liked)
 
 
-async def _like(client: PlatformClient, ident: str, liked: bool | None) -> None:
+async def _like(client: AsyncClient, ident: str, liked: bool | None) -> None:
     """Send a thumb; an answer is recorded a moment after its last token, and unknown (404) until then."""
     for _ in range(_LIKE_TRIES):
         try:
-            await client.like(ident, liked)
+            await client.chat.like(ident, liked)
             return
         except ApiError as error:
             if error.status != 404:
                 raise
         await asyncio.sleep(_LIKE_RETRY_S)
-    await client.like(ident, liked)
+    await client.chat.like(ident, liked)
 
 
-async def history(client: PlatformClient, limit: int = 40) -> list[dict[str, Any]]:
+async def history(client: AsyncClient, limit: int = 40) -> list[dict[str, Any]]:
     """The conversations that the caller began here (or before it was kept where), newest first."""
-    return list(await client.conversations(limit=limit, source=("chat", "earlier")) or ())
+    return list(await client.chat.conversations(limit=limit, source=("chat", "earlier")) or ())
 
 
-async def history_with(client: PlatformClient, conversation: str | None) -> list[dict[str, Any]]:
+async def history_with(client: AsyncClient, conversation: str | None) -> list[dict[str, Any]]:
     """The recent conversations once the newest answer's is among them: it is recorded a moment after its last token."""
     rows = await history(client)
     for _ in range(8):
@@ -188,26 +189,26 @@ async def history_with(client: PlatformClient, conversation: str | None) -> list
     return rows
 
 
-async def reopen(client: PlatformClient, conversation: str) -> Talk:
+async def reopen(client: AsyncClient, conversation: str) -> Talk:
     """Load one conversation."""
-    return from_record(await client.conversation(conversation))
+    return from_record(await client.chat.conversation(conversation))
 
 
 async def two_answers(
-    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any] | None = None
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any] | None = None
 ) -> Candidates:
     """Ask for two blind answers to a conversation that ends with the person's message.
 
     The same path serves a pair that the platform itself offers: it too is a comparison with an id, a and b.
     """
-    made = await client.create_comparison(
+    made = await client.preferences.compare(
         talk.messages(), deployment=model.split("@")[0], sampling=options, drawn=False
     )
     return Candidates(made["id"], made["a"], made["b"])
 
 
 async def offered(
-    client: PlatformClient, talk: Talk, model: str, options: dict[str, Any]
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
 ) -> tuple[Talk, Candidates] | None:
     """Two blind answers where the platform wants this turn judged (pair mode), else None.
 
@@ -216,7 +217,7 @@ async def offered(
     if "@" in model:
         return None
     try:
-        made = await client.offer_pair(talk.messages(), model, talk.conversation, options)
+        made = await client.preferences.offer(talk.messages(), model, talk.conversation, options)
     except ApiError:
         return None  # the answer itself says what is wrong, or waits for a loading engine
     if made is None:
@@ -224,9 +225,9 @@ async def offered(
     return replace(talk, conversation=made["conversation"]), Candidates(made["id"], made["a"], made["b"])
 
 
-async def choose(client: PlatformClient, talk: Talk, pair: Candidates, choice: str) -> Talk:
+async def choose(client: AsyncClient, talk: Talk, pair: Candidates, choice: Choice) -> Talk:
     """Vote on two answers; the chosen one (A for a tie) joins the conversation, signed by what the vote revealed."""
-    vote = await client.vote(pair.comparison, choice, seconds=pair.seconds())
+    vote = await client.preferences.vote(pair.comparison, choice, seconds=pair.seconds())
     if choice == "both_bad":
         return talk
     kept = "b" if choice == "b" else "a"

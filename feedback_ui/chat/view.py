@@ -18,7 +18,8 @@ from feedback_ui.frame.view import build_frame, wire_frame
 from feedback_ui.listing import pickable, static
 from feedback_ui.part import Update
 from feedback_ui.rank.pair import build_pair, lay_verdicts
-from trimtab_client.client import PlatformClient
+from trimtab_client import AsyncClient
+from trimtab_client.values import Choice
 
 
 def build_chat(demo: gr.Blocks, connection: Connection) -> None:
@@ -97,7 +98,7 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
             return shown(value)
         return {talk: value, chatbot: value.bubbles()}
 
-    async def rate_late(client: PlatformClient, value: Talk) -> None:
+    async def rate_late(client: AsyncClient, value: Talk) -> None:
         try:
             await actions.rate_late(client, value)
         except Exception as error:
@@ -215,7 +216,7 @@ def build_chat(demo: gr.Blocks, connection: Connection) -> None:
             return
         yield {**shown(asked), **put_up(made)}
 
-    def chooser(choice: str) -> Callable:
+    def chooser(choice: Choice) -> Callable:
         async def on_choice(value: Talk, made: Candidates | None, request: gr.Request) -> Update:
             """Vote on the two answers; the chosen one joins the conversation."""
             if made is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedback_ui import texts
-from trimtab_client.client import ApiError, PlatformClient, PlatformUnreachable
+from trimtab_client import ApiError, AsyncClient, PlatformUnreachable
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Readiness:
     word: str = field(default="")
 
 
-async def whoami(client: PlatformClient) -> dict[str, Any] | None:
+async def whoami(client: AsyncClient) -> dict[str, Any] | None:
     """Who the platform takes the caller for; None when it does not answer or nobody is signed in."""
     try:
         return dict(await client.whoami())
@@ -28,7 +28,7 @@ async def whoami(client: PlatformClient) -> dict[str, Any] | None:
         return None
 
 
-async def readiness(client: PlatformClient) -> Readiness:
+async def readiness(client: AsyncClient) -> Readiness:
     """Ask whether every engine serves; never raises, an unreachable platform is not ready."""
     try:
         status = await client.status()
@@ -44,7 +44,7 @@ async def readiness(client: PlatformClient) -> Readiness:
     return Readiness(ready, missing, log, failed, texts.READY if ready else texts.LOADING)
 
 
-async def _from_probe(client: PlatformClient) -> Readiness:
+async def _from_probe(client: AsyncClient) -> Readiness:
     """The public probe, for a role that may not read the status."""
     try:
         await client.request("GET", "/readyz")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
+from trimtab_client.types import Evaluation, Release
+from trimtab_client.values import includes
 
 NO_ADAPTER = "none"
 """The choice of the base model alone."""
@@ -15,50 +17,50 @@ NO_ADAPTER = "none"
 class Standing:
     """Releases with their leaderboard and their evaluations, newest first."""
 
-    releases: list[dict[str, Any]]
+    releases: list[Release]
     leaderboard: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
+    evaluations: list[Evaluation]
 
 
-async def overview(client: PlatformClient) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def overview(client: AsyncClient) -> tuple[dict[str, Any], list[Release]]:
     """The platform's status and its releases."""
-    return dict(await client.status()), list(await client.releases_list())
+    return dict(await client.status()), await client.rollout.releases()
 
 
 async def start_canary(
-    client: PlatformClient, deployment: str, release: str, percent: float, reason: str | None = None
+    client: AsyncClient, deployment: str, release: str, percent: float, reason: str | None = None
 ) -> str:
     """Give a release `percent` (above 0, at most 100) of the traffic; returns what to tell the operator."""
-    done = await client.canary(deployment, release, percent / 100, reason or None)
+    done = await client.rollout.canary(deployment, release, percent / 100, reason or None)
     return f"{done['canary']} now takes {done['weight']:.0%} of {deployment}."
 
 
 async def promote(
-    client: PlatformClient, deployment: str, release: str | None, reason: str | None = None
+    client: AsyncClient, deployment: str, release: str | None, reason: str | None = None
 ) -> str:
     """Make a release (or, without one, the canary) stable; returns what to tell the operator."""
-    done = await client.promote(deployment, release, reason or None)
+    done = await client.rollout.promote(deployment, release, reason or None)
     return f"{done['stable']} is stable now: all of {deployment} is answered by it."
 
 
-async def rollback(client: PlatformClient, deployment: str) -> str:
+async def rollback(client: AsyncClient, deployment: str) -> str:
     """Undo the canary or the last promotion; returns what to tell the operator."""
-    done = await client.rollback(deployment)
+    done = await client.rollout.rollback(deployment)
     return f"Rolled back: {deployment} is answered by {done['stable']}."
 
 
-async def standing(client: PlatformClient) -> Standing:
+async def standing(client: AsyncClient) -> Standing:
     """What the Releases tab shows."""
     return Standing(
-        list(await client.releases_list()),
-        list(await client.leaderboard() or ()),
-        list(await client.request("GET", "/api/evals") or ()),
+        await client.rollout.releases(),
+        await client.preferences.leaderboard(),
+        await client.rollout.evaluations(),
     )
 
 
 async def create_release(
-    client: PlatformClient, deployment: str, system_prompt: str, adapter_of: str | None
-) -> dict[str, Any]:
+    client: AsyncClient, deployment: str, system_prompt: str, adapter_of: str | None
+) -> Release:
     """Make a release with this system prompt and the adapter of another release, or of none; the rest is as in stable."""
     fields: dict[str, Any] = {}
     if prompt := system_prompt.strip():
@@ -66,29 +68,29 @@ async def create_release(
     if adapter_of == NO_ADAPTER:
         fields["adapter"] = None
     elif adapter_of:
-        source = await client.releases_get(adapter_of)
+        source = await client.rollout.release(adapter_of)
         fields |= {"base": source["base"], "adapter": source["adapter"]}
-    return dict(await client.releases_create(deployment, **fields))
+    return await client.rollout.create_release(deployment, **fields)
 
 
-async def evaluate(client: PlatformClient, release: str, against: str | None) -> dict[str, Any]:
+async def evaluate(client: AsyncClient, release: str, against: str | None) -> Evaluation:
     """Queue an evaluation of a release, against another where one is named."""
-    return dict(await client.create_eval(release, against or None))
+    return await client.rollout.evaluate(release, against or None)
 
 
-async def lineage(client: PlatformClient, release: str) -> dict[str, Any]:
+async def lineage(client: AsyncClient, release: str) -> dict[str, Any]:
     """What trained a release."""
-    return dict(await client.lineage(release))
+    return dict(await client.rollout.lineage(release))
 
 
-async def audit(client: PlatformClient, limit: int = 200) -> list[dict[str, Any]]:
+async def audit(client: AsyncClient, limit: int = 200) -> list[dict[str, Any]]:
     """Who did what, newest first."""
-    return list(await client.audit(limit=limit) or ())
+    return await client.admin.audit(limit=limit)
 
 
-async def may_operate(client: PlatformClient) -> bool:
+async def may_operate(client: AsyncClient) -> bool:
     """Whether the caller has the role ops; asked once so that a refused screen fires no further requests."""
     try:
-        return "ops" in (await client.whoami()).get("roles", ())
+        return includes((await client.whoami())["roles"], "ops")
     except ApiError:
         return False

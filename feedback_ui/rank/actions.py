@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from feedback_ui.chat.actions import Candidates
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
+from trimtab_client.values import Choice
 
 
 @dataclass(frozen=True)
@@ -56,30 +57,30 @@ def split_prompt(messages: list[dict[str, Any]]) -> Prompt:
     return Prompt(tuple(messages))
 
 
-async def draw(client: PlatformClient) -> Prompt:
+async def draw(client: AsyncClient) -> Prompt:
     """Draw a prompt from what people asked; raises `ApiError` (404) when there is none yet."""
-    drawn = await client.draw_prompt()
+    drawn = await client.preferences.draw_prompt()
     return replace(split_prompt(list((drawn or {}).get("messages", ()))), drawn=True)
 
 
 async def sample(
-    client: PlatformClient,
+    client: AsyncClient,
     prompt: Prompt,
     deployment: str | None,
     table: Table,
     options: dict[str, Any] | None = None,
 ) -> Table:
     """Have two responses written, blind, and lay them on the table; `options` are sampling fields."""
-    made = await client.create_comparison(
+    made = await client.preferences.compare(
         prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
     )
     pair = Candidates(made["id"], made["a"], made["b"], tuple(made.get("messages") or prompt.messages()))
     return table.laid(pair)
 
 
-async def take_next(client: PlatformClient, table: Table) -> Table:
+async def take_next(client: AsyncClient, table: Table) -> Table:
     """Take the next waiting comparison; the table is empty when none waits."""
-    waiting = await client.next_comparison()
+    waiting = await client.preferences.next()
     if not waiting:
         return table.laid(None)
     pair = Candidates(waiting["id"], waiting["a"], waiting["b"], tuple(waiting.get("messages", ())))
@@ -87,7 +88,7 @@ async def take_next(client: PlatformClient, table: Table) -> Table:
 
 
 async def vote(
-    client: PlatformClient, table: Table, choice: str, better: str = "", tags: tuple[str, ...] = ()
+    client: AsyncClient, table: Table, choice: Choice, better: str = "", tags: tuple[str, ...] = ()
 ) -> Table:
     """Record a verdict, with a better response where the rater changed one, and reveal who wrote what.
 
@@ -97,7 +98,7 @@ async def vote(
         return table
     text = better.strip()
     written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
-    cast = await client.vote(
+    cast = await client.preferences.vote(
         table.pair.comparison, choice, better=written, tags=tags, seconds=table.pair.seconds()
     )
     return replace(
@@ -109,7 +110,7 @@ async def vote(
     )
 
 
-async def waiting(client: PlatformClient) -> int | None:
+async def waiting(client: AsyncClient) -> int | None:
     """How many comparisons are open on the whole platform; None for a role that may not read the status."""
     try:
         counts = (await client.status()).get("comparisons", {})
@@ -118,7 +119,7 @@ async def waiting(client: PlatformClient) -> int | None:
     return int(counts.get("open", counts.get("waiting", 0)))
 
 
-async def deployments(client: PlatformClient) -> list[str]:
+async def deployments(client: AsyncClient) -> list[str]:
     """The deployments a comparison can be sampled from."""
     names = [str(row["id"]) for row in await client.models()]
     return [name for name in names if any(other.startswith(f"{name}@") for other in names)] or names[:1]

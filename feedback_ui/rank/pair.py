@@ -10,6 +10,10 @@ from feedback_ui import texts
 from feedback_ui.listing import static
 from feedback_ui.model_text import plain, rendered
 from feedback_ui.part import Update
+from trimtab_client.values import Choice
+
+_ORDER: tuple[Choice, ...] = ("a", "tie", "both_bad", "b")
+"""A on the left and B on the right, as the texts lie."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class PairPanel:
 
     a: gr.HTML
     b: gr.HTML
-    verdicts: dict[str, gr.Button]
+    verdicts: dict[Choice, gr.Button]
 
     def show(self, a: str, b: str, *, open_to_vote: bool, as_written: bool = False) -> Update:
         """Values that put two texts on the screen and switch the verdicts on or off."""
@@ -50,7 +54,7 @@ def build_pair() -> PairPanel:
             min_width=120,
             render=False,
         )
-        for choice in ("a", "tie", "both_bad", "b")
+        for choice in _ORDER
     }
     return PairPanel(panes[0], panes[1], verdicts)
 

@@ -19,6 +19,7 @@ from feedback_ui.part import Update
 from feedback_ui.rank import actions
 from feedback_ui.rank.actions import Prompt, Table
 from feedback_ui.rank.pair import build_pair, lay_verdicts
+from trimtab_client.values import Choice
 
 
 def build_rank(demo: gr.Blocks, connection: Connection) -> None:
@@ -207,7 +208,7 @@ def build_rank(demo: gr.Blocks, connection: Connection) -> None:
         async for update in laid_out(drawn, emptied(own, why), name, table, (heat, longest), request):
             yield update
 
-    def voter(choice: str) -> Callable:
+    def voter(choice: Choice) -> Callable:
         async def on_vote(table: Table, text: str, why: list[str], request: gr.Request) -> Update:
             """Record the verdict and reveal."""
             with toasts():

@@ -22,19 +22,41 @@ _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 
 
-# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
-_SCOPED_PAIRS = f"""
-create or replace temp table scoped as
-with believed as (
-    select subject_id, count(*) as voices
+# One vote with a rewrite makes up to three pairs, which share the weight of one vote: `part`.
+_SUPPORT = """
+supporters as (
+    select subject_id, person,
+        1.0 / count(*) filter (subject_id like 'pair-%') over (partition by kind = 'like', ref) as part
     from evidence
+),
+believed as (
+    select subject_id, count(*) as voices, avg(part) as part
+    from supporters
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
-select seq, content_hash, hash(versus_hash) as question, {PROMPT_KEY} as prompt_key, weight,
-    coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported
+"""
+
+# The same two answers to prompts that are alike are one question, as those to the same prompt are.
+_ALIKE_QUESTIONS = f"""
+create or replace temp table alike_questions as
+select seq, 'alike ' || hash(group_id, least(hash(chosen), hash(rejected)), greatest(hash(chosen), hash(rejected)))
+    as question
+from pairs
+join prompt_groups on prompt_groups.prompt_key = {PROMPT_KEY}
+where deployment in ('', $deployment) and seq <= $last_seq and carried is null
+"""
+
+# `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
+_SCOPED_PAIRS = f"""
+create or replace temp table scoped as
+with {_SUPPORT}
+select seq, content_hash, coalesce(hash(alike_questions.question), hash(versus_hash)) as question,
+    hash(versus_hash) as versus, {PROMPT_KEY} as prompt_key, weight,
+    coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported, coalesce(part, 1) as part
 from pairs
 left join believed on believed.subject_id = pairs.id
+left join alike_questions using (seq)
 where deployment in ('', $deployment) and seq <= $last_seq
 """
 
@@ -49,34 +71,47 @@ where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
 group by versus_hash
 """
 
+# How sure the votes make us: with the posterior p = (for + 1) / (for + against + 2), 2 p - 1. Ties are for neither.
+_CONFIDENCE = "({0}) / ({1} + 2)"
+
 # Questions that several rows or a tie vote answer are weighed on whole hashes; every other row speaks for itself.
-_PICK_PAIRS = """
+_PICK_PAIRS = f"""
 create or replace temp table members as
 with contested as (
     select question from scoped group by question having count(*) > 1
     union
-    select hash(versus_hash) from tied
+    select question from scoped where versus in (select hash(versus_hash) from tied)
 ),
 standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
-        sum(voices) as voices, bool_and(imported) as imported, count(*) as copies
+        any_value(coalesce(alike_questions.question, versus_hash)) as question,
+        any_value(hash(chosen) < hash(rejected)) as direction,
+        sum(voices) as voices, avg(part) as part, bool_and(imported) as imported, count(*) as copies
     from scoped
-    join (select seq, versus_hash from pairs) using (seq)
-    where question in (from contested)
+    join (select seq, versus_hash, chosen, rejected from pairs) using (seq)
+    left join alike_questions using (seq)
+    where scoped.question in (from contested)
     group by scoped.content_hash, versus_hash, prompt_key
 ),
-weighed as (
-    select standing.*, sum(standing.voices) over (partition by versus_hash) as all_voices,
-        coalesce(tied.voices, 0) as tied_voices
+ties as (
+    select standing.*,
+        coalesce(tied.voices, 0) / count(*) over (partition by standing.versus_hash) as own_tied
     from standing
     left join tied using (versus_hash)
+),
+weighed as (
+    select *, sum(voices) over (partition by question, direction) as agreeing,
+        sum(voices) over (partition by question) as all_voices, sum(own_tied) over (partition by question) as tied_voices
+    from ties
 )
-select seq, content_hash, prompt_key, imported, 1 as copies, voices, voices as all_voices, weight
+select seq, content_hash, prompt_key, imported, 1 as copies, voices, voices as agreeing, voices as all_voices,
+    weight as margin, weight * part * {_CONFIDENCE.format("voices", "voices")} as weight
 from scoped
 where question not in (from contested)
 union all
-select seq, content_hash, prompt_key, imported, copies, voices, all_voices,
-    weight * (2 * voices - all_voices) / greatest(all_voices + tied_voices, 1) as weight
+select seq, content_hash, prompt_key, imported, copies, voices, agreeing, all_voices,
+    weight * (2 * agreeing - all_voices) / greatest(all_voices + tied_voices, 1) as margin,
+    weight * part * {_CONFIDENCE.format("2 * agreeing - all_voices", "all_voices + tied_voices")} as weight
 from weighed
 """
 
@@ -87,15 +122,11 @@ with scoped as (
     from demonstrations
     where deployment in ('', $deployment) and seq <= $last_seq
 ),
-believed as (
-    select subject_id, count(*) as voices
-    from evidence
-    where person is null or person not in (select unnest($excluded::varchar[]))
-    group by subject_id
-)
+{_SUPPORT}
 select min(seq) as seq, content_hash, prompt_key, bool_and(voices is null) as imported, count(*) as copies,
     sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
-    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as weight
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as agreeing,
+    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as margin, 1.0::double as weight
 from scoped
 left join believed on believed.subject_id = scoped.id
 group by content_hash, prompt_key
@@ -112,10 +143,10 @@ with standing as (
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion, carried
 )
-select seq, content_hash, prompt_key, imported, copies, voices,
+select seq, content_hash, prompt_key, imported, copies, voices, voices as agreeing,
     sum(voices) over (partition by prompt, completion, carried) as all_voices,
-    (2 * voices - sum(voices) over (partition by prompt, completion, carried))
-        / greatest(sum(voices) over (partition by prompt, completion, carried), 1) as weight
+    (2 * voices - all_voices) / greatest(all_voices, 1) as margin,
+    {_CONFIDENCE.format("2 * voices - all_voices", "all_voices")} as weight
 from standing
 """
 
@@ -151,6 +182,7 @@ def pick(
         "excluded": list(settings.exclude_raters),
     }
     if method == "dpo":
+        cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
         cursor.execute(_PICK_PAIRS)
@@ -165,9 +197,9 @@ def pick(
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
     _note(cursor, "exact duplicate", copies)
     _drop(cursor, "only excluded raters stand behind it", "voices = 0")
-    _drop(cursor, "raters were divided", "2 * voices = all_voices")
-    _drop(cursor, "outvoted", "2 * voices < all_voices")
-    _drop(cursor, "agreement below min_weight", "weight < $min_weight", {"min_weight": settings.min_weight})
+    _drop(cursor, "raters were divided", "2 * agreeing = all_voices")
+    _drop(cursor, "outvoted", "2 * agreeing < all_voices")
+    _drop(cursor, "agreement below min_weight", "margin < $min_weight", {"min_weight": settings.min_weight})
     # Answers that are alike may have been liked and disliked: then both say something.
     if settings.near_duplicates is not None and method != "kto":
         _drop_near(cursor)
@@ -197,7 +229,7 @@ def pick(
 
 
 def _drop_near(cursor: Cursor) -> None:
-    """Leave one row of each group of near-duplicate rows: the one with the smallest hash."""
+    """Leave one row of each group of near-duplicate rows: the one with most votes, else with the smallest hash."""
     _drop(
         cursor,
         "near duplicate of another row",
@@ -206,7 +238,7 @@ def _drop_near(cursor: Cursor) -> None:
             select seq
             from members
             join row_groups using (seq)
-            qualify row_number() over (partition by group_id order by content_hash) > 1
+            qualify row_number() over (partition by group_id order by voices desc, content_hash) > 1
         )
         """,
     )

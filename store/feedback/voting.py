@@ -12,9 +12,13 @@ from store.db.database import Cursor, Store
 from store.db.rows import Row, fetch_all, messages, run
 from store.errors import Conflict, NotFound
 from store.feedback import leases
+from store.near_duplicates.index import similarity
 from store.training_data import demonstrations, evidence, pairs
 from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
 from store.values import Conversation, Demonstration, Message, PreferencePair
+
+ALMOST_THE_SAME = 0.9
+"""Jaccard similarity of words and word pairs above which a rewrite makes no pair with the answer that it changes."""
 
 # By ids alone: with a second condition on a table, DuckDB 2.0 reads it whole in place of its index (10 ms at 300,000 rows).
 _CASE = """
@@ -58,7 +62,7 @@ def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
     `fresh` takes all of it for new and writes it together, in half the time; `duckdb.ConstraintException` where it is not.
     """
     with db.atomic() as cursor:
-        erasure_guard.refuse(db, row["rater"], began)
+        erasure_guard.raise_if_erased(db, row["rater"], began)
         case = _open(cursor, row["comparison_id"])
         _take_slot(cursor, case, row)
         made = _derive(case, row)
@@ -148,6 +152,8 @@ def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
     for chosen, rejected, release, kind in made:
         if chosen.text == rejected.text or not chosen.text.strip() or not rejected.text.strip():
             continue
+        if kind == "rewrite" and similarity(chosen.text, rejected.text) > ALMOST_THE_SAME:
+            continue  # it would teach to prefer a sign, and make both answers less likely
         pair = PreferencePair(
             case.messages,
             (Message("assistant", chosen.text),),

@@ -118,7 +118,14 @@ def groups(cursor: Cursor, noun: str, least: float | None) -> None:
             cursor.unregister("found_groups")
 
 
-def forget(cursor: Cursor) -> None:
+def similarity(one: str, other: str) -> float:
+    """Return the Jaccard similarity of two texts' words and word pairs, 0 to 1."""
+    from store.near_duplicates import fingerprint
+
+    return fingerprint.jaccard(*fingerprint.features(pa.array([one, other], pa.string())))
+
+
+def erase(cursor: Cursor) -> None:
     """Delete the fingerprints of rows and prompts that are gone, within a transaction."""
     for noun in _PARTS:
         cursor.execute(

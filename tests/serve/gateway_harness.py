@@ -21,7 +21,7 @@ from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
 from tests.support.asgi import serving
-from trimtab_client.client import PlatformClient
+from trimtab_client import AsyncClient
 
 KEY = "operator-key"
 
@@ -33,7 +33,7 @@ class Part:
     db: Store
     parts: ServingParts
     url: str
-    client: PlatformClient
+    client: AsyncClient
 
     @property
     def pool(self) -> EnginePool:
@@ -84,7 +84,7 @@ async def running(
         await parts.reconciler.refresh()
         app = Starlette(routes=parts.routes())
         app.add_middleware(HotPath, gateway=parts.gateway)
-        async with serving(app) as url, PlatformClient(url, KEY) as client:
+        async with serving(app) as url, AsyncClient(url, KEY) as client:
             yield Part(db, parts, url, client)
         if parts.shadow is not None:
             await parts.shadow.aclose()

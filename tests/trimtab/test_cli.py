@@ -179,7 +179,7 @@ def test_usage_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         return rows
 
     monkeypatch.setenv("TRIMTAB_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("trimtab_client.client.PlatformClient.usage", answer)
+    monkeypatch.setattr("trimtab_client.resources.admin.Admin.usage", answer)
     line = run("usage", "--since", "2026-11-01", "--until", "2026-11-30").splitlines()[-1]
     assert line.split() == ["ci", "key", "3", "500", "1000", "-", "0", "tokens"]
     assert json.loads(run("usage", "--json")) == rows

@@ -254,7 +254,7 @@ def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.Monke
     async def erase(self: object, name: str, dry_run: bool) -> Any:
         return done
 
-    monkeypatch.setattr("trimtab_client.client.PlatformClient.users_erase", erase)
+    monkeypatch.setattr("trimtab_client.resources.admin.Admin.erase_user", erase)
     said = run("users", "erase", "ada", "--yes")
     assert "runs whose data held rows of theirs: run-1, run-2" in said
     assert "ask for them anew: run-2" in said

@@ -31,7 +31,7 @@ from trimtab.cli import app as cli
 from trimtab.config.settings import CanarySettings, EngineSettings, RankSettings, Settings
 from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
-from trimtab_client.client import PlatformClient
+from trimtab_client import AsyncClient
 
 URL = "http://127.0.0.1:7860"
 BASE = "smollm2-135m-instruct"
@@ -205,12 +205,12 @@ def test_pair_mode_and_gateway_take_the_same_lane(
 async def test_every_stored_name_is_erased_over_http(platform: Platform) -> None:
     for n, name in enumerate(STRANGE):
         record(platform.db, f"c{n}", user=name)
-    async with serving(build_app(platform)) as url, PlatformClient(url, platform.key) as client:
+    async with serving(build_app(platform)) as url, AsyncClient(url, platform.key) as client:
         for name in STRANGE:
             if not await asyncio.to_thread(erasure.knows, platform.db, name):
                 continue  # gone with another spelling
-            assert (await client.users_erase(name, dry_run=True))["removed"]["conversations"] >= 1
-            assert (await client.users_erase(name))["removed"]["conversations"] >= 1
+            assert (await client.admin.erase_user(name, dry_run=True))["removed"]["conversations"] >= 1
+            assert (await client.admin.erase_user(name))["removed"]["conversations"] >= 1
             assert not erasure.knows(platform.db, name)
         record(platform.db, "again", user="..")
         async with httpx.AsyncClient(trust_env=False, headers=bearer(platform.key)) as http:

@@ -19,7 +19,7 @@ app = typer.Typer(help="Adapters: what each costs, old ones, merging.", no_args_
 @app.command("list")
 def list_adapters(as_json: AsJson = False, data: DataOption = None) -> None:
     """List adapters, newest first, with the time per token with each and without."""
-    rows = ask(lambda client: client.adapters_list(), data)
+    rows = ask(lambda client: client.rollout.adapters(), data)
     columns = {
         "id": "adapter", "base": "base", "rank": "rank", "cost": "token with / without, ms", "on_disk": "on disk",
         "needed": "needed", "created_at": "made",
@@ -43,7 +43,7 @@ def prune(
     data: DataOption = None,
 ) -> None:
     """Delete old adapters; what a deployment, a rollback or a run needs always stays."""
-    done = ask(lambda client: client.adapters_prune(keep_last, max_age_days, dry_run), data)
+    done = ask(lambda client: client.rollout.prune_adapters(keep_last, max_age_days, dry_run), data)
     if as_json:
         show(done, True)
     else:
@@ -64,7 +64,7 @@ def merge(
     """Merge a release's adapter into its base model, for an engine of its own without the cost of LoRA."""
     from trimtab.serving import model_of  # the engines: seconds to import
 
-    found = ask(lambda client: client.releases_get(release), data)
+    found = ask(lambda client: client.rollout.release(release), data)
     if not found["adapter"]:
         fail(f"{release} has no adapter: it is the base model {found['base']} as it is")
     chosen = settings(config, data=data)

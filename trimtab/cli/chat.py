@@ -12,7 +12,7 @@ from rich.markup import escape
 from trimtab.cli.common import DataOption, ask, console, errors, explain
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
 
 
 def register(app: typer.Typer) -> None:
@@ -38,8 +38,8 @@ def chat(
     ask(lambda client: _talk(client, model, given), data)
 
 
-async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) -> None:
-    from trimtab_client.errors import ApiError
+async def _talk(client: AsyncClient, model: str, sampling: dict[str, Any]) -> None:
+    from trimtab_client import ApiError
 
     messages: list[dict[str, str]] = []
     conversation = f"cli-{uuid.uuid4().hex[:12]}"
@@ -56,7 +56,7 @@ async def _talk(client: PlatformClient, model: str, sampling: dict[str, Any]) ->
         messages.append({"role": "user", "content": said})
         answer, release = "", ""
         try:
-            async for delta in client.stream_chat(
+            async for delta in client.chat.stream(
                 model, messages, conversation=conversation, source="cli", **sampling
             ):
                 if not release:

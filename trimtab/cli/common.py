@@ -22,8 +22,7 @@ from trimtab.errors import PlatformNotFound, SettingsError, TrimtabError
 
 if TYPE_CHECKING:
     from trimtab.config.settings import Settings
-    from trimtab_client.client import PlatformClient
-    from trimtab_client.errors import ApiError
+    from trimtab_client import ApiError, AsyncClient
 
 T = TypeVar("T")
 
@@ -93,16 +92,15 @@ def address(data: Path | None = None) -> tuple[str, str | None]:
     return str(facts["url"]), key or str(facts["key"])
 
 
-def ask(question: Callable[[PlatformClient], Coroutine[Any, Any, T]], data: Path | None = None) -> T:
+def ask(question: Callable[[AsyncClient], Coroutine[Any, Any, T]], data: Path | None = None) -> T:
     """Run `question` against the platform; every failure ends the command with its reason."""
     # httpx's own command line takes as long to import as httpx, which does without it where it can not be imported
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-    from trimtab_client.client import PlatformClient
-    from trimtab_client.errors import ApiError, PlatformUnreachable
+    from trimtab_client import ApiError, AsyncClient, PlatformUnreachable
 
     async def run() -> T:
         url, key = address(data)
-        async with PlatformClient(url, key=key) as client:
+        async with AsyncClient(url, key=key) as client:
             return await question(client)
 
     try:

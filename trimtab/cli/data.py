@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
+
+if TYPE_CHECKING:
+    from trimtab_client.values import Kind
 
 pairs_app = typer.Typer(help="Preference pairs.", no_args_is_help=True)
 demos_app = typer.Typer(help="Demonstrations.", no_args_is_help=True)
@@ -41,7 +44,7 @@ Reason = Annotated[str, typer.Option(help="Why it goes; kept in the audit log.")
 OutFormat = Annotated[str, typer.Option("--format", help="trl, parquet, openai, ultrafeedback or csv.")]
 
 
-def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
+def _register_import(app: typer.Typer, kind: Kind, rows: str) -> None:
     """Add the command `import`, which takes the same options for every kind of rows."""
 
     def command(
@@ -55,7 +58,7 @@ def _register_import(app: typer.Typer, noun: str, rows: str) -> None:
     ) -> None:
         from trimtab.cli.imports import Wanted, run
 
-        run(Wanted(noun, file, format, deployment, dry_run, rejects), as_json, data)
+        run(Wanted(kind, file, format, deployment, dry_run, rejects), as_json, data)
 
     summary = f"Import {rows}; bad rows are reported with number and reason and stop nothing."
     app.command("import", help=summary)(command)
@@ -66,11 +69,11 @@ _register_import(demos_app, "demonstrations", "demonstrations")
 _register_import(likes_app, "likes", "KTO rows (prompt, completion, label)")
 
 
-def _register_remove(app: typer.Typer, noun: str, row: str) -> None:
+def _register_remove(app: typer.Typer, kind: Kind, row: str) -> None:
     """Add the command `remove`."""
 
     def command(ident: Ident, reason: Reason, as_json: AsJson = False, data: DataOption = None) -> None:
-        done = ask(lambda client: client.remove_row(noun, ident, reason), data)
+        done = ask(lambda client: client.data.remove(kind, ident, reason), data)
         if as_json:
             show(done, True)
             return
@@ -98,12 +101,12 @@ FILTERS: dict[str, Any] = {
 """Options that choose rows, by the name of the filter."""
 
 
-def _register_export(app: typer.Typer, noun: str, rows: str, without: tuple[str, ...] = ()) -> None:
+def _register_export(app: typer.Typer, kind: Kind, rows: str, without: tuple[str, ...] = ()) -> None:
     """Add the command `export`, with every filter but those that the rows can't be chosen by."""
     filters = {name: option for name, option in FILTERS.items() if name not in without}
 
     def command(file: Path, format: str, data: Any, **where: Any) -> None:
-        _export(noun, file, format, data, **where)
+        _export(kind, file, format, data, **where)
 
     options = {"file": Target, "format": OutFormat, **filters, "data": DataOption}
     defaults = {"file": Parameter.empty, "format": "trl"}
@@ -125,13 +128,13 @@ _register_export(likes_app, "likes", "likes and dislikes", without=("tag", "min_
 @pairs_app.command("stats")
 def pair_stats(as_json: AsJson = False, data: DataOption = None) -> None:
     """Show counts, lengths and length bias."""
-    show(ask(lambda client: client.pairs_stats(), data), as_json)
+    show(ask(lambda client: client.data.pair_stats(), data), as_json)
 
 
-def _export(noun: str, file: Path, format: str, data: Any, **where: Any) -> None:
+def _export(kind: Kind, file: Path, format: str, data: Any, **where: Any) -> None:
     filters = {
         name: value.replace(tzinfo=UTC).isoformat() if isinstance(value, datetime) else value
         for name, value in where.items()
     }
-    made = ask(lambda client: client.export_file(noun, str(file.absolute()), format=format, **filters), data)
+    made = ask(lambda client: client.data.export(kind, str(file.absolute()), format=format, **filters), data)
     console.print(f"{made['file']}: {made['rows']} rows", markup=False, soft_wrap=True)

@@ -15,13 +15,13 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from store.import_notes import RULES
+from common.import_rules import RULES
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
-from trimtab_client import ndjson
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
+    from trimtab_client.values import Kind
 
 PIECE = 1 << 20
 """Bytes sent at a time."""
@@ -33,7 +33,7 @@ SHOWN = 20
 class Wanted:
     """What the command line asks for."""
 
-    noun: str
+    kind: Kind
     file: Path
     format: str | None = None
     deployment: str | None = None
@@ -48,12 +48,16 @@ def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
     refused = Refused(wanted.file.absolute() if wanted.file.is_dir() else wanted.file, wanted.rejects)
     screen = _Screen(replace(wanted, file=file), source, quiet=as_json)
 
-    async def go(client: PlatformClient) -> dict[str, Any]:
-        await client.import_options(wanted.noun, wanted.format, wanted.deployment)
+    async def go(client: AsyncClient) -> dict[str, Any]:
+        await client.data.import_options(wanted.kind, wanted.format, wanted.deployment)
         name = os.fsencode(wanted.file.absolute().name).decode("utf-8", "replace")
-        options = {"name": name, "format": wanted.format, "deployment": wanted.deployment}
-        told = client.import_file(
-            wanted.noun, screen.sending(), dry_run=str(wanted.dry_run).lower(), **options
+        told = client.data.import_file(
+            wanted.kind,
+            screen.sending(),
+            name=name,
+            format=wanted.format,
+            deployment=wanted.deployment,
+            dry_run=wanted.dry_run,
         )
         with screen, refused:  # in here, so that the bar is off the screen before an error is told
             async with aclosing(told):  # an interrupted command tells the platform by closing the connection
@@ -155,6 +159,8 @@ class Refused:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row: `{row, why, data}`."""
+        from trimtab_client import ndjson  # httpx: imported by `ask`, without its command line
+
         if self.fault is not None:
             return
         try:

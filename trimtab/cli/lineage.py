@@ -21,7 +21,7 @@ def of_pair(
     data: DataOption = None,
 ) -> None:
     """List every release that learned from a pair."""
-    _learned(ask(lambda client: client.pair_lineage(pair), data), as_json)
+    _learned(ask(lambda client: client.data.pair_lineage(pair), data), as_json)
 
 
 @app.command("user")
@@ -31,7 +31,7 @@ def of_user(
     data: DataOption = None,
 ) -> None:
     """List every release that learned from what a person wrote, voted or liked."""
-    _learned(ask(lambda client: client.users_lineage(name), data), as_json)
+    _learned(ask(lambda client: client.admin.user_lineage(name), data), as_json)
 
 
 app.command("release")(of_release)

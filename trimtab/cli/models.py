@@ -15,7 +15,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.errors import PathRefused
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
 
@@ -115,7 +115,7 @@ def compare(
 ) -> None:
     """Ask several models the same thing: answer, time to first token, tokens a second."""
 
-    async def run(client: PlatformClient) -> list[dict[str, Any]]:
+    async def run(client: AsyncClient) -> list[dict[str, Any]]:
         return [await _measure(client, name, prompt, max_tokens) for name in names]
 
     columns = {
@@ -127,10 +127,10 @@ def compare(
     show(ask(run, data), as_json, columns)
 
 
-async def _measure(client: PlatformClient, name: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+async def _measure(client: AsyncClient, name: str, prompt: str, max_tokens: int) -> dict[str, Any]:
     started, first, pieces = time.perf_counter(), None, []
     messages = [{"role": "user", "content": prompt}]
-    async for delta in client.stream_chat(name, messages, max_tokens=max_tokens, store=False):
+    async for delta in client.chat.stream(name, messages, max_tokens=max_tokens, store=False):
         if delta.text:
             first = first or time.perf_counter()
             pieces.append(delta.text)

@@ -9,7 +9,7 @@ import typer
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
 
 gold_app = typer.Typer(help="Questions whose answer is known, to measure raters by.", no_args_is_help=True)
 
@@ -33,8 +33,11 @@ def register(app: typer.Typer) -> None:
 def raters(as_json: AsJson = False, data: DataOption = None) -> None:
     """Show how raters agree with each other and with gold questions, how fast they are, which side they favour."""
 
-    async def both(client: PlatformClient) -> dict[str, Any]:
-        return {"raters": await client.raters(), "agreement": await client.raters_agreement()}
+    async def both(client: AsyncClient) -> dict[str, Any]:
+        return {
+            "raters": await client.preferences.raters(),
+            "agreement": await client.preferences.agreement(),
+        }
 
     found = ask(both, data)
     if as_json:
@@ -64,7 +67,10 @@ def add(
     """Put a question into the raters' queue; it looks like any other, and its votes teach nothing."""
     messages = [{"role": "user", "content": question}]
     made = ask(
-        lambda client: client.add_gold(messages, good, bad, deployment=deployment, votes_wanted=votes), data
+        lambda client: client.preferences.add_gold(
+            messages, good, bad, deployment=deployment, votes_wanted=votes
+        ),
+        data,
     )
     if as_json:
         show(made, True)

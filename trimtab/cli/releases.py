@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,8 @@ import typer
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
+    from trimtab_client.types import Deployment, Evaluation, Release
 
 releases_app = typer.Typer(
     help="Releases: base model, adapter, system prompt, sampling.", no_args_is_help=True
@@ -23,7 +25,7 @@ rollout_app = typer.Typer(help="Where a deployment's traffic goes.", no_args_is_
 @releases_app.command("list")
 def list_releases(deployment: str | None = None, as_json: AsJson = False, data: DataOption = None) -> None:
     """List releases, newest first."""
-    rows = ask(lambda client: client.releases_list(deployment), data)
+    rows = ask(lambda client: client.rollout.releases(deployment), data)
     columns = {
         "name": "release",
         "lane": "lane",
@@ -38,7 +40,7 @@ def list_releases(deployment: str | None = None, as_json: AsJson = False, data: 
 @releases_app.command("show")
 def show_release(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """Show one release, by `assistant@3` or its id."""
-    show(ask(lambda client: client.releases_get(release), data), as_json)
+    show(ask(lambda client: client.rollout.release(release), data), as_json)
 
 
 @releases_app.command("create")
@@ -64,7 +66,7 @@ def create_release(
         adapter = str(Path(adapter).absolute())
     fields = {"adapter": adapter, "base": base, "system_prompt": system_prompt, "sampling": defaults}
     given = {name: value for name, value in fields.items() if value is not None}
-    made = ask(lambda client: client.releases_create(deployment, **given), data)
+    made = ask(lambda client: client.rollout.create_release(deployment, **given), data)
     if as_json:
         show(made, True)
     else:
@@ -76,12 +78,16 @@ def create_release(
             console.print(f"Parity: {note}", highlight=False, soft_wrap=True)
 
 
-def _origin(made: dict[str, Any]) -> str:
+def _origin(made: Release) -> str:
     """Return what the release has, and what of it came from the stable release."""
-    words = {"adapter": "adapter", "system_prompt": "system prompt", "sampling": "sampling"}
+    fields = {
+        "adapter": made["adapter"],
+        "system_prompt": made["system_prompt"],
+        "sampling": made["sampling"],
+    }
     parts = []
-    for field, word in words.items():
-        value = made[field]
+    for field, value in fields.items():
+        word = field.replace("_", " ")
         shown = json.dumps(value) if isinstance(value, dict) and value else value or "none"
         from_stable = field in (made.get("inherited") or ())
         parts.append(f"{word} {shown}" + (f" (from {made['inherited_from']})" if from_stable else ""))
@@ -91,7 +97,7 @@ def _origin(made: dict[str, Any]) -> str:
 @releases_app.command("lineage")
 def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """Show what a release learned from: run, snapshot, pairs, raters, prompts."""
-    show(ask(lambda client: client.lineage(release), data), as_json)
+    show(ask(lambda client: client.rollout.lineage(release), data), as_json)
 
 
 ReasonOption = Annotated[
@@ -109,7 +115,7 @@ def canary(
     data: DataOption = None,
 ) -> None:
     """Give a release a share of the traffic."""
-    _say(ask(lambda client: client.canary(deployment, release, weight, reason), data), as_json)
+    _say(ask(lambda client: client.rollout.canary(deployment, release, weight, reason), data), as_json)
 
 
 @rollout_app.command("promote")
@@ -121,16 +127,16 @@ def promote(
     data: DataOption = None,
 ) -> None:
     """Make the canary (or a release) stable."""
-    _say(ask(lambda client: client.promote(deployment, release, reason), data), as_json)
+    _say(ask(lambda client: client.rollout.promote(deployment, release, reason), data), as_json)
 
 
 @rollout_app.command("rollback")
 def rollback(deployment: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """End the canary, or go back to the stable release before this one."""
-    _say(ask(lambda client: client.rollback(deployment), data), as_json)
+    _say(ask(lambda client: client.rollout.rollback(deployment), data), as_json)
 
 
-def _say(deployment: dict[str, Any], as_json: bool) -> None:
+def _say(deployment: Deployment, as_json: bool) -> None:
     if as_json:
         show(deployment, True)
         return
@@ -149,12 +155,14 @@ def evaluate(
 ) -> None:
     """Measure a release over the newest held-out data."""
 
-    async def wait(client: PlatformClient) -> Any:
-        evaluation = await client.create_eval(release, against, suite)
-        with console.status(f"measuring {release}") if not as_json else _quiet() as status:
-            while evaluation["state"] in ("queued", "running"):
+    from trimtab_client.values import EVALUATION_UNDER_WAY
+
+    async def wait(client: AsyncClient) -> Evaluation:
+        evaluation = await client.rollout.evaluate(release, against, suite)
+        with console.status(f"measuring {release}") if not as_json else nullcontext() as status:
+            while evaluation["state"] in EVALUATION_UNDER_WAY:
                 await asyncio.sleep(0.5)
-                evaluation = await client.get_eval(evaluation["id"])
+                evaluation = await client.rollout.evaluation(evaluation["id"])
                 if status is not None and (at := evaluation.get("progress")):
                     left = f"about {at['seconds_left']:.0f} s left"
                     status.update(f"measuring {release}: {at['done']} of {at['total']} requests, {left}")
@@ -164,13 +172,3 @@ def evaluate(
     show(found, as_json)
     if found["state"] != "done":
         raise typer.Exit(1)
-
-
-class _quiet:
-    """No progress display."""
-
-    def __enter__(self) -> None:
-        """Nothing."""
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing."""

@@ -12,7 +12,8 @@ from common.training_methods import METHODS, Method
 from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
 
 if TYPE_CHECKING:
-    from trimtab_client.client import PlatformClient
+    from trimtab_client import AsyncClient
+    from trimtab_client.types import Plan, Run
 
 train_app = typer.Typer(help="Ask for a training run.", no_args_is_help=True)
 runs_app = typer.Typer(help="Training runs.", no_args_is_help=True)
@@ -38,9 +39,6 @@ PlanOnly = Annotated[
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end.")]
 
-ENDED_BADLY = {"failed", "cancelled", "rejected"}
-
-
 SUMMARIES: dict[Method, str] = {
     "dpo": "Direct preference optimisation on the preference pairs.",
     "sft": "Supervised fine-tuning on the demonstrations.",
@@ -48,7 +46,7 @@ SUMMARIES: dict[Method, str] = {
 }
 
 
-def _register(method: str, summary: str) -> None:
+def _register(method: Method, summary: str) -> None:
     """Add `trimtab train METHOD`; every method takes the same options."""
 
     def train(
@@ -110,11 +108,11 @@ def _wanted(
     return fields | ({"recipe": recipe} if recipe else {})
 
 
-def _train(method: str, fields: dict[str, Any], plan: bool, watch: bool, as_json: bool, data: Any) -> None:
+def _train(method: Method, fields: dict[str, Any], plan: bool, watch: bool, as_json: bool, data: Any) -> None:
     if plan:
-        _show_plan(ask(lambda client: client.plan_run(method, **fields), data), as_json)
+        _show_plan(ask(lambda client: client.runs.plan(method, **fields), data), as_json)
         return
-    run = ask(lambda client: client.create_run(method, **fields), data)
+    run = ask(lambda client: client.runs.create(method, **fields), data)
     if watch:
         run = _follow(run["id"], data, quiet=as_json)
     if as_json:
@@ -123,7 +121,7 @@ def _train(method: str, fields: dict[str, Any], plan: bool, watch: bool, as_json
         console.print(f"{run['id']} is {run['state']}: follow it with `trimtab runs watch {run['id']}`")
 
 
-def _show_plan(found: dict[str, Any], as_json: bool) -> None:
+def _show_plan(found: Plan, as_json: bool) -> None:
     if as_json:
         show(found, True)
     else:
@@ -153,7 +151,7 @@ def _parameter(text: str) -> tuple[str, Any]:
 @runs_app.command("list")
 def list_runs(as_json: AsJson = False, data: DataOption = None) -> None:
     """List runs, newest first."""
-    rows = ask(lambda client: client.list_runs(), data)
+    rows = ask(lambda client: client.runs.list(), data)
     columns = {
         "id": "run",
         "method": "method",
@@ -170,7 +168,7 @@ def list_runs(as_json: AsJson = False, data: DataOption = None) -> None:
 @runs_app.command("show")
 def show_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """Show one run with its metrics, gate decision and times."""
-    show(ask(lambda client: client.get_run(run), data), as_json)
+    show(ask(lambda client: client.runs.get(run), data), as_json)
 
 
 @runs_app.command("watch")
@@ -184,34 +182,34 @@ def watch_run(run: str, as_json: AsJson = False, data: DataOption = None) -> Non
 @runs_app.command("cancel")
 def cancel_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """End a run within seconds; it can be resumed."""
-    _said(ask(lambda client: client.cancel_run(run), data), as_json)
+    _said(ask(lambda client: client.runs.cancel(run), data), as_json)
 
 
 @runs_app.command("resume")
 def resume_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """Take a cancelled or failed run up from its newest checkpoint."""
-    _said(ask(lambda client: client.resume_run(run), data), as_json)
+    _said(ask(lambda client: client.runs.resume(run), data), as_json)
 
 
-def _said(run: dict[str, Any], as_json: bool) -> None:
+def _said(run: Run, as_json: bool) -> None:
     if as_json:
         show(run, True)
     else:
         console.print(f"{run['id']} is {run['state']}")
 
 
-def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
+def _follow(run_id: str, data: Any, quiet: bool) -> Run:
     """Show a run's states and steps until it settles; return the run as it is then."""
 
     from trimtab.cli.watch import RunScreen
+    from trimtab_client.values import RUN_ENDED_BADLY
 
-    async def follow(client: PlatformClient) -> dict[str, Any]:
+    async def follow(client: AsyncClient) -> Run:
         with nullcontext() if quiet else RunScreen(console) as screen:
-            async for event in client.run_events(run_id):
+            async for event in client.runs.events(run_id):
                 if screen is not None:
                     screen.take(event)
-        found: dict[str, Any] = await client.get_run(run_id)
-        return found
+        return await client.runs.get(run_id)
 
     if not quiet:
         console.print(run_id, highlight=False)
@@ -223,14 +221,14 @@ def _follow(run_id: str, data: Any, quiet: bool) -> dict[str, Any]:
         raise
     if not quiet:
         console.print(_outcome(run), highlight=False, soft_wrap=not console.is_terminal)
-    if run["state"] in ENDED_BADLY:
+    if run["state"] in RUN_ENDED_BADLY:
         if quiet:
             show(run, True)
         raise typer.Exit(1)
     return run
 
 
-def _outcome(run: dict[str, Any]) -> str:
+def _outcome(run: Run) -> str:
     text = f"{run['id']} ended as {run['state']}"
     if run.get("release"):
         text += f", release {run['release']}"

@@ -24,7 +24,7 @@ LENGTHS = {"part": "characters of", "mean": "mean", "median": "median", "p95": "
 @app.command("list")
 def list_snapshots(as_json: AsJson = False, data: DataOption = None) -> None:
     """List snapshots, newest first."""
-    rows = ask(lambda client: client.snapshots_list(), data)
+    rows = ask(lambda client: client.data.snapshots(), data)
     show(rows, as_json, COLUMNS, "no snapshots yet: each run makes one")
 
 
@@ -35,7 +35,7 @@ def show_snapshot(
     data: DataOption = None,
 ) -> None:
     """Show one snapshot: its settings and its data report."""
-    found = ask(lambda client: client.snapshots_get(snapshot), data)
+    found = ask(lambda client: client.data.snapshot(snapshot), data)
     if as_json:
         show(found, True)
         return

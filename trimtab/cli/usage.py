@@ -32,7 +32,7 @@ def usage(
     data: DataOption = None,
 ) -> None:
     """Show requests and tokens of each user and key by calendar days in UTC, and what is left of their budgets."""
-    rows = ask(lambda client: client.usage(since, until), data)
+    rows = ask(lambda client: client.admin.usage(since, until), data)
     if not as_json:
         rows = [row | {"today": _left(row["today"]), "month": _left(row["month"])} for row in rows]
     show(rows, as_json, COLUMNS, "nothing was used")

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback_ui import texts
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
+from trimtab_client.types import Key, User
 
 
 @dataclass(frozen=True)
 class Access:
     """Everybody who may sign in, every key, and what was used this month."""
 
-    users: list[dict[str, Any]]
-    keys: list[dict[str, Any]]
+    users: list[User]
+    keys: list[Key]
     usage: list[dict[str, Any]]
     erasures: list[dict[str, Any]]
     flagged: list[dict[str, Any]]
@@ -25,47 +26,47 @@ class Access:
         return [(f"{key['name']} ({key['prefix']}…)", str(key["id"])) for key in rows]
 
 
-async def access(client: PlatformClient) -> Access:
+async def access(client: AsyncClient) -> Access:
     """What the Access tab shows."""
-    erased = dict(await client.request("GET", "/api/erasures") or {})
+    erased = dict(await client.admin.erasures() or {})
     return Access(
-        list(await client.users_list() or ()),
-        list(await client.keys_list() or ()),
-        list(await client.usage() or ()),
+        await client.admin.users(),
+        await client.admin.keys(),
+        await client.admin.usage(),
         list(erased.get("erasures") or ()),
         list(erased.get("flagged") or ()),
     )
 
 
-async def erase_person(client: PlatformClient, name: str, again: str) -> dict[str, Any]:
+async def erase_person(client: AsyncClient, name: str, again: str) -> dict[str, Any]:
     """Forget a person's words and votes for good; refuses (422) unless the name was typed twice alike."""
     if not name.strip() or name.strip() != again.strip():
         raise ApiError(422, "Invalid", texts.ERASE_DIFFERS, field=texts.ERASE_NAME)
-    return dict(await client.users_erase(name.strip()))
+    return dict(await client.admin.erase_user(name.strip()))
 
 
-async def preview_erasure(client: PlatformClient, name: str) -> dict[str, Any]:
+async def preview_erasure(client: AsyncClient, name: str) -> dict[str, Any]:
     """What forgetting a person would delete; nothing changes. Refuses (422) an empty name."""
     if not name.strip():
         raise ApiError(422, "Invalid", texts.ERASE_WHOM, field=texts.ERASE_NAME)
-    return dict(await client.users_erase(name.strip(), dry_run=True))
+    return dict(await client.admin.erase_user(name.strip(), dry_run=True))
 
 
-async def add_user(client: PlatformClient, name: str, password: str, roles: list[str]) -> dict[str, Any]:
+async def add_user(client: AsyncClient, name: str, password: str, roles: list[str]) -> User:
     """Add a user."""
-    return dict(await client.users_add(name.strip(), roles, password))
+    return await client.admin.add_user(name.strip(), roles, password)
 
 
-async def remove_user(client: PlatformClient, name: str) -> None:
+async def remove_user(client: AsyncClient, name: str) -> None:
     """Take a user's access away."""
-    await client.users_remove(name)
+    await client.admin.remove_user(name)
 
 
-async def create_key(client: PlatformClient, name: str, roles: list[str]) -> dict[str, Any]:
+async def create_key(client: AsyncClient, name: str, roles: list[str]) -> Key:
     """Make a key; only this answer holds its secret."""
-    return dict(await client.keys_create(name.strip(), roles))
+    return await client.admin.create_key(name.strip(), roles)
 
 
-async def revoke_key(client: PlatformClient, ident: str) -> None:
+async def revoke_key(client: AsyncClient, ident: str) -> None:
     """Revoke a key."""
-    await client.keys_revoke(ident)
+    await client.admin.revoke_key(ident)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from feedback_ui import texts
@@ -60,7 +60,7 @@ def demonstrations(held: Holdings) -> str:
     return card(texts.DATA_DEMOS, _stats(held.demonstration_stats) + table(heads, cells, texts.DATA_DEMOS))
 
 
-def _asked(row: dict[str, Any]) -> str:
+def _asked(row: Mapping[str, Any]) -> str:
     prompt = row.get("prompt") or ()
     return str(prompt[-1].get("content", "")) if prompt else ""
 
@@ -89,7 +89,7 @@ def snapshots(held: Holdings) -> str:
     return card(texts.SNAPSHOTS, "".join(_snapshot(row) for row in held.snapshots[:20]))
 
 
-def _snapshot(row: dict[str, Any]) -> str:
+def _snapshot(row: Mapping[str, Any]) -> str:
     ident = row.get("id") or row.get("hash")
     rows = f"{number(row.get('train_rows'))} train · {number(row.get('heldout_rows'))} held out"
     head = (
@@ -100,7 +100,7 @@ def _snapshot(row: dict[str, Any]) -> str:
     return f'<article class="tt-evaluation">{head}{fold(f"snap-{ident}", "Data report", _report(report))}</article>'
 
 
-def _report(report: dict[str, Any]) -> str:
+def _report(report: Mapping[str, Any]) -> str:
     told = {"languages", "agreement", "mean_weight"}
     rows = _stats({name: value for name, value in report.items() if name not in told})
     more = (
@@ -123,7 +123,7 @@ def _report(report: dict[str, Any]) -> str:
     return rows
 
 
-def _agreement(found: dict[str, Any]) -> str:
+def _agreement(found: Mapping[str, Any]) -> str:
     if found.get("alpha") is None:
         return esc(texts.RATERS_NO_ALPHA)
     values = {name: number(found.get(name), 2) for name in ("alpha", "comparisons", "votes")}
@@ -151,7 +151,7 @@ def raters(held: Holdings) -> str:
     return card(texts.RATERS, table(heads, cells, texts.RATERS, numeric=(1, 2, 3, 4, 5)) + hint)
 
 
-def users(rows: list[dict[str, Any]]) -> str:
+def users(rows: Sequence[Mapping[str, Any]]) -> str:
     """Everybody who may sign in."""
     if not rows:
         return card(texts.USERS, empty(texts.USERS_EMPTY))
@@ -159,7 +159,7 @@ def users(rows: list[dict[str, Any]]) -> str:
     return card(texts.USERS, table(("Name", "Roles", "Added"), cells, texts.USERS))
 
 
-def keys(rows: list[dict[str, Any]]) -> str:
+def keys(rows: Sequence[Mapping[str, Any]]) -> str:
     """Every key, without its secret."""
     if not rows:
         return card(texts.KEYS, empty(texts.KEYS_EMPTY))
@@ -176,7 +176,7 @@ def keys(rows: list[dict[str, Any]]) -> str:
     return card(texts.KEYS, table(("Name", "Begins with", "Roles", "Made", "State"), cells, texts.KEYS))
 
 
-def usage(rows: list[dict[str, Any]]) -> str:
+def usage(rows: Sequence[Mapping[str, Any]]) -> str:
     """What each user and key used this month, and what is left of their budgets."""
     if not rows:
         return card(texts.USAGE, empty(texts.USAGE_EMPTY))
@@ -194,7 +194,7 @@ def usage(rows: list[dict[str, Any]]) -> str:
     return card(texts.USAGE, table(heads, cells, texts.USAGE, numeric=(2, 3)))
 
 
-def _left(spent: dict[str, Any], when: str) -> Iterator[str]:
+def _left(spent: Mapping[str, Any], when: str) -> Iterator[str]:
     """What may still be used, a badge for each budget; one that is used up stands out."""
     for what in ("requests", "tokens"):
         if (budget := spent[f"{what}_budget"]) is not None:
@@ -202,17 +202,17 @@ def _left(spent: dict[str, Any], when: str) -> Iterator[str]:
             yield badge(f"{left:,} {what} {when}", "quiet" if left else "bad")
 
 
-def _roles(row: dict[str, Any]) -> str:
+def _roles(row: Mapping[str, Any]) -> str:
     return " ".join(badge(role) for role in row.get("roles") or ())
 
 
-def secret(key: dict[str, Any]) -> str:
+def secret(key: Mapping[str, Any]) -> str:
     """A new key's secret, once, and what the platform says of it."""
     shown = notice(texts.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
     return shown + (notice(str(key["notice"]), "warn") if key.get("notice") else "")
 
 
-def erased(done: dict[str, Any]) -> str:
+def erased(done: Mapping[str, Any]) -> str:
     """What an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
     planned = bool(done.get("dry_run"))
     stopped = texts.ERASE_WOULD_STOP if planned else texts.ERASE_STOPPED
@@ -233,14 +233,14 @@ def _amounts(counts: dict[str, int] | None) -> str:
     return ", ".join(f"{count} {noun}" for noun, count in (counts or {}).items() if count)
 
 
-def flagged(rows: list[dict[str, Any]]) -> str:
+def flagged(rows: Sequence[Mapping[str, Any]]) -> str:
     """Releases that learned from something erased since; nothing where there are none."""
     if not rows:
         return ""
     return notice(texts.ERASE_FLAGGED, "warn", " ".join(badge(row.get("ref"), "warn") for row in rows))
 
 
-def audit(rows: list[dict[str, Any]]) -> str:
+def audit(rows: Sequence[Mapping[str, Any]]) -> str:
     """Who did what, newest first."""
     if not rows:
         return card("Audit log", empty(texts.AUDIT_EMPTY))

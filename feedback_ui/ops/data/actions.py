@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback_ui import texts
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
 
 
 @dataclass(frozen=True)
@@ -23,32 +23,34 @@ class Holdings:
     deployments: list[str]
 
 
-async def holdings(client: PlatformClient, limit: int = 25) -> Holdings:
+async def holdings(client: AsyncClient, limit: int = 25) -> Holdings:
     """What the Data tab shows."""
     return Holdings(
-        list(await client.pairs_list(limit=limit) or ()),
-        list(await client.demonstrations_list(limit=limit) or ()),
+        list(await client.data.pairs(limit=limit) or ()),
+        list(await client.data.demonstrations(limit=limit) or ()),
         dict(await _offered(client, "/api/pairs/stats") or {}),
         dict(await _offered(client, "/api/demonstrations/stats") or {}),
         list(await _offered(client, "/api/snapshots") or ()),
         list(await _offered(client, "/api/raters") or ()),
         dict(await _offered(client, "/api/raters/agreement") or {}),
-        [row["name"] for row in await client.deployments_list()],
+        [row["name"] for row in await client.rollout.deployments()],
     )
 
 
 async def add_gold(
-    client: PlatformClient, question: str, good: str, bad: str, deployment: str | None
+    client: AsyncClient, question: str, good: str, bad: str, deployment: str | None
 ) -> dict[str, Any]:
     """Put a question whose answer is known into the raters' queue; refuses (422) what is left empty."""
     for label, text in ((texts.GOLD_QUESTION, question), (texts.GOLD_GOOD, good), (texts.GOLD_BAD, bad)):
         if not text.strip():
             raise ApiError(422, "Invalid", f"{label} is empty", field=label)
     messages = [{"role": "user", "content": question.strip()}]
-    return dict(await client.add_gold(messages, good.strip(), bad.strip(), deployment=deployment or None))
+    return dict(
+        await client.preferences.add_gold(messages, good.strip(), bad.strip(), deployment=deployment or None)
+    )
 
 
-async def _offered(client: PlatformClient, path: str) -> Any:
+async def _offered(client: AsyncClient, path: str) -> Any:
     """The answer of a route that a platform may not have; None where it is missing."""
     try:
         return await client.request("GET", path)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from feedback_ui import texts
-from trimtab_client import ndjson
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient, ndjson
+from trimtab_client.values import Kind
 
 PIECE = 1 << 20
 """Bytes sent at a time."""
@@ -50,7 +50,7 @@ class _Stopped(Exception):
 
 
 async def follow(
-    client: PlatformClient, path: Path, noun: str, deployment: str | None, dry_run: bool, stop: Stop
+    client: AsyncClient, path: Path, kind: Kind, deployment: str | None, dry_run: bool, stop: Stop
 ) -> AsyncGenerator[Import, None]:
     """Import a file and yield how far that is; after `stop` the last says so. Closing the iterator ends the import, too.
 
@@ -62,11 +62,13 @@ async def follow(
         source = path.open("rb")
     except OSError as error:
         raise ApiError(422, "Invalid", texts.DATA_IMPORT_GONE) from error
-    options = {"name": path.name, "deployment": deployment or None, "dry_run": str(dry_run).lower()}
     refused = _Refused(path)
+    sent = client.data.import_file(
+        kind, _pieces(source, stop), name=path.name, deployment=deployment or None, dry_run=dry_run
+    )
     try:
         with source, refused:
-            async with aclosing(client.import_file(noun, _pieces(source, stop), **options)) as told:
+            async with aclosing(sent) as told:
                 async for line in told:
                     if "result" in line:
                         now = replace(now, result=line["result"], refused=refused.path)

@@ -18,6 +18,7 @@ from feedback_ui.ops.data import imports_actions as actions
 from feedback_ui.ops.data import imports_render as render
 from feedback_ui.ops.data.imports_actions import Stop
 from feedback_ui.part import Form, Update
+from trimtab_client.values import Kind
 
 
 def build_import(connection: Connection) -> Form:
@@ -62,7 +63,7 @@ def build_import(connection: Connection) -> Form:
         return {start: gr.Button(interactive=not is_busy), cancel: gr.Button(interactive=is_busy)}
 
     async def on_import(
-        path: str | None, noun: str, name: str | None, dry: bool, request: gr.Request
+        path: str | None, kind: Kind, name: str | None, dry: bool, request: gr.Request
     ) -> AsyncIterator[Update]:
         """Import a file and show how far that is."""
         if not path:
@@ -74,7 +75,7 @@ def build_import(connection: Connection) -> Form:
         try:
             async with (
                 connection.client(request) as client,
-                aclosing(actions.follow(client, Path(path), noun, name, dry, stop)) as steps,
+                aclosing(actions.follow(client, Path(path), kind, name, dry, stop)) as steps,
             ):
                 async for now in steps:
                     yield {result: render.imported(now)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedback_ui import texts
@@ -10,7 +11,7 @@ from feedback_ui.html import ago, badge, card, code, empty, esc, facts, first_li
 _LANES = {"stable": "good", "canary": "accent"}
 
 
-def releases(rows: list[dict[str, Any]]) -> str:
+def releases(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of releases, newest first."""
     if not rows:
         return card(texts.RELEASES, empty(texts.RELEASES_EMPTY))
@@ -30,7 +31,7 @@ def releases(rows: list[dict[str, Any]]) -> str:
     return card(texts.RELEASES, table(heads, cells, texts.RELEASES))
 
 
-def _parity(parity: dict[str, Any] | None) -> str:
+def _parity(parity: Mapping[str, Any] | None) -> str:
     if not parity:
         return "–"
     word = badge("equal", "good") if parity.get("ok") else badge("differs", "bad")
@@ -42,14 +43,14 @@ def _parity(parity: dict[str, Any] | None) -> str:
     return f'{word} <small class="tt-subdued">{number(mean, 4)}{slower}</small>' if mean is not None else word
 
 
-def leaderboard(rows: list[dict[str, Any]]) -> str:
+def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
     """Releases ranked from votes, each with its score and 95% interval on one common scale."""
     if not rows:
         return card(texts.LEADERBOARD, empty(texts.LEADERBOARD_EMPTY))
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
     span = (high - low) or 1.0
 
-    def bar(row: dict[str, Any]) -> str:
+    def bar(row: Mapping[str, Any]) -> str:
         left, width = (row["low"] - low) / span * 100, (row["high"] - row["low"]) / span * 100
         point = (row["score"] - low) / span * 100
         label = f"{number(row['score'], 0)}, between {number(row['low'], 0)} and {number(row['high'], 0)}"
@@ -82,14 +83,14 @@ def leaderboard(rows: list[dict[str, Any]]) -> str:
     return card(texts.LEADERBOARD, table(heads, cells, texts.LEADERBOARD, numeric=(0, 2, 4, 5, 6, 7)) + hint)
 
 
-def evaluations(rows: list[dict[str, Any]]) -> str:
+def evaluations(rows: Sequence[Mapping[str, Any]]) -> str:
     """The evaluations, newest first; each unfolds into its report."""
     if not rows:
         return card("Evaluations", empty(texts.EVALUATIONS_EMPTY))
     return card("Evaluations", "".join(_evaluation(row) for row in rows[:20]))
 
 
-def _evaluation(row: dict[str, Any]) -> str:
+def _evaluation(row: Mapping[str, Any]) -> str:
     tone = {"done": "good", "failed": "bad"}.get(str(row.get("state")), "warn")
     against = f" against {esc(row['against'])}" if row.get("against") else ""
     error = f'<p class="tt-subdued">{esc(row["error"])}</p>' if row.get("error") else ""
@@ -112,7 +113,7 @@ _UP = {
 _DOWN = {"loss", "latency_s"}
 
 
-def measures(report: dict[str, Any]) -> str:
+def measures(report: Mapping[str, Any]) -> str:
     """A suite's report as a table: each measure of the release, of the other, and their difference.
 
     An estimate is `{value, low, high, n}`; a difference whose interval excludes 0 is coloured by whether it is good.
@@ -159,7 +160,7 @@ def _difference(name: str, value: Any) -> str:
     return f'<span class="tt-mark-{"good" if good else "bad"}">{shown}</span>'
 
 
-def lineage(tree: dict[str, Any] | None) -> str:
+def lineage(tree: Mapping[str, Any] | None) -> str:
     """Everything that a release learned from."""
     if not tree:
         return empty(texts.LINEAGE_EMPTY)

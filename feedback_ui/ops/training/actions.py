@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,19 +11,16 @@ from typing import Any
 import pandas as pd
 
 from feedback_ui.html import parse_time
-from trimtab_client.client import ApiError, PlatformClient
-
-WORKING = ("queued", "snapshot", "training", "publishing", "evaluating")
-"""States in which the loop still has something to do by itself."""
-
-RESUMABLE = ("failed", "cancelled")
+from trimtab_client import ApiError, AsyncClient
+from trimtab_client.types import Plan, Run
+from trimtab_client.values import RUN_RESUMABLE, RUN_UNDER_WAY, Method
 
 
 @dataclass(frozen=True)
 class Request:
     """What the Retrain form asks for; None leaves a parameter to the recipe."""
 
-    method: str
+    method: Method
     deployment: str
     qlora: bool
     rollout: str
@@ -47,18 +45,18 @@ class Request:
 class Followed:
     """A run as the screen shows it, with the rows of its metrics."""
 
-    run: dict[str, Any]
+    run: Run
     rows: list[dict[str, Any]]
 
     @property
     def working(self) -> bool:
         """Whether it still moves by itself."""
-        return self.run.get("state") in WORKING
+        return self.run.get("state") in RUN_UNDER_WAY
 
     @property
     def resumable(self) -> bool:
         """Whether it can be taken up again."""
-        return self.run.get("state") in RESUMABLE
+        return self.run.get("state") in RUN_RESUMABLE
 
 
 def read_params(text: str) -> dict[str, Any]:
@@ -83,20 +81,20 @@ def read_params(text: str) -> dict[str, Any]:
     return found
 
 
-async def recipes(client: PlatformClient, method: str) -> list[tuple[str, str]]:
+async def recipes(client: AsyncClient, method: str) -> list[tuple[str, str]]:
     """What each recipe of a method is for, with its name."""
-    rows = await client.list_recipes()
+    rows = await client.runs.recipes()
     return [(f"{row['name']}: {row['about']}", row["name"]) for row in rows if row["method"] == method]
 
 
-async def start(client: PlatformClient, wanted: Request) -> dict[str, Any]:
+async def start(client: AsyncClient, wanted: Request) -> Run:
     """Queue a run."""
-    return dict(await client.create_run(wanted.method, **_fields(wanted)))
+    return await client.runs.create(wanted.method, **_fields(wanted))
 
 
-async def plan(client: PlatformClient, wanted: Request) -> dict[str, Any]:
+async def plan(client: AsyncClient, wanted: Request) -> Plan:
     """What such a run would need; starts nothing."""
-    return dict(await client.plan_run(wanted.method, **_fields(wanted)))
+    return await client.runs.plan(wanted.method, **_fields(wanted))
 
 
 def _fields(wanted: Request) -> dict[str, Any]:
@@ -114,24 +112,24 @@ def _fields(wanted: Request) -> dict[str, Any]:
     return fields
 
 
-async def follow(client: PlatformClient, run: str | None) -> Followed | None:
+async def follow(client: AsyncClient, run: str | None) -> Followed | None:
     """One run with its metrics; without an id the newest; None where there is no run."""
     if run is None:
-        newest = await client.list_runs(limit=1)
+        newest = await client.runs.list(limit=1)
         if not newest:
             return None
         run = newest[0]["id"]
-    return Followed(dict(await client.get_run(run)), list(await client.run_metrics(run) or ()))
+    return Followed(await client.runs.get(run), await client.runs.metrics(run))
 
 
-async def cancel(client: PlatformClient, run: str) -> dict[str, Any]:
+async def cancel(client: AsyncClient, run: str) -> Run:
     """Cancel a run; what it has learned so far stays in its checkpoint."""
-    return dict(await client.cancel_run(run))
+    return await client.runs.cancel(run)
 
 
-async def resume(client: PlatformClient, run: str) -> dict[str, Any]:
+async def resume(client: AsyncClient, run: str) -> Run:
     """Take a cancelled or failed run up again from its newest checkpoint."""
-    return dict(await client.resume_run(run))
+    return await client.runs.resume(run)
 
 
 def curve(rows: list[dict[str, Any]], *names: str) -> tuple[pd.DataFrame, str | None]:
@@ -147,7 +145,7 @@ def curve(rows: list[dict[str, Any]], *names: str) -> tuple[pd.DataFrame, str | 
     return pd.DataFrame({"step": [], "value": []}), None
 
 
-def remaining(run: dict[str, Any], now: datetime | None = None) -> float | None:
+def remaining(run: Mapping[str, Any], now: datetime | None = None) -> float | None:
     """Seconds of training left at the pace so far; None when that can't be said."""
     step, total = run.get("step") or 0, run.get("total_steps") or 0
     if run.get("state") != "training" or step < 1 or total < step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,8 @@ from feedback_ui.html import (
     parse_time,
     table,
 )
-from feedback_ui.ops.training.actions import WORKING, Followed, remaining
+from feedback_ui.ops.training.actions import Followed, remaining
+from trimtab_client.values import RUN_UNDER_WAY
 
 TONES = {
     "stable": "good",
@@ -37,7 +39,7 @@ TONES = {
 
 def state_badge(state: str) -> str:
     """A run's state in its colour; a working state is marked as moving."""
-    tone = TONES.get(state, "warn" if state in WORKING else "quiet")
+    tone = TONES.get(state, "warn" if state in RUN_UNDER_WAY else "quiet")
     return badge(state.replace("_", " "), tone)
 
 
@@ -56,7 +58,7 @@ def progress(followed: Followed | None) -> str:
     return card("", body, css_class="tt-run")
 
 
-def plan(found: dict[str, Any]) -> str:
+def plan(found: Mapping[str, Any]) -> str:
     """What a run would need: memory by part, time, and whether it fits this machine."""
     fits = bool(found["fits"])
     room = "" if found.get("available") is None else f" of {_gigabytes(found['available'])}"
@@ -81,11 +83,11 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def _by(run: dict[str, Any]) -> str:
+def _by(run: Mapping[str, Any]) -> str:
     return f" by {esc(run['requested_by'])}" if run.get("requested_by") else ""
 
 
-def timeline(run: dict[str, Any]) -> str:
+def timeline(run: Mapping[str, Any]) -> str:
     """The states in order, each with the seconds spent in it; those still ahead are faint."""
     seconds = _seconds(run)
     state = str(run.get("state", ""))
@@ -93,11 +95,11 @@ def timeline(run: dict[str, Any]) -> str:
     goal = {"none": "published", "canary": "canary", "promote": "stable"}.get(
         str(run.get("rollout")), "published"
     )
-    ahead = [s for s in (*WORKING, goal) if s not in seen] if state in WORKING else []
+    ahead = [s for s in (*RUN_UNDER_WAY, goal) if s not in seen] if state in RUN_UNDER_WAY else []
     items = []
     for name in (*seen, *ahead):
         css = "tt-now" if name == state else "tt-past" if name in seen else "tt-ahead"
-        css += " tt-moving" if name == state and state in WORKING else ""
+        css += " tt-moving" if name == state and state in RUN_UNDER_WAY else ""
         css += " tt-wrong" if name in ("failed", "rejected") else ""
         took = f"<small>{esc(duration(seconds[name]))}</small>" if name in seconds else ""
         here = ' aria-current="step"' if name == state else ""
@@ -105,7 +107,7 @@ def timeline(run: dict[str, Any]) -> str:
     return f'<ol class="tt-timeline" aria-label="States of the run">{"".join(items)}</ol>'
 
 
-def _seconds(run: dict[str, Any]) -> dict[str, float]:
+def _seconds(run: Mapping[str, Any]) -> dict[str, float]:
     given = run.get("seconds_by_state") or {}
     if given:
         return {str(name): float(value) for name, value in given.items()}
@@ -117,16 +119,16 @@ def _seconds(run: dict[str, Any]) -> dict[str, float]:
     return spent
 
 
-def _took(run: dict[str, Any]) -> float | None:
+def _took(run: Mapping[str, Any]) -> float | None:
     """Seconds from the request until the run settled, or until now while it works."""
     began = parse_time(run.get("created_at"))
     if began is None:
         return None
-    ended = datetime.now(UTC) if run.get("state") in WORKING else parse_time(run.get("updated_at"))
+    ended = datetime.now(UTC) if run.get("state") in RUN_UNDER_WAY else parse_time(run.get("updated_at"))
     return (ended - began).total_seconds() if ended else None
 
 
-def _bar(run: dict[str, Any]) -> str:
+def _bar(run: Mapping[str, Any]) -> str:
     step, total = run.get("step") or 0, run.get("total_steps")
     doing = run.get("activity") or {}
     if doing.get("stage") or doing.get("phase", "training") != "training":
@@ -138,7 +140,7 @@ def _bar(run: dict[str, Any]) -> str:
     return _steps(step, total, eta)
 
 
-def _doing(activity: dict[str, Any]) -> str:
+def _doing(activity: Mapping[str, Any]) -> str:
     """What the worker does beside the run's own steps: that bar stands still meanwhile."""
     phase = str(activity.get("phase"))
     said = texts.ACTIVITIES.get(phase, phase)
@@ -163,11 +165,11 @@ def _progress(done: int, of: int, said: str, beside: str, label: str | None = No
     )
 
 
-def _failure(run: dict[str, Any]) -> str:
+def _failure(run: Mapping[str, Any]) -> str:
     return notice(str(run["error"]), "bad") if run.get("error") else ""
 
 
-def _left_out(run: dict[str, Any]) -> str:
+def _left_out(run: Mapping[str, Any]) -> str:
     """Which rows training went without, and what the worker noted of data and model."""
     counts = run.get("left_out") or {}
     said = ", ".join(f"{number(n)} {name.replace('_', ' ')}" for name, n in counts.items())
@@ -190,7 +192,7 @@ _NAMES = (
 )
 
 
-def _numbers(run: dict[str, Any]) -> str:
+def _numbers(run: Mapping[str, Any]) -> str:
     metrics = run.get("metrics") or {}
     rows = [(label, number(metrics[key])) for key, label in _NAMES if metrics.get(key) is not None]
     if metrics.get("memory_bytes"):
@@ -208,7 +210,7 @@ def _numbers(run: dict[str, Any]) -> str:
 _VERDICTS = {"pass": ("passed", "good"), "fail": ("not passed", "bad"), "undecided": ("undecided", "quiet")}
 
 
-def gate(run: dict[str, Any]) -> str:
+def gate(run: Mapping[str, Any]) -> str:
     """What the gate decided, and why."""
     decision = run.get("gate_decision")
     if not decision:
@@ -223,7 +225,7 @@ def gate(run: dict[str, Any]) -> str:
     )
 
 
-def runs(rows: list[dict[str, Any]], picked: str | None) -> str:
+def runs(rows: Sequence[Mapping[str, Any]], picked: str | None) -> str:
     """The table of runs; each id is a button that shows the run above."""
     if not rows:
         return card(texts.RUNS, empty(texts.RUNS_EMPTY, texts.RUNS_EMPTY_TITLE))

@@ -135,8 +135,8 @@ def build_training(connection: Connection) -> Part:
                 if not await ops.may_operate(client):
                     return {}
                 followed = await actions.follow(client, picked)
-                runs = list(await client.list_runs(limit=30) or ())
-                names = [row["name"] for row in await client.deployments_list()]
+                runs = list(await client.runs.list(limit=30))
+                names = [row["name"] for row in await client.rollout.deployments()]
         shown = name if name in names else next(iter(names), None)
         update = {
             progress: render.progress(followed),

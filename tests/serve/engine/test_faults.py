@@ -34,7 +34,7 @@ from tests.serve.conftest import BASE
 from tests.serve.gateway_harness import KEY, Part, running
 from tests.support.models import make_many_loras, read_config
 from tests.support.oracle import answers
-from trimtab_client.client import ApiError
+from trimtab_client import ApiError
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 HI = [{"role": "user", "content": "Hello there"}]
@@ -76,7 +76,7 @@ async def test_a_slow_client_holds_up_nobody(part: Part, engine: Engine) -> None
     slow.sendall(request)
     try:
         for _ in range(3):
-            answer = await asyncio.wait_for(part.client.chat("assistant", HI), 30)
+            answer = await asyncio.wait_for(part.client.chat.complete("assistant", HI), 30)
             assert answer["choices"][0]["message"]
     finally:
         slow.close()
@@ -98,7 +98,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_stopped(
 ) -> None:
     async with running(pool, tmp_path, BASE, Limits(first_byte_timeout_s=0.1)) as hasty:
         with pytest.raises(ApiError) as caught:
-            await hasty.client.chat("assistant", HI, max_tokens=900, min_tokens=900)
+            await hasty.client.chat.complete("assistant", HI, max_tokens=900, min_tokens=900)
         assert (caught.value.status, caught.value.title) == (504, "engine_timeout")
         assert await idle(hasty, engine)
 
@@ -116,7 +116,7 @@ async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, en
             assert response.headers["x-trimtab-lane"] == "stable"
             assert response.headers["x-trimtab-release"] == "assistant@1"
         with pytest.raises(ApiError) as caught:
-            await part.client.chat(release.ref, HI)
+            await part.client.chat.complete(release.ref, HI)
         assert (caught.value.status, caught.value.title) == (503, "adapter_unavailable")
     finally:
         deployments.rollback(part.db, "assistant", "test")
@@ -147,10 +147,10 @@ async def test_a_clock_that_jumps_changes_nothing(
 ) -> None:
     """Waiting, limits, stickiness and supervision go by the monotonic clock; only records carry the time of day."""
     real, boots = time.time, engine.boots
-    before = await part.client.chat("assistant", HI)
+    before = await part.client.chat.complete("assistant", HI)
     for jump in (+400 * 86_400.0, -400 * 86_400.0):
         monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
-        after = await part.client.chat("assistant", HI)
+        after = await part.client.chat.complete("assistant", HI)
         assert after["choices"] == before["choices"]
         await engine.probe(30)
         await part.reconciler.reconcile()
@@ -204,7 +204,7 @@ async def test_two_hundred_adapters_on_one_engine(
 
 async def stop_in_the_middle(part: Part, pid: int) -> None:
     stopped = False
-    async for _ in part.client.stream_chat("assistant", HI, max_tokens=3900, min_tokens=3900):
+    async for _ in part.client.chat.stream("assistant", HI, max_tokens=3900, min_tokens=3900):
         if not stopped:
             os.kill(pid, signal.SIGSTOP)
             stopped = True
@@ -221,12 +221,12 @@ async def test_a_hung_engine_is_restarted_and_streams_end_with_an_error(
         await stop_in_the_middle(part, pid)
     assert engine.state != "ready"
     with pytest.raises(ApiError) as caught:
-        await part.client.chat("assistant", HI)
+        await part.client.chat.complete("assistant", HI)
     assert caught.value.status == 503
     assert caught.value.retry_after is not None
     await engine.wait_ready(500)
     assert engine.boots == boots + 1
-    answer = await part.client.chat("assistant", HI)
+    answer = await part.client.chat.complete("assistant", HI)
     assert answer["choices"][0]["message"]["content"] is not None
 
 

@@ -28,7 +28,7 @@ from store.feedback import conversations
 from store.rollout import deployments, releases
 from tests.serve.conftest import BASE, running_requests, tiny_spec, until_running
 from tests.serve.gateway_harness import KEY, Part, running
-from trimtab_client.client import ApiError, PlatformClient
+from trimtab_client import ApiError, AsyncClient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 HI = [{"role": "user", "content": "Hello there"}]
@@ -291,7 +291,7 @@ async def test_no_engine_yet(tiny_base: Path, tmp_path: Path) -> None:
         assert_openai_error(response, 503, "engine_unavailable")
         assert int(response.headers["retry-after"]) >= 1
         with pytest.raises(ApiError) as caught:
-            await part.client.chat("assistant", HI)
+            await part.client.chat.complete("assistant", HI)
         assert caught.value.retry_after is not None
 
 
@@ -307,7 +307,7 @@ async def test_keys_and_roles(pool: EnginePool, tmp_path: Path) -> None:
         assert (await post(part, body, headers=mine)).status_code == 200
         for_another = await post(part, body, headers=mine | {"X-Trimtab-User": "ada"})
         assert_openai_error(for_another, 403, "forbidden")
-        async with PlatformClient(part.url, "wrong") as stranger:
+        async with AsyncClient(part.url, "wrong") as stranger:
             with pytest.raises(ApiError) as caught:
                 await stranger.models()
             assert caught.value.status == 401
@@ -318,7 +318,7 @@ async def test_keys_and_roles(pool: EnginePool, tmp_path: Path) -> None:
 
 async def test_turns_are_recorded_unless_told_not_to(part: Part) -> None:
     conversation = "conv-recorded"
-    deltas = [d async for d in part.client.stream_chat("assistant", HI, conversation=conversation)]
+    deltas = [d async for d in part.client.chat.stream("assistant", HI, conversation=conversation)]
     text = "".join(d.text for d in deltas)
     await part.recorder.flush()
     kept = conversations.get(part.db, conversation)
@@ -331,7 +331,7 @@ async def test_turns_are_recorded_unless_told_not_to(part: Part) -> None:
     )
     conversations.like(part.db, deltas[0].completion_id, True)
     before = part.recorder.recorded
-    await part.client.chat("assistant", HI, conversation="conv-unrecorded", store=False)
+    await part.client.chat.complete("assistant", HI, conversation="conv-unrecorded", store=False)
     await part.recorder.flush()
     assert part.recorder.recorded == before
 
@@ -425,7 +425,7 @@ def test_a_store_is_all_that_the_gateway_needs() -> None:
     import sys
 
     code = (
-        "import sys, serve.gateway.handler, serve.adapters.publishing, serve.adapters.reconciler, trimtab_client.client;"
+        "import sys, serve.gateway.handler, serve.adapters.publishing, serve.adapters.reconciler, trimtab_client;"
         "sys.exit(bool({'torch', 'vllm', 'transformers', 'trl', 'peft'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

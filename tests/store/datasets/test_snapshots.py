@@ -157,19 +157,19 @@ def outcome(db: Store, tmp_path: Path, **settings: Any) -> dict[str, tuple[str, 
     }
 
 
-def test_conflicting_votes_are_decided_by_majority_with_its_margin_as_weight(
+def test_conflicting_votes_are_decided_by_majority_with_confidence_as_weight(
     db: Store, tmp_path: Path
 ) -> None:
     vote(db, "unanimous", {"ada": "good", "bob": "good"})
     vote(db, "majority", {"ada": "good", "bob": "good", "cy": "bad", "di": "tie"})
     vote(db, "divided", {"ada": "good", "bob": "bad"})
     vote(db, "tied", {"ada": "tie"})
-    assert outcome(db, tmp_path) == {"unanimous": ("good", 1.0), "majority": ("good", round(1 / 3, 6))}
-    assert outcome(db, tmp_path, ties="discount")["majority"] == ("good", 0.25)
-    assert outcome(db, tmp_path, min_weight=0.5) == {"unanimous": ("good", 1.0)}
+    assert outcome(db, tmp_path) == {"unanimous": ("good", 0.5), "majority": ("good", 0.2)}
+    assert outcome(db, tmp_path, ties="discount")["majority"] == ("good", round(1 / 6, 6))
+    assert outcome(db, tmp_path, min_weight=0.5) == {"unanimous": ("good", 0.5)}
     assert outcome(db, tmp_path, exclude_raters=["bob"]) == {
-        "unanimous": ("good", 1.0),
-        "divided": ("good", 1.0),
+        "unanimous": ("good", round(1 / 3, 6)),
+        "divided": ("good", round(1 / 3, 6)),
     }
     report = snapshots.list_all(db)[-1].report
     assert report["dropped"] == {"raters were divided": 2, "outvoted": 1}
@@ -179,7 +179,7 @@ def test_two_comparisons_of_the_same_texts_are_one_question(db: Store, tmp_path:
     vote(db, "q", {"ada": "good"})
     vote(db, "q", {"bob": "good"})
     vote(db, "q", {"cy": "bad"})
-    assert outcome(db, tmp_path) == {"q": ("good", round(1 / 3, 6))}
+    assert outcome(db, tmp_path) == {"q": ("good", 0.2)}
 
 
 def test_a_pair_of_every_deployment_and_of_one_is_one_row(db: Store, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
     assert not prompts(train) & prompts(heldout)
     # answer 0 was judged both ways, once each; answer 1 was liked twice (an import and ada) and disliked by bob
     assert "Q 0" not in found
-    assert found["Q 1"]["weight"] == pytest.approx(1 / 3)
+    assert found["Q 1"]["weight"] == pytest.approx(1 / 5)
     assert found["Q 1"]["label"] is True
     assert {row["label"] for row in found.values()} == {True, False}
     assert made.report["dropped"]["raters were divided"] == 2

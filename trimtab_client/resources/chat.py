@@ -1,0 +1,70 @@
+"""Chat completions, likes and recorded conversations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from trimtab_client.chat_stream import ChatDelta, deltas
+from trimtab_client.resources.base import Resource
+from trimtab_client.transport import given, path
+from trimtab_client.values import Json, Rows
+
+COMPLETIONS = "/v1/chat/completions"
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Chat(Resource):
+    """Chat with a deployment, a release or a base model."""
+
+    async def complete(
+        self,
+        /,
+        model: str,
+        messages: Messages,
+        *,
+        conversation: str | None = None,
+        source: str | None = None,
+        **sampling: Any,
+    ) -> Json:
+        """POST /v1/chat/completions, answered whole; `sampling` is any other field of the body."""
+        body = {"model": model, "messages": list(messages), **sampling}
+        return await self._http.request("POST", COMPLETIONS, body, headers=_headers(conversation, source))
+
+    async def stream(
+        self,
+        /,
+        model: str,
+        messages: Messages,
+        *,
+        conversation: str | None = None,
+        source: str | None = None,
+        **sampling: Any,
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """Stream an answer as `ChatDelta`s; closing the iterator cancels the generation in the engine.
+
+        `source` names where the conversation comes from (`chat`, `cli`, or a name of your own). Raises `ApiError`
+        before the first delta for a refused request, and within the stream for an error of the engine or connection.
+        """
+        body = {"model": model, "messages": list(messages), "stream": True, **sampling}
+        headers = _headers(conversation, source)
+        async with self._http.stream("POST", COMPLETIONS, body, headers=headers) as response:
+            async for delta in deltas(response):
+                yield delta
+
+    async def like(self, completion_id: str, liked: bool | None) -> Json:
+        """Like (True) or dislike (False) an answer, or take either back (None)."""
+        return await self._http.post(path("api", "messages", completion_id, "like"), {"liked": liked})
+
+    async def conversations(self, limit: int | None = None, source: Sequence[str] | None = None) -> Rows:
+        """GET /api/conversations: the caller's recent conversations, of some sources or of all."""
+        return list(await self._http.get("/api/conversations", limit=limit, source=source) or ())
+
+    async def conversation(self, ident: str) -> Json:
+        """GET /api/conversations/{id}: one conversation with its messages."""
+        return await self._http.get(path("api", "conversations", ident))
+
+
+def _headers(conversation: str | None, source: str | None) -> dict[str, str]:
+    return given(**{"X-Trimtab-Conversation": conversation, "X-Trimtab-Source": source})

@@ -1,0 +1,109 @@
+"""Training data: pairs, demonstrations and likes; imports, exports, snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import Any
+
+from trimtab_client import ndjson
+from trimtab_client.errors import problem_error
+from trimtab_client.resources.base import Resource
+from trimtab_client.transport import given, path
+from trimtab_client.values import Json, Kind, Rows
+
+Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
+"""A file's bytes, whole or in pieces; a file opened with "rb" is one too."""
+
+
+class Data(Resource):
+    """Rows to train on."""
+
+    async def pairs(
+        self, limit: int | None = None, after: str | None = None, deployment: str | None = None
+    ) -> Rows:
+        """GET /api/pairs: one page of preference pairs."""
+        return list(await self._http.get("/api/pairs", limit=limit, after=after, deployment=deployment) or ())
+
+    async def pair_stats(self) -> Json:
+        """GET /api/pairs/stats: counts, lengths and length bias."""
+        return await self._http.get("/api/pairs/stats")
+
+    async def pair_lineage(self, pair: str) -> Rows:
+        """GET /api/pairs/{id}/lineage: the releases that learned from a pair."""
+        return list(await self._http.get(path("api", "pairs", pair, "lineage")) or ())
+
+    async def demonstrations(
+        self, limit: int | None = None, after: str | None = None, deployment: str | None = None
+    ) -> Rows:
+        """GET /api/demonstrations: one page of demonstrations."""
+        params = given(limit=limit, after=after, deployment=deployment)
+        return list(await self._http.get("/api/demonstrations", **params) or ())
+
+    async def remove(self, kind: Kind, ident: str, reason: str) -> Json:
+        """DELETE /api/{kind}/{id}: take a row out of the training data; the reason is audited."""
+        return await self._http.delete(path("api", kind, ident), reason=reason)
+
+    async def import_options(
+        self, kind: Kind, format: str | None = None, deployment: str | None = None
+    ) -> Json:
+        """GET /api/imports/{kind}: formats that an import accepts; raises `ApiError` for options it refuses."""
+        return await self._http.get(path("api", "imports", kind), format=format, deployment=deployment)
+
+    async def import_file(
+        self,
+        kind: Kind,
+        content: Content,
+        *,
+        name: str | None = None,
+        format: str | None = None,
+        deployment: str | None = None,
+        dry_run: bool = False,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """POST /api/imports/{kind}: send a file in pieces, then yield the import's progress.
+
+        Each is an object with one key: `progress`, `refused` (a row) and, last, `result`. Closing the iterator ends
+        the import. Raises `ApiError` before the first, or instead of the result.
+        """
+        params = given(name=name, format=format, deployment=deployment, dry_run=str(dry_run).lower())
+        async with self._http.stream(
+            "POST",
+            path("api", "imports", kind),
+            content=_pieces(content),
+            params=params,
+            headers={"Accept": "application/x-ndjson"},
+        ) as response:
+            async for line in ndjson.objects(response.aiter_bytes()):
+                if (problem := line.get("problem")) is not None:
+                    raise problem_error(problem["status"], "Import failed", problem)
+                yield line
+                if "result" in line:
+                    return
+        raise self._http.unreachable(EOFError("the platform stopped before the import had ended"))
+
+    async def export(self, /, kind: Kind, file: str, format: str = "trl", **where: Any) -> Json:
+        """POST /api/exports/{kind}: write rows to `file`, a path on the platform's machine -> `{file, rows, format}`.
+
+        `where` filters the rows: deployment, release, rater, since, until, tag, min_agreement.
+        """
+        return await self._http.post(path("api", "exports", kind), {"file": file, "format": format, **where})
+
+    async def snapshots(self) -> Rows:
+        """GET /api/snapshots, newest first."""
+        return list(await self._http.get("/api/snapshots") or ())
+
+    async def snapshot(self, ident: str) -> Json:
+        """GET /api/snapshots/{id}: settings, rows, data report."""
+        return await self._http.get(path("api", "snapshots", ident))
+
+
+async def _pieces(content: Content) -> AsyncIterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+    elif isinstance(content, AsyncIterable):
+        async for piece in content:
+            yield piece
+    else:
+        pieces = iter(content)
+        while (read := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield read

@@ -1,0 +1,94 @@
+"""Comparisons, votes, raters and the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trimtab_client.resources.base import Resource
+from trimtab_client.resources.chat import Messages
+from trimtab_client.transport import given, path
+from trimtab_client.types import Comparison, Vote
+from trimtab_client.values import Choice, Json, Rows
+
+
+class Preferences(Resource):
+    """Compare two blind answers and vote."""
+
+    async def draw_prompt(self) -> Json:
+        """GET /api/prompts/draw: `{messages}` to start a comparison from."""
+        return await self._http.get("/api/prompts/draw")
+
+    async def compare(
+        self,
+        messages: Messages,
+        deployment: str | None = None,
+        releases: Sequence[str] | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        drawn: bool | None = None,
+    ) -> Comparison:
+        """POST /api/comparisons: sample two blind candidates for one conversation.
+
+        `drawn` is whether the prompt came from `draw_prompt` (False: the caller wrote it; None: unknown).
+        """
+        body = given(
+            messages=list(messages),
+            deployment=deployment,
+            releases=None if releases is None else list(releases),
+            sampling=dict(sampling) if sampling else None,
+            drawn=drawn,
+        )
+        made: Comparison = await self._http.post("/api/comparisons", body)
+        return made
+
+    async def offer(
+        self, messages: Messages, deployment: str, conversation: str | None, sampling: Mapping[str, Any]
+    ) -> Json | None:
+        """POST /api/comparisons/offer: `{id, a, b, conversation}` where this turn is to be compared, else None."""
+        body = {"messages": list(messages), "deployment": deployment, "sampling": dict(sampling)}
+        return await self._http.post("/api/comparisons/offer", {**body, "conversation": conversation})
+
+    async def next(self) -> Comparison | None:
+        """GET /api/comparisons/next: a comparison this caller has not voted on, or None."""
+        found: Comparison | None = await self._http.get("/api/comparisons/next")
+        return found
+
+    async def vote(
+        self,
+        comparison: str,
+        choice: Choice,
+        better: str | None = None,
+        tags: Iterable[str] = (),
+        seconds: float | None = None,
+    ) -> Vote:
+        """POST /api/comparisons/{id}/vote; `better` is a response that beats both, `seconds` the time it took."""
+        body = given(choice=choice, better=better or None, tags=list(tags) or None, seconds=seconds)
+        cast: Vote = await self._http.post(path("api", "comparisons", comparison, "vote"), body)
+        return cast
+
+    async def leaderboard(self, deployment: str | None = None) -> Rows:
+        """GET /api/leaderboard: releases ranked from votes."""
+        return list(await self._http.get("/api/leaderboard", deployment=deployment) or ())
+
+    async def raters(self) -> Rows:
+        """GET /api/raters: agreement, gold questions, speed and position bias of each."""
+        return list(await self._http.get("/api/raters") or ())
+
+    async def agreement(self, deployment: str | None = None) -> Json:
+        """GET /api/raters/agreement: Krippendorff's alpha."""
+        return await self._http.get("/api/raters/agreement", deployment=deployment)
+
+    async def add_gold(
+        self,
+        messages: Messages,
+        good: str,
+        bad: str,
+        deployment: str | None = None,
+        votes_wanted: int | None = None,
+    ) -> Comparison:
+        """POST /api/comparisons/gold: add a question with a known answer, to measure raters by."""
+        body = given(
+            messages=list(messages), good=good, bad=bad, deployment=deployment, votes_wanted=votes_wanted
+        )
+        made: Comparison = await self._http.post("/api/comparisons/gold", body)
+        return made

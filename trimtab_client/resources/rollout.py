@@ -1,0 +1,94 @@
+"""Releases, deployments, adapters and evaluations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trimtab_client.resources.base import Resource
+from trimtab_client.transport import given, path
+from trimtab_client.types import Deployment, Evaluation, Release
+from trimtab_client.values import Json, Rows
+
+
+class Rollout(Resource):
+    """Move traffic between releases, and measure them."""
+
+    async def releases(self, deployment: str | None = None) -> list[Release]:
+        """GET /api/releases, newest first."""
+        return list(await self._http.get("/api/releases", deployment=deployment) or ())
+
+    async def release(self, ref: str) -> Release:
+        """GET /api/releases/{ref}, `assistant@3` or a record id."""
+        found: Release = await self._http.get(path("api", "releases", ref))
+        return found
+
+    async def create_release(self, /, deployment: str, **fields: Any) -> Release:
+        """POST /api/releases (base, adapter, system_prompt, sampling); other fields come from stable."""
+        made: Release = await self._http.post("/api/releases", {"deployment": deployment, **fields})
+        return made
+
+    async def lineage(self, ref: str) -> Json:
+        """GET /api/releases/{ref}/lineage: the run, snapshot and rows that a release learned from."""
+        return await self._http.get(path("api", "releases", ref, "lineage"))
+
+    async def deployments(self) -> list[Deployment]:
+        """GET /api/deployments."""
+        return list(await self._http.get("/api/deployments") or ())
+
+    async def deployment(self, name: str) -> Deployment:
+        """GET /api/deployments/{name}."""
+        found: Deployment = await self._http.get(path("api", "deployments", name))
+        return found
+
+    async def canary(
+        self, deployment: str, release: str, weight: float, reason: str | None = None
+    ) -> Deployment:
+        """Give a release this share (0 to 1) of the traffic; one that its gate rejected needs a reason."""
+        body = given(release=release, weight=weight, reason=reason)
+        changed: Deployment = await self._http.post(path("api", "deployments", deployment, "canary"), body)
+        return changed
+
+    async def promote(
+        self, deployment: str, release: str | None = None, reason: str | None = None
+    ) -> Deployment:
+        """Make the canary (or a release) stable; one that its gate rejected needs a reason."""
+        body = given(release=release, reason=reason)
+        changed: Deployment = await self._http.post(path("api", "deployments", deployment, "promote"), body)
+        return changed
+
+    async def rollback(self, deployment: str) -> Deployment:
+        """End the canary, or return to the stable release before this one."""
+        changed: Deployment = await self._http.post(path("api", "deployments", deployment, "rollback"))
+        return changed
+
+    async def adapters(self) -> Rows:
+        """GET /api/adapters, newest first."""
+        return list(await self._http.get("/api/adapters") or ())
+
+    async def prune_adapters(
+        self, keep_last: int | None = None, max_age_days: float | None = None, dry_run: bool = False
+    ) -> Json:
+        """POST /api/adapters/prune: delete adapters that nothing needs -> `{removed, dry_run}`."""
+        body = {"keep_last": keep_last, "max_age_days": max_age_days, "dry_run": dry_run}
+        return await self._http.post("/api/adapters/prune", body)
+
+    async def evaluate(
+        self, release: str, against: str | None = None, suite: str | None = None
+    ) -> Evaluation:
+        """POST /api/evals: queue an evaluation."""
+        body = given(release=release, against=against, suite=suite)
+        queued: Evaluation = await self._http.post("/api/evals", body)
+        return queued
+
+    async def evaluation(self, ident: str) -> Evaluation:
+        """GET /api/evals/{id}."""
+        found: Evaluation = await self._http.get(path("api", "evals", ident))
+        return found
+
+    async def evaluation_items(self, /, ident: str, **filters: Any) -> Rows:
+        """GET /api/evals/{id}/items, one page; filters are measure, side, after and limit."""
+        return list(await self._http.get(path("api", "evals", ident, "items"), **filters) or ())
+
+    async def evaluations(self) -> list[Evaluation]:
+        """GET /api/evals, newest first."""
+        return list(await self._http.get("/api/evals") or ())
