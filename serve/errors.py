@@ -7,7 +7,7 @@ ServeError
 ├── EngineUnavailable        no engine of this base can take a request now; carries retry_after_s
 ├── AdapterRefused           an adapter directory breaks a rule; carries why
 ├── ParityFailed             an adapter is served with other numbers than it was trained with
-├── DrainTimeout             requests of an adapter were still running when patience ended
+├── DrainTimeout             requests of an adapter were still running at the drain timeout
 └── RequestError             a client's request is answered with an error: status, code, message, param
     ├── UnknownModel         404
     ├── Unauthenticated      401

@@ -12,16 +12,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from serve.adapters.files import stage
 from serve.adapters.prune import prune
-from serve.adapters.publishing import Published, publish, refuse_what_breaks_a_rule
+from serve.adapters.publishing import Published, publish, validate_adapter
 from serve.adapters.reconciler import Reconciler
 from serve.engine.pool import EnginePool
-from serve.engine.process import GuardedProcess
+from serve.engine.process import GuardedProcess, ProcessOptions
 from serve.errors import AdapterRefused
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
@@ -82,7 +81,8 @@ class Serving:
         log.info("%s", self.preparing)
         logfile = self.paths.logs / "prepare.log"
         process = await GuardedProcess.start(
-            [sys.executable, "-m", "align.prepare", "--out", str(directory)], log=logfile
+            [sys.executable, "-m", "align.prepare", "--out", str(directory)],
+            ProcessOptions(log=logfile),
         )
         status = await process.wait()
         if status != 0:
@@ -103,7 +103,7 @@ class Serving:
         self, function: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Change the store by `function(db, ...)` and route by it at once; return what the function does."""
-        done = await self.reconciler.change(partial(function, self.db, *args, **kwargs))
+        done = await self.reconciler.change(function, self.db, *args, **kwargs)
         await self.reconciler.reconcile()
         return done
 
@@ -143,14 +143,14 @@ class Serving:
         with tempfile.TemporaryDirectory() as scratch:
             given, source = source, await asyncio.to_thread(stage, source, Path(scratch) / "adapter")
             # before the probe, which takes many seconds
-            await refuse_what_breaks_a_rule(source, self.pool, base)
+            await validate_adapter(source, self.pool, base)
             out, logfile = Path(scratch) / "probe.json", Path(scratch) / "probe.log"
             process = await GuardedProcess.start(
                 [
                     *(sys.executable, "-m", "align.probe", "--model", str(self.model_path(base))),
                     *("--adapter", str(source), "--out", str(out), "--dtype", self._dtype(base)),
                 ],
-                log=logfile,
+                ProcessOptions(log=logfile),
             )
             if await process.wait() != 0:
                 lines = (await asyncio.to_thread(logfile.read_text)).strip().splitlines()

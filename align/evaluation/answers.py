@@ -105,6 +105,7 @@ async def _generate(
     for place, prompt in enumerate(prompts):
         for sampling, body in samplings.items():
             name = f"{prompt.reference or place} / {sampling}"
+            asking.prompts[name] = prompt.messages
             asks.append((name, ask(prompt, name, body)))
     sides = asking.sides(*SIDES)
     kept, refused = complete(await asking.together(asks, *sides), len(sides))

@@ -24,6 +24,8 @@ class Asking:
     models: dict[str, str]
     seed: str
     on_progress: OnProgress | None = None
+    prompts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The prompts of generated answers, by item."""
     total: int = 0
     expected_s: float = 0.0
     done: int = 0

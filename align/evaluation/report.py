@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from align.evaluation.drift import measure_drift
 from align.evaluation.health import measure_health
 from align.evaluation.items import Item
+from align.evaluation.judge_measures import measure_judge
 from align.evaluation.measures import Measures, measure
 from align.evaluation.scoring import scores_of
 from align.evaluation.win_rate import measure_wins
@@ -18,4 +19,6 @@ def measures_of(items: Sequence[Item]) -> Measures:
     measures: Measures = {}
     if "release" in scores:
         measures |= measure(rows, scores["release"], scores.get("against"), scores.get("anchor"))
-    return measures | measure_health(items) | measure_drift(items) | measure_wins(items)
+    return (
+        measures | measure_health(items) | measure_drift(items) | measure_wins(items) | measure_judge(items)
+    )

@@ -23,6 +23,7 @@ from align.evaluation.asking import Asking, OnProgress
 from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
 from align.evaluation.drift import measure_texts
 from align.evaluation.items import Item
+from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
 from align.evaluation.report import measures_of
 from align.evaluation.scoring import measure_heldout
@@ -31,6 +32,7 @@ from align.evaluation.suite_file import (
     AnyMeasurement,
     Heldout,
     Instructions,
+    Judge,
     Suite,
     WinRate,
     estimate,
@@ -57,6 +59,7 @@ async def run_suite(
     seed: str = "",
     keep: Keep | None = None,
     caps: Mapping[str, int] | None = None,
+    voted: Sequence[Voted] = (),
 ) -> dict[str, Any]:
     """Measure `release`, and `against` and `anchor` beside it; return the report.
 
@@ -68,8 +71,9 @@ async def run_suite(
     same release as `against` is asked once. `seed` draws which clusters of rows and which neutral entries are
     looked at. `on_progress` gets `{"done", "total", "seconds_left"}`, first before anything is asked; it may be a
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
-    releases answer with by themselves. Cancel the task to stop: requests under way are abandoned. Raises
-    `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
+    releases answer with by themselves. `voted` are comparisons that people decided, for judges. Cancel the task to
+    stop: requests under way are abandoned. Raises `EvaluationError`, or `DataError` when the rows cannot be read or there
+    are none.
     """
     plan = load_suite(suite)
     wanted = _rows_wanted(plan)
@@ -84,7 +88,7 @@ async def run_suite(
     items: list[Item] = []
     refusals: dict[str, list[str]] = {}
     for part in plan.measurements:
-        found, refused = await _measure(asking, part, rows, caps or {}, items)
+        found, refused = await _measure(asking, part, rows, caps or {}, items, voted)
         items += found
         refusals.setdefault(part.kind, []).extend(refused)
     items = _with_anchor_beside(items, against, anchor)
@@ -144,6 +148,7 @@ async def _measure(
     rows: Sequence[dict[str, Any]],
     caps: Mapping[str, int],
     so_far: Sequence[Item],
+    voted: Sequence[Voted],
 ) -> tuple[list[Item], list[str]]:
     if isinstance(part, Heldout):
         return await measure_heldout(asking, rows[: part.rows])
@@ -153,6 +158,9 @@ async def _measure(
         return await measure_instructions(asking, part, caps)
     if isinstance(part, WinRate):
         return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
+    if isinstance(part, Judge):
+        async with JudgeApi(part) as judge:
+            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
     return await measure_texts(asking, part.texts)
 
 

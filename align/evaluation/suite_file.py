@@ -13,7 +13,7 @@ from align.evaluation.chat_api import EvaluationError
 from align.evaluation.rules import check_rule
 
 BUILT_IN = ("quick", "default", "full")
-KINDS = ("heldout", "answers", "texts", "instructions", "win_rate")
+KINDS = ("heldout", "answers", "texts", "instructions", "win_rate", "judge")
 FOLDER = Path(__file__).with_name("suites")
 
 # Of SmolLM2-135M on two cores, eight requests at once; a larger model takes longer, a GPU less.
@@ -100,7 +100,42 @@ class WinRate(Measurement):
         return self
 
 
-AnyMeasurement = Annotated[Heldout | Answers | Texts | Instructions | WinRate, Field(discriminator="kind")]
+class Judge(Measurement):
+    """A model at an OpenAI-compatible URL that compares the answers of the measurements above.
+
+    Its key is in the environment variable `key_env`; `prompt` is the path of a text with {request}, {a} and {b}. It is
+    asked about up to `voted` comparisons that people decided, too.
+    """
+
+    kind: Literal["judge"]
+    url: str = Field(pattern="^https?://")
+    model: str = Field(min_length=1)
+    key_env: str | None = None
+    prompt: str | None = None
+    timeout_s: float = Field(60.0, gt=0)
+    concurrency: int = Field(4, ge=1, le=64)
+    max_tokens: int = Field(64, ge=1)
+    voted: int = Field(100, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _prompt_is_whole(self) -> Judge:
+        missing = [name for name in ("{request}", "{a}", "{b}") if name not in self.read_prompt()]
+        if missing:
+            raise ValueError(f"prompt: {', '.join(missing)} must stand in it")
+        return self
+
+    def read_prompt(self) -> str:
+        """Return the text of the prompt."""
+        path = Path(self.prompt) if self.prompt else Path(__file__).with_name("judge.txt")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"prompt: {path} cannot be read: {error}") from error
+
+
+AnyMeasurement = Annotated[
+    Heldout | Answers | Texts | Instructions | WinRate | Judge, Field(discriminator="kind")
+]
 
 
 class Suite(BaseModel):
@@ -159,7 +194,7 @@ def estimate(suite: Suite, releases: int, sides: int, rows: int, answers_a_row: 
             count = part.prompts * sides
             tokens += count * min(part.max_tokens, EXPECTED_ANSWER)
             prompt_tokens += count * EXPECTED_PROMPT
-        elif isinstance(part, WinRate):
+        elif isinstance(part, WinRate | Judge):
             count = 0
         else:
             count = (part.texts + 1) * releases

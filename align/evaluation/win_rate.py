@@ -60,15 +60,21 @@ def _by_length(texts: Sequence[str], prefer: Prefer | None) -> int:
 
 
 def measure_wins(items: Sequence[Item]) -> Measures:
-    """Return `win_rate` and `win_rate_length_controlled` of the compared pairs."""
-    won = [item for item in items if item.measure == "win" and item.value is not None]
+    """Return `win_rate` and `win_rate_length_controlled` of the pairs compared by rules."""
+    won = [item for item in items if item.measure == "win"]
+    return {name: {"release": estimate} for name, estimate in win_rates(won).items()}
+
+
+def win_rates(won: Sequence[Item]) -> dict[str, dict[str, Any]]:
+    """Return the raw and the length-controlled win rate of compared pairs."""
     if not won:
         return {}
     values, clusters = [item.value or 0.0 for item in won], [item.cluster for item in won]
     lengths = [item.detail["words"][0] - item.detail["words"][1] for item in won]
-    raw = share_interval(values, clusters)
-    controlled = length_controlled(values, lengths, clusters)
-    return {"win_rate": {"release": raw}, "win_rate_length_controlled": {"release": controlled}}
+    return {
+        "win_rate": share_interval(values, clusters),
+        "win_rate_length_controlled": length_controlled(values, lengths, clusters),
+    }
 
 
 def length_controlled(

@@ -20,7 +20,7 @@ from store.values import Probe
 BLOCK = re.compile(r"(?P<nf4>nf4_)?block_(?P<number>\d+)")
 STANDARD_ERRORS = 4.5
 """How many standard errors the size of the served effect may be from the trained one's."""
-LEAST_RATIO_ERROR = 0.02
+MIN_RATIO_ERROR = 0.02
 """By how much it may differ, however exact the measurement is."""
 BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
 """From which score, and which share of its effect missing, a block counts as not applied."""
@@ -60,7 +60,7 @@ class Effect:
         """Whether more or less of the effect is served than noise explains."""
         if self.ratio is None or not self.is_shown:
             return False
-        return abs(self.ratio_score) > STANDARD_ERRORS and abs(self.ratio - 1) > LEAST_RATIO_ERROR
+        return abs(self.ratio_score) > STANDARD_ERRORS and abs(self.ratio - 1) > MIN_RATIO_ERROR
 
 
 def references(probe: Probe) -> list[Reference]:

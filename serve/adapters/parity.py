@@ -25,7 +25,7 @@ NOT_FINITE = "log-probabilities that are not finite"
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far served log-probabilities (natural logarithm, one a token) are from those that PEFT computed.
+    """How far served log-probabilities (natural logarithm, one per token) are from those that PEFT computed.
 
     `mean_abs` and `max_abs` compare the served adapter with PEFT's on the same base; `ok` says that the mean
     is within `tolerance`, and `why` what is wrong otherwise. `from_base` is the mean distance of the served adapter

@@ -74,14 +74,14 @@ async def prune(
         if not dry_run:
             if record.hash in await asyncio.to_thread(needed, db):
                 continue  # somebody gave it traffic meanwhile
-            await withdraw(record.hash, pool, record.base, adapters_dir, patience_s=60)
+            await withdraw(record.hash, pool, record.base, adapters_dir, drain_timeout_s=60)
         gone.append(record.hash)
     if not dry_run:
-        await asyncio.to_thread(sweep, adapters_dir)
+        await asyncio.to_thread(delete_leftovers, adapters_dir)
     return gone
 
 
-def sweep(adapters_dir: Path) -> None:
+def delete_leftovers(adapters_dir: Path) -> None:
     """Delete half-placed and half-deleted adapter directories that are older than an hour."""
     for path in [*adapters_dir.glob(".a-*.part"), *adapters_dir.glob(".a-*.gone")]:
         if time.time() - path.stat().st_mtime > LEFTOVER_S:

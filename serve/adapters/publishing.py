@@ -103,30 +103,32 @@ async def publish(
     return Published(facts.hash, facts.hash, path, facts, parity, clock.laps)
 
 
-async def refuse_what_breaks_a_rule(source: Path, pool: EnginePool, base: str) -> None:
+async def validate_adapter(source: Path, pool: EnginePool, base: str) -> None:
     """Check a directory as `publish` does, and leave it at that. Raises `AdapterRefused`, `EngineUnavailable`."""
     pool.pick(base)
     await asyncio.to_thread(_check, source, [e for e in pool.engines(base) if e.state == "ready"])
 
 
 async def withdraw(
-    name: str, pool: EnginePool, base: str, adapters_dir: Path | None = None, patience_s: float = 600.0
+    name: str, pool: EnginePool, base: str, adapters_dir: Path | None = None, drain_timeout_s: float = 600.0
 ) -> None:
     """Drain an adapter that no route leads to any more, then unload it; `adapters_dir` deletes its files too.
 
     The files go last: an engine that finds a registered adapter's directory gone ends. Raises `DrainTimeout`,
-    with everything still in place, when requests run longer than `patience_s` seconds.
+    with everything still in place, when requests run longer than `drain_timeout_s` seconds.
     """
     async with pool.adapter_lock(name):
         engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
-        await _take_off(name, engines, patience_s, adapters_dir / name if adapters_dir else None)
+        await _take_off(name, engines, drain_timeout_s, adapters_dir / name if adapters_dir else None)
 
 
-async def _take_off(name: str, engines: Sequence[Engine], patience_s: float, path: Path | None) -> None:
+async def _take_off(name: str, engines: Sequence[Engine], drain_timeout_s: float, path: Path | None) -> None:
     """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
     async with contextlib.AsyncExitStack() as stack:
         for engine in engines:
-            await stack.enter_async_context(engine.in_flight.pause_adapter(name, patience_s, refuse=True))
+            await stack.enter_async_context(
+                engine.in_flight.pause_adapter(name, drain_timeout_s, refuse=True)
+            )
         for engine in engines:
             with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
                 await engine.unload_adapter(name)

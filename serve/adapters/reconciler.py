@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
@@ -21,6 +21,7 @@ from store.db.database import Store
 log = logging.getLogger(__name__)
 INTERVAL_S = 15.0
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -38,8 +39,8 @@ class Reconciler:
         async with self._refreshing:  # so that an older reading never replaces a newer one
             self.router.replace(await asyncio.to_thread(self._read))
 
-    async def change(self, write: Callable[[], T]) -> T:
-        """Write to the store and route by what it then says, in one go; returns what `write` does.
+    async def change(self, write: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write to the store and route by what it then holds, in one transaction; returns what `write(...)` does.
 
         One turn of a thread and one transaction for both: under load, every further one waits for the event loop, for
         a core, and for what others are flushing to the disk. What `write` raises leaves the old table standing.
@@ -47,7 +48,7 @@ class Reconciler:
 
         def work() -> tuple[T, RoutingTable]:
             with self._db.atomic():
-                return write(), self._read()
+                return write(*args, **kwargs), self._read()
 
         async with self._refreshing:
             done, table = await asyncio.to_thread(work)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from serve.engine.engine import Engine
 
-ROUNDS, MOST_ROUNDS = 3, 5
+ROUNDS, MAX_ROUNDS = 3, 5
 TOKENS = 8
 LONGEST_S = 20.0
 """After how many seconds no further round begins."""
@@ -24,7 +24,7 @@ async def token_cost(engine: Engine, adapter: str, tokens: int = TOKENS) -> dict
     """
     taken: dict[tuple[str, int], list[float]] = {}
     began = time.perf_counter()
-    for number in range(MOST_ROUNDS):
+    for number in range(MAX_ROUNDS):
         for model in (engine.spec.base, adapter):
             for count in (1, tokens + 1):
                 taken.setdefault((model, count), []).append(await _answer_seconds(engine, model, count))

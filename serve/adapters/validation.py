@@ -67,7 +67,7 @@ def check(
 
     `base_dir`, where the base model is a local directory, adds the comparison of chat templates and of the names
     and shapes of modules. Raises `AdapterRefused`, whose text names the file, key or tensor and what is accepted.
-    Reads the whole weights file (blocking; about a second a gigabyte).
+    Reads the whole weights file (blocking; about one second per gigabyte).
     """
     check_files(directory)
     config = _read_config(directory / CONFIG)

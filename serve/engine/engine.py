@@ -17,13 +17,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from common.net import free_port
 from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
-from serve.engine.process import GuardedProcess, make_scratch
+from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch
 from serve.engine.processor_use import ProcessorUse
 from serve.engine.spec import EngineSpec, command, environment
 from serve.engine.vllm_api import VllmApi
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 State = Literal["stopped", "starting", "ready", "failed"]
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 BEHIND_GATEWAY = 10  # niceness of an engine that computes on the cores which the gateway answers from
-STEADY_S = 300.0  # an engine that served this long starts again at the shortest back-off
+BACKOFF_RESET_S = 300.0  # an engine that served this long restarts after the shortest back-off
 ANNOUNCE_S = 120.0
 METRICS_S = 5.0
 UNAVAILABLE = (429, 502, 503, 504)  # what a proxy before an external engine says of one that is busy
@@ -145,7 +145,7 @@ class Engine(VllmApi):
                 await self._watch()
             except (EngineFailed, ProcessFailed) as error:
                 why = error.message if isinstance(error, EngineFailed) else str(error)
-            if time.monotonic() - ready_since > STEADY_S:
+            if time.monotonic() - ready_since > BACKOFF_RESET_S:
                 failures = 0
             wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
@@ -169,12 +169,14 @@ class Engine(VllmApi):
         scratch = await asyncio.to_thread(_make_scratch)
         self._process = await GuardedProcess.start(
             command(self.spec, port),
-            env=environment(self.spec, self._key, self.adapters_dir, scratch),
-            scratch=scratch,
-            log=self.log_path,
-            state_dir=self._state_dir,
-            orphan_grace_s=3.0,
-            nice=niceness(self.spec),
+            ProcessOptions(
+                log=self.log_path,
+                env=environment(self.spec, self._key, self.adapters_dir, scratch),
+                scratch=scratch,
+                state_dir=self._state_dir,
+                orphan_grace_s=3.0,
+                nice=niceness(self.spec),
+            ),
         )
         # A GPU's driver lets a thread spin for as long as a kernel hangs, so there computing proves nothing.
         self._use = ProcessorUse(self._process.pid) if self.spec.on_cpu else None
@@ -292,22 +294,6 @@ class Engine(VllmApi):
 
     def _log_size(self) -> int:
         return self.log_path.stat().st_size if self.log_path.exists() else 0
-
-    def status(self) -> dict[str, Any]:
-        """Return what `GET /api/status` shows of this engine; a failed one shows the end of its log."""
-        return {
-            "name": self.spec.name,
-            "base": self.spec.base,
-            "model": self.spec.model,
-            "state": self.state,
-            "detail": self.detail,
-            "managed": self.spec.url is None,
-            "pid": self.pid,
-            "restarts": self.restarts,
-            "outstanding": self.in_flight.outstanding,
-            "adapters": sorted(self.loaded),
-            "log_tail": self.log_tail(20) if self.state == "failed" else None,
-        }
 
 
 def niceness(spec: EngineSpec) -> int:

@@ -6,7 +6,7 @@ The platform holds the other end of the guard's standard input. The guard ends t
 process group, its descendants, and everything that carries its marker in the environment) when that pipe
 closes, which the kernel does however the platform ends; when the platform asks (`stop SECONDS`); and when
 the child itself ends, so that no helper process survives its parent. It answers on standard output with one
-JSON object a line: `{"pid": n}` after the start and `{"exit": status}` at the end (negative: ended by that
+JSON object per line: `{"pid": n}` after the start and `{"exit": status}` at the end (negative: ended by that
 signal).
 
 The child's output goes through the guard into a log file that is rotated by size (`log`, `log.1`, …). Should
@@ -55,7 +55,7 @@ def be_nice(niceness: int) -> None:
             with open("/proc/self/autogroup", "w", encoding="ascii") as file:
                 file.write(str(niceness))
             return
-        except BlockingIOError:  # the kernel takes ten changes a second
+        except BlockingIOError:  # the kernel takes ten changes per second
             time.sleep(0.12)
         except OSError:  # no such kernel, or not allowed: the process's own niceness stays
             return
@@ -192,8 +192,8 @@ class Guard:
             preexec_fn=in_child,
         )
 
-    def say(self, **fact: Any) -> None:
-        """Tell the platform one fact; nobody listening is no error."""
+    def report(self, **fact: Any) -> None:
+        """Write one fact to the platform; a closed pipe is no error."""
         with contextlib.suppress(OSError):
             os.write(1, json.dumps(fact).encode() + b"\n")
 
@@ -211,7 +211,7 @@ class Guard:
 
     def run(self) -> int:
         """Serve until the child and its family are gone; returns the child's exit status."""
-        self.say(pid=self.child.pid)
+        self.report(pid=self.child.pid)
         out = self.child.stdout
         assert out is not None
         os.set_blocking(out.fileno(), False)
@@ -253,16 +253,14 @@ class Guard:
         with contextlib.suppress(OSError):
             if state := self.options.get("state"):
                 os.unlink(state)
-        self.say(exit=status)
+        self.report(exit=status)
         return status
 
     def _command(self, line: str) -> None:
         word, _, value = line.partition(" ")
         if word == "stop":
             self.stop(float(value))
-        elif word == "signal" and self.child.poll() is None:
-            os.kill(self.child.pid, int(value))
-        elif word == "tell" and self.child.stdin is not None:
+        elif word == "line" and self.child.stdin is not None:
             with contextlib.suppress(OSError):  # it has ended; its exit status says so
                 self.child.stdin.write(value.encode() + b"\n")
                 self.child.stdin.flush()

@@ -1,17 +1,17 @@
 """Which modules of a base model LoRA adapters may touch: the linear layers inside its blocks, read from its weights.
 
 vLLM on the CPU also wraps the output head for LoRA, and then a request with `prompt_logprobs` ends the whole engine as
-soon as another request is in the batch (its LoRA indices are one a request, the head's inputs one a prompt token). Trained
+soon as another request is in the batch (it has one LoRA index per request, the head one input per prompt token). Trained
 adapters leave the head alone, so the engine is told to do so too, which also saves its work on every token.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+from serve.safetensors_file import METADATA, parse_header
 
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
@@ -42,10 +42,8 @@ def read_shapes(model_dir: Path) -> dict[str, Stored]:
     """Return how each tensor of a directory's safetensors files is stored, from their headers."""
     found: dict[str, Stored] = {}
     for file in sorted(model_dir.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(size))
-        header.pop("__metadata__", None)
+        header, _ = parse_header(file)
+        header.pop(METADATA, None)
         for name, facts in header.items():
             found[name] = Stored(tuple(facts.get("shape", ())), facts.get("dtype") in _FLOATS)
     return found

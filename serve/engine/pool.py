@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
 
 from serve.engine.engine import Engine
@@ -85,7 +84,3 @@ class EnginePool:
         """Have `callback(engine)` awaited each time an engine can answer, before it gets traffic."""
         for engine in self._engines:
             engine.on_ready.append(callback)
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return one dictionary an engine, for `GET /api/status` and `/readyz`."""
-        return [engine.status() for engine in self._engines]

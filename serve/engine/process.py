@@ -16,6 +16,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from serve.engine import guard
@@ -25,6 +26,44 @@ GUARD = Path(guard.__file__)
 SCRATCH = "trimtab-"
 SCRATCH_BYTES = 107 - len("/8b0f4ac2-5d36-4e0b-9a7f-1c2d3e4f5a6b")
 """How long the path of a scratch directory may be: a Unix socket's has at most 107 bytes, and vLLM names its sockets so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How a child is run; its output goes to `log`, which is rotated at `log_max_bytes`, `log_keep` older ones kept.
+
+    `env` None is this process's environment. `state_dir` keeps a record for `reap_leftovers` while the child lives.
+    `orphan_grace_s` is the time between SIGTERM and SIGKILL when the platform is gone, `nice` (0 to 19) the niceness of
+    the child. `reads_input` gives it a standard input for `send_line`. `scratch`, a directory of `make_scratch`, is
+    deleted once the child and its family have ended, in whatever way.
+    """
+
+    log: Path
+    env: Mapping[str, str] | None = None
+    state_dir: Path | None = None
+    orphan_grace_s: float = 5.0
+    nice: int = 0
+    reads_input: bool = False
+    scratch: Path | None = None
+    log_max_bytes: int = 16 * 2**20
+    log_keep: int = 3
+
+    def for_guard(self, marker: str) -> dict[str, object]:
+        """Return the options of `serve.engine.guard`; `marker` is in the environment of the child's whole family."""
+        options: dict[str, object] = {
+            "marker": marker,
+            "log": str(self.log),
+            "max_bytes": self.log_max_bytes,
+            "keep": self.log_keep,
+            "orphan_grace_s": self.orphan_grace_s,
+            "nice": self.nice,
+            "input": self.reads_input,
+        }
+        if self.state_dir is not None:
+            options["state"] = str(self.state_dir / f"{marker}.json")
+        if self.scratch is not None:
+            options["scratch"] = str(self.scratch)
+        return options
 
 
 class GuardedProcess:
@@ -41,52 +80,20 @@ class GuardedProcess:
         self._exit: asyncio.Task[int] = asyncio.create_task(self._read_exit())
 
     @classmethod
-    async def start(
-        cls,
-        argv: Sequence[str],
-        *,
-        log: Path,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        state_dir: Path | None = None,
-        orphan_grace_s: float = 5.0,
-        nice: int = 0,
-        listens: bool = False,
-        scratch: Path | None = None,
-        log_max_bytes: int = 16 * 2**20,
-        log_keep: int = 3,
-    ) -> GuardedProcess:
-        """Start `argv` with `env` (this process's environment when None), its output going to `log`.
+    async def start(cls, argv: Sequence[str], options: ProcessOptions) -> GuardedProcess:
+        """Start `argv` in a session of its own, so that a terminal's Ctrl-C reaches the platform alone.
 
-        The child gets a session of its own, so a terminal's Ctrl-C reaches the platform alone. `state_dir`,
-        where given, keeps a record for `reap_leftovers` while the child lives. `nice` (0 to 19) is how far the child
-        stands back behind the platform where both want the same cores; `listens` gives it a
-        standard input for `tell`. `scratch`, a directory of `make_scratch`, is deleted once the child and
-        its family have ended, in whatever way. Raises `ProcessFailed` when the program cannot be run.
+        Raises `ProcessFailed` when the program cannot be run.
         """
         marker = uuid.uuid4().hex
-        await asyncio.to_thread(_make_directories, log.parent, state_dir)
-        options: dict[str, object] = {
-            "marker": marker,
-            "log": str(log),
-            "max_bytes": log_max_bytes,
-            "keep": log_keep,
-            "orphan_grace_s": orphan_grace_s,
-            "nice": nice,
-            "input": listens,
-        }
-        if state_dir is not None:
-            options["state"] = str(state_dir / f"{marker}.json")
-        if scratch is not None:
-            options["scratch"] = str(scratch)
+        await asyncio.to_thread(_make_directories, options.log.parent, options.state_dir)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-I", "-S", str(GUARD), json.dumps(options), "--", *argv),
+                *("-I", "-S", str(GUARD), json.dumps(options.for_guard(marker)), "--", *argv),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=dict(os.environ if env is None else env),
-                cwd=cwd,
+                env=dict(os.environ if options.env is None else options.env),
                 start_new_session=True,
             )
             assert process.stdout is not None
@@ -96,10 +103,10 @@ class GuardedProcess:
                 await process.wait()
                 raise ProcessFailed(str(fact["error"]))
         except BaseException:  # a cancelled start too
-            if scratch is not None:
-                shutil.rmtree(scratch, ignore_errors=True)
+            if options.scratch is not None:
+                shutil.rmtree(options.scratch, ignore_errors=True)
             raise
-        return cls(process, int(fact["pid"]), log, scratch)
+        return cls(process, int(fact["pid"]), options.log, options.scratch)
 
     async def _read_exit(self) -> int:
         assert self._guard.stdout is not None
@@ -128,16 +135,12 @@ class GuardedProcess:
         self._send(f"stop {grace_s}")
         return await self.wait()
 
-    def signal(self, number: int) -> None:
-        """Send one signal to the child alone; nothing happens when it has ended."""
-        self._send(f"signal {int(number)}")
-
-    def tell(self, line: str, log: Path | None = None) -> None:
-        """Write a line to the standard input of a child that `listens`; with `log`, its output goes there from now on."""
+    def send_line(self, line: str, log: Path | None = None) -> None:
+        """Write a line to the standard input of a child that `reads_input`; with `log`, redirect its output there first."""
         if log is not None:
             self.log = log
             self._send(f"log {log}")
-        self._send(f"tell {line}")
+        self._send(f"line {line}")
 
     def _send(self, line: str) -> None:
         stdin = self._guard.stdin

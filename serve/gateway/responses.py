@@ -18,7 +18,7 @@ from serve.errors import RequestError
 from serve.gateway.content_encoding import decompress, too_large
 from serve.router import RoutingTable, Target
 
-MOST_HEADER = 200
+MAX_HEADER_CHARS = 200
 OWNER = "trimtab"
 """`owned_by` of every model: the platform, never a person."""
 _JSON = json.JSONDecoder()
@@ -115,9 +115,9 @@ def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
         text = value.decode()
     except UnicodeDecodeError:
         text = value.decode("latin-1")
-    if len(text) > MOST_HEADER or not text.isprintable():
+    if len(text) > MAX_HEADER_CHARS or not text.isprintable():
         raise RequestError(
-            f"The header {name.decode()} must be printable and at most {MOST_HEADER} characters.",
+            f"The header {name.decode()} must be printable and at most {MAX_HEADER_CHARS} characters.",
             name.decode(),
         )
     return text

@@ -10,13 +10,13 @@ from typing import Any
 
 from serve.metering.usage_counter import Used
 
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 def of_stream(body: Mapping[str, Any], events: int) -> Used:
     """Return what a stream used that ended early, after `events` events with a choice had gone out.
 
-    `body` is the request as the engine got it. vLLM sends an event a token, after one for each choice of a chat that
+    `body` is the request as the engine got it. vLLM sends one event per token, after one for each choice of a chat that
     says its role. Tokens that it makes faster than they can be sent come in one event and count as one, so the guess
     is never above what was made and falls below it on a busy machine.
     """
@@ -33,7 +33,7 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
     """Return about how many tokens a request's text has: one for every four bytes of it in UTF-8.
 
     Four is the rule of thumb for English with vocabularies of 30,000 to 130,000 tokens; other languages have fewer
-    bytes a token. A prompt of token ids is counted exactly.
+    bytes per token. A prompt of token ids is counted exactly.
     """
     if "messages" in body:
         return _tokens(sum(_size(message.get("content")) for message in body["messages"]))
@@ -54,4 +54,4 @@ def _size(content: Any) -> int:
 
 
 def _tokens(size: int) -> int:
-    return -(-size // BYTES_A_TOKEN)
+    return -(-size // BYTES_PER_TOKEN)

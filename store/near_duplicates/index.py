@@ -125,7 +125,7 @@ def similarity(one: str, other: str) -> float:
     return fingerprint.jaccard(*fingerprint.features(pa.array([one, other], pa.string())))
 
 
-def forget(cursor: Cursor) -> None:
+def erase(cursor: Cursor) -> None:
     """Delete the fingerprints of rows and prompts that are gone, within a transaction."""
     for noun in _PARTS:
         cursor.execute(

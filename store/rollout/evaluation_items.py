@@ -23,14 +23,17 @@ _SHAPE = (
 )
 # Every row that an item may be about.
 _ROWS = " union all ".join(
-    f"select id, prompt_hash, prompt from {table}" for table in ("pairs", "demonstrations", "likes")
-)
+    f"select id, prompt_hash, {prompt} as prompt from {table}"
+    for table, prompt in (
+        ("pairs", "prompt"), ("demonstrations", "prompt"), ("likes", "prompt"), ("comparisons", "messages"),
+    )
+)  # fmt: skip
 
 
 def record(db: Store, evaluation: str, items: Iterable[Mapping[str, Any]]) -> int:
     """Keep the items of an evaluation in place of those that it had; return how many were kept.
 
-    An item about a row that is no longer there, since somebody was forgotten meanwhile, is left out. Raises `NotFound`.
+    An item about a row that is no longer there, since somebody was erased meanwhile, is left out. Raises `NotFound`.
     """
     evaluations.get(db, evaluation)
     rows = [{name: item.get(name) for name in _FIELDS} for item in items]

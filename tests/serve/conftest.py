@@ -46,7 +46,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpec:
-    """An engine for tests: little memory, short patience."""
+    """An engine for tests: little memory, short timeouts."""
     settings: dict[str, object] = {
         "kv_cache_memory_bytes": "64M",
         "args": {"max-model-len": 4096, "max-num-seqs": 64, "trust-request-chat-template": True},

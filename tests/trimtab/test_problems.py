@@ -16,13 +16,19 @@ from fastapi.testclient import TestClient
 
 from serve.error_status import status_of
 from serve.gateway.responses import error_response
+from store.transfer.row_files import Unreadable
 from trimtab.api import problems
 
 ROOT = Path(__file__).resolve().parents[2]
 REASON = "the reason that it has"
 # Raised where the platform's client runs, never in the platform.
 OF_THE_CLIENT = {"ApiError", "PlatformUnreachable"}
-VALUES: dict[str, Any] = {"int": 7, "list[str]": [REASON], "dict[str, Any]": {"message": REASON}}
+VALUES: dict[str, Any] = {
+    "int": 7,
+    "list[str]": [REASON],
+    "dict[str, Any]": {"message": REASON},
+    "dict[str, object]": {"prompt": Unreadable(REASON)},
+}
 # Roots of trees: nothing raises them.
 ROOTS = {"ServeError"}
 

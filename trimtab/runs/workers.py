@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from align.run_directory import EXIT_STOPPED, RunDirectory
-from serve.engine.process import GuardedProcess
+from serve.engine.process import GuardedProcess, ProcessOptions
 from store.db.database import Store
 from store.rollout import runs
 from trimtab.config.settings import TrainingSettings
@@ -56,7 +56,7 @@ class Workers:
         """Have a worker wait, where the settings want one; one that ended by itself is not tried again before a run."""
         if self.settings.keep_warm and self._waiting is None:
             self.waiting_log.unlink(missing_ok=True)
-            self._waiting = await self._start("--warm", self.waiting_log, listens=True)
+            self._waiting = await self._start("--warm", self.waiting_log, reads_input=True)
 
     async def start(self, directory: RunDirectory) -> GuardedProcess:
         """Return a worker on this run directory: the one that waits, or a new one."""
@@ -67,7 +67,7 @@ class Workers:
         if waiting.returncode is not None:
             log.warning("the waiting worker ended with %s; its log is %s", waiting.returncode, waiting.log)
             return await self._start(str(directory.path), own_log)
-        waiting.tell(str(directory.path), own_log)
+        waiting.send_line(str(directory.path), own_log)
         return waiting
 
     async def keep_warm(self, busy: Callable[[], bool]) -> None:
@@ -82,13 +82,12 @@ class Workers:
         if self._waiting is not None:
             await self._waiting.stop(grace_s=1.0)
 
-    async def _start(self, argument: str, own_log: Path, listens: bool = False) -> GuardedProcess:
+    async def _start(self, argument: str, own_log: Path, reads_input: bool = False) -> GuardedProcess:
         return await GuardedProcess.start(
             [sys.executable, "-m", "align.worker", argument],
-            env=self._environment(),
-            log=own_log,
-            nice=WORKER_NICENESS,
-            listens=listens,
+            ProcessOptions(
+                log=own_log, env=self._environment(), nice=WORKER_NICENESS, reads_input=reads_input
+            ),
         )
 
     def _environment(self) -> dict[str, str]:

@@ -25,9 +25,8 @@ async def greedy(engine: Engine, model: str, prompt: str = "Hello", n: int = 12)
 
 
 async def test_it_serves_and_says_so(engine: Engine) -> None:
-    status = engine.status()
-    assert (status["state"], status["managed"], status["base"]) == ("ready", True, BASE)
-    assert Path(f"/proc/{status['pid']}").exists()
+    assert (engine.state, engine.spec.base) == ("ready", BASE)
+    assert Path(f"/proc/{engine.pid}").exists()
     assert "vllm" in engine.log_tail(200).lower()
     await engine.probe(30)
 
@@ -92,7 +91,7 @@ async def test_wrong_arguments_are_named(tiny_base: Path, tmp_path: Path) -> Non
                 await engine.wait_ready(1)
         assert "vLLM does not accept --no-such-flag" in engine.detail
         assert "next start in" in engine.detail
-        assert "no-such-flag" in str(engine.status()["log_tail"])
+        assert "no-such-flag" in engine.log_tail(20)
     finally:
         await engine.stop()
     assert engine.state == "stopped"

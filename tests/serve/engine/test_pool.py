@@ -58,6 +58,6 @@ def test_without_a_ready_replica_the_reason_is_said(pool: EnginePool) -> None:
 
 def test_bases_and_names(pool: EnginePool, tmp_path: Path) -> None:
     assert pool.bases() == ["x", "y"]
-    assert [row["name"] for row in pool.status()] == ["a", "b", "c", "d"]
+    assert [engine.spec.name for engine in pool.engines()] == ["a", "b", "c", "d"]
     with pytest.raises(ValueError, match="'e' is used twice"):
         EnginePool([EngineSpec("e", "x", "m"), EngineSpec("e", "y", "m")], tmp_path)

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from serve.engine import guard
-from serve.engine.process import GuardedProcess, make_scratch, reap_leftovers
+from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch, reap_leftovers
 from serve.errors import ProcessFailed
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,9 @@ def family_of(log: Path, seconds: float = 10) -> list[int]:
 
 async def test_exit_status_and_output(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
-    child = await GuardedProcess.start([sys.executable, "-c", "print('hello'); raise SystemExit(3)"], log=log)
+    child = await GuardedProcess.start(
+        [sys.executable, "-c", "print('hello'); raise SystemExit(3)"], ProcessOptions(log=log)
+    )
     assert await child.wait() == 3
     assert child.returncode == 3
     assert log.read_text() == "hello\n"
@@ -71,7 +73,7 @@ async def test_a_nice_child_stands_back_with_its_whole_session(tmp_path: Path) -
     """Niceness counts within a session's autogroup, so that of the group counts too, where the kernel has them."""
     log = tmp_path / "child.log"
     told = "import os; print(os.nice(0)); print(open('/proc/self/autogroup').read())"
-    child = await GuardedProcess.start([sys.executable, "-c", told], log=log, nice=7)
+    child = await GuardedProcess.start([sys.executable, "-c", told], ProcessOptions(log=log, nice=7))
     await child.wait()
     own, *group = log.read_text().splitlines()
     assert int(own) == os.nice(0) + 7
@@ -81,7 +83,9 @@ async def test_a_nice_child_stands_back_with_its_whole_session(tmp_path: Path) -
 
 async def test_stop_ends_the_whole_family(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
-    child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log, state_dir=tmp_path / "s")
+    child = await GuardedProcess.start(
+        [sys.executable, "-c", FAMILY], ProcessOptions(log=log, state_dir=tmp_path / "s")
+    )
     pids = family_of(log)
     assert child.pid == pids[1]
     assert len(list((tmp_path / "s").iterdir())) == 1
@@ -98,7 +102,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: 
         time.sleep(99)
     """)
     log = tmp_path / "child.log"
-    child = await GuardedProcess.start([sys.executable, "-c", stubborn], log=log)
+    child = await GuardedProcess.start([sys.executable, "-c", stubborn], ProcessOptions(log=log))
     while not log.read_text():
         await asyncio.sleep(0.01)
     began = time.monotonic()
@@ -108,9 +112,9 @@ async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: 
 
 async def test_a_stopped_child_can_be_stopped(tmp_path: Path) -> None:
     child = await GuardedProcess.start(
-        [sys.executable, "-c", "import time; time.sleep(99)"], log=tmp_path / "l"
+        [sys.executable, "-c", "import time; time.sleep(99)"], ProcessOptions(log=tmp_path / "l")
     )
-    child.signal(signal.SIGSTOP)
+    os.kill(child.pid, signal.SIGSTOP)
     await asyncio.sleep(0.1)
     assert await child.stop(grace_s=5) == -signal.SIGTERM
 
@@ -128,13 +132,15 @@ def test_a_hung_child_is_not_woken_to_be_killed_at_once(monkeypatch: pytest.Monk
     assert sent == [signal.SIGTERM, signal.SIGCONT]
 
 
-async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere(tmp_path: Path) -> None:
+async def test_send_line_reaches_a_child_that_reads_input_and_moves_its_log(tmp_path: Path) -> None:
     echo = "import sys; print('waiting', flush=True); print(sys.stdin.readline() + 'heard')"
     first, then = tmp_path / "waiting.log", tmp_path / "told.log"
-    child = await GuardedProcess.start([sys.executable, "-c", echo], log=first, listens=True)
+    child = await GuardedProcess.start(
+        [sys.executable, "-c", echo], ProcessOptions(log=first, reads_input=True)
+    )
     while not first.read_text().endswith("\n"):
         await asyncio.sleep(0.01)
-    child.tell("/a path/with: spaces", then)
+    child.send_line("/a path/with: spaces", then)
     assert await child.wait() == 0
     assert (first.read_text(), then.read_text()) == ("waiting\n", "/a path/with: spaces\nheard\n")
     assert child.log == then
@@ -142,7 +148,7 @@ async def test_a_child_that_listens_is_told_a_line_and_its_log_goes_on_elsewhere
 
 async def test_helpers_end_when_the_child_ends_by_itself(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
-    child = await GuardedProcess.start([sys.executable, "-c", FAMILY], log=log)
+    child = await GuardedProcess.start([sys.executable, "-c", FAMILY], ProcessOptions(log=log))
     pids = family_of(log)
     os.kill(child.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL
@@ -157,7 +163,7 @@ async def test_a_scratch_directory_goes_with_its_child(end: str, tmp_path: Path)
     )
     argv = ["no-such-program"] if end == "never started" else [sys.executable, "-c", leaves]
     try:
-        child = await GuardedProcess.start(argv, log=tmp_path / "log", scratch=scratch)
+        child = await GuardedProcess.start(argv, ProcessOptions(log=tmp_path / "log", scratch=scratch))
     except ProcessFailed:
         assert end == "never started"
     else:
@@ -197,7 +203,7 @@ async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: P
             print(memory.name, flush=True)
         time.sleep(99)
     """)
-    child = await GuardedProcess.start([sys.executable, "-c", family], log=log)
+    child = await GuardedProcess.start([sys.executable, "-c", family], ProcessOptions(log=log))
     while not log.read_text().endswith("\n"):
         await asyncio.sleep(0.01)
     segment = Path("/dev/shm", log.read_text().strip())
@@ -212,7 +218,7 @@ async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: P
 
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="no-such-program"):
-        await GuardedProcess.start(["no-such-program"], log=tmp_path / "log")
+        await GuardedProcess.start(["no-such-program"], ProcessOptions(log=tmp_path / "log"))
 
 
 def scratch_of(tmp_path: Path) -> Path:
@@ -225,11 +231,11 @@ def start_platform(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int], 
     script = textwrap.dedent(f"""
         import asyncio, sys
         from pathlib import Path
-        from serve.engine.process import GuardedProcess
+        from serve.engine.process import GuardedProcess, ProcessOptions
         async def main():
-            child = await GuardedProcess.start([sys.executable, "-c", {FAMILY!r}], orphan_grace_s=0.5,
-                scratch=Path({str(scratch_of(tmp_path))!r}),
-                log=Path({str(tmp_path / "child.log")!r}), state_dir=Path({str(tmp_path / "state")!r}))
+            child = await GuardedProcess.start([sys.executable, "-c", {FAMILY!r}], ProcessOptions(
+                orphan_grace_s=0.5, scratch=Path({str(scratch_of(tmp_path))!r}),
+                log=Path({str(tmp_path / "child.log")!r}), state_dir=Path({str(tmp_path / "state")!r})))
             print(child.guard_pid, flush=True)
             await asyncio.sleep(300)
         asyncio.run(main())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.adapters.prune import choose, needed, prune, sweep
+from serve.adapters.prune import choose, delete_leftovers, needed, prune
 from serve.engine.pool import EnginePool
 from serve.gateway.canary_monitor import CanaryMonitor, CanaryPolicy
 from serve.router import Target
@@ -138,7 +138,7 @@ async def test_a_rollback_target_survives_pruning(db: Store, tiny_base: Path, tm
     assert sorted(p.name for p in directory.iterdir()) == [
         fresh.name, "a-0000000000000002", "a-0000000000000003",
     ]  # fmt: skip
-    sweep(directory)
+    delete_leftovers(directory)
     assert fresh.exists()
 
 

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import pytest
 
-from align.evaluation.suite_file import BUILT_IN
 from feedback_ui import texts
 from serve import auth
 from serve.engine.spec import RANKS, EngineSpec
@@ -21,7 +20,6 @@ from trimtab.config.settings import (
     BudgetSettings,
     CanarySettings,
     EngineSettings,
-    GateSettings,
     LimitsSettings,
     ScheduleSettings,
     SnapshotSettings,
@@ -76,12 +74,11 @@ def test_every_list_of_roles_is_the_same() -> None:
     assert set(lists.values()) == {roles.ROLES}, lists
 
 
-def test_every_list_of_rollouts_gates_suites_and_ranks_is_the_same() -> None:
+def test_every_list_of_rollouts_gates_ranks_and_ties_is_the_same() -> None:
     assert get_args(ScheduleSettings.model_fields["rollout"].annotation) == runs.ROLLOUTS
     assert get_args(RunRequest.model_fields["rollout"].annotation) == runs.ROLLOUTS
     assert get_args(RunRequest.model_fields["gate"].annotation) == runs.GATES
     assert tuple(value for _, value in texts.TRAIN_GATES) == runs.GATES
-    assert tuple(BUILT_IN) == get_args(GateSettings.model_fields["suite"].annotation)
     assert get_args(EngineSettings.model_fields["max_lora_rank"].annotation) == RANKS
     assert get_args(SnapshotSettings.model_fields["ties"].annotation) == snapshot_settings.TIES
 

@@ -55,7 +55,8 @@ async def items(
     platform: ThePlatform,
     principal: Operator,
     response: Response,
-    measure: Literal["heldout", "answer", "instruction", "win", "text", "kl"] | None = None,
+    measure: Literal["heldout", "answer", "instruction", "win", "judge", "judge_vote", "text", "kl"]
+    | None = None,
     side: Literal["release", "against", "anchor"] | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[int, Query(ge=0)] = 0,
