@@ -10,11 +10,11 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from common.training_methods import METHODS
+from common.training_methods import METHODS, Method
 from serve import auth
 from store.accounts.roles import ROLES
 from store.rollout import run_states
-from trimtab.api import base
+from store.rollout import runs as stored
 from trimtab.api.comparisons import models as comparisons
 from trimtab.api.deployments import models as deployments
 from trimtab.api.evals import models as evals
@@ -45,14 +45,14 @@ def test_records_have_the_fields_of_the_platform(record: type, model: Any) -> No
 
 
 def test_values_are_those_of_the_platform() -> None:
-    assert values.METHODS == METHODS == get_args(base.Method)
+    assert values.METHODS == METHODS == get_args(Method)
     assert values.ROLES == ROLES
     assert values.RUN_STATES == run_states.RUN_STATES
     assert values.RUN_UNDER_WAY == run_states.RUN_UNDER_WAY
     assert get_args(values.Choice) == get_args(comparisons.Choice)
-    assert get_args(values.Rollout) == get_args(base.Rollout)
-    assert get_args(values.GateMode) == get_args(runs.GateMode)
-    assert get_args(values.Start) == get_args(runs.Start)
+    assert get_args(values.Rollout) == get_args(stored.Rollout)
+    assert get_args(values.GateMode) == get_args(stored.GateMode)
+    assert get_args(values.Start) == get_args(stored.Start)
     working = {state for state, following in run_states.RUN_TRANSITIONS.items() if "cancelled" in following}
     assert {*values.RUN_UNDER_WAY} <= working
 

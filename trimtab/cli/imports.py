@@ -15,10 +15,9 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from store.import_notes import RULES
+from common.import_rules import RULES
 from trimtab.cli.common import INTERRUPTED, ask, console, errors, fail, show
 from trimtab.errors import PathRefused
-from trimtab_client import ndjson
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
@@ -160,6 +159,8 @@ class Refused:
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row: `{row, why, data}`."""
+        from trimtab_client import ndjson  # httpx: imported by `ask`, without its command line
+
         if self.fault is not None:
             return
         try:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.common import AsJson, DataOption, ask, console, errors, paths, show
-from trimtab.cli.offline import opened, running
-
-if TYPE_CHECKING:
-    from store.db.database import Store
+from trimtab.cli import offline
+from trimtab.cli.common import AsJson, DataOption, ask, console, errors, show
+from trimtab.cli.offline import running
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 users_app = typer.Typer(help="People who sign in.", no_args_is_help=True)
@@ -26,11 +24,6 @@ _RUNS = {
     "stopped": "runs that were stopped, since they were to learn from them; ask for them anew",
 }
 """What an erasure says of runs, and how that is told."""
-
-
-def _in_store(data: Path | None, function: Callable[..., Any], *args: Any, make: bool = False) -> Any:
-    with opened(data, make) as store:
-        return function(store, *args)
 
 
 @keys_app.command("create")
@@ -47,24 +40,17 @@ def create_key(
     """Make an API key for a program; its secret is shown once, now. People who sign in are `trimtab users add`."""
     roles = role or ["chat"]
     if running(data):
-        made = ask(lambda client: client.admin.create_key(name, roles, user, store=store), data)
+        made: Mapping[str, Any] = ask(
+            lambda client: client.admin.create_key(name, roles, user, store=store), data
+        )
     else:
-        made = _in_store(data, _create_key, name, roles, user, store, make=True)
+        made = offline.create_key(data, name, roles, user, store)
     if as_json:
         show(made, True)
         return
     _notice(made)
     console.print(f"{made['secret']}", highlight=False, soft_wrap=True)
     console.print(f"[dim]key {made['id']} ({', '.join(made['roles'])}); the secret is not shown again[/dim]")
-
-
-def _create_key(db: Store, name: str, roles: list[str], user: str | None, store: bool) -> dict[str, Any]:
-    from store.accounts import keys
-    from trimtab.web import access_notice
-
-    key, secret = keys.create(db, name, roles, user, stores=store)
-    made = {"id": key.id, "name": key.name, "roles": list(key.roles), "user": key.user, "store": store}
-    return made | {"secret": secret, "notice": access_notice.of_key(db)}
 
 
 def _notice(made: Mapping[str, Any]) -> None:
@@ -75,15 +61,8 @@ def _notice(made: Mapping[str, Any]) -> None:
 @keys_app.command("list")
 def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
     """List API keys without their secrets."""
-    from store.accounts import keys
-
-    rows = (
-        ask(lambda client: client.admin.keys(), data)
-        if running(data)
-        else [
-            key.to_json() | {"prefix": key.hint, "store": key.stores}
-            for key in _in_store(data, keys.list_all)
-        ]
+    rows: Sequence[Mapping[str, Any]] = (
+        ask(lambda client: client.admin.keys(), data) if running(data) else offline.list_keys(data)
     )
     columns = {
         "id": "id",
@@ -99,12 +78,10 @@ def list_keys(as_json: AsJson = False, data: DataOption = None) -> None:
 @keys_app.command("revoke")
 def revoke_key(key_id: str, data: DataOption = None) -> None:
     """Revoke a key at once."""
-    from store.accounts import keys
-
     if running(data):
         ask(lambda client: client.admin.revoke_key(key_id), data)
     else:
-        _in_store(data, keys.revoke, key_id)
+        offline.revoke_key(data, key_id)
     console.print(f"{key_id} is revoked")
 
 
@@ -120,30 +97,18 @@ def add_user(
     """Add a person who may sign in."""
     roles = role or ["chat", "rater"]
     if running(data):
-        made = ask(lambda client: client.admin.add_user(name, roles, password), data)
+        made: Mapping[str, Any] = ask(lambda client: client.admin.add_user(name, roles, password), data)
     else:
-        made = _in_store(data, _create_user, name, roles, password, make=True)
+        made = offline.create_user(data, name, roles, password)
     console.print(f"{name} may sign in ({', '.join(roles)})")
     _notice(made)
-
-
-def _create_user(db: Store, name: str, roles: list[str], password: str) -> dict[str, Any]:
-    from store.accounts import users
-    from trimtab.web import access_notice
-
-    made = users.create(db, name, roles, password)
-    return made.to_json() | {"notice": access_notice.of_user(db)}
 
 
 @users_app.command("list")
 def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
     """Everybody who may sign in."""
-    from store.accounts import users
-
-    rows = (
-        ask(lambda client: client.admin.users(), data)
-        if running(data)
-        else [user.to_json() for user in _in_store(data, users.list_all)]
+    rows: Sequence[Mapping[str, Any]] = (
+        ask(lambda client: client.admin.users(), data) if running(data) else offline.list_users(data)
     )
     show(rows, as_json, {"name": "name", "roles": "roles", "created_at": "since"}, "nobody: single-user mode")
 
@@ -151,12 +116,10 @@ def list_users(as_json: AsJson = False, data: DataOption = None) -> None:
 @users_app.command("remove")
 def remove_user(name: str, data: DataOption = None) -> None:
     """Take a person's access away."""
-    from store.accounts import users
-
     if running(data):
         ask(lambda client: client.admin.remove_user(name), data)
     else:
-        _in_store(data, users.remove, name)
+        offline.remove_user(data, name)
     console.print(f"{name} may no longer sign in")
 
 
@@ -180,11 +143,7 @@ def erase_user(
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     if running(data):
         return ask(lambda client: client.admin.erase_user(name, dry_run=dry_run), data)
-    from trimtab import erasure
-
-    if dry_run:
-        return _in_store(data, erasure.preview, name)
-    return _in_store(data, erasure.erase_offline, paths(data), name, "operator")
+    return offline.erase_user(data, name, dry_run)
 
 
 def _say_what_goes(done: dict[str, Any], said_first: str) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from trimtab.cli import offline
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
-from trimtab.cli.offline import opened
 from trimtab.errors import TrimtabError
 
 
@@ -103,30 +103,13 @@ def backup(
         made: dict[str, Any] = ask(lambda client: client.admin.backup(str(file.absolute())), data)
         console.print(f"{made['path']}: {made['bytes']:,} bytes", markup=False)
         return
-    from store.maintenance.backup import write
-    from trimtab.config.writing import writing
-
-    with opened(data) as store, writing(file.absolute()):
-        done = write(store, file)
-    console.print(f"{done.path}: {done.bytes:,} bytes", markup=False)
+    path, size = offline.back_up(data, file)
+    console.print(f"{path}: {size:,} bytes", markup=False)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `trimtab backup` wrote.")], data: DataOption = None
 ) -> None:
     """Put a backup in the store's place, checked first; the file that was there is kept beside it."""
-    where = paths(data)
-    if where.read_platform() is not None:
-        fail(f"a platform runs on {where.root}: stop it first")
-    from store.errors import StoreError
-    from store.maintenance.backup import restore as put_back
-    from trimtab.config.writing import writing
-
-    try:
-        with writing(where.store):
-            done = put_back(file, where.store)
-    except (StoreError, TrimtabError) as error:
-        fail(str(error))
-    console.print(
-        f"restored {done.path} from {file}" + (f"; the file before is {done.kept}" if done.kept else "")
-    )
+    restored, kept = offline.restore(data, file)
+    console.print(f"restored {restored} from {file}" + (f"; the file before is {kept}" if kept else ""))

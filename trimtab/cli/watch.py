@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from common.durations import duration
+
 FIGURES = {
     "loss": "loss",
     "rewards/chosen": "chosen",
@@ -97,7 +99,5 @@ def figures(event: dict[str, Any]) -> str:
     if event.get("memory_bytes"):
         parts.append(f"{event['memory_bytes'] / 1e9:.1f} GB")
     if event.get("seconds_left") is not None:
-        from align.recipe.plan import duration
-
         parts.append(f"{duration(event['seconds_left'])} left")
     return ", ".join(parts)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.import_rules import RULES
 from feedback_ui import texts
 from feedback_ui.html import esc, notice, number, percent, table
 from feedback_ui.ops.data.imports_actions import Import
-from store.import_notes import RULES
 
 SHOWN = 50
 """Refused rows that the page shows; the file has all."""
