@@ -35,7 +35,7 @@ def keys(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def usage(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What each user and key used this month, and what is left of their budgets."""
+    """Render what each user and key used this month, and what is left of their budgets."""
     if not rows:
         return card(texts.USAGE, empty(texts.USAGE_EMPTY))
     cells = [
@@ -53,7 +53,7 @@ def usage(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _left(spent: Mapping[str, Any], when: str) -> Iterator[str]:
-    """What may still be used, a badge for each budget; one that is used up stands out."""
+    """Render what may still be used, a badge for each budget; one that is used up stands out."""
     for what in ("requests", "tokens"):
         if (budget := spent[f"{what}_budget"]) is not None:
             left = max(0, budget - spent[what])
@@ -65,13 +65,13 @@ def _roles(row: Mapping[str, Any]) -> str:
 
 
 def secret(key: Mapping[str, Any]) -> str:
-    """A new key's secret, once, and what the platform says of it."""
+    """Render a new key's secret, once, and what the platform says of it."""
     shown = notice(texts.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
     return shown + (notice(str(key["notice"]), "warn") if key.get("notice") else "")
 
 
 def erased(done: Mapping[str, Any]) -> str:
-    """What an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
+    """Render what an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
     planned = bool(done.get("dry_run"))
     stopped = texts.ERASE_WOULD_STOP if planned else texts.ERASE_STOPPED
     removed = _amounts(done.get("removed"))

@@ -24,7 +24,7 @@ from feedback_ui.ops.data.actions import Holdings
 
 
 def pairs(held: Holdings) -> str:
-    """The newest preference pairs."""
+    """Render the newest preference pairs."""
     if not held.pairs:
         return card(texts.DATA_PAIRS, empty(texts.DATA_PAIRS_EMPTY))
     cells = [
@@ -42,7 +42,7 @@ def pairs(held: Holdings) -> str:
 
 
 def demonstrations(held: Holdings) -> str:
-    """The newest demonstrations."""
+    """Render the newest demonstrations."""
     if not held.demonstrations:
         return card(texts.DATA_DEMOS, empty(texts.DATA_DEMOS_EMPTY))
     cells = [
@@ -81,7 +81,7 @@ def _stats(stats: dict[str, Any]) -> str:
 
 
 def snapshots(held: Holdings) -> str:
-    """The frozen datasets, each unfolding into its data report."""
+    """Render the frozen datasets, each unfolding into its data report."""
     if not held.snapshots:
         return card(texts.SNAPSHOTS, empty(texts.SNAPSHOTS_EMPTY))
     return card(texts.SNAPSHOTS, "".join(_snapshot(row) for row in held.snapshots[:20]))
