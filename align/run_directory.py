@@ -3,7 +3,7 @@
 ```
 run.toml          what to train (RunSpec); written last, so a directory with it is complete
 train.parquet     heldout.parquet     the snapshot
-progress.jsonl    one JSON object a line: phases and step metrics
+progress.jsonl    one JSON object per line: phases and step metrics
 checkpoints/      checkpoint-N, whole when it holds the file COMPLETE
 adapter/          the result, renamed into place whole      probe.json   log-probabilities to check parity
 report.json       last of all: it exists only when the run succeeded
@@ -16,7 +16,6 @@ Nothing here knows torch or the store, so the platform imports it freely.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -29,17 +28,18 @@ from typing import Any
 
 from align.errors import ModelError, RunDirectoryError
 from align.recipe.recipe import Recipe
+from align.report import TrainReport
+from common.files import sha256_file, write_atomic
 from common.training_methods import METHODS
 
-QUANTIZATIONS = ("none", "nf4", "fp4")
 COMPLETE = "COMPLETE"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 3
-# Of one process among several: memory ran out, all shall begin again with half the micro-batch.
-EXIT_SMALLER = 4
+# One process of a group ran out of memory: all restart with half the micro-batch.
+EXIT_RETRY_SMALLER_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class RunDirectory:
         return rows
 
     def activity(self) -> dict[str, Any] | None:
-        """Return what the worker last said that it does, None before it said anything.
+        """Return what the worker is doing, from its newest progress; None without any.
 
         `phase`, and `done` of `of` rows or steps where it counts them; `stage` is `sft` while the first half of an
         SFT-then-DPO run works. Reads the end of the file only.
@@ -221,6 +221,11 @@ class RunDirectory:
     def report(self) -> dict[str, Any] | None:
         """Return `report.json`, or None while the run has not succeeded."""
         return _json(self.path / "report.json")
+
+    def train_report(self) -> TrainReport | None:
+        """Return `report.json` typed, or None while the run has not succeeded."""
+        report = self.report()
+        return None if report is None else TrainReport.from_dict(report)
 
     def error(self) -> dict[str, Any] | None:
         """Return `error.json`, or None when the worker did not give up."""
@@ -244,7 +249,7 @@ class RunDirectory:
         write_atomic(self.path / "stop", "")
 
     def withdraw_stop(self) -> None:
-        """Take the request back, so that the run can go on."""
+        """Withdraw the request, so that the run can be resumed."""
         (self.path / "stop").unlink(missing_ok=True)
 
     def forget_rows(self) -> None:
@@ -257,7 +262,7 @@ class RunDirectory:
                 (place / name).unlink(missing_ok=True)
 
     def stop_requested(self) -> bool:
-        """Say whether a stop was asked for."""
+        """Return whether a stop was requested."""
         return (self.path / "stop").exists()
 
     @contextmanager
@@ -277,23 +282,9 @@ class RunDirectory:
 def adapter_identity(directory: str | Path) -> str:
     """Return the sha256 of an adapter's weights. Raises `ModelError` when there are none."""
     try:
-        with (Path(directory) / ADAPTER_WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_file(Path(directory) / ADAPTER_WEIGHTS)
     except OSError as error:
         raise ModelError(f"{directory} holds no {ADAPTER_WEIGHTS}") from error
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees all of it or the file before; durable on return."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy(source: Path, target: Path) -> None:

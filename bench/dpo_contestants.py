@@ -82,7 +82,8 @@ def contestant_align(job: dict[str, Any]) -> dict[str, Any]:
     from align.training.packed import logprobs
     from align.training.packed.packed_model import make_packed, make_plain
     from align.training.scoring import likelihood_measures, preference_measures, score_rows
-    from align.training.session import Session, train
+    from align.training.session import Session
+    from align.training.trainer import train
 
     options, method = dict(job["options"]), job["method"]
     if options.pop("keep_pages", True):

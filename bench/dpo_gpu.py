@@ -52,7 +52,8 @@ from align.training.model import Hardware, add_adapter, without_dropout
 from align.training.packed.packed_model import disagreement, make_packed
 from align.training.packed.packing import Tree
 from align.training.scoring import score_rows
-from align.training.session import Session, train
+from align.training.session import Session
+from align.training.trainer import train
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
             trainer.add_callback(timer)
             return trainer
 
-        _, watch = train(session, make, peft_model)
-        losses = [row["loss"] for row in watch.history]
+        trained = train(session, make, peft_model)
+        losses = [row["loss"] for row in trained.watch.history]
     found = _figures(case, args, times, meter)
     return {
         "built": built,

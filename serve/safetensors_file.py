@@ -19,6 +19,8 @@ from serve.errors import AdapterRefused
 
 # dtype -> (unsigned integer of the same width, bits of the exponent): all exponent bits set means inf or NaN.
 FLOATS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+METADATA = "__metadata__"
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 CHUNK = 4 * 2**20  # values looked at in one step
 
 
@@ -34,14 +36,15 @@ class TensorInfo:
 
 
 def parse_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header as it stands, without its metadata, and at which byte the values begin.
+    """Return the header as it stands, with its `__metadata__`, and at which byte the values begin.
 
     Raises `OSError`, or `ValueError` for a file that is cut short or no safetensors file.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+        header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
+    if not isinstance(header, dict):
+        raise ValueError(f"the header of {path.name} is no JSON object")
     return header, 8 + length
 
 
@@ -53,6 +56,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     except (SafetensorError, OSError) as error:
         raise AdapterRefused(f"{path.name} is damaged: {error}") from error
     header, begin = parse_header(path)
+    header.pop(METADATA, None)
     found = {}
     for name, value in header.items():
         if value["dtype"] not in FLOATS:

@@ -47,7 +47,7 @@ def preview(db: Store, name: str) -> dict[str, Any]:
 
 def sweep(db: Store, paths: DataPaths) -> None:
     """Delete what erasures left on the disk, of runs that are not under way; may be done at any time."""
-    erased_files.sweep(db)
+    erased_files.delete_erased(db)
     for run_id in erasure.runs_touched(db):
         if runs.get(db, run_id).state not in RUN_UNDER_WAY:
             RunDirectory(paths.run(run_id)).forget_rows()

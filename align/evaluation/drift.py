@@ -15,8 +15,9 @@ from align.evaluation import neutral
 from align.evaluation.asking import Asking, complete
 from align.evaluation.items import NEUTRAL, Item, by_item, paired
 from align.evaluation.measures import Measures
-from align.evaluation.scoring import common_prefix, entries_of, prompt_logprobs, prompt_token_ids
+from align.evaluation.scoring import entries_of, prompt_logprobs, prompt_token_ids
 from align.stats import mean_interval
+from common.sequences import common_prefix_length
 
 LISTED = 20
 _ASKED = [{"role": "user", "content": "Write a short text."}]
@@ -89,7 +90,7 @@ def _ask_text(asking: Asking, text: str, start: Mapping[str, list[int]]) -> Any:
         answer, _ = await asking.api.chat(body)
         await asking.progress(1)
         ids = prompt_token_ids(answer)
-        first = max(1, common_prefix(start[side], ids))  # nothing is said of the first token
+        first = max(1, common_prefix_length(start[side], ids))  # nothing is said of the first token
         listed = [
             {int(token): float(said["logprob"]) for token, said in (entry or {}).items()}
             for entry in entries_of(answer, ids)

@@ -10,6 +10,7 @@ from align.evaluation.chat_api import EvaluationError
 from align.evaluation.items import Item, by_item, digest
 from align.evaluation.measures import Scored, cluster_of
 from align.messages import was_cut
+from common.sequences import common_prefix_length
 
 ID_COLUMNS = ("pair_id", "demo_id", "like_id")
 
@@ -86,7 +87,7 @@ async def score(asking: Asking, model: str, row: dict[str, Any]) -> Scored:
         await asking.progress(1)
         ids = prompt_token_ids(whole)
         logprobs = prompt_logprobs(whole, ids)
-        start = common_prefix(prompt_ids, ids)
+        start = common_prefix_length(prompt_ids, ids)
         scored.per_token.append(logprobs[start:])
         scored.logps.append(sum(logprobs[start:]))
         scored.tokens.append(len(ids) - start)
@@ -113,8 +114,3 @@ def prompt_logprobs(answer: dict[str, Any], ids: Sequence[int]) -> list[float]:
     """Return the log-probability of each prompt token, 0 for the first."""
     entries = zip(entries_of(answer, ids), ids, strict=True)
     return [0.0 if entry is None else float(entry[str(i)]["logprob"]) for entry, i in entries]
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many tokens two prompts begin with alike."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

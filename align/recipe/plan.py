@@ -1,7 +1,7 @@
 """Plan first: what a run will need, from the base's `config.json` and the recipe alone. No torch, no weights.
 
 Memory is added up by part. What is counted was measured: the activations that autograd keeps for a Llama-shaped layer
-(floats a token, `_kept`), and the constant part of a process. Time is the floating-point operations of the passes over
+(floats per token, `kept`), and the constant part of a process. Time is the floating-point operations of the passes over
 the machine's measured or assumed rate. Estimates are for models of the Llama family; others come close when their
 `config.json` uses the same names.
 """
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
+from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
 from common.durations import duration
 
 GB = 1e9
-# Bytes a parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
+# Bytes per parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
 RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
@@ -171,7 +172,7 @@ def measure_rows(snapshot: Path, base_model: str | Path, method: str, sample: in
 def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | Path, method: str) -> Rows:
     """Return the token counts of `total` rows from some of them, by the base's own tokenizer.
 
-    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` a message. Raises `ModelError` without a
+    Texts or lists of messages; the chat template is counted as `TEMPLATE_TOKENS` per message. Raises `ModelError` without a
     tokenizer.json.
     """
     from tokenizers import Tokenizer
@@ -187,7 +188,7 @@ def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | 
             len(tokenizer.encode(text, add_special_tokens=False).ids) + TEMPLATE_TOKENS for text in texts
         )
 
-    names = ("chosen", "rejected") if method == "dpo" else ("completion",)
+    names = ROW_SHAPES[method].answers
     prompts, answers, longest = [], [], 0
     for row in rows:
         prompts.append(count(row["prompt"]))
@@ -255,14 +256,14 @@ class _Shape:
         return self.layers * each
 
     def kept(self, rank: int) -> float:
-        """Floats a token that autograd keeps in one layer; measured on Llama shapes of several widths."""
+        """Floats per token that autograd keeps in one layer; measured on Llama shapes of several widths."""
         return 7.3 * self.hidden + 4.7 * self.keys + 4 * self.inner + 7 * rank + 50
 
 
 def _tokens_in_a_micro_batch(recipe: Recipe, rows: Rows) -> float:
     prompt, answer = _lengths(recipe, rows)
-    answers = 2 if recipe.method == "dpo" else 1
-    shared = recipe.method == "dpo" and recipe.packing and recipe.share_prompt
+    answers = len(ROW_SHAPES[recipe.method].answers)
+    shared = answers > 1 and recipe.packing and recipe.share_prompt
     one = prompt + answers * answer if shared else answers * (prompt + answer)
     # The largest micro-batch, not the mean one, decides; rows vary by about half their length.
     spread = (min(rows.longest, recipe.max_length) / max(1.0, prompt + answer)) ** (
@@ -289,7 +290,7 @@ def _activations(shape: _Shape, recipe: Recipe, tokens: float, size: int, checkp
 def _logits(shape: _Shape, recipe: Recipe, rows: Rows, size: int, device: str) -> float:
     chunk = 128 if device == "cpu" else 512
     _, answer = _lengths(recipe, rows)
-    targets = recipe.per_device_train_batch_size * answer * (2 if recipe.method == "dpo" else 1)
+    targets = recipe.per_device_train_batch_size * answer * len(ROW_SHAPES[recipe.method].answers)
     return min(chunk, targets) * shape.vocabulary * (4 + 4 + size) + 3 * targets * shape.hidden * size
 
 
@@ -318,7 +319,7 @@ def _seconds(
     answers = answer / (prompt + answer)
     head = 2.0 * shape.vocabulary * shape.hidden * tokens * answers * 2
     reference = 0.0
-    if recipe.method != "sft":
+    if ROW_SHAPES[recipe.method].needs_reference:
         once = _tokens_in_a_micro_batch(recipe, rows) / recipe.per_device_train_batch_size * rows.count
         reference = 2.0 * shape.linear * once
     return (body + head + reference) / (rate * EFFICIENCY[device])

@@ -20,10 +20,10 @@ from align.recipe.fields import FIELDS, HARMLESS, REFUSED, accepted, defaults, m
 from common.training_methods import METHODS
 
 # A flip rate from raters' agreement (`with_flip_rate`): pairs of votes needed, the rate without them, its bounds.
-FEW_JUDGED_TWICE = 20
-ASSUMED_FLIPS = 0.1
-LEAST_FLIPS = 0.001
-MOST_FLIPS = 0.45
+MIN_JUDGED_TWICE = 20
+DEFAULT_FLIP_RATE = 0.1
+MIN_FLIP_RATE = 0.001
+MAX_FLIP_RATE = 0.45
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Recipe:
         )
 
     def explain(self) -> str:
-        """Return one line a field: name, value, where it came from."""
+        """Return one line per field: name, value, where it came from."""
         width = max(map(len, self.values))
         return "\n".join(f"{k:<{width}}  {v!r:<24} {self.origin[k]}" for k, v in self.values.items())
 
@@ -108,18 +108,19 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
 
     `agreement` is the part of a snapshot's report: `same`, the share of `judged_twice` pairs of votes on the same
     comparison that agree. Two raters who each err alone with probability e agree with a = (1 - e)^2 + e^2, so
-    e = (1 - sqrt(2 a - 1)) / 2. Below `FEW_JUDGED_TWICE` such pairs it is `ASSUMED_FLIPS`, and never above `MOST_FLIPS`.
+    e = (1 - sqrt(2 a - 1)) / 2. With fewer than `MIN_JUDGED_TWICE` such pairs the
+    rate is `DEFAULT_FLIP_RATE`; it is never above `MAX_FLIP_RATE`.
     """
-    if recipe.method != "dpo" or recipe.label_smoothing != "auto":
+    if recipe.values.get("label_smoothing") != "auto":
         return recipe, ""
     judged = int((agreement or {}).get("judged_twice") or 0)
-    if agreement is None or judged < FEW_JUDGED_TWICE:
-        rate = ASSUMED_FLIPS
+    if agreement is None or judged < MIN_JUDGED_TWICE:
+        rate = DEFAULT_FLIP_RATE
         note = f"label_smoothing = {rate} assumed: {judged} pairs of votes on the same comparison are too few to tell"
     else:
         same = float(agreement["same"])
         rate = (1 - math.sqrt(max(0.0, 2 * same - 1))) / 2
-        rate = round(min(MOST_FLIPS, max(LEAST_FLIPS, rate)), 4)
+        rate = round(min(MAX_FLIP_RATE, max(MIN_FLIP_RATE, rate)), 4)
         note = f"label_smoothing = {rate}: {same:.0%} of {judged} pairs of votes on the same comparison agree"
     values = {**recipe.values, "label_smoothing": rate}
     origin = {**recipe.origin, "label_smoothing": "raters' agreement"}
@@ -197,7 +198,7 @@ def _apply(
 
 
 def _check_together(method: str, values: dict[str, Any]) -> None:
-    if method != "dpo":
+    if "loss_type" not in values:
         return
     weights, losses = values["loss_weights"], values["loss_type"]
     if weights is not None and len(weights) != len(losses):

@@ -101,13 +101,13 @@ def differences(tokenizer: Any) -> list[str]:
 
 
 def thinks(prompt: str) -> bool:
-    """Tell whether a rendered prompt leaves the model within an open `<think>`."""
+    """Return whether a rendered prompt leaves the model within an open `<think>`."""
     return prompt.rstrip().endswith("<think>")
 
 
 @lru_cache(maxsize=32)
 def reads_parts(template: str) -> bool:
-    """Tell whether a template goes through the parts of a message's content; then vLLM gives it lists of parts."""
+    """Return whether a template goes through the parts of a message's content; then vLLM gives it lists of parts."""
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     try:

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from align.errors import DataError
 from align.messages import was_cut
+from align.recipe.methods import ROW_SHAPES
 from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
 from align.training.rendering import RowRenderer
+from common.sequences import common_prefix_length
 
 
 @dataclass(frozen=True)
@@ -79,21 +81,19 @@ def read_rows(
     prompt leaves no room and rows that the chat template refuses are dropped. `system_prompt` and `template_options`
     are those of `RowRenderer`. Raises `DataError` for a file that is missing, unreadable, or has other columns.
     """
-    needed = {"dpo": ("prompt", "chosen", "rejected"), "sft": ("prompt", "completion")}
-    columns = needed.get(method, ("prompt", "completion", "label"))
+    shape = ROW_SHAPES[method]
     try:
         table = pq.read_table(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name} cannot be read: {error}") from error
-    if missing := [c for c in columns if c not in table.column_names]:
+    if missing := [c for c in shape.columns if c not in table.column_names]:
         raise DataError(f"{path.name} lacks the columns {', '.join(missing)} that {method} needs")
-    names = columns[1:] if method == "dpo" else ("completion",)
     renderer = RowRenderer(tokenizer, system_prompt, template_options)
     rows: list[Row] = []
     dropped = Dropped()
     source = enumerate(table.slice(0, limit).to_pylist() if limit is not None else table.to_pylist())
     while batch := list(islice(source, 256)):
-        for row in _rows(batch, names, renderer, dropped):
+        for row in _rows(batch, shape.answers, renderer, dropped):
             if kept := _fit(row, max_length, dropped):
                 rows.append(kept)
     return rows, dropped
@@ -160,18 +160,13 @@ def _after(prompt: list[int], whole: list[int], text: str, tokenizer: Any) -> li
 def _counted(
     tokenizer: Any, prompt: str, answer: str, spans: Sequence[tuple[int, int]], ids: Sequence[int]
 ) -> list[bool]:
-    """Say of each id of prompt and answer whether it is within the spans (from, to) of the answer's characters."""
+    """Return for each id of prompt and answer whether it is within the spans (from, to) of the answer's characters."""
     mask = [False] * len(ids)
     for span in spans:
         parts = encode(tokenizer, [prompt + answer[:end] for end in span])
-        start, end = (_shared(part, ids) for part in parts)
+        start, end = (common_prefix_length(part, ids) for part in parts)
         mask[start:end] = [True] * (end - start)
     return mask
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    differ = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(differ, min(len(a), len(b)))
 
 
 def _fit(row: Row, max_length: int, dropped: Dropped) -> Row | None:

@@ -4,7 +4,7 @@ Run as `python -m align.training.merge --model DIR --adapter DIR --out DIR`. The
 absent. Before it gets its
 name, the log-probabilities of a probe text are computed over the weights as they were written and over base and adapter
 apart; when they differ by more than `TOLERANCE` the merge is refused. Prints one line of JSON:
-`{"out", "mean_abs", "max_abs", "dtype"}`, in natural-log units a token.
+`{"out", "mean_abs", "max_abs", "dtype"}`, in nats per token.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         mean, dtype = sum(distances) / len(distances), written.dtype
         if not mean <= TOLERANCE.get(dtype, 5e-2):
             raise MergeError(
-                f"merged and separate weights differ by {mean:.4g} nats a token; accepted: {TOLERANCE[dtype]:g}"
+                f"merged and separate weights differ by {mean:.4g} nats per token; accepted: {TOLERANCE[dtype]:g}"
             )
         scratch.rename(out)
     finally:

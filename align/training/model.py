@@ -95,7 +95,7 @@ def quantization(recipe: Recipe, hardware: Hardware) -> BitsAndBytesConfig:
 
 
 def sharded(recipe: Recipe) -> bool:
-    """Say whether the recipe spreads the model over several processes (FSDP)."""
+    """Return whether the recipe spreads the model over several processes (FSDP)."""
     return bool(recipe.num_processes > 1 and recipe.distributed == "fsdp")
 
 
@@ -168,7 +168,7 @@ def _same_shape(recipe: Recipe, config: LoraConfig) -> None:
 
 def without_dropout(model: torch.nn.Module) -> None:
     """Put `model` in evaluation mode, but for 4-bit layers: theirs is coarser on the CPU than what training
-    computes, by some hundredths a layer, and reference and policy must be computed alike."""
+    computes, by some hundredths per layer, and reference and policy must be computed alike."""
     model.eval()
     for module in model.modules():
         if isinstance(module, Linear4bit):

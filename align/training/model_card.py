@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.report import TrainReport
 from align.run_directory import RunSpec
 
 
-def write_card(directory: Path, spec: RunSpec, report: dict[str, Any]) -> None:
+def write_card(directory: Path, spec: RunSpec, report: TrainReport) -> None:
     """Write `README.md` into the adapter's directory. The same run gives the same text, byte for byte."""
     base = spec.base_name or spec.base_model
     licence = spec.licence or base_licence(spec.base_model)
-    params = report["recipe"]["params"]
+    params = report.recipe["params"]
     lines = [
         "---",
         f"base_model: {json.dumps(base)}",
@@ -24,18 +26,18 @@ def write_card(directory: Path, spec: RunSpec, report: dict[str, Any]) -> None:
         "",
         f"# LoRA adapter of {base}, trained with {spec.method.upper()}",
         "",
-        f"- base model: `{base}` ({'quantised to ' + spec.quantization if report['qlora'] else 'full precision'})",
+        f"- base model: `{base}` ({'quantised to ' + spec.quantization if report.qlora else 'full precision'})",
         f"- licence of the base: {licence or 'unknown; see the base model'}",
-        f"- data: snapshot `{spec.snapshot}`, {report['train']['rows']} rows",
-        f"- reference: {_reference(report['reference'])}",
-        f"- steps: {report['steps']}; trainable parameters: {report['trainable_parameters']}",
-        f"- made with: {', '.join(f'{k} {v}' for k, v in report['versions'].items())}",
+        f"- data: snapshot `{spec.snapshot}`, {report.train['rows']} rows",
+        f"- reference: {_reference(report.reference)}",
+        f"- steps: {report.steps}; trainable parameters: {report.trainable_parameters}",
+        f"- made with: {', '.join(f'{k} {v}' for k, v in report.versions.items())}",
         "",
         "## Held-out measures",
         "",
         "| measure | before | after |",
         "| --- | --- | --- |",
-        *_measures(report["heldout"]),
+        *_measures(report.heldout),
         "",
         "## Recipe",
         "",
@@ -61,11 +63,11 @@ def base_licence(model: str) -> str | None:
     return None
 
 
-def _reference(facts: dict[str, Any]) -> str:
+def _reference(facts: Mapping[str, Any]) -> str:
     return "the base model" if facts["kind"] == "base" else f"adapter `{Path(facts['adapter']).name}`"
 
 
-def _measures(heldout: dict[str, Any]) -> list[str]:
+def _measures(heldout: Mapping[str, Any]) -> list[str]:
     before, after = heldout["before"], heldout["after"]
     return [
         f"| {name} | {_cell(before.get(name))} | {_cell(after.get(name))} |" for name in after if name != "n"

@@ -14,17 +14,7 @@ from align.progress import StopSwitch
 
 STDIN = 0
 IMPORTS = (
-    "align.training.cpu.allocator",
-    "align.training.model_card",
-    "align.training.data",
-    "align.training.methods.dpo",
-    "align.training.cpu.fused_lora",
-    "align.training.methods.kto",
-    "align.training.model",
-    "align.training.packed.packed_model",
-    "align.training.probe",
-    "align.training.session",
-    "align.training.methods.sft",
+    "align.training.pipeline",
     "bitsandbytes",
     "transformers.models.llama.modeling_llama",
 )

@@ -28,10 +28,10 @@ from transformers import AutoModelForCausalLM
 
 from align.errors import AlignError, ModelError
 from align.recipe.recipe import Recipe, resolve
-from align.run_directory import write_atomic
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.model import choose, load_base, load_tokenizer
+from common.files import write_atomic
 
 TOKENS, MANY_TOKENS = 96, 384
 BLOCK = re.compile(r"\.(\d+)\.")
@@ -59,22 +59,24 @@ MORE = (
 )
 
 
-def probe_tokens(tokenizer: Any, rows: Sequence[Row], seed: int, most: int = TOKENS) -> list[int]:
-    """Return at most `most` token ids: the start of rows drawn with `seed`, then fixed texts.
+def probe_tokens(tokenizer: Any, rows: Sequence[Row], seed: int, max_tokens: int = TOKENS) -> list[int]:
+    """Return at most `max_tokens` token ids: the start of rows drawn with `seed`, then fixed texts.
 
     Without rows it is the fixed texts alone; of `TOKENS` those have several dozen.
     """
-    texts = (TEXT, *MORE) if most > TOKENS else (TEXT,)
+    texts = (TEXT, *MORE) if max_tokens > TOKENS else (TEXT,)
     chats = [render(tokenizer, [{"role": "user", "content": text}], True) for text in texts]
     fixed = [token for ids in encode(tokenizer, chats) for token in ids]
     if not rows:
-        return fixed[:most]
+        return fixed[:max_tokens]
     drawn = random.Random(seed)
     start: list[int] = []
-    for _ in range(most // TOKENS):
+    for _ in range(max_tokens // TOKENS):
         tree = rows[drawn.randrange(len(rows))].tree
         start += [*tree.prompt, *tree.answers[0]][: TOKENS // 2]
-    return start + fixed[: most - len(start)] if most > TOKENS else start + fixed[: most // 2]
+    return (
+        start + fixed[: max_tokens - len(start)] if max_tokens > TOKENS else start + fixed[: max_tokens // 2]
+    )
 
 
 def tokens_for(dtype: torch.dtype) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from align.messages import was_cut, whole_row
 from align.training.chat_template import Refused, answer_end, render, thinks
 from common.chat_messages import context_of, served
+from common.sequences import common_prefix_length
 
 END_OF_THINKING = "\n</think>\n\n"
 
@@ -67,7 +67,7 @@ class RowRenderer:
             if message["role"] == "assistant":
                 before = self._render([*messages, *answer[:place]], True)
                 after = self._render([*messages, *answer[: place + 1]], False)
-                start, end = (len(commonprefix([part, whole])) + added for part in (before, after))  # noqa: RUF071
+                start, end = (common_prefix_length(part, whole) + added for part in (before, after))
                 spans.append((max(0, start) if place else 0, end))
         return spans
 

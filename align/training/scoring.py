@@ -21,9 +21,11 @@ from torch import Tensor
 from align.stats import mean_interval, wilson
 from align.training.data import Row
 from align.training.packed.packing import Tree, pack
+from align.training.session import Session
 
 TOKENS = {"cpu": 2048, "cuda": 8192}
 SAVE_EVERY_SECONDS = 30.0
+REPORT_EVERY_SECONDS = 2.0
 
 Scores = list[list[float]]
 
@@ -54,8 +56,30 @@ def score_rows(
         tick(done)
 
 
+def score_in_group(
+    session: Session, model: torch.nn.Module, rows: Sequence[Row], phase: str
+) -> Iterator[tuple[int, list[float]]]:
+    """Yield as `score_rows` does, each process scoring its share of the rows; report progress as `phase`."""
+    last = time.monotonic()
+
+    def tick(done: int) -> None:
+        nonlocal last
+        session.stop.check()
+        if time.monotonic() - last > REPORT_EVERY_SECONDS:
+            session.log.write("scored", phase=phase, rows=done, of=len(rows))
+            last = time.monotonic()
+
+    group = session.group
+    if not group.is_distributed:
+        yield from score_rows(model, rows, tick=tick, autocast=session.autocast)
+        return
+    mine = range(group.rank, len(rows), group.size)
+    scored = score_rows(model, [rows[i] for i in mine], tick=tick, autocast=session.autocast)
+    yield from group.gather([(mine[place], sums) for place, sums in scored])
+
+
 def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
-    # Rows of like length lie together, which keeps the share of attention and the size of packs even.
+    # Rows of similar length are grouped, which keeps the share of attention and the size of packs even.
     order = sorted(range(len(rows)), key=lambda i: rows[i].tokens)
     group: list[int] = []
     total = 0
@@ -70,7 +94,7 @@ def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
 
 
 class ReferenceCache:
-    """Log-probabilities by (model identity, prompt, answer), in one file a model identity.
+    """Log-probabilities by (model identity, prompt, answer), in one file per model identity.
 
     `writes` is false in all but one of several processes that share a run. Safe to
     delete at any time. Writers replace the file whole; two runs that write at once lose at most work.
@@ -135,7 +159,7 @@ def preference_measures(
 ) -> dict[str, Any]:
     """Held-out measures of pairs: how often the policy prefers the chosen answer, each with its 95% interval.
 
-    `accuracy` compares summed log-probabilities, `accuracy_per_token` their mean a token, `reward_accuracy`
+    `accuracy` compares summed log-probabilities, `accuracy_per_token` their mean per token, `reward_accuracy`
     implicit rewards against the reference (only when `reference` is given and differs from `policy`). A tie
     counts half.
     """
@@ -158,7 +182,7 @@ def preference_measures(
 
 
 def likelihood_measures(rows: Sequence[Row], policy: Scores) -> dict[str, Any]:
-    """Held-out measures of demonstrations: negative log-likelihood a token (nats) and perplexity."""
+    """Held-out measures of demonstrations: negative log-likelihood per token (nats) and perplexity."""
     if not rows:
         return {"n": 0}
     sums = np.array([s[0] for s in policy])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.errors import AdapterRefused
+from serve.safetensors_file import METADATA, parse_header
 
 CONFIG, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
 FILES = (CONFIG, WEIGHTS, TEMPLATE)
@@ -79,7 +80,7 @@ def stage(source: Path, target: Path) -> Path:
 
 def _renamed(header: dict[str, Any]) -> dict[str, Any]:
     """Leave out the adapter's name where all tensors carry the same."""
-    matches = {name: _NAMED.fullmatch(name) for name in header if name != "__metadata__"}
+    matches = {name: _NAMED.fullmatch(name) for name in header if name != METADATA}
     names = {match["adapter"] if match else None for match in matches.values()}
     if len(names) != 1 or None in names:
         return header
@@ -92,10 +93,7 @@ def _renamed(header: dict[str, Any]) -> dict[str, Any]:
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Return a safetensors header, empty when it can't be read, and where the values start."""
-    with path.open("rb") as file:
-        try:
-            (size,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(size, 100_000_000)))
-        except (ValueError, struct.error):
-            return {}, 0
-    return (header if isinstance(header, dict) else {}), 8 + size
+    try:
+        return parse_header(path)
+    except ValueError:
+        return {}, 0

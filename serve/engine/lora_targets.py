@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.safetensors_file import parse_header
+from serve.safetensors_file import METADATA, parse_header
 
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
@@ -43,6 +43,7 @@ def read_shapes(model_dir: Path) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in sorted(model_dir.glob("*.safetensors")):
         header, _ = parse_header(file)
+        header.pop(METADATA, None)
         for name, facts in header.items():
             found[name] = Stored(tuple(facts.get("shape", ())), facts.get("dtype") in _FLOATS)
     return found

@@ -9,7 +9,7 @@ guard below is needed because vLLM's children may import this module again.
 if __name__ == "__main__":
     from serve.engine import vllm_preload
 
-    if vllm_preload.possible():
+    if vllm_preload.is_possible():
         vllm_preload.share_imports()
 
     from vllm.entrypoints.launchers.api_server.entry import main

@@ -6,16 +6,22 @@ process that has done all the imports and nothing else: it runs no thread, holds
 OpenMP team, so a fork of it is safe at any time, which a fork of the API server would not be.
 
 That process is a fork server of `multiprocessing`, except that it is itself forked after the imports and not
-started afresh, which would cost the time again. Linux and CPython 3.11 to 3.13, whose `forkserver` module this
-knows from within.
+started afresh, which would cost the time again.
+
+It writes private names of `multiprocessing.forkserver` and replaces a function of vLLM, so it works only with the
+versions below (`KNOWN_PYTHON`, `KNOWN_VLLM`), can be switched off (`SWITCH`), and falls back to vLLM's own way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import logging
 import os
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from socket import AF_UNIX, socket
@@ -31,17 +37,36 @@ PRELOAD = (
 """What the API server, the engine core and a worker on the CPU import between them."""
 
 
-def possible() -> bool:
-    """Whether this process may share its imports with its children.
+SWITCH = "TRIMTAB_ENGINE_PRELOAD"
+"""Environment variable of the engine: 0 has vLLM start its processes in its own way."""
+KNOWN_VLLM = ("0.32.",)
+"""Versions whose way of starting processes was read and tested; another one starts them in its own way."""
+KNOWN_PYTHON = ((3, 11), (3, 14))
+"""From the first to before the second: whose `multiprocessing.forkserver` was read."""
+log = logging.getLogger(__name__)
+
+
+def is_possible() -> bool:
+    """Return whether this process may share its imports with its children.
 
     Only where OpenMP's threads are not bound: a binding is read when the library is loaded, and must be another
     one in each worker. Never for CUDA, whose workers vLLM starts in its own way.
     """
     return (
-        sys.platform == "linux"
-        and (3, 11) <= sys.version_info < (3, 14)
+        os.environ.get(SWITCH, "1") != "0"
+        and sys.platform == "linux"
+        and KNOWN_PYTHON[0] <= sys.version_info < KNOWN_PYTHON[1]
         and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
+        and vllm_version().startswith(KNOWN_VLLM)
     )
+
+
+def vllm_version() -> str:
+    """Return the installed version, without importing vLLM; empty when there is none."""
+    for name in ("vllm-cpu", "vllm"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return ""
 
 
 class Process(ForkServerProcess):
@@ -65,20 +90,37 @@ class Context(ForkServerContext):
     Process = Process
 
 
-def share_imports() -> None:
-    """Import vLLM, start the process that forks, and have vLLM start its children there.
+_get_children_context: Callable[[], Any] = Context
 
-    Call it first thing in the engine's process, while it has one thread.
+
+def share_imports() -> bool:
+    """Import vLLM, start the process that forks, and have vLLM start its children there; returns whether it does.
+
+    Where anything fails, vLLM starts its children in its own way, and the log says why. Call it first thing in the
+    engine's process, while it has one thread.
     """
-    from vllm.utils import system_utils
+    global _get_children_context
+    own: Any = None
+    try:
+        from vllm.utils import system_utils
 
-    # Before the modules below, which import it by name.
-    system_utils.get_mp_context = Context
-    for name in PRELOAD:
-        importlib.import_module(name)
-    # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
-    gc.freeze()
-    start_server()
+        # Before the modules below, which import it by name.
+        own, system_utils.get_mp_context = system_utils.get_mp_context, _get_context
+        for name in PRELOAD:
+            importlib.import_module(name)
+        # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
+        gc.freeze()
+        start_server()
+    except Exception:
+        log.exception("the processes of this engine import vLLM one by one")
+        _get_children_context = own
+        return False
+    return True
+
+
+def _get_context() -> Any:
+    """Return the start method of vLLM's children; the modules that import it by name keep this function."""
+    return _get_children_context()
 
 
 def start_server() -> None:

@@ -110,6 +110,6 @@ class Recorder:
                     turn
                     for turn in turns
                     if turn is not None
-                    and not erasure_guard.since(self._db, turn.user or turn.key_id, turn.created_at)
+                    and not erasure_guard.erased_since(self._db, turn.user or turn.key_id, turn.created_at)
                 ],
             )

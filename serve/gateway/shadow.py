@@ -91,7 +91,7 @@ class Shadow:
         if not own.text or not text or own.text == text:
             return  # nothing to compare
         with self._db.atomic():
-            if erasure_guard.since(self._db, request.user or request.key_id, request.created_at):
+            if erasure_guard.erased_since(self._db, request.user or request.key_id, request.created_at):
                 return
             comparisons.create(
                 self._db,

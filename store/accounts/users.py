@@ -154,7 +154,7 @@ def _token_hash(token: str) -> str:
 
 
 def _decoy() -> str:
-    """Return a hash to check against when there is none, so that timing tells no names."""
+    """Return a hash to check against when there is none, so that timing reveals no names."""
     return "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$q0J3cZ6Q2m8rC9m0mHkq7oVbq0m7c8yq4H0V0Y0m3xk"
 
 

@@ -40,18 +40,22 @@ believed as (
 # The same two answers to prompts that are alike are one question, as those to the same prompt are.
 _ALIKE_QUESTIONS = f"""
 create or replace temp table alike_questions as
-select seq, 'alike ' || hash(group_id, least(hash(chosen), hash(rejected)), greatest(hash(chosen), hash(rejected)))
-    as question
-from pairs
-join prompt_groups on prompt_groups.prompt_key = {PROMPT_KEY}
-where deployment in ('', $deployment) and seq <= $last_seq and carried is null
+select seq, first_hash < last_hash as direction,
+    'alike ' || hash(group_id, least(first_hash, last_hash), greatest(first_hash, last_hash)) as question
+from (from row_sketches where noun = 'pairs')
+join (
+    select seq, {PROMPT_KEY} as prompt_key
+    from pairs
+    where deployment in ('', $deployment) and seq <= $last_seq and carried is null
+) using (seq)
+join prompt_groups using (prompt_key)
 """
 
 # `question` says, up to a collision of 64 bits, which rows answer the same question; collisions are sorted out below.
 _SCOPED_PAIRS = f"""
 create or replace temp table scoped as
 with {_SUPPORT}
-select seq, content_hash, coalesce(hash(alike_questions.question), hash(versus_hash)) as question,
+select seq, content_hash, hash(coalesce(alike_questions.question, versus_hash)) as question,
     hash(versus_hash) as versus, {PROMPT_KEY} as prompt_key, weight,
     coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported, coalesce(part, 1) as part
 from pairs
@@ -85,10 +89,10 @@ with contested as (
 standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
         any_value(coalesce(alike_questions.question, versus_hash)) as question,
-        any_value(hash(chosen) < hash(rejected)) as direction,
+        coalesce(any_value(direction)::varchar, scoped.content_hash) as direction,
         sum(voices) as voices, avg(part) as part, bool_and(imported) as imported, count(*) as copies
     from scoped
-    join (select seq, versus_hash, chosen, rejected from pairs) using (seq)
+    join (select seq, versus_hash from pairs) using (seq)
     left join alike_questions using (seq)
     where scoped.question in (from contested)
     group by scoped.content_hash, versus_hash, prompt_key

@@ -1,4 +1,4 @@
-"""What a snapshot may be told: typed, complete, and part of its hash."""
+"""Settings of a snapshot: typed, complete, and part of its hash."""
 
 from __future__ import annotations
 

@@ -109,8 +109,8 @@ class Store:
         self.swept = False
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
-        # Whom an erasure has forgotten since the store was opened, and when; see store.db.erasure_guard.
-        self.forgotten: dict[str, datetime] = {}
+        # Who was erased since the store was opened, and when; see store.db.erasure_guard.
+        self.erased: dict[str, datetime] = {}
         # The share of comparisons that want a second vote where several people may rate; see store.feedback.comparisons.
         self.second_votes = 0.0
         # Applied to every text that people or models wrote before it is stored; see store.db.redaction.

@@ -79,7 +79,7 @@ def tags(db: Store, given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def value(db: Store, given: V) -> V:
-    """Return a pair, demonstration or judgement as the store may keep it, its tags too.
+    """Return a pair, demonstration or like as the store may keep it, its tags too.
 
     Raises `Invalid` for a pair whose two answers differ only in what is redacted.
     """

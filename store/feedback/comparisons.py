@@ -178,7 +178,7 @@ def create(
         for side, place in zip("ab", order, strict=True)
     ]
     with db.atomic() as cursor:
-        erasure_guard.refuse(db, asked_by, began)
+        erasure_guard.raise_if_erased(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
 
@@ -281,13 +281,13 @@ def vote(
     seconds: float | None = None,
     began: datetime | None = None,
 ) -> Vote:
-    """Record a rater's verdict and what follows from it, in one commit.
+    """Record a rater's vote and what follows from it, in one commit.
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
     the rater wrote, makes a demonstration, and pairs better > a and better > b (none
     with an answer that it hardly changes). `seconds` is how long the rater
     took, `began` when the request came in (an aware time). Raises `NotFound`; `Conflict` when the comparison is
-    decided or withdrawn, this rater has voted on it, or was forgotten since `began`; `Invalid` naming the field.
+    decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.
     """
     validation.one_of("choice", choice, CHOICES)
     validation.text("rater", rater, 200)

@@ -122,13 +122,13 @@ def like(
 ) -> None:
     """Record that `user` liked an answer, disliked it, or (None) took that back; the last word counts.
 
-    A like makes a demonstration of the answer, and with a dislike an unpaired judgement (a KTO row); both in
+    A like makes a demonstration of the answer, and with a dislike an unpaired like (a KTO row); both in
     this commit. `owner` (see `owner_of`) may judge answers of their own alone; None is any. Raises `NotFound` for an unknown
     completion, `Conflict` for one without text and where the user was
-    forgotten since the request came in, at `began` (an aware time).
+    erased since the request came in, at `began` (an aware time).
     """
     with db.atomic() as cursor:
-        erasure_guard.refuse(db, user, began)
+        erasure_guard.raise_if_erased(db, user, began)
         row = fetch_first(
             cursor,
             """

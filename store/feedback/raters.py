@@ -18,7 +18,7 @@ from store.db.database import Cursor, Store
 from store.db.record import Record
 from store.db.rows import fetch_all
 
-FEW_VOTES = 10  # below this a rater is not flagged
+MIN_VOTES = 10  # below this a rater is not flagged
 FAST = 0.25  # of the median time of all votes
 GOLD_RIGHT = 0.7
 AGREES = 0.5
@@ -44,7 +44,7 @@ class RaterReport(Record):
     agreement: share of their votes that equal the majority of the others' on the same comparison. gold_right of
     gold_total gold questions. median_seconds of those votes whose time is known. share_a: of their votes for a side,
     those for `a`, and position_p the probability of a split as uneven by chance. share_undecided: tie and both_bad.
-    flags: among "disagrees", "fails gold", "too fast", "position bias", from `FEW_VOTES` votes on.
+    flags: among "disagrees", "fails gold", "too fast", "position bias", from `MIN_VOTES` votes on.
     """
 
     name: str
@@ -104,20 +104,20 @@ def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
         """
         with cast_votes as (
             select comparison_id, rater, gold, seconds, choice,
-                case when choice in ('a', 'b') then choice else 'neither' end as verdict
+                case when choice in ('a', 'b') then choice else 'neither' end as side
             from votes
             join comparisons on comparisons.id = votes.comparison_id
             where $deployment is null or deployment = $deployment
         ),
         others as (
-            select mine.comparison_id, mine.rater, mode(theirs.verdict) as verdict
+            select mine.comparison_id, mine.rater, mode(theirs.side) as side
             from cast_votes mine
             join cast_votes theirs using (comparison_id)
             where mine.rater <> theirs.rater
             group by mine.comparison_id, mine.rater
         )
         select cast_votes.rater as name, count(*) as votes,
-            avg((cast_votes.verdict = others.verdict)::int) as agreement,
+            avg((cast_votes.side = others.side)::int) as agreement,
             count(*) filter (gold = choice) as gold_right,
             count(*) filter (gold is not null) as gold_total,
             median(seconds) as median_seconds,
@@ -160,5 +160,5 @@ def _rater(row: dict[str, Any]) -> RaterReport:
         share_a=row["a"] / sided if sided else None,
         position_p=p,
         share_undecided=1 - sided / row["votes"],
-        flags=tuple(name for name, raised in flags.items() if raised) if row["votes"] >= FEW_VOTES else (),
+        flags=tuple(name for name, raised in flags.items() if raised) if row["votes"] >= MIN_VOTES else (),
     )

@@ -62,7 +62,7 @@ def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
     `fresh` takes all of it for new and writes it together, in half the time; `duckdb.ConstraintException` where it is not.
     """
     with db.atomic() as cursor:
-        erasure_guard.refuse(db, row["rater"], began)
+        erasure_guard.raise_if_erased(db, row["rater"], began)
         case = _open(cursor, row["comparison_id"])
         _take_slot(cursor, case, row)
         made = _derive(case, row)

@@ -1,7 +1,7 @@
 """What erasures leave to do on the disk: the directories of snapshots follow what the store says.
 
-Files are touched only after the erasure is committed, so a crash in between leaves them behind; `sweep` finds whatever
-is left, of any erasure, and may be run at any time.
+Files are touched only after the erasure is committed, so a crash in between leaves them behind; `delete_erased` finds
+whatever is left, of any erasure, and may be run at any time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from store.db.rows import fetch_all, loads
 _PARQUET = ("train.parquet", "heldout.parquet")
 
 
-def sweep(db: Store) -> None:
-    """Delete the Parquet files of snapshots that held erased rows, and take forgotten names out of their reports.
+def delete_erased(db: Store) -> None:
+    """Delete the Parquet files of snapshots that held erased rows, and take erased names out of their reports.
 
     A file that is younger than the erasure was written without those rows and stays.
     """

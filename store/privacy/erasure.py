@@ -1,9 +1,9 @@
-"""Forgetting a person: their text and votes leave the store, its exports and every later snapshot.
+"""Erasure of a person: their text and votes leave the store, its exports and every later snapshot.
 
 What goes: what they said, turn by turn, and turns of others that repeat it (store.privacy.quotations); the prompts that
 only they brought (store.privacy.prompt_ownership) with every comparison and vote on these; comparisons they asked for
 that nobody else voted on; their votes, rewrites and likes; what they used by day; and pairs and demonstrations that
-nothing else stands behind. A comparison that loses a vote waits for another again. A person is known by every spelling of
+nothing else supports. A comparison that loses a vote waits for another again. A person is known by every spelling of
 the name (store.accounts.names). Of evaluations, the items about such prompts and rows go, with the answers to them; their
 figures stay.
 Their name in audit, runs, releases, imports and settings of snapshots becomes a pseudonym, as does the name of each key
@@ -76,21 +76,21 @@ def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
         raise RuntimeError("a preview can't take back what somebody else's transaction holds")
     try:
         with db.long_work, db.atomic() as cursor:
-            report, _ = _forget(db, cursor, name, "", suggested)
+            report, _ = _erase(db, cursor, name, "", suggested)
             raise _Undo(report)
     except _Undo as undone:
         return _erasure("", undone.report, utcnow())
 
 
 def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
-    """Forget a person, under every spelling of the name, in one commit. Raises `NotFound` where the store knows nobody.
+    """Erase a person, under every spelling of the name, in one commit. Raises `NotFound` where the store knows nobody.
 
     `suggested` are the texts of prompts that the platform itself offers: whoever says one does not own it.
     """
     id = new_id("erase")
     with db.long_work:
         with db.atomic() as cursor:
-            report, items = _forget(db, cursor, name, id, suggested)
+            report, items = _erase(db, cursor, name, id, suggested)
             if items:
                 cursor.execute(
                     "insert into erased_items select $id, unnest($items)", {"id": id, "items": items}
@@ -104,13 +104,13 @@ def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iter
                 db, actor, "person.erase", id, {"releases": [row["ref"] for row in report["releases"]]}
             )
             late = [*names.spellings(name), *_keys_of_nobody(cursor)]
-            db.after_commit(lambda: db.forgotten.update(dict.fromkeys(late, now)))
+            db.after_commit(lambda: db.erased.update(dict.fromkeys(late, now)))
         if not db.in_transaction:
-            erased_files.sweep(db)
+            erased_files.delete_erased(db)
     return _erasure(id, report, now)
 
 
-def _forget(
+def _erase(
     db: Store, cursor: Cursor, name: str, id: str, suggested: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Take everything of a person away within a transaction; return the report and the ids of the rows that it hit."""
@@ -119,7 +119,7 @@ def _forget(
     _collect(cursor, who, suggested)
     of_others = {what: count for what, sql in _OF_OTHERS.items() if (count := scalar(cursor, sql))}
     learned = [row for one in who for row in lineage.of_person(db, one)]
-    judged = fetch_all(
+    likes = fetch_all(
         cursor,
         """
         select id
@@ -129,7 +129,7 @@ def _forget(
     )
     _delete_words(cursor, removed)
     _reopen(cursor)
-    items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in judged)])
+    items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in likes)])
     _delete(
         cursor,
         removed,
@@ -143,7 +143,7 @@ def _forget(
         {"gone": items},
     )
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
-    _forget_usage(cursor, id, removed)
+    _erase_usage(cursor, id, removed)
     for table, column, what in (
         ("users", "name", "user"),
         ("sessions", "user_name", "sessions"),
@@ -153,7 +153,7 @@ def _forget(
     removed["names"] = _rename(cursor, who, id)
     if not any(removed.values()):
         raise NotFound("person", name)
-    near.forget(cursor)
+    near.erase(cursor)
     held = fetch_all(
         cursor,
         """
@@ -301,7 +301,7 @@ def _collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
     )
     cursor.execute(
         """
-        create or replace temp table judged_comparisons as
+        create or replace temp table voted_comparisons as
         select distinct comparison_id as id from votes where rater in (from their_names)
         """
     )
@@ -321,10 +321,10 @@ def _reopen(cursor: Cursor) -> None:
             state = case when state = 'decided' and given < votes_wanted then 'open' else state end,
             decided_at = case when given < votes_wanted then null else decided_at end
         from (
-            select id as judged, (select count(*) from votes where comparison_id = judged_comparisons.id) as given
-            from judged_comparisons
+            select id as voted, (select count(*) from votes where comparison_id = voted_comparisons.id) as given
+            from voted_comparisons
         )
-        where id = judged
+        where id = voted
         """
     )
 
@@ -390,7 +390,7 @@ def _delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
 
 
 def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
-    """Delete the pairs and demonstrations that nothing stands behind any more; return their ids."""
+    """Delete the pairs and demonstrations without remaining evidence; return their ids."""
     gone: list[str] = []
     for table in ("pairs", "demonstrations"):
         cursor.execute(
@@ -427,7 +427,7 @@ def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     return sorted(gone)
 
 
-def _forget_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:
+def _erase_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:
     """Delete what they used; what was used with their keys stays as a sum, since these are about to go by id."""
     _delete(
         cursor,

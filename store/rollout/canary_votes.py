@@ -30,7 +30,7 @@ class DuelVote:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """What a canary and the stable release (record ids) have been told apart by.
+    """What a canary and the stable release (record ids) have been compared by.
 
     `votes` are those that may decide, oldest first, and `wins`, `losses`, `ties` their counts; `others` counts
     the votes between the two that do not. `number` is the canary's place among those of the last year, from

@@ -33,7 +33,7 @@ _ROWS = " union all ".join(
 def record(db: Store, evaluation: str, items: Iterable[Mapping[str, Any]]) -> int:
     """Keep the items of an evaluation in place of those that it had; return how many were kept.
 
-    An item about a row that is no longer there, since somebody was forgotten meanwhile, is left out. Raises `NotFound`.
+    An item about a row that is no longer there, since somebody was erased meanwhile, is left out. Raises `NotFound`.
     """
     evaluations.get(db, evaluation)
     rows = [{name: item.get(name) for name in _FIELDS} for item in items]

@@ -1,4 +1,4 @@
-"""Demonstrations: from rewrites and liked answers, or imported. A content hash occurs once a deployment."""
+"""Demonstrations: from rewrites and liked answers, or imported. A content hash occurs once per deployment."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import, evidence
 from store.training_data.import_result import ImportResult
+from store.training_data.import_sink import Kind, Request
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration
 
@@ -47,19 +48,10 @@ def import_rows(
 ) -> ImportResult:
     """Import rows `{messages|prompt, completion, tags?}`, or `{messages}` ending with the answer to learn.
 
-    Refused rows are reported with their number (from 1) and reason; see store.training_data.batch_import for the options.
+    Refused rows are reported with their number (from 1) and reason; see `import_sink.Request` for the options.
     """
-    return batch_import.ingest(
-        db,
-        "demonstrations",
-        rows,
-        Demonstration.from_json,
-        insert,
-        source,
-        imported_by,
-        deployment,
-        **options,
-    )
+    kind = Kind("demonstrations", Demonstration.from_json, insert)
+    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(
@@ -125,7 +117,7 @@ def derive(
 
 
 def withdraw(cursor: Cursor, kind: str, ref: str) -> None:
-    """Take back what a like stood behind, unless something else does too."""
+    """Take back what a like supported, unless something else supports it too."""
     evidence.withdraw(cursor, "demonstrations", kind, ref)
 
 

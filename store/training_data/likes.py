@@ -1,4 +1,4 @@
-"""Likes and dislikes of single answers: unpaired judgements, the rows of KTO."""
+"""Likes and dislikes of single answers: the rows of KTO."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_result import ImportResult
+from store.training_data.import_sink import Kind, Request
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration, Judgement
 
@@ -27,7 +28,7 @@ def put(
     user: str | None,
     origin: Origin = UNKNOWN,
 ) -> None:
-    """Set, change or (None) take back the judgement of a completion, within a transaction."""
+    """Set, change or (None) take back the like of a completion, within a transaction."""
     cursor.execute("delete from likes where completion_id = $id", {"id": completion_id})
     if liked is None:
         return
@@ -64,15 +65,13 @@ def import_rows(
     deployment: str | None = None,
     **options: Any,
 ) -> ImportResult:
-    """Import rows `{messages|prompt, completion, label}`; see store.training_data.batch_import for the options
-    and interruptions."""
-    return batch_import.ingest(
-        db, "likes", rows, Judgement.from_json, insert, source, imported_by, deployment, **options
-    )
+    """Import rows `{messages|prompt, completion, label}`; see `import_sink.Request` for the options."""
+    kind = Kind("likes", Judgement.from_json, insert)
+    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
-    """Insert imported judgements within a transaction, whether or not they are there already."""
+    """Insert imported likes within a transaction, whether or not they are there already."""
     columns: dict[str, Any] = {
         "id": next_ids("like", len(rows)),
         "content_hash": [row.content_hash for row in rows],
@@ -92,7 +91,7 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
 
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the newest judgements as KTO rows: prompt, completion (message lists), label (liked)."""
+    """Return the newest likes as KTO rows: prompt, completion (message lists), label (liked)."""
     found = fetch_all(
         db.read(),
         "select id, prompt, completion, carried, liked as label from likes order by id desc limit $limit",

@@ -1,4 +1,4 @@
-"""Preference pairs: derived from votes and rewrites, or imported. A content hash occurs once a deployment."""
+"""Preference pairs: derived from votes and rewrites, or imported. A content hash occurs once per deployment."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_result import ImportResult
+from store.training_data.import_sink import Kind, Request
 from store.values import PreferencePair
 
 _COLUMNS = "id, prompt, chosen, rejected, carried, weight, tags, content_hash, deployment, source, created_at"
@@ -47,21 +48,12 @@ def import_rows(
     """Import rows `{messages|prompt, chosen, rejected, weight?, tags?}`; each text or a message list.
 
     Rows without a prompt whose two sides begin alike are split there. Refused rows are reported with their
-    number (from 1) and reason; see store.training_data.batch_import for the options and
-    for what an interruption leaves.
+    number (from 1) and reason; see store.training_data.import_sink.Request for
+    the options and for what an interruption leaves.
     `deployment` None serves every deployment.
     """
-    return batch_import.ingest(
-        db,
-        "pairs",
-        rows,
-        PreferencePair.from_json,
-        insert,
-        source,
-        imported_by,
-        deployment,
-        **options,
-    )
+    kind = Kind("pairs", PreferencePair.from_json, insert)
+    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(

@@ -65,10 +65,10 @@ def import_file(
     """Import `path` as `noun` ("pairs", "demonstrations" or "likes").
 
     Container (JSONL, JSON array, CSV, Parquet), compression and, without `format`, the format
-    (store.transfer.formats) are told
-    from the content. Refused rows go with number and reason to the JSONL file `rejects` when it is given, and never stop
+    (store.transfer.formats) are detected from
+    the content. Refused rows go with number and reason to the JSONL file `rejects` when it is given, and never stop
     the others; a file that breaks off gives its whole rows and says where. The same file twice adds nothing. `source`
-    names the origin (default: the file's name). `on_progress` is told after each batch and some times a second, and may
+    names the origin (default: the file's name). `on_progress` is called after each batch and some times a second, and may
     raise to stop there; the batches before stay. Raises `NotFound` and `Invalid`.
     """
     if noun not in NOUNS:

@@ -151,10 +151,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "align.worker",
-        "align.training.methods.dpo",
-        "align.training.methods.sft",
-        "align.training.probe",
-        "align.training.packed.packed_model",
+        "align.training.pipeline",
     ]
 )
 

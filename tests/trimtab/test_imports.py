@@ -24,7 +24,7 @@ from tests.support.asgi import serving
 from trimtab import ui_mount
 from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform
-from trimtab.background import IMPORTS
+from trimtab.background import IMPORT_THREADS
 from trimtab.config.settings import EngineSettings, Settings
 from trimtab.lifespan import running
 from trimtab.platform import Platform
@@ -137,7 +137,7 @@ def test_long_imports_leave_the_threads_that_answer_pages(platform: Platform, he
         async with asking(platform) as client:
             many = (client.post("/api/imports/pairs", content=rows(1)) for _ in range(MANY))
             under_way = asyncio.gather(*many)
-            await held.wait_for(IMPORTS)
+            await held.wait_for(IMPORT_THREADS)
             for path in ("/api/pairs/stats", "/api/status", "/login"):
                 answer = await client.get(path, headers={"Authorization": "Bearer unknown"})
                 assert answer.status_code == 200
@@ -170,9 +170,9 @@ def test_an_import_that_waits_for_its_turn_does_not_begin_for_a_caller_that_left
 
     async def go() -> None:
         async with asking(platform) as client:
-            busy = (client.post("/api/imports/pairs", content=rows(1)) for _ in range(IMPORTS))
+            busy = (client.post("/api/imports/pairs", content=rows(1)) for _ in range(IMPORT_THREADS))
             under_way = asyncio.gather(*busy)
-            await held.wait_for(IMPORTS)
+            await held.wait_for(IMPORT_THREADS)
             async with client.stream("POST", "/api/imports/pairs", content=rows(1), headers=LINES) as answer:
                 line = await anext(answer.aiter_lines())
                 assert json.loads(line)["progress"]["waiting"]

@@ -32,7 +32,7 @@ Rejects = Annotated[
     ),
 ]
 Release = Annotated[str | None, typer.Option(help="Rows whose chosen answer this release gave.")]
-Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person stands behind.")]
+Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person supports.")]
 Since = Annotated[datetime | None, typer.Option(help="Rows that arrived then or later (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Rows that arrived before (UTC).")]
 Tag = Annotated[str | None, typer.Option(help="Rows with this tag.")]

@@ -1,8 +1,8 @@
-"""Start the processes of a run that several train together, and be one worker to whoever started this one.
+"""Launch the processes of a run that several train together, and act as one worker for the caller.
 
 Each is `python -m align.worker RUN_DIR` with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set, which is
-all that accelerate asks for. A signal to stop goes to all of them; when one ends in any other way than the rest, the
-rest are ended. Several hosts are not covered: start the workers with accelerate's or torch's own launcher there.
+all that accelerate asks for. A signal to stop is forwarded to all of them; when one fails, the others are
+killed. Several hosts are not covered: start the workers with accelerate's or torch's own launcher there.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from typing import Any
 
 from align.progress import StopSwitch
-from align.run_directory import EXIT_DONE, EXIT_FAILED, EXIT_SMALLER, EXIT_STOPPED, RunDirectory, write_atomic
+from align.run_directory import EXIT_DONE, EXIT_FAILED, EXIT_RETRY_SMALLER_BATCH, EXIT_STOPPED, RunDirectory
+from common.files import write_atomic
+from common.net import free_port
 
 HALVED = "ALIGN_HALVED"
 LAUNCHED = "ALIGN_LAUNCHED"
-# How long the others may take to end by themselves once one has: writing a checkpoint, seconds.
+# Timeout for the others to exit after one was stopped: they write a checkpoint, seconds.
 GRACE_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
-def run_together(run: RunDirectory, size: int, stop: StopSwitch) -> int:
+def launch_group(run: RunDirectory, size: int, stop: StopSwitch) -> int:
     """Train with `size` processes on this machine and return the run's exit status.
 
-    `stop` is what this process heard before it could tell the others. When memory runs out in one of them, all begin
-    again from the newest checkpoint with half the micro-batch.
+    `stop` holds a request that came before there were processes to forward it to. When memory runs out in one of them,
+    all restart from the newest checkpoint with half the micro-batch.
     """
     halved = 0
     while True:
         statuses = _once(run, size, halved, stop)
-        if EXIT_SMALLER in statuses:
+        if EXIT_RETRY_SMALLER_BATCH in statuses:
             halved += 1
             continue
         if run.finished:  # the report is written last: what ended badly after it took nothing away
@@ -54,8 +55,8 @@ def run_together(run: RunDirectory, size: int, stop: StopSwitch) -> int:
         return EXIT_FAILED
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when the one that launched it dies in any way."""
+def exit_with_parent() -> None:
+    """Have the kernel kill this process when the one that launched it dies."""
     if os.environ.get(LAUNCHED):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(os.environ[LAUNCHED]):
@@ -82,22 +83,19 @@ def _once(run: RunDirectory, size: int, halved: int, stop: StopSwitch) -> list[i
                 child.kill()
         for number, handler in earlier.items():
             signal.signal(number, handler)
-    # one that had no handler yet when it was asked to stop
+    # a process that had no handler yet when the signal came
     early = -signal.SIGTERM if stop.requested else None
     return [EXIT_STOPPED if status == early else status for status in (child.wait() for child in children)]
 
 
 def _start(run: RunDirectory, size: int, halved: int) -> list[subprocess.Popen[bytes]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     threads = max(1, len(os.sched_getaffinity(0)) // size)
     shared = {
         "OMP_NUM_THREADS": str(threads),
         **os.environ,
         "WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(free_port()),
         HALVED: str(halved),
         LAUNCHED: str(os.getpid()),
     }
@@ -109,12 +107,12 @@ def _start(run: RunDirectory, size: int, halved: int) -> list[subprocess.Popen[b
 
 
 def _watch(children: list[subprocess.Popen[bytes]]) -> None:
-    """Return when all have ended, or when one has and the others did not follow in time."""
+    """Return when all have exited, when one has failed, or after the timeout when one was stopped."""
     deadline = None
     while any(child.poll() is None for child in children):
         ended = [child.returncode for child in children if child.returncode is not None]
         if any(status not in (EXIT_DONE, EXIT_STOPPED) for status in ended):
-            return  # the others wait for it in vain
+            return  # the others would wait for it for ever
         if EXIT_STOPPED in ended and deadline is None:
             deadline = time.monotonic() + GRACE_S
         if deadline is not None and time.monotonic() > deadline:

@@ -1,8 +1,8 @@
-"""The processes that train one run together: which of them this one is, and what they tell each other.
+"""The process group of a run that several processes train together.
 
-Started by `align.training.distributed.launcher`, by `accelerate launch -m align.worker RUN_DIR`, or by
-torchrun: all of them set RANK and
-WORLD_SIZE. The first process alone writes; the others compute. Alone, every call here returns at once.
+Started by `align.training.distributed.launcher`, by `accelerate launch -m align.worker RUN_DIR`, or by torchrun: all of
+them set RANK and WORLD_SIZE. The main process (rank 0) alone writes; the others compute. In a single process every call
+here returns at once.
 """
 
 from __future__ import annotations
@@ -18,66 +18,67 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """`size` processes, of which this is number `rank`. Every method must be called by all of them, in the same order."""
+class ProcessGroup:
+    """`size` processes, of which this is number `rank`. Every process must call each method, in the same order."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
     @property
-    def together(self) -> bool:
-        """Whether there are several."""
+    def is_distributed(self) -> bool:
+        """Whether there are several processes."""
         return self.size > 1
 
     @property
-    def joined(self) -> bool:
-        """Whether this process is in a group with the others now."""
+    def is_initialized(self) -> bool:
+        """Whether this process has joined the group and not left it."""
         dist = sys.modules.get("torch.distributed")
-        return self.together and dist is not None and bool(dist.is_initialized())
+        return self.is_distributed and dist is not None and bool(dist.is_initialized())
 
     def join(self) -> None:
-        """Meet the others: gloo on the CPU, NCCL on CUDA. Raises as torch.distributed does when they do not come."""
-        if self.together:
+        """Initialize the group: gloo on the CPU, NCCL on CUDA. Raises what torch.distributed raises on a timeout."""
+        if self.is_distributed:
             import torch
             from accelerate import PartialState
 
             PartialState(cpu=not torch.cuda.is_available())
 
-    def part(self) -> None:
-        """Take leave of the others when all is done: threads of a process group that is still there when the
-        interpreter ends can abort it. A group that can not be left is reported on stderr; the run has succeeded by then.
+    def shut_down(self) -> None:
+        """Destroy the process group: its threads can abort the interpreter's exit.
+
+        A failure is printed on stderr only, since the run has succeeded by then.
         """
-        if self.together:
+        if self.is_distributed:
             import torch.distributed as dist
 
             try:
                 dist.destroy_process_group()
             except Exception as error:
-                print(f"worker: the process group was not left in order: {error}", file=sys.stderr)
+                print(f"worker: cannot destroy the process group: {error}", file=sys.stderr)
 
-    def wait(self) -> None:
-        """Return once all are here."""
-        if self.together:
+    def barrier(self) -> None:
+        """Return once every process has called this."""
+        if self.is_distributed:
             import torch.distributed as dist
 
             dist.barrier()
 
     def any(self, flag: bool) -> bool:
-        """Say whether `flag` is true in any of them."""
-        if not self.together:
+        """Return whether `flag` is true in any process."""
+        if not self.is_distributed:
             return flag
         import torch
 
         return bool(self.sum(torch.tensor([float(flag)])).item() > 0)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of each value over all of them (same shape and type, on the CPU)."""
-        if not self.together:
+        """Return the sum of each value over the processes (same shape and type, on the CPU)."""
+        if not self.is_distributed:
             return values
         import torch.distributed as dist
         from accelerate import PartialState
@@ -87,12 +88,12 @@ class Crew:
         return total.cpu()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean of each value over all of them."""
+        """Return the mean of each value over the processes."""
         return self.sum(values) / self.size
 
     def gather(self, mine: Sequence[Any]) -> list[Any]:
-        """Return everybody's items, those of the first process first."""
-        if not self.together:
+        """Return the items of every process, in the order of their ranks."""
+        if not self.is_distributed:
             return list(mine)
         import torch.distributed as dist
 
@@ -101,6 +102,6 @@ class Crew:
         return [item for part in parts for item in part]
 
 
-def crew() -> Crew:
-    """Return the crew that the environment says this process belongs to."""
-    return Crew(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+def process_group() -> ProcessGroup:
+    """Return the group that the environment assigns to this process."""
+    return ProcessGroup(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))

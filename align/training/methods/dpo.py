@@ -1,11 +1,11 @@
-"""DPO (2305.18290) and its relatives with a LoRA adapter, on TRL's `DPOTrainer`.
+"""DPO (2305.18290) and its relatives with a LoRA adapter, on transformers' `Trainer`.
 
-What differs from the plain trainer, with the same loss and gradient (tests/align/training/test_equal_trl.py):
+The loss and its gradient are those of TRL's `DPOTrainer` (tests/align/training/test_equal_trl.py); computed differently:
 
 * each prompt is computed once for its two answers, and nothing is computed on padding (`align.training.packed.packing`);
 * log-probabilities only of answer tokens, a few rows of logits at a time, differentiated in the forward pass
   (`align.training.packed.logprobs`);
-* the reference is evaluated once for each row before training, not in every step, and remembered across runs
+* the reference is evaluated once per row before training, not in every step, and cached across runs
   (`align.training.scoring`). It is the policy as it was before the first step: the base, or the start adapter.
 * a pair's weight multiplies its loss; weights are scaled to a mean of one.
 
@@ -19,60 +19,48 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import PrinterCallback
-from trl import DPOConfig, DPOTrainer
 
+from align.recipe.methods import ROW_SHAPES
+from align.recipe.recipe import Recipe
+from align.training.callbacks import Watch
 from align.training.data import Row
 from align.training.methods.losses import PairScores, pair_loss
 from align.training.packed.packing import Pack, pack
-from align.training.scoring import Scores, as_tensor
-from align.training.session import (
-    CheckpointMixin,
-    Session,
-    Watch,
-    arguments,
-    diverged,
-    normalized_weights,
-    train,
+from align.training.scoring import Scores, as_tensor, preference_measures
+from align.training.session import Session
+from align.training.trainer import PackedTrainer, Trained, normalized_weights, train
+from common.training_methods import Method as MethodName
+
+METRICS = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
 )
 
 
-class PairTrainer(CheckpointMixin, DPOTrainer):
-    """TRL's `DPOTrainer` on packed pairs with reference log-probabilities that are known beforehand."""
-
-    watch: Watch
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset  # rows are token ids already
+class PairTrainer(PackedTrainer):
+    """Trains on packed pairs whose reference log-probabilities are known."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """Return the mean weighted loss of the micro-batch's pairs."""
-        batch: Pack = inputs["pack"]
-        with self.watch.session.autocast():
+        recipe, batch = self.session.recipe, inputs["pack"]
+        with self.session.autocast():
             logps = batch.sum_by_answer(model(pack=batch))
-        ratios = logps - inputs["reference"].flatten()
-        lengths = batch.lengths.float()
-        scores = PairScores(ratios[0::2], ratios[1::2], lengths[0::2], lengths[1::2], logps[0::2])
-        losses = pair_loss(
-            scores,
-            tuple(self.args.loss_type),
-            self.args.loss_weights,
-            self.args.beta,
-            self.args.label_smoothing,
-        )
-        loss = (losses * inputs["weight"]).mean()
-        if not bool(torch.isfinite(loss)):
-            raise diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
-        self._record(scores, logps, inputs)
+        scores = pair_scores(batch, logps, inputs["reference"])
+        losses = pair_loss(scores, recipe.loss_type, recipe.loss_weights, recipe.beta, recipe.label_smoothing)
+        loss = self.finite((losses * inputs["weight"]).mean())
+        self._record(scores, logps, inputs["tokens"])
         return loss
 
-    def _record(self, scores: PairScores, logps: Tensor, inputs: dict[str, Any]) -> None:
-        beta = self.args.beta
+    def _record(self, scores: PairScores, logps: Tensor, tokens: int) -> None:
+        beta = self.session.recipe.beta
         chosen, rejected = beta * scores.chosen.detach(), beta * scores.rejected.detach()
         means = torch.stack(
             [
@@ -84,11 +72,17 @@ class PairTrainer(CheckpointMixin, DPOTrainer):
                 logps[1::2].detach().mean(),
             ]
         )
-        values = self.watch.session.crew.mean(means.cpu()).tolist()
-        names = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins")
-        for name, value in zip((*names, "logps/chosen", "logps/rejected"), values, strict=True):
-            self._metrics["train"][name].append(value)
-        self.watch.count(chosen.numel(), inputs["tokens"])
+        values = self.session.group.mean(means.cpu()).tolist()
+        for name, value in zip(METRICS, values, strict=True):
+            self.row_metrics[name].append(value)
+        self.watch.count(chosen.numel(), tokens)
+
+
+def pair_scores(batch: Pack, logps: Tensor, reference: Tensor) -> PairScores:
+    """Return the scores of pairs from their answers' log-probabilities (2 B) and the reference's (B, 2)."""
+    ratios = logps - reference.flatten()
+    lengths = batch.lengths.float()
+    return PairScores(ratios[0::2], ratios[1::2], lengths[0::2], lengths[1::2], logps[0::2])
 
 
 class PairCollator:
@@ -116,37 +110,31 @@ def build(
     session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores, watch: Watch
 ) -> PairTrainer:
     """Make the trainer for the session's present micro-batch."""
-    recipe = session.recipe
-    config = DPOConfig(
-        **arguments(session),
-        beta=recipe.beta,
-        loss_type=list(recipe.loss_type),
-        loss_weights=list(recipe.loss_weights) if recipe.loss_weights else None,
-        label_smoothing=recipe.label_smoothing,
-    )
-    # Given a PeftModel, TRL adds a frozen copy of it as reference and casts adapters on a 4-bit base to
-    # bfloat16. We know the reference's values already, and keep the adapter in float32.
-    weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    trainer = PairTrainer(
-        model=model,
-        args=config,
-        data_collator=PairCollator(rows, reference, normalized_weights(rows), recipe.share_prompt),
-        train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-        processing_class=tokenizer,
-        callbacks=[watch],
-    )
-    model.delete_adapter("ref")
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            parameter.data = weights[name]
-    trainer.remove_callback(PrinterCallback)
-    trainer.watch = watch
-    return trainer
+    collator = PairCollator(rows, reference, normalized_weights(rows), session.recipe.share_prompt)
+    return PairTrainer(session, watch, model, tokenizer, len(rows), collator)
 
 
-def run(
-    session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores
-) -> tuple[Watch, dict[str, Any]]:
-    """Train `model`'s adapter in place; return the watch and what the report says of the training."""
-    trainer, watch = train(session, lambda w: build(session, model, tokenizer, rows, reference, w), model)
-    return watch, {"steps": trainer.state.global_step, "epochs": trainer.state.epoch}
+class Dpo:
+    """Preference pairs against the model as it was before the first step."""
+
+    name: MethodName = "dpo"
+    needs_reference = ROW_SHAPES["dpo"].needs_reference
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Accept any rows."""
+
+    def rows(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the pairs themselves."""
+        return list(rows)
+
+    def fit(
+        self, session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores
+    ) -> Trained:
+        """Train the model's adapter in place."""
+        return train(session, lambda w: build(session, model, tokenizer, rows, reference, w), model)
+
+    def measures(
+        self, rows: Sequence[Row], policy: Scores, reference: Scores | None, recipe: Recipe
+    ) -> dict[str, Any]:
+        """Return accuracies, margins and loss on held-out pairs."""
+        return preference_measures(rows, policy, reference, recipe.beta)

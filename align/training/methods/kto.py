@@ -1,9 +1,9 @@
 """KTO (2402.01306): likes and dislikes of single answers, with a LoRA adapter, on transformers' `Trainer`.
 
-An answer is pulled up when it was liked and down when it was not, relative to a reference point: how far the
+The loss makes a liked answer likelier and a disliked one less likely, relative to a reference point: how far the
 policy has moved from the reference on answers that do not belong to their prompts. As in TRL's `KTOTrainer`
 that point is the mean log ratio of mismatched rows, at least zero and without a gradient; here row i's
-prompt meets row i - 1's answer, for the whole data set rather than within a batch, so that the reference of
+prompt is paired with row i - 1's answer, for the whole data set rather than within a batch, so that the reference of
 those rows is known beforehand too. Rows are packed (`align.training.packed.packing`); a row's own and its mismatched answer
 share their prompt.
 
@@ -12,28 +12,23 @@ A crash loses the steps since the last checkpoint. Not covered: TRL's `apo_zero_
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from align.errors import DataError
+from align.recipe.methods import ROW_SHAPES
+from align.recipe.recipe import Recipe
+from align.training.callbacks import Watch
 from align.training.data import Row
 from align.training.packed.packing import Pack, Tree, pack
-from align.training.scoring import Scores, as_tensor
-from align.training.session import (
-    CheckpointMixin,
-    Session,
-    Watch,
-    arguments,
-    diverged,
-    normalized_weights,
-    train,
-)
+from align.training.scoring import Scores, as_tensor, label_measures
+from align.training.session import Session
+from align.training.trainer import PackedTrainer, Trained, normalized_weights, train
+from common.training_methods import Method as MethodName
 
 
 def mismatched(rows: Sequence[Row]) -> list[Row]:
@@ -56,33 +51,32 @@ def kto_losses(ratios: Tensor, point: Tensor, desirable: Tensor, beta: float) ->
     return 1 - torch.sigmoid(beta * sign * (ratios - point))
 
 
-class LikeTrainer(CheckpointMixin, Trainer):
-    """transformers' `Trainer` with KTO's loss on packed rows whose reference is known."""
-
-    watch: Watch
-    loss_is_scaled_for_ga = False
-    metrics: defaultdict[str, list[float]]
+class LikeTrainer(PackedTrainer):
+    """Trains on packed likes whose reference log-probabilities are known."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         """Return the mean weighted loss of the micro-batch's rows."""
-        recipe = self.watch.session.recipe
+        recipe, group = self.session.recipe, self.session.group
         batch: Pack = inputs["pack"]
         other: Pack = inputs["mismatched"]
-        with self.watch.session.autocast():
+        with self.session.autocast():
             with torch.no_grad():
                 moved = other.sum_by_answer(model(pack=other)) - inputs["mismatched_reference"]
             logps = batch.sum_by_answer(model(pack=batch))
         ratios = logps - inputs["reference"]
-        point = self.watch.session.crew.mean(moved.mean()).to(moved.device).clamp(min=0)
+        point = group.mean(moved.mean()).to(moved.device).clamp(min=0)
         desirable = inputs["desirable"]
         sides = torch.where(desirable, recipe.desirable_weight, recipe.undesirable_weight)
-        loss = (kto_losses(ratios, point, desirable, recipe.beta) * sides * inputs["weight"]).mean()
-        if not bool(torch.isfinite(loss)):
-            raise diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
-        rewards = recipe.beta * ratios.detach()
-        self.metrics["kl"].append(point.item())
+        losses = kto_losses(ratios, point, desirable, recipe.beta) * sides * inputs["weight"]
+        loss = self.finite(losses.mean())
+        self.row_metrics["kl"].append(point.item())
+        self._record(recipe.beta * ratios.detach(), desirable)
+        self.watch.count(ratios.numel(), inputs["tokens"])
+        return loss
+
+    def _record(self, rewards: Tensor, desirable: Tensor) -> None:
         means = {}
         for name, chosen in (("rewards/chosen", desirable), ("rewards/rejected", ~desirable)):
             if bool(chosen.any()):
@@ -91,15 +85,7 @@ class LikeTrainer(CheckpointMixin, Trainer):
             means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
         means["rewards/accuracies"] = ((rewards > 0) == desirable).float().mean().item()
         for name, value in means.items():
-            self.metrics[name].append(value)
-        self.watch.count(ratios.numel(), inputs["tokens"])
-        return loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of our metrics since the last row."""
-        logs.update({name: sum(values) / len(values) for name, values in self.metrics.items() if values})
-        self.metrics.clear()
-        super().log(logs, start_time)
+            self.row_metrics[name].append(value)
 
 
 class LikeCollator:
@@ -129,30 +115,38 @@ class LikeCollator:
 def build(
     session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores, watch: Watch
 ) -> LikeTrainer:
-    """Make the trainer for the session's present micro-batch; `reference` holds the rows', then the
-    mismatched rows'."""
-    common = arguments(session)
-    for name in ("disable_dropout", "max_length"):
-        common.pop(name)
-    trainer = LikeTrainer(
-        model=model,
-        args=TrainingArguments(**common),
-        data_collator=LikeCollator(
-            rows, reference[: len(rows)], reference[len(rows) :], normalized_weights(rows)
-        ),
-        train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-        processing_class=tokenizer,
-        callbacks=[watch],
-    )
-    trainer.metrics = defaultdict(list)
-    trainer.watch = watch
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    """Make the trainer for the session's present micro-batch; `reference` holds the rows', then the mismatched rows'."""
+    own, other = reference[: len(rows)], reference[len(rows) :]
+    collator = LikeCollator(rows, own, other, normalized_weights(rows))
+    return LikeTrainer(session, watch, model, tokenizer, len(rows), collator)
 
 
-def run(
-    session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores
-) -> tuple[Watch, dict[str, Any]]:
-    """Train `model`'s adapter in place; return the watch and what the report says of the training."""
-    trainer, watch = train(session, lambda w: build(session, model, tokenizer, rows, reference, w), model)
-    return watch, {"steps": trainer.state.global_step, "epochs": trainer.state.epoch}
+class Kto:
+    """Liked and disliked answers against the model as it was before the first step."""
+
+    name: MethodName = "kto"
+    needs_reference = ROW_SHAPES["kto"].needs_reference
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Raise `DataError` when all answers have the same label."""
+        if len({row.desirable for row in rows}) == 1:
+            raise DataError(
+                f"all {len(rows)} answers were {'liked' if rows[0].desirable else 'disliked'}: KTO learns from both",
+                "collect likes and dislikes, or train on the liked answers with SFT",
+            )
+
+    def rows(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows, then the mismatched ones."""
+        return [*rows, *mismatched(rows)]
+
+    def fit(
+        self, session: Session, model: PeftModel, tokenizer: Any, rows: list[Row], reference: Scores
+    ) -> Trained:
+        """Train the model's adapter in place."""
+        return train(session, lambda w: build(session, model, tokenizer, rows, reference, w), model)
+
+    def measures(
+        self, rows: Sequence[Row], policy: Scores, reference: Scores | None, recipe: Recipe
+    ) -> dict[str, Any]:
+        """Return how often rewards agree with labels on held-out likes."""
+        return label_measures(rows, policy, reference, recipe.beta)

@@ -1,4 +1,4 @@
-"""Losses on sequence log-probabilities: pure functions, one value an example.
+"""Losses on sequence log-probabilities: pure functions, one value per example.
 
 Letters: pi(y) and ref(y) are sequence log-probabilities under policy and reference; the log ratio of an
 answer is pi(y) - ref(y), its implicit reward beta times that (2305.18290, eq. 5). Definitions agree with TRL
@@ -34,7 +34,7 @@ class PairScores:
 
     @property
     def mean_delta(self) -> Tensor:
-        """Difference of the log ratios a token (B)."""
+        """Difference of the log ratios per token (B)."""
         return self.chosen / self.chosen_length - self.rejected / self.rejected_length
 
 
@@ -49,7 +49,7 @@ def hinge(s: PairScores, beta: float, smoothing: float) -> Tensor:
 
 
 def ipo(s: PairScores, beta: float, smoothing: float) -> Tensor:
-    """IPO (2310.12036) on log ratios a token: (delta - 1 / (2 beta))^2."""
+    """IPO (2310.12036) on log ratios per token: (delta - 1 / (2 beta))^2."""
     return (s.mean_delta - 1 / (2 * beta)) ** 2
 
 
@@ -94,12 +94,12 @@ def apo_down(s: PairScores, beta: float, smoothing: float) -> Tensor:
 
 
 def sigmoid_norm(s: PairScores, beta: float, smoothing: float) -> Tensor:
-    """DPO on log ratios a token: -log sigmoid(beta mean_delta)."""
+    """DPO on log ratios per token: -log sigmoid(beta mean_delta)."""
     return -F.logsigmoid(beta * s.mean_delta)
 
 
 def sft(s: PairScores, beta: float, smoothing: float) -> Tensor:
-    """Negative log-likelihood a token of the chosen answers; the mean over the batch's tokens is TRL's
+    """Negative log-likelihood per token of the chosen answers; the mean over the batch's tokens is TRL's
     term."""
     return -s.chosen_logps * s.chosen_length.numel() / s.chosen_length.sum()
 
@@ -130,8 +130,8 @@ def pair_loss(
     beta: float,
     smoothing: float,
 ) -> Tensor:
-    """Return the weighted sum of the named losses, one value a pair (B). Raises `RecipeError` for a name
-    unknown."""
+    """Return the weighted sum of the named losses, one value per pair (B). Raises `RecipeError` for an
+    unknown name."""
     total = torch.zeros_like(scores.chosen)
     for name, weight in zip(names, weights or (1.0,) * len(names), strict=True):
         if name not in PAIR_LOSSES:

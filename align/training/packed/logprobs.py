@@ -2,7 +2,7 @@
 
 The gradient of a token's log-probability with respect to its hidden state h is, for head W and softmax p,
 W[target] - p W, whatever comes after; only its scale comes from the loss. So it is computed in the forward
-pass, while the logits of a chunk are at hand, and the backward pass is one product by a number a token: no
+pass, while the logits of a chunk are at hand, and the backward pass is one product by one number per token: no
 logits are kept and none are computed twice. The head itself is frozen (LoRA), so it needs no gradient.
 
 This module knows tensors only.

@@ -2,7 +2,7 @@
 log-probabilities.
 
 Works for any decoder that takes its attention from transformers' attention interface and has no sliding
-window and no change to its logits; `why_not` says what stands in the way, and `disagreement` measures, on
+window and no change to its logits; `why_not` returns what prevents it, and `disagreement` measures, on
 the model itself, that packed and plain scores are equal.
 """
 
@@ -112,7 +112,7 @@ def make_plain(model: PreTrainedModel) -> None:
 
 
 def score_plain(forward: Any, pack: Pack) -> Tensor:
-    """Return what `score` returns, from a forward pass over padded rows, one row an answer."""
+    """Return what `score` returns, from a forward pass over padded rows, one row per answer."""
     ids, rows = pack.input_ids[0], []
     for start, prompt, answers in pack.layout.trees:
         first = start + prompt

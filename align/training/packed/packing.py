@@ -2,7 +2,7 @@
 answers.
 
 A *tree* is a prompt and the answers that follow it: two for a preference pair, one for a demonstration.
-Trees lie one after another on a single axis of T tokens:
+Trees are placed one after another on a single axis of T tokens:
 
 ```
 prompt 0 | chosen 0 | rejected 0 | prompt 1 | chosen 1 | rejected 1 | ...
@@ -50,7 +50,7 @@ class Tree:
 
 @dataclass
 class Layout:
-    """Where the trees lie: for each, its first token, the prompt's length and the answers' lengths."""
+    """Where the trees are: for each, its first token, the prompt's length and the answers' lengths."""
 
     trees: list[tuple[int, int, tuple[int, ...]]]
     cache: dict[Any, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Grid:
     """Places on the packed axis as padded batches.
 
     `prompts` (B, P) and `answers` (S, A) hold places, padded with 0; `owners` (S) the prompt of each answer; `mask`
-    (S, 1, A, P + A) what an answer's tokens see; `order` (T) where each packed token lies in the flattened prompts
+    (S, 1, A, P + A) what an answer's tokens attend to; `order` (T) the place of each packed token in the flattened prompts
     followed by the flattened answers. `answers`, `owners` and `mask` are None when every prompt has one answer.
     """
 
@@ -150,7 +150,7 @@ class Pack:
         return Pack(**{n: getattr(self, n).to(device, **kwargs) for n in names}, layout=self.layout)
 
     def sum_by_answer(self, values: Tensor) -> Tensor:
-        """Sum one value an answer token (N) to one an answer (S), in float32."""
+        """Sum per-token values into per-answer totals: (N,) -> (S,), in float32."""
         out = torch.zeros(self.lengths.numel(), dtype=torch.float32, device=values.device)
         return out.index_add(0, self.answer, values.float())
 

@@ -167,6 +167,6 @@ def test_the_documented_table_is_the_code() -> None:
 
 def test_the_platform_side_imports_no_torch() -> None:
     modules = "align.recipe.recipe, align.run_directory, align.evaluation.suite, align.evaluation.gate, "
-    modules += "align.prepare, align.recipe.plan"
+    modules += "align.prepare, align.recipe.plan, align.report, align.worker"
     code = f"import sys, {modules}; print([m for m in ('torch', 'transformers', 'trl', 'peft') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -20,7 +20,7 @@ blocks = [numpy.ones(500_000) for _ in range(50)]  # 4 MB each
 pin = numpy.ones(1000)  # above them on the heap
 del blocks
 kept = resident() - before
-allocator.give_back()
+allocator.trim_heap()
 print(kept, resident() - before)
 """
 

@@ -14,6 +14,7 @@ import pytest
 from serve.engine import vllm_preload
 from serve.engine.engine import Engine
 from serve.engine.spec import EngineSpec, environment
+from tests.serve.conftest import tiny_spec
 
 FAMILY = """
 import os
@@ -80,6 +81,7 @@ def test_children_and_theirs_are_forked_by_one_process_that_ends_with_them(tmp_p
         ("cpu", {}, True),
         ("cpu", {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, False),
         ("cuda", {}, False),
+        ("cpu", {vllm_preload.SWITCH: "0"}, False),
     ],
 )
 def test_only_where_openmp_is_not_bound_and_never_for_cuda(
@@ -88,7 +90,42 @@ def test_only_where_openmp_is_not_bound_and_never_for_cuda(
     spec = EngineSpec("e", "base", "hub/model", device=device, env=env)  # type: ignore[arg-type]
     for key, value in environment(spec, "key", Path("/adapters"), Path("/tmp/e")).items():
         monkeypatch.setenv(key, value)
-    assert vllm_preload.possible() is expected
+    assert vllm_preload.is_possible() is expected
+
+
+@pytest.mark.parametrize("version", ["", "0.31.4", "0.33.0", "1.0"])
+def test_a_vllm_version_that_is_not_known_starts_in_its_own_way(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    assert vllm_preload.is_possible()
+    monkeypatch.setattr(vllm_preload, "vllm_version", lambda: version)
+    assert not vllm_preload.is_possible()
+
+
+def test_children_start_in_vllms_own_way_when_preloading_fails(tmp_path: Path) -> None:
+    """A stand-in for vLLM without one of the modules: what took its function by name calls the one it had."""
+    utils = tmp_path / "vllm" / "utils"
+    utils.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    (utils / "__init__.py").touch()
+    (utils / "system_utils.py").write_text("def get_mp_context(): return 'spawn'")
+    code = """
+from serve.engine import vllm_preload
+assert vllm_preload.share_imports() is False
+from vllm.utils.system_utils import get_mp_context
+assert get_mp_context() == "spawn"
+"""
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "", "PYTHONPATH": f"{tmp_path}:{root}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "one by one" in done.stderr
 
 
 @pytest.mark.anyio
@@ -99,3 +136,19 @@ async def test_no_process_of_an_engine_starts_an_interpreter_of_its_own(engine: 
     started = [p for p in server.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
     assert len(started) >= 3, "the forking process, the engine core and a worker"
     assert {tuple(p.cmdline()) for p in started} == {tuple(server.cmdline())}
+
+
+@pytest.mark.anyio
+@pytest.mark.engine
+async def test_an_engine_without_preloading_serves_from_processes_of_its_own(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    engine = Engine(tiny_spec(tiny_base, "alone", env={vllm_preload.SWITCH: "0"}), tmp_path)
+    await engine.start()
+    try:
+        await engine.wait_ready(500)
+        server = psutil.Process(engine.pid)
+        lines = {tuple(p.cmdline()) for p in server.children(recursive=True)}
+        assert any("multiprocessing.spawn" in " ".join(line) for line in lines)
+    finally:
+        await engine.stop()

@@ -137,7 +137,7 @@ def test_refresh_is_incremental_and_may_be_repeated(db: Store) -> None:
         assert {table: scalar(db.read(), f"select count(*) from {table}") for table in tables} == tables
     with db.atomic() as cursor:
         cursor.execute("delete from demonstrations")
-        near.forget(cursor)
+        near.erase(cursor)
     for table in ("prompt_prints", "row_sketches", "near_prompts", "near_rows"):
         assert scalar(db.read(), f"select count(*) from {table}") == 0
 

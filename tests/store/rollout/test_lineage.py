@@ -320,10 +320,10 @@ def test_files_that_an_erasure_could_not_delete_go_later(db: Store, tmp_path: Pa
     kept, written = train.read_bytes(), train.stat().st_mtime
     erasure.erase_person(db, "ada")
     train.write_bytes(kept)
-    erased_files.sweep(db)
+    erased_files.delete_erased(db)
     assert train.exists(), "written since the erasure, so without what it took"
     os.utime(train, (written, written))
-    erased_files.sweep(db)
+    erased_files.delete_erased(db)
     assert not train.exists()
 
 
@@ -334,9 +334,9 @@ def test_what_was_on_its_way_when_a_person_was_forgotten_is_refused(db: Store) -
     conversations.record_turns(db, [turn])
     began = datetime.now(UTC)
     erasure.erase_person(db, "ada")
-    with pytest.raises(Conflict, match="ada was forgotten"):
+    with pytest.raises(Conflict, match="ada was erased"):
         comparisons.vote(db, asked.id, "a", "ada", began=began)
-    with pytest.raises(Conflict, match="ada was forgotten"):
+    with pytest.raises(Conflict, match="ada was erased"):
         conversations.like(db, "c1", True, "ada", began)
     assert comparisons.vote(db, asked.id, "a", "bob", began=began).rater == "bob"
     assert comparisons.votes(db, asked.id)[0].choice == "a"
@@ -356,12 +356,12 @@ def test_an_erasure_that_is_not_committed_forgets_nobody(db: Store) -> None:
 
     with pytest.raises(RuntimeError):
         fails()
-    assert not erasure_guard.since(db, "ada", began)
+    assert not erasure_guard.erased_since(db, "ada", began)
     with db.atomic():  # nor does what is committed next
         pass
-    assert not erasure_guard.since(db, "ada", began)
+    assert not erasure_guard.erased_since(db, "ada", began)
     erasure.erase_person(db, "ada")
-    assert erasure_guard.since(db, "ada", began)
+    assert erasure_guard.erased_since(db, "ada", began)
 
 
 def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from align.errors import ModelError, RecipeError, RunDirectoryError
 from align.recipe.plan import Plan, Rows
 from align.recipe.recipe import Recipe, names
+from align.report import TrainReport
 from align.run_directory import RunDirectory
 from store.errors import Conflict
 from store.rollout import deployments, runs
@@ -45,17 +46,15 @@ async def _view(platform: Platform, run: Run) -> RunView:
         view.activity = ActivityView(**found) if found else None
     elif run.snapshot is not None:
         report = await asyncio.to_thread(_report, platform, run.id)
-        view.notes = report.get("notes", [])
-        dropped = report.get("train", {}).get("dropped", {})
-        view.left_out = {name: n for name, n in dropped.items() if isinstance(n, int) and n}
+        view.notes, view.left_out = report.notes, report.left_out
     return view
 
 
-def _report(platform: Platform, run_id: str) -> dict[str, Any]:
+def _report(platform: Platform, run_id: str) -> TrainReport:
     """Return the worker's report, empty where there is none yet or its file is damaged."""
     with contextlib.suppress(RunDirectoryError):
-        return RunDirectory(platform.paths.run(run_id)).report() or {}
-    return {}
+        return RunDirectory(platform.paths.run(run_id)).train_report() or TrainReport()
+    return TrainReport()
 
 
 @router.post("", status_code=202)
