@@ -176,6 +176,7 @@ class BlockingRollout(Blocking[Rollout]):
     evaluate = blocking(Rollout.evaluate)
     evaluation = blocking(Rollout.evaluation)
     evaluation_items = blocking(Rollout.evaluation_items)
+    evaluation_report = blocking(Rollout.evaluation_report)
     evaluations = blocking(Rollout.evaluations)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
 from align.recipe.methods import ROW_SHAPES
-from align.recipe.recipe import Recipe
+from align.recipe.recipe import Recipe, cautions
 from common.durations import duration
 
 GB = 1e9
@@ -124,7 +124,7 @@ def plan(
         "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
-    notes = []
+    notes = cautions(recipe)
     if device == "cpu" and not checkpointing:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":

@@ -19,7 +19,7 @@ from typing import Any
 
 from align.errors import DataError, ModelError
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.recipe import Recipe, with_flip_rate
+from align.recipe.recipe import Recipe, cautions, with_flip_rate
 from align.report import TrainReport
 from align.run_directory import RunDirectory, RunSpec
 from align.training import model as models
@@ -118,8 +118,8 @@ def prepare(job: Job) -> TrainingState:
     if hardware.gradient_checkpointing:
         map_large_blocks()
     session = Session(job.run, spec, recipe, hardware, job.log, job.stop, group=job.group)
-    if flips:
-        session.note(flips)
+    for note in (*([flips] if flips else []), *cautions(recipe)):
+        session.note(note)
     for _ in range(int(os.environ.get(HALVED, 0))):
         session.halve_micro_batch("another process ran out of memory")
     return TrainingState(session, METHODS[spec.method], started)

@@ -218,10 +218,12 @@ def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
         """
     )
     parts = ", ".join(_text(part) for part in _PARTS[noun])
+    first, last = _PARTS[noun][0], _PARTS[noun][-1]
+    hashes = f"md5_number_lower({_text(first)}) as first_hash, md5_number_lower({_text(last)}) as last_hash"
     for batch in _stream(
         cursor,
         f"""
-        select seq, [{parts}] as texts
+        select seq, [{parts}] as texts, {hashes}
         from {noun}
         semi join (
             select seq from crowded where seq not in (select seq from row_sketches where noun = '{noun}')
@@ -234,6 +236,8 @@ def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
             "seq": batch["seq"],
             "high": pa.array(halves[:, 0]),
             "low": pa.array(halves[:, 1]),
+            "first_hash": batch["first_hash"],
+            "last_hash": batch["last_hash"],
         }
         _append(db, "row_sketches", columns)
 

@@ -19,9 +19,10 @@ from store.accounts import audit
 from store.datasets import snapshots
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.training_data import batch_import, pairs
-from store.transfer import import_file
-from store.transfer.import_file import Progress
+from store.rollout import releases
+from store.training_data import batch_import, import_file, pairs
+from store.training_data.import_file import Progress
+from tests.support.stub_releases import Release, StubPlatform
 from trimtab import server as up
 from trimtab import ui_mount
 from trimtab.api.training_data import imports
@@ -258,3 +259,23 @@ def test_an_erasure_names_the_runs(platform: Platform, monkeypatch: pytest.Monke
     said = run("users", "erase", "ada", "--yes")
     assert "runs whose data held rows of theirs: run-1, run-2" in said
     assert "ask for them anew: run-2" in said
+
+
+def test_an_evaluation_writes_its_report(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": f"Measured {n}?", "chosen": f"yes {n}", "rejected": f"no, {n}"} for n in range(30)]
+    pairs.import_rows(platform.db, rows, "measured.jsonl")
+    snapshots.build(platform.db, platform.paths.snapshots, "assistant", "dpo", 0.3, near_duplicates=None)
+    new = releases.create(platform.db, "assistant", "smollm2-135m-instruct").ref
+
+    async def ready(base: str) -> None:
+        """An engine that serves."""
+
+    stub = StubPlatform()
+    stub.releases = {"assistant@1": Release(), new: Release(chosen=-1.9, rejected=-2.2)}
+    monkeypatch.setattr(platform.evaluations, "_chat_api", stub.api)
+    monkeypatch.setattr(platform.serving, "wait_ready", ready)
+    for name, begins in (("out.html", "<!doctype html>"), ("out.md", f"# {new} against assistant@1")):
+        run("eval", new, "--against", "assistant@1", "--suite", "quick", "--report", name)
+        assert Path(name).read_text().startswith(begins)
+    for name in ("out.pdf", "nowhere/out.md"):
+        assert ".html or .md" in run("eval", new, "--report", name, status=1)

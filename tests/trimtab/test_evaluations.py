@@ -83,11 +83,39 @@ def test_any_figure_opens_to_its_items(tmp_path: Path, monkeypatch: pytest.Monke
         assert client.get("/api/evals/eval-x/items").status_code == 404
 
 
+def test_the_report_is_one_page_and_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "<script>alert(1)</script> | ``` **x**"
+    new = Release(lambda *asked: (hostile, "stop"), chosen=-1.9, rejected=-2.2)
+    with measured(tmp_path, monkeypatch, assistant_1=Release(), assistant_2=new) as (_, client):
+        found = evaluate(client)
+        path = f"/api/evals/{found['id']}/report"
+        page = client.get(path + ".html")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "<script" not in page.text
+        assert "&lt;script&gt;alert(1)" in page.text
+        assert "http" not in page.text.replace("http-equiv", ""), "it loads nothing"
+        for words in (
+            "assistant@2 against assistant@1",
+            "Health of the answers",
+            "Drift",
+            "<svg",
+            "Question",
+        ):
+            assert words in page.text
+        text = client.get(path + ".md")
+        assert text.headers["content-type"].startswith("text/markdown")
+        assert f"````text\n{hostile}\n````" in text.text
+        assert "| reward accuracy | 1 (" in text.text
+        assert client.get("/api/evals/eval-x/report.html").status_code == 404
+
+
 def test_progress_is_shown_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with measured(tmp_path, monkeypatch, assistant_1=Release()) as (platform, client):
         found = evaluate(client)  # nobody answers for assistant@2
         assert found["state"] == "failed"
         assert "assistant@2" in found["error"]
+        assert client.get(f"/api/evals/{found['id']}/report.md").status_code == 409
         assert platform.evaluations.progress == {}
         platform.evaluations.progress[found["id"]] = {"done": 3, "total": 9, "seconds_left": 12.5}
         shown = client.get(f"/api/evals/{found['id']}").json()["progress"]

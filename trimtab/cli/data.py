@@ -32,12 +32,13 @@ Rejects = Annotated[
     ),
 ]
 Release = Annotated[str | None, typer.Option(help="Rows whose chosen answer this release gave.")]
-Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person stands behind.")]
+Person = Annotated[str | None, typer.Option("--rater", help="Rows that this person supports.")]
 Since = Annotated[datetime | None, typer.Option(help="Rows that arrived then or later (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Rows that arrived before (UTC).")]
 Tag = Annotated[str | None, typer.Option(help="Rows with this tag.")]
 Agreement = Annotated[
-    float | None, typer.Option("--min-agreement", help="Least margin among the voices, 0 to 1.")
+    float | None,
+    typer.Option("--min-agreement", help="Min margin between the votes for and against, 0 to 1."),
 ]
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Id of the row, as listings and runs show it.")]
 Reason = Annotated[str, typer.Option(help="Why it goes; kept in the audit log.")]

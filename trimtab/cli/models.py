@@ -113,7 +113,7 @@ def compare(
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Ask several models the same thing: answer, time to first token, tokens a second."""
+    """Send several models the same prompt: answer, time to first token, tokens per second."""
 
     async def run(client: AsyncClient) -> list[dict[str, Any]]:
         return [await _measure(client, name, prompt, max_tokens) for name in names]

@@ -150,12 +150,21 @@ def evaluate(
     suite: Annotated[
         str, typer.Option(help="Suite of measurements: quick, default, full, or the path of a .toml file.")
     ] = "default",
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report to this file, .html or .md by its ending.")
+    ] = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Measure a release over the newest held-out data."""
 
+    from common.files import write_atomic
+    from trimtab.config.writing import writing
     from trimtab_client.values import EVALUATION_UNDER_WAY
+
+    form = report.suffix.removeprefix(".") if report else ""
+    if report and (form not in ("html", "md") or not report.absolute().parent.is_dir()):
+        fail(f"--report {report}: accepted is a file in a folder that exists, ending in .html or .md")
 
     async def wait(client: AsyncClient) -> Evaluation:
         evaluation = await client.rollout.evaluate(release, against, suite)
@@ -166,6 +175,10 @@ def evaluate(
                 if status is not None and (at := evaluation.get("progress")):
                     left = f"about {at['seconds_left']:.0f} s left"
                     status.update(f"measuring {release}: {at['done']} of {at['total']} requests, {left}")
+        if report and evaluation["state"] == "done":
+            text = await client.rollout.evaluation_report(evaluation["id"], form)
+            with writing(report.absolute()):
+                await asyncio.to_thread(write_atomic, report, text.encode())
         return evaluation
 
     found = ask(wait, data)

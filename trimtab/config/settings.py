@@ -78,35 +78,35 @@ class BudgetSettings(Section):
     """What one user or key may use; none is no limit, in a budget of one's own what `limits` says of everybody."""
 
     max_concurrent: int | None = Field(
-        _BUDGET.max_concurrent, ge=1, description="requests under way of one user or key"
+        _BUDGET.max_concurrent, ge=1, description="requests in flight of one user or key"
     )
     requests_per_minute: float | None = Field(
-        _BUDGET.requests_per_minute, gt=0, description="requests of one user or key in a minute"
+        _BUDGET.requests_per_minute, gt=0, description="requests per minute of one user or key"
     )
     tokens_per_minute: float | None = Field(
         _BUDGET.tokens_per_minute,
         gt=0,
-        description="prompt and completion tokens of one user or key in a minute",
+        description="prompt and completion tokens per minute of one user or key",
     )
     requests_per_day: int | None = Field(
         _BUDGET.requests_per_day,
         ge=1,
-        description="answered requests of one user or key in a calendar day, UTC",
+        description="answered requests per calendar day (UTC) of one user or key",
     )
     tokens_per_day: int | None = Field(
         _BUDGET.tokens_per_day,
         ge=1,
-        description="prompt and completion tokens of one user or key in a calendar day, UTC",
+        description="prompt and completion tokens per calendar day (UTC) of one user or key",
     )
     requests_per_month: int | None = Field(
         _BUDGET.requests_per_month,
         ge=1,
-        description="answered requests of one user or key in a calendar month, UTC",
+        description="answered requests per calendar month (UTC) of one user or key",
     )
     tokens_per_month: int | None = Field(
         _BUDGET.tokens_per_month,
         ge=1,
-        description="prompt and completion tokens of one user or key in a calendar month, UTC",
+        description="prompt and completion tokens per calendar month (UTC) of one user or key",
     )
 
 
@@ -119,7 +119,7 @@ class LimitsSettings(BudgetSettings):
     max_messages: int = Field(_LIMITS.max_messages, ge=1, description="messages in a request")
     max_tokens: int | None = Field(_LIMITS.max_tokens, ge=1, description="tokens that a request may ask for")
     max_n: int = Field(_LIMITS.max_n, ge=1, description="answers that a request may ask for")
-    max_outstanding: int = Field(_LIMITS.max_outstanding, ge=1, description="requests under way in all")
+    max_outstanding: int = Field(_LIMITS.max_outstanding, ge=1, description="total requests in flight")
     first_byte_timeout_s: float | None = Field(
         _LIMITS.first_byte_timeout_s,
         gt=0,
@@ -322,7 +322,7 @@ class TrainingSettings(Section):
     max_nf4_drift: float | None = Field(
         None,
         gt=0,
-        description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats a token",
+        description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats per token",
     )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
     keep_warm: bool = Field(

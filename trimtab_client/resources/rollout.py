@@ -89,6 +89,10 @@ class Rollout(Resource):
         """GET /api/evals/{id}/items, one page; filters are measure, side, after and limit."""
         return list(await self._http.get(path("api", "evals", ident, "items"), **filters) or ())
 
+    async def evaluation_report(self, ident: str, form: str = "html") -> str:
+        """GET /api/evals/{id}/report.html or report.md, by `form` (html, md)."""
+        return str(await self._http.get(path("api", "evals", ident, f"report.{form}")))
+
     async def evaluations(self) -> list[Evaluation]:
         """GET /api/evals, newest first."""
         return list(await self._http.get("/api/evals") or ())

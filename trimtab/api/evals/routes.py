@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
-from align.evaluation.items import NEUTRAL
-from align.evaluation.neutral import prompt_of
 from store.rollout import evaluation_items, evaluations, releases
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.deployments.routes import release_names
+from trimtab.api.evals import reports
+from trimtab.api.evals.items import item_view
 from trimtab.api.evals.models import EvalItemView, EvalProgress, EvalRequest, EvalView
 from trimtab.api.views import eval_view
 from trimtab.background import call_store
@@ -72,12 +72,4 @@ async def items(
     return [item_view(row) for row in found]
 
 
-def item_view(row: dict[str, Any]) -> EvalItemView:
-    """One item, with its prompt where that is still known."""
-    reference = row["reference"] or ""
-    if row["prompt"] is None and reference.startswith(NEUTRAL):
-        text = prompt_of(reference.removeprefix(NEUTRAL))
-        row = {**row, "prompt": None if text is None else [{"role": "user", "content": text}]}
-    elif "prompt" in row["detail"]:  # a generated one
-        row = {**row, "prompt": [{"role": "user", "content": row["detail"]["prompt"]}]}
-    return EvalItemView(number=row["seq"], **{name: value for name, value in row.items() if name != "seq"})
+router.include_router(reports.router)
