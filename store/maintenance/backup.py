@@ -125,8 +125,8 @@ def _checked(staging: Path, original: Path, advice: str) -> tuple[dict[str, int]
     """
     try:
         with Store.open(staging) as copy:
-            if not copy.swept:  # what is verified below is not every column
-                copy.sweep()
+            if not copy.verified:  # what is verified below is not every column
+                copy.verify_blocks()
             with copy.guarded():
                 wrong = verify(copy, files=False)
             if wrong:
