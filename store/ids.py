@@ -7,6 +7,8 @@ import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = tuple(range(120, -1, -10))  # ten bits at a time: an id is made for most chat requests
 _lock = threading.Lock()
 _last = 0
 
@@ -31,8 +33,4 @@ def next_ids(prefix: str, count: int) -> list[str]:
 
 
 def _encode(value: int) -> str:
-    letters = [""] * 26
-    for place in range(25, -1, -1):
-        letters[place] = _ALPHABET[value & 31]
-        value >>= 5
-    return "".join(letters)
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])

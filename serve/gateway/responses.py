@@ -128,10 +128,14 @@ def usage(data: bytes) -> Mapping[str, Any] | None:
     at = data.rfind(b'"usage":{')
     if at < 0:
         return None
+    begin = at + len(b'"usage":')
     try:
-        value, _ = _JSON.raw_decode(data[at + len(b'"usage":') :].decode())
-    except ValueError:
-        return None
+        value = orjson.loads(data[begin : data.index(b"}", begin) + 1])
+    except ValueError:  # it holds objects of its own
+        try:
+            value, _ = _JSON.raw_decode(data[begin:].decode())
+        except ValueError:
+            return None
     return value if isinstance(value, dict) else None
 
 
