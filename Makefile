@@ -5,7 +5,13 @@ CONFIG ?=
 DATA ?= data
 BENCHES := command_line start_up full_collection lora_cpu hot_path gateway gateway_vllm publish store plan dpo dpo_gpu
 
-.PHONY: help setup up test lint coverage bench docs clean
+# What needs no engine, no browser and no training: the values, rules and contracts of each package.
+QUICK := tests/common tests/store/accounts tests/store/feedback \
+	tests/serve/metering tests/serve/test_auth.py tests/serve/test_router.py \
+	tests/align/recipe tests/align/test_stats.py tests/feedback_ui/test_render.py tests/feedback_ui/test_model_text.py \
+	tests/trimtab/config tests/trimtab/rollout tests/trimtab/runs tests/trimtab/test_lifespan.py tests/trimtab/test_problems.py
+
+.PHONY: help setup up check test lint coverage bench docs clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -21,6 +27,11 @@ lint: setup ## Ruff, the type checker and the import directions
 	@echo "==> ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy"; $(BIN)/mypy
 	@echo "==> import directions"; $(BIN)/lint-imports
+
+check: lint ## Lint and the quick tests (aim: under 90 s on 2 quiet cores)
+	@echo "==> quick tests, in two processes"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder \
+		-m "not engine and not browser and not slow" $(QUICK)
 
 test: ## Lint, then every test: unit, integration, browser, end to end (16 to 22 minutes on 2 cores)
 	@scripts/setup.sh --test

@@ -44,9 +44,7 @@ ABLATION: dict[str, dict[str, Any]] = {
     "prompt computed twice": {"share_prompt": False},
     "padded rows, all logits": {"packing": False},
     "logits of all answer tokens at once": {"whole_logits": True},
-    "pages given back to the kernel": {"keep_pages": False},
-    "tcmalloc instead of keeping pages": {"keep_pages": False, "preload": "tcmalloc"},
-    "PEFT's LoRA layers": {"fuse": False},
+    "tcmalloc": {"preload": "tcmalloc"},
     "activations recomputed": {"gradient_checkpointing": True},
     "rows grouped by length": {"grouped": True},
     "one thread": {"threads": 1},
@@ -226,7 +224,7 @@ def contestants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     chosen = {name: {"who": "align", "options": ABLATION[name]} for name in names}
     if shared_library("tcmalloc") is None:
         print("# tcmalloc is not installed: left out", file=sys.stderr)
-        chosen.pop("tcmalloc instead of keeping pages")
+        chosen.pop("tcmalloc")
     return {**chosen, "trl, tuned": {"who": "trl", "options": TUNED[args.method]}}
 
 

@@ -75,8 +75,6 @@ def contestant_align(job: dict[str, Any]) -> dict[str, Any]:
     from align.progress import ProgressLog, StopSwitch
     from align.recipe.recipe import resolve
     from align.run_directory import RunDirectory, RunSpec
-    from align.training.cpu.allocator import keep_pages
-    from align.training.cpu.fused_lora import fuse
     from align.training.methods import dpo, sft
     from align.training.model import add_adapter, choose, load_base, load_tokenizer, without_dropout
     from align.training.packed import logprobs
@@ -86,18 +84,14 @@ def contestant_align(job: dict[str, Any]) -> dict[str, Any]:
     from align.training.trainer import train
 
     options, method = dict(job["options"]), job["method"]
-    if options.pop("keep_pages", True):
-        keep_pages()
     if options.pop("whole_logits", False):
         logprobs.CPU_CHUNK = 1 << 30
-    fused, grouped = options.pop("fuse", True), options.pop("grouped", False)
+    grouped = options.pop("grouped", False)
     recipe = resolve(method, params={**job["params"], "max_length": LENGTH, **options})
     hardware = choose(recipe)
     base = load_base(job["model"], recipe, hardware)
     (make_packed if recipe.packing else make_plain)(base)
     model = add_adapter(base, recipe, None)
-    if fused:
-        fuse(model)
     tokenizer = load_tokenizer(job["model"])
     rows, held = (read(job[name], tokenizer, method) for name in ("train", "heldout"))
     if grouped:

@@ -44,8 +44,6 @@ from random_model import SHAPES, build, parameters, word_tokenizer
 from align.progress import ProgressLog, StopSwitch
 from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
-from align.training.cpu.allocator import keep_pages
-from align.training.cpu.fused_lora import fuse
 from align.training.data import Row
 from align.training.methods import dpo
 from align.training.model import Hardware, add_adapter, without_dropout
@@ -139,8 +137,6 @@ def make_rows(case: Case, n: int) -> list[Row]:
 
 def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
     """Train with our trainer; include the reference pass in the peak, and report it apart in time."""
-    if args.device == "cpu":
-        keep_pages()
     model = build(case.shape, case.nf4, args.device, dtype)
     built = meter.gigabytes()
     without_dropout(model)  # not eval(): on the CPU that repacks 4-bit weights for another, coarser product
@@ -158,8 +154,6 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
     recipe = resolve("dpo", case.nf4, params)
     hardware = Hardware(args.device, dtype, args.optim, args.device == "cuda")
     peft_model = add_adapter(model, recipe, None)
-    if args.device == "cpu":
-        fuse(peft_model)
     with tempfile.TemporaryDirectory() as scratch:
         run = RunDirectory(scratch)
         spec = RunSpec("dpo", "random", recipe.to_dict(), "s-random")

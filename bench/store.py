@@ -41,8 +41,8 @@ from store.feedback.turn import Turn
 from store.privacy import erasure
 from store.rollout import leaderboard, lineage, runs
 from store.training_data import demonstrations, pairs
+from store.training_data.import_file import import_file
 from store.transfer.export_file import export
-from store.transfer.import_file import import_file
 from store.values import Message
 
 BUDGET_SNAPSHOT_S = 5.0

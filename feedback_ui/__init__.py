@@ -6,7 +6,7 @@ permission. Whatever the browser may do is decided where the platform reads the 
 views    lay components out and wire their events
 actions  talk to the platform through `trimtab_client.AsyncClient` and return small values
 render   turn the platform's JSON into HTML, purely
-copy     every sentence that a person reads
+texts    every sentence that a person reads
 """
 
 from feedback_ui.app import build, mount

@@ -90,20 +90,20 @@ class Talk:
         return replace(self, turns=(*self.turns[:index], Turn("user", text)))
 
     def messages(self) -> list[dict[str, str]]:
-        """The turns as chat messages for the API, without an empty or unfinished answer at the end."""
+        """Return the turns as chat messages for the API, without an empty or unfinished answer at the end."""
         return [{"role": t.role, "content": t.content} for t in self.settled().turns if t.content]
 
     def bubbles(self) -> list[dict[str, Any]]:
-        """The turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
+        """Return the turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
         return [bubble(t.role, rendered(t.content) + signature(t)) for t in self.turns]
 
     def awaiting(self, text: str) -> list[dict[str, Any]]:
-        """The turns with a bubble that says what the next answer waits for."""
+        """Return the turns with a bubble that says what the next answer waits for."""
         note = f'<span class="tt-typing">{esc(text)}</span>'
         return [*self.bubbles(), bubble("assistant", note)]
 
     def thumb_names(self) -> list[str | None]:
-        """The thumbs for `gr.Chatbot(feedback_value=...)`: one entry an answer."""
+        """Return the thumbs for `gr.Chatbot(feedback_value=...)`: one entry per answer."""
         names = {True: "Like", False: "Dislike", None: None}
         return [names[self._liked(i)] for i, turn in enumerate(self.turns) if turn.role == "assistant"]
 

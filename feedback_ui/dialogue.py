@@ -14,7 +14,7 @@ from feedback_ui.rank.actions import Table
 
 
 def conversations(rows: Iterable[dict[str, Any]], current: str | None) -> str:
-    """The list of past conversations; each is a button that carries its id."""
+    """Render the list of past conversations; each is a button that carries its id."""
     items = []
     for row in rows:
         ident = str(row.get("id", ""))
@@ -38,7 +38,7 @@ def _first_words(row: dict[str, Any]) -> str:
 
 
 def readiness(state: Readiness) -> str:
-    """A notice while models don't answer; nothing once they do."""
+    """Render a notice while models don't answer; nothing once they do."""
     if state.ready:
         return ""
     if state.word == texts.OFFLINE:
@@ -52,7 +52,7 @@ def readiness(state: Readiness) -> str:
 
 
 def messages(rows: Iterable[dict[str, Any]], *, as_written: bool = False) -> str:
-    """A conversation read only, one block a message, as Markdown or as it was written."""
+    """Render a conversation read only, one block per message, as Markdown or as it was written."""
     form = plain if as_written else rendered
     blocks = "".join(
         f'<div class="tt-message tt-{esc(row.get("role"))}"><small>{esc(row.get("role"))}</small>'
@@ -68,13 +68,13 @@ def _said(row: dict[str, Any]) -> str:
 
 
 def earlier(rows: Iterable[dict[str, Any]]) -> str:
-    """What came before a drawn prompt; nothing for a prompt that stands alone."""
+    """Render what came before a drawn prompt; nothing for a prompt that stands alone."""
     rows = list(rows)
     return fold("earlier", f"{texts.RANK_SYSTEM} ({len(rows)})", messages(rows)) if rows else ""
 
 
 def revealed(table: Table) -> str:
-    """What a vote revealed and produced."""
+    """Render what a vote revealed and produced."""
     if table.revealed is None:
         return ""
     names = " ".join(
@@ -91,7 +91,7 @@ def revealed(table: Table) -> str:
 
 
 def tally(votes: int, queue: int | None) -> str:
-    """The rater's own count and the length of the queue."""
+    """Render the rater's own count and the length of the queue."""
     mine = f"<b>{votes}</b> vote{'' if votes == 1 else 's'} this session"
     open_ones = "" if queue is None else f"<b>{queue}</b> waiting in the queue"
     return f'<div class="tt-tally">{"<span>·</span>".join(part for part in (mine, open_ones) if part)}</div>'

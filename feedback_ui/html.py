@@ -16,37 +16,37 @@ def esc(value: object) -> str:
 
 
 def badge(text: object, tone: str = "quiet") -> str:
-    """A small label; `tone` is quiet, good, warn, bad or accent."""
+    """Render a small label; `tone` is quiet, good, warn, bad or accent."""
     return f'<span class="tt-badge tt-{esc(tone)}">{esc(text)}</span>'
 
 
 def code(name: object, longest: int = 18) -> str:
-    """An id or a hash; of a long one the beginning, the whole being its tooltip."""
+    """Render an id or a hash; of a long one the beginning, the whole being its tooltip."""
     text = str(name)
     shown = text if len(text) <= longest else f"{text[:longest]}…"
     return f'<code title="{esc(text)}">{esc(shown)}</code>'
 
 
 def card(title: str, body: str, aside: str = "", css_class: str = "") -> str:
-    """A titled panel around `body`, which is HTML already."""
+    """Render a titled panel around `body`, which is HTML already."""
     head = f'<header><h3>{esc(title)}</h3><div class="tt-aside">{aside}</div></header>' if title else ""
     return f'<section class="tt-card {esc(css_class)}">{head}{body}</section>'
 
 
 def form_head(title: str, hint: str = "") -> str:
-    """The head of a form: its title and a sentence about what it does."""
+    """Render the head of a form: its title and a sentence about what it does."""
     more = f"<p>{esc(hint)}</p>" if hint else ""
     return f'<div class="tt-form-head"><h3>{esc(title)}</h3>{more}</div>'
 
 
 def empty(text: str, title: str = "") -> str:
-    """An empty state: what is missing and what to do next."""
+    """Render an empty state: what is missing and what to do next."""
     strong = f"<strong>{esc(title)}</strong>" if title else ""
     return f'<div class="tt-empty">{strong}<p>{esc(text)}</p></div>'
 
 
 def notice(text: str, tone: str = "quiet", detail: str = "") -> str:
-    """A line that informs; it is announced by screen readers."""
+    """Render a line that informs; it is announced by screen readers."""
     more = f'<div class="tt-notice-detail">{detail}</div>' if detail else ""
     return f'<div class="tt-notice tt-{esc(tone)}" role="status"><div>{esc(text)}</div>{more}</div>'
 
@@ -54,7 +54,7 @@ def notice(text: str, tone: str = "quiet", detail: str = "") -> str:
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str, numeric: Iterable[int] = ()
 ) -> str:
-    """A table whose cells are HTML already; columns in `numeric` (from 0) are set to the right."""
+    """Render a table whose cells are HTML already; columns in `numeric` (from 0) are set to the right."""
     right = set(numeric)
 
     def cell(tag: str, index: int, content: str) -> str:
@@ -71,13 +71,13 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """A list of terms and values; the values are HTML already."""
+    """Render a list of terms and values; the values are HTML already."""
     inner = "".join(f"<div><dt>{esc(term)}</dt><dd>{value}</dd></div>" for term, value in pairs)
     return f'<dl class="tt-facts">{inner}</dl>'
 
 
 def fold(key: str, summary: str, body: str) -> str:
-    """A part that unfolds and stays unfolded when the page redraws; `key` names it on its page."""
+    """Render a part that unfolds and stays unfolded when the page redraws; `key` names it on its page."""
     return f'<details data-key="{esc(key)}"><summary>{esc(summary)}</summary>{body}</details>'
 
 
@@ -130,7 +130,7 @@ def _coarse(seconds: float) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number for a table: thousands apart, at most `digits` significant decimals; – for none."""
+    """Render a number for a table: thousands apart, at most `digits` significant decimals; – for none."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else esc(value)
     if isinstance(value, int):
@@ -141,11 +141,11 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share from 0 to 1 as a percentage."""
+    """Render a share from 0 to 1 as a percentage."""
     return "–" if share is None else f"{share * 100:.{digits}f}%"
 
 
 def first_line(text: str, width: int = 140) -> str:
-    """The beginning of a text on one line, escaped."""
+    """Render the beginning of a text on one line, escaped."""
     flat = " ".join(text.split())
     return esc(flat if len(flat) <= width else flat[: width - 1].rstrip() + "…")

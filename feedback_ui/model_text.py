@@ -46,13 +46,13 @@ def plain(text: str) -> str:
 
 
 def source(html: str) -> str | None:
-    """The text that a block made here was made from; None for anything else."""
+    """Return the text that a block made here was made from; None for anything else."""
     found = _WRAPPED.match(html)
     return unescape(found[1]) if found else None
 
 
 def text_content(html: str) -> str:
-    """What a browser shows of HTML made here, line breaks and blocks aside."""
+    """Return what a browser shows of HTML made here, line breaks and blocks aside."""
     return unescape(_TAG.sub("", html))
 
 
@@ -133,7 +133,7 @@ def _tag(token: Token) -> str:
 
 
 def _marker(item: Token) -> str:
-    """A list's own number or bullet: a browser would count anew, and leave them out of what is copied."""
+    """Return a list's own number or bullet: a browser would count anew, and leave them out of what is copied."""
     mark = f"{item.info}{item.markup}"
     css = "tt-marker" if item.info or mark == "+" else "tt-marker tt-bullet"
     return f'<span class="{css}">{esc(mark)}</span> '

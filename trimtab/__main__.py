@@ -2,4 +2,5 @@
 
 from trimtab.cli import app
 
-app(prog_name="trimtab")
+if __name__ == "__main__":
+    app(prog_name="trimtab")

@@ -28,14 +28,14 @@ async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, A
     done = await platform.long_work.run(_erase, platform.usage, name, actor)
     platform.authenticator.forget()
     stopped = await platform.runner.cancel_erased(done.runs)
-    await platform.long_work.run(sweep, platform.paths)
+    await platform.long_work.run(delete_erased_files, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 
 
 def erase_offline(db: Store, paths: DataPaths, name: str, actor: str) -> dict[str, Any]:
     """Erase a person while no platform runs; runs that one left under way end when it starts. Raises NotFound."""
     done = erasure.erase_person(db, name, actor, _suggested())
-    sweep(db, paths)
+    delete_erased_files(db, paths)
     return {**done.to_json(), "stopped": _under_way(db, done), "dry_run": False}
 
 
@@ -45,7 +45,7 @@ def preview(db: Store, name: str) -> dict[str, Any]:
     return {**found.to_json(), "stopped": _under_way(db, found), "dry_run": True}
 
 
-def sweep(db: Store, paths: DataPaths) -> None:
+def delete_erased_files(db: Store, paths: DataPaths) -> None:
     """Delete what erasures left on the disk, of runs that are not under way; may be done at any time."""
     erased_files.delete_erased(db)
     for run_id in erasure.runs_touched(db):

@@ -30,7 +30,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         # the last to start and the first to stop, so that none of it starts another run or worker meanwhile
         await stack.enter_async_context(_in_background(_jobs(platform)))
         await platform.runner.start()
-        await asyncio.to_thread(erasure.sweep, platform.db, platform.paths)
+        await asyncio.to_thread(erasure.delete_erased_files, platform.db, platform.paths)
         yield
 
 
@@ -45,7 +45,7 @@ def _jobs(platform: Platform) -> dict[str, Coroutine[Any, Any, None]]:
         "warm worker": _keep_warm(platform),
         "canaries": platform.rollout.watch_canaries(),
     }
-    if not platform.db.swept:
+    if not platform.db.verified:
         jobs["reading the store"] = _look_for_damage(platform)
     return jobs
 
@@ -72,7 +72,7 @@ async def _keep_warm(platform: Platform) -> None:
 async def _look_for_damage(platform: Platform) -> None:
     """Read a store that was too large to be read before the start, while engines load; damage stops the platform."""
     try:
-        await asyncio.to_thread(platform.db.sweep)
+        await asyncio.to_thread(platform.db.verify_blocks)
     except StoreDamaged as error:
         log.error("%s", error)
         platform.damage = error

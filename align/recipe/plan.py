@@ -17,7 +17,7 @@ from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
 from align.recipe.methods import ROW_SHAPES
-from align.recipe.recipe import Recipe
+from align.recipe.recipe import Recipe, cautions
 from common.durations import duration
 
 GB = 1e9
@@ -25,9 +25,8 @@ GB = 1e9
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
 RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
-# What a heap that keeps its pages (align.training.cpu.allocator) holds beside the activations, as a share of
-# them: the gaps between
-# what is kept. Five cases of bench/plan.py took 0.28 to 0.47 of them more than the other parts explain.
+# The gaps between the activations in the C heap, as a share of them. Fitted to five cases of bench/plan.py when the
+# allocator was set to keep its pages.
 HEAP_GAPS = 0.25
 # Share of the rate of large matrix products that a whole step reaches.
 EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
@@ -125,12 +124,10 @@ def plan(
         "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
-    notes = []
+    notes = cautions(recipe)
     if device == "cpu" and not checkpointing:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":
-        parts["dequantised weights"] = 4.0 * shape.linear
-        notes.append("on the CPU the 4-bit layers are held dequantised beside, when there is room")
         # Quantising reads the whole file, and its pages stay with the process until the kernel wants them.
         parts["mapped file"] = float(
             sum(file.stat().st_size for file in Path(base_model).glob("*.safetensors"))

@@ -24,6 +24,11 @@ MIN_JUDGED_TWICE = 20
 DEFAULT_FLIP_RATE = 0.1
 MIN_FLIP_RATE = 0.001
 MAX_FLIP_RATE = 0.45
+# The losses that read `label_smoothing`.
+SMOOTHED_LOSSES = ("robust", "exo_pair")
+# Below these values of beta a run is warned about (`cautions`).
+MIN_IPO_BETA = 0.5
+MIN_SIGMOID_NORM_BETA = 1.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,22 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
     return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 
+def cautions(recipe: Recipe) -> list[str]:
+    """Return what is accepted and yet seldom meant, as notes for the plan and the report."""
+    losses, beta = recipe.values.get("loss_type", ()), float(recipe.values.get("beta", 1.0))
+    notes = []
+    if "ipo" in losses and beta < MIN_IPO_BETA:
+        notes.append(
+            f"ipo with beta = {beta} aims at a difference of {1 / (2 * beta):g} nats per token, which hardly "
+            "holds the model near its reference; beta 1 to 5 does"
+        )
+    if "sigmoid_norm" in losses and beta < MIN_SIGMOID_NORM_BETA:
+        notes.append(
+            f"sigmoid_norm with beta = {beta} hardly learns, since it counts log ratios per token; beta 2 to 10 does"
+        )
+    return notes
+
+
 def reference() -> str:
     """Return every field as a Markdown table: what docs/training.md holds, which a test compares."""
     rows = ["| field | default | accepted | meaning |", "| --- | --- | --- | --- |"]
@@ -204,6 +225,12 @@ def _check_together(method: str, values: dict[str, Any]) -> None:
     if weights is not None and len(weights) != len(losses):
         raise RecipeError(
             "loss_weights", list(weights), f"{len(losses)} numbers, one for each of {list(losses)}"
+        )
+    if values["label_smoothing"] != 0 and not set(losses) & set(SMOOTHED_LOSSES):
+        raise RecipeError(
+            "label_smoothing",
+            values["label_smoothing"],
+            f"0 with loss_type {list(losses)}, which ignores it; or a loss_type of {', '.join(SMOOTHED_LOSSES)}",
         )
     if "exo_pair" in losses and values["label_smoothing"] == 0:
         raise RecipeError(

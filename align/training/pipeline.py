@@ -19,7 +19,7 @@ from typing import Any
 
 from align.errors import DataError, ModelError
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.recipe import Recipe, with_flip_rate
+from align.recipe.recipe import Recipe, cautions, with_flip_rate
 from align.report import TrainReport
 from align.run_directory import RunDirectory, RunSpec
 from align.training import model as models
@@ -27,8 +27,7 @@ from align.training import probe as probes
 from align.training import trackers
 from align.training.callbacks import peak_memory
 from align.training.chat_template import differences
-from align.training.cpu.allocator import keep_pages, map_large_blocks, trim_heap
-from align.training.cpu.fused_lora import fuse
+from align.training.cpu.allocator import map_large_blocks, trim_heap
 from align.training.data import Dropped, Row, read_rows
 from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
@@ -116,10 +115,11 @@ def prepare(job: Job) -> TrainingState:
         lambda run, log: train(replace(job, run=run, spec=run.spec(), log=log)),
     )
     hardware = models.choose(recipe)
-    (map_large_blocks if hardware.gradient_checkpointing else keep_pages)()
+    if hardware.gradient_checkpointing:
+        map_large_blocks()
     session = Session(job.run, spec, recipe, hardware, job.log, job.stop, group=job.group)
-    if flips:
-        session.note(flips)
+    for note in (*([flips] if flips else []), *cautions(recipe)):
+        session.note(note)
     for _ in range(int(os.environ.get(HALVED, 0))):
         session.halve_micro_batch("another process ran out of memory")
     return TrainingState(session, METHODS[spec.method], started)
@@ -155,8 +155,6 @@ def load_model(state: TrainingState) -> TrainingState:
     base, model = _base_with_adapter(session, session.spec.start_adapter)
     if group.is_distributed:
         session.note(f"{group.size} processes train together ({recipe.distributed})")
-    if hardware.device == "cpu" and not session.sharded and (count := fuse(model)):
-        session.note(f"{count} LoRA layers computed in one step each")
     facts = record_reference(session.run, session.spec, recipe, group)
     session.log.write("recipe", **recipe.to_dict(), hardware=hardware.to_dict())
     return replace(state, base=base, model=model, reference_facts=facts)

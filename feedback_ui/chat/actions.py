@@ -46,7 +46,7 @@ class Candidates:
 
 
 async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
-    """The names that may answer, deployments first, as (label, value)."""
+    """Return the names that may answer, deployments first, as (label, value)."""
     rows = await client.models()
     names = [str(row["id"]) for row in rows]
     deployments = [name for name in names if any(other.startswith(f"{name}@") for other in names)]
@@ -60,7 +60,7 @@ async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
 
 
 async def default_model(client: AsyncClient) -> str:
-    """The name that answers when none was chosen yet; raises `ApiError` (503) where nothing is served."""
+    """Return the name that answers when none was chosen yet; raises `ApiError` (503) where nothing is served."""
     choices = await model_choices(client)
     if not choices:
         raise ApiError(503, "No model", texts.NO_MODELS)
@@ -68,7 +68,7 @@ async def default_model(client: AsyncClient) -> str:
 
 
 def sampling(temperature: str, max_tokens: str) -> dict[str, Any]:
-    """The sampling fields of a request; what is left empty stays with the release. Raises `ApiError` (422)."""
+    """Return the sampling fields of a request; what is left empty stays with the release. Raises `ApiError` (422)."""
     fields = {
         "temperature": optional_float(
             temperature, texts.CHAT_TEMPERATURE, "a number from 0 to 2, or nothing"
@@ -174,12 +174,12 @@ async def _like(client: AsyncClient, ident: str, liked: bool | None) -> None:
 
 
 async def history(client: AsyncClient, limit: int = 40) -> list[dict[str, Any]]:
-    """The conversations that the caller began here (or before it was kept where), newest first."""
+    """Return the conversations that the caller began here (or before it was kept where), newest first."""
     return list(await client.chat.conversations(limit=limit, source=("chat", "earlier")) or ())
 
 
 async def history_with(client: AsyncClient, conversation: str | None) -> list[dict[str, Any]]:
-    """The recent conversations once the newest answer's is among them: it is recorded a moment after its last token."""
+    """Return the recent conversations, waiting until a new one, recorded a moment after its last token, is in."""
     rows = await history(client)
     for _ in range(8):
         if conversation is None or any(row.get("id") == conversation for row in rows):

@@ -45,7 +45,7 @@ async def readiness(client: AsyncClient) -> Readiness:
 
 
 async def _from_probe(client: AsyncClient) -> Readiness:
-    """The public probe, for a role that may not read the status."""
+    """Ask the public probe, for a role that may not read the status."""
     try:
         await client.request("GET", "/readyz")
     except ApiError as error:

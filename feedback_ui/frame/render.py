@@ -20,7 +20,7 @@ _NEEDS = {"rank": "rater", "ops": "ops"}
 
 
 def header(active: str, who: dict[str, Any] | None = None, ready: str = "") -> str:
-    """The bar: brand, the screens that the caller's roles open, the platform's state, who is signed in.
+    """Render the bar: brand, the screens that the caller's roles open, the platform's state, who is signed in.
 
     `active` is chat, rank or ops; `ready` a word for the state (empty: not known yet).
     """
@@ -58,6 +58,6 @@ def may(roles: set[str], screen: str) -> bool:
 
 
 def denied(screen: str, roles: list[str]) -> str:
-    """What a person sees in place of a screen that their role does not open."""
+    """Render what a person sees in place of a screen that their role does not open."""
     title = texts.OPS_DENIED_TITLE if screen == "ops" else texts.RANK_DENIED_TITLE
     return empty(texts.OPS_DENIED.format(roles=", ".join(roles) or texts.NOBODY), title)

@@ -23,7 +23,7 @@ class Standing:
 
 
 async def overview(client: AsyncClient) -> tuple[dict[str, Any], list[Release]]:
-    """The platform's status and its releases."""
+    """Return the platform's status and its releases."""
     return dict(await client.status()), await client.rollout.releases()
 
 
@@ -50,7 +50,7 @@ async def rollback(client: AsyncClient, deployment: str) -> str:
 
 
 async def standing(client: AsyncClient) -> Standing:
-    """What the Releases tab shows."""
+    """Return what the Releases tab shows."""
     return Standing(
         await client.rollout.releases(),
         await client.preferences.leaderboard(),
@@ -79,7 +79,7 @@ async def evaluate(client: AsyncClient, release: str, against: str | None) -> Ev
 
 
 async def lineage(client: AsyncClient, release: str) -> dict[str, Any]:
-    """What trained a release."""
+    """Return what trained a release."""
     return dict(await client.rollout.lineage(release))
 
 

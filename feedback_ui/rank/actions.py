@@ -22,7 +22,7 @@ class Prompt:
     drawn: bool = False
 
     def messages(self) -> list[dict[str, Any]]:
-        """The whole conversation as chat messages."""
+        """Return the whole conversation as chat messages."""
         return [*self.earlier, {"role": "user", "content": self.text.strip()}]
 
 
@@ -120,6 +120,6 @@ async def waiting(client: AsyncClient) -> int | None:
 
 
 async def deployments(client: AsyncClient) -> list[str]:
-    """The deployments a comparison can be sampled from."""
+    """Return the deployments a comparison can be sampled from."""
     names = [str(row["id"]) for row in await client.models()]
     return [name for name in names if any(other.startswith(f"{name}@") for other in names)] or names[:1]

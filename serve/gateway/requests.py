@@ -15,12 +15,13 @@ from common.chat_messages import context_of, served
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.message import MESSAGE_ROLES
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
 FLAGS = ("stream", "store")
 """Fields that decide how the gateway answers and what it keeps; the engine would accept "false" as text."""
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+ROLES = (*MESSAGE_ROLES, "function")
 
 
 def parse(raw: bytes) -> dict[str, Any]:

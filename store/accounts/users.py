@@ -22,7 +22,7 @@ from store.errors import Conflict, Invalid, NotFound
 from store.ids import new_id
 
 SESSION_LIFETIME = timedelta(days=30)
-SHORTEST_PASSWORD = 8
+MIN_PASSWORD_LENGTH = 8
 
 _hasher = argon2.PasswordHasher()
 _COLUMNS = "name, id, roles, created_at"
@@ -43,8 +43,8 @@ def create(db: Store, name: str, roles: Sequence[str], password: str | None = No
 
     Raises `Conflict` where the name is taken, `Invalid` for a bad name, role or a short password.
     """
-    if password is not None and len(password) < SHORTEST_PASSWORD:
-        raise Invalid("password", "…", f"at least {SHORTEST_PASSWORD} characters")
+    if password is not None and len(password) < MIN_PASSWORD_LENGTH:
+        raise Invalid("password", "…", f"at least {MIN_PASSWORD_LENGTH} characters")
     values = {
         "name": names.login_name(name),
         "id": new_id("user"),

@@ -42,7 +42,7 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
             count(*) filter (split = 'train') as train_prompts,
             count(*) filter (split = 'heldout') as heldout_prompts,
             sum(weight) / sum(rows) as mean_weight,
-            (select count(distinct person) from voices semi join members using (seq)) as raters
+            (select count(distinct person) from row_supporters semi join members using (seq)) as raters
         from prompts
         """,
     )

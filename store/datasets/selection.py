@@ -1,7 +1,7 @@
 """From rows to the members of a snapshot, as SQL over temporary tables of one long-lived read cursor.
 
 Each step leaves a table `members (seq, content_hash, prompt_key, imported, weight, cluster, split)` and notes in
-`dropped (reason, rows)` what it took away; `voices (seq, person)` says who stands behind a row. Chance is a hash of
+`dropped (reason, rows)` what it took away; `row_supporters (seq, person)` who supports a row. Chance is a hash of
 seed and content, so a choice depends on these alone, not on the order of arrival, the DuckDB version or the number of
 threads. A million rows are grouped by 64-bit keys; whole hashes are compared only among the rows whose keys agree,
 which are few.
@@ -30,7 +30,7 @@ supporters as (
     from evidence
 ),
 believed as (
-    select subject_id, count(*) as voices, avg(part) as part
+    select subject_id, count(*) as supporters, avg(part) as part
     from supporters
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
@@ -57,7 +57,8 @@ create or replace temp table scoped as
 with {_SUPPORT}
 select seq, content_hash, hash(coalesce(alike_questions.question, versus_hash)) as question,
     hash(versus_hash) as versus, {PROMPT_KEY} as prompt_key, weight,
-    coalesce(voices, 0) + (import_id is not null)::int as voices, voices is null as imported, coalesce(part, 1) as part
+    coalesce(supporters, 0) + (import_id is not null)::int as supporters, supporters is null as imported,
+    coalesce(part, 1) as part
 from pairs
 left join believed on believed.subject_id = pairs.id
 left join alike_questions using (seq)
@@ -67,7 +68,7 @@ where deployment in ('', $deployment) and seq <= $last_seq
 # Votes for neither side, by question.
 _TIED = """
 create or replace temp table tied as
-select versus_hash, count(*) as voices
+select versus_hash, count(*) as votes
 from votes
 join comparisons on comparisons.id = votes.comparison_id
 where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
@@ -90,7 +91,7 @@ standing as (
     select scoped.content_hash, versus_hash, prompt_key, min(seq) as seq, max(scoped.weight) as weight,
         any_value(coalesce(alike_questions.question, versus_hash)) as question,
         coalesce(any_value(direction)::varchar, scoped.content_hash) as direction,
-        sum(voices) as voices, avg(part) as part, bool_and(imported) as imported, count(*) as copies
+        sum(supporters) as supporters, avg(part) as part, bool_and(imported) as imported, count(*) as copies
     from scoped
     join (select seq, versus_hash from pairs) using (seq)
     left join alike_questions using (seq)
@@ -99,23 +100,25 @@ standing as (
 ),
 ties as (
     select standing.*,
-        coalesce(tied.voices, 0) / count(*) over (partition by standing.versus_hash) as own_tied
+        coalesce(tied.votes, 0) / count(*) over (partition by standing.versus_hash) as own_tied
     from standing
     left join tied using (versus_hash)
 ),
 weighed as (
-    select *, sum(voices) over (partition by question, direction) as agreeing,
-        sum(voices) over (partition by question) as all_voices, sum(own_tied) over (partition by question) as tied_voices
+    select *, sum(supporters) over (partition by question, direction) as agreeing,
+        sum(supporters) over (partition by question) as all_supporters,
+        sum(own_tied) over (partition by question) as tied_votes
     from ties
 )
-select seq, content_hash, prompt_key, imported, 1 as copies, voices, voices as agreeing, voices as all_voices,
-    weight as margin, weight * part * {_CONFIDENCE.format("voices", "voices")} as weight
+select seq, content_hash, prompt_key, imported, 1 as copies, supporters, supporters as agreeing,
+    supporters as all_supporters,
+    weight as margin, weight * part * {_CONFIDENCE.format("supporters", "supporters")} as weight
 from scoped
 where question not in (from contested)
 union all
-select seq, content_hash, prompt_key, imported, copies, voices, agreeing, all_voices,
-    weight * (2 * agreeing - all_voices) / greatest(all_voices + tied_voices, 1) as margin,
-    weight * part * {_CONFIDENCE.format("2 * agreeing - all_voices", "all_voices + tied_voices")} as weight
+select seq, content_hash, prompt_key, imported, copies, supporters, agreeing, all_supporters,
+    weight * (2 * agreeing - all_supporters) / greatest(all_supporters + tied_votes, 1) as margin,
+    weight * part * {_CONFIDENCE.format("2 * agreeing - all_supporters", "all_supporters + tied_votes")} as weight
 from weighed
 """
 
@@ -127,10 +130,11 @@ with scoped as (
     where deployment in ('', $deployment) and seq <= $last_seq
 ),
 {_SUPPORT}
-select min(seq) as seq, content_hash, prompt_key, bool_and(voices is null) as imported, count(*) as copies,
-    sum(coalesce(voices, 0) + (import_id is not null)::int) as voices,
-    sum(coalesce(voices, 0) + (import_id is not null)::int) as agreeing,
-    sum(coalesce(voices, 0) + (import_id is not null)::int) as all_voices, 1.0::double as margin, 1.0::double as weight
+select min(seq) as seq, content_hash, prompt_key, bool_and(supporters is null) as imported, count(*) as copies,
+    sum(coalesce(supporters, 0) + (import_id is not null)::int) as supporters,
+    sum(coalesce(supporters, 0) + (import_id is not null)::int) as agreeing,
+    sum(coalesce(supporters, 0) + (import_id is not null)::int) as all_supporters,
+    1.0::double as margin, 1.0::double as weight
 from scoped
 left join believed on believed.subject_id = scoped.id
 group by content_hash, prompt_key
@@ -142,21 +146,21 @@ create or replace temp table members as
 with standing as (
     select min(seq) as seq, content_hash, {PROMPT_KEY} as prompt_key, prompt, completion, carried,
         bool_and(user_name is null) as imported, count(*) as copies,
-        count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as voices
+        count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as supporters
     from likes
     where deployment in ('', $deployment) and seq <= $last_seq
     group by content_hash, prompt_hash, prompt, completion, carried
 )
-select seq, content_hash, prompt_key, imported, copies, voices, voices as agreeing,
-    sum(voices) over (partition by prompt, completion, carried) as all_voices,
-    (2 * voices - all_voices) / greatest(all_voices, 1) as margin,
-    {_CONFIDENCE.format("2 * voices - all_voices", "all_voices")} as weight
+select seq, content_hash, prompt_key, imported, copies, supporters, supporters as agreeing,
+    sum(supporters) over (partition by prompt, completion, carried) as all_supporters,
+    (2 * supporters - all_supporters) / greatest(all_supporters, 1) as margin,
+    {_CONFIDENCE.format("2 * supporters - all_supporters", "all_supporters")} as weight
 from standing
 """
 
 # A row of `members` may stand for several of the same content, of one deployment and of all.
 _VOICES = """
-create or replace temp table voices as
+create or replace temp table row_supporters as
 with said as ({said})
 select distinct members.seq, person
 from said
@@ -200,9 +204,9 @@ def pick(
     cursor.execute(_VOICES.format(said=said), params)
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
     _note(cursor, "exact duplicate", copies)
-    _drop(cursor, "only excluded raters stand behind it", "voices = 0")
-    _drop(cursor, "raters were divided", "2 * agreeing = all_voices")
-    _drop(cursor, "outvoted", "2 * agreeing < all_voices")
+    _drop(cursor, "only excluded raters stand behind it", "supporters = 0")
+    _drop(cursor, "raters were divided", "2 * agreeing = all_supporters")
+    _drop(cursor, "outvoted", "2 * agreeing < all_supporters")
     _drop(cursor, "agreement below min_weight", "margin < $min_weight", {"min_weight": settings.min_weight})
     # Answers that are alike may have been liked and disliked: then both say something.
     if settings.near_duplicates is not None and method != "kto":
@@ -217,7 +221,7 @@ def pick(
     for limit, rows, column, reason in (
         (settings.max_per_prompt, "members", "prompt_key", "above max_per_prompt"),
         # Whoever else stands behind a row that is one too many for one person: nobody has more than the limit.
-        (settings.max_per_rater, "members join voices using (seq)", "person", "above max_per_rater"),
+        (settings.max_per_rater, "members join row_supporters using (seq)", "person", "above max_per_rater"),
     ):
         if limit is not None:
             ranked = f"""
@@ -242,7 +246,7 @@ def _drop_near(cursor: Cursor) -> None:
             select seq
             from members
             join row_groups using (seq)
-            qualify row_number() over (partition by group_id order by voices desc, content_hash) > 1
+            qualify row_number() over (partition by group_id order by supporters desc, content_hash) > 1
         )
         """,
     )

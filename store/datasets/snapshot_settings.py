@@ -74,7 +74,7 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
         max_per_rater=_limit("max_per_rater", values["max_per_rater"]),
         near_duplicates=None
         if values["near_duplicates"] is None
-        else validation.fraction("near_duplicates", values["near_duplicates"], near.LEAST, 1.0),
+        else validation.fraction("near_duplicates", values["near_duplicates"], near.MIN_SIMILARITY, 1.0),
     )
 
 

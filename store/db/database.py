@@ -28,8 +28,8 @@ from store.errors import StoreDamaged, StoreLocked, StoreTooNew
 
 Cursor = duckdb.DuckDBPyConnection
 
-SWEPT_BYTES = 256 * 2**20
-"""A store up to this size is read once when it is opened, which takes half a second; `Store.sweep` reads larger ones."""
+VERIFIED_BYTES = 256 * 2**20
+"""A store up to this size is read once when it is opened, in half a second; `Store.verify_blocks` reads larger ones."""
 
 
 class Migration(NamedTuple):
@@ -52,7 +52,7 @@ def migrations() -> list[Migration]:
 ROW_GROUP = 122_880  # rows that DuckDB stores together
 LOG = 16 * 2**20  # bytes of write-ahead log at which DuckDB folds it into the file
 LOADING_LOG = 256 * 2**20  # bytes of it while rows are loaded: what a crash leaves to be read again
-LOADING_LOG_MOST = "1GB"  # of it where rows are so long that it fills up before a row group does
+MAX_LOADING_LOG = "1GB"  # of it where rows are so long that it fills up before a row group does
 
 MEMORY = "1GB"
 """What DuckDB may hold by default: models live on the same machine, and DuckDB would take four fifths of it."""
@@ -103,10 +103,10 @@ class Store:
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
         self._closed = False
         self._loads = 0
-        self._sweeping = threading.Lock()
-        self._sweeper: Cursor | None = None
+        self._verifying = threading.Lock()
+        self._verifier: Cursor | None = None
         # Whether everything has been read once since the store was opened, so that damage would have shown.
-        self.swept = False
+        self.verified = False
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
         self.long_work = threading.RLock()
         # Who was erased since the store was opened, and when; see store.db.erasure_guard.
@@ -133,9 +133,9 @@ class Store:
             store = cls(path, connection, lock)
             try:
                 store._migrate(version)
-                if path.stat().st_size <= SWEPT_BYTES:
+                if path.stat().st_size <= VERIFIED_BYTES:
                     read_all(store.read())
-                    store.swept = True
+                    store.verified = True
             except duckdb.Error as error:
                 if is_damage(error, opening=True):
                     with suppress(duckdb.Error):
@@ -212,25 +212,25 @@ class Store:
                 raise StoreDamaged(str(self.path), str(error)) from error
             raise
 
-    def sweep(self) -> None:
+    def verify_blocks(self) -> None:
         """Read everything once, in the background of other work, so that a damaged block is found before it is needed.
 
         For a store that was too large to be read when it was opened. Raises `StoreDamaged`. Ends early, without a word,
         when the store is closed meanwhile.
         """
-        with self._sweeping:
+        with self._verifying:
             if self._closed:
                 return
-            self._sweeper = self.cursor()
+            self._verifier = self.cursor()
             try:
                 with self.guarded():
-                    read_all(self._sweeper)
-                self.swept = True
+                    read_all(self._verifier)
+                self.verified = True
             except duckdb.InterruptException:
                 pass  # by `close`, and nobody else knows this cursor
             finally:
-                self._sweeper.close()
-                self._sweeper = None
+                self._verifier.close()
+                self._verifier = None
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -242,7 +242,7 @@ class Store:
         with self._writer:
             self._loads += 1
             if self._loads == 1:
-                self._connection.execute(f"set global wal_autocheckpoint = '{LOADING_LOG_MOST}'")
+                self._connection.execute(f"set global wal_autocheckpoint = '{MAX_LOADING_LOG}'")
                 self._connection.execute("set global max_vacuum_tasks = 0")
         try:
             yield
@@ -295,11 +295,11 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            while not self._sweeping.acquire(timeout=0.05):
-                if (sweeper := self._sweeper) is not None:
+            while not self._verifying.acquire(timeout=0.05):
+                if (verifier := self._verifier) is not None:
                     with suppress(duckdb.Error):  # done by itself just now
-                        sweeper.interrupt()
-            self._sweeping.release()
+                        verifier.interrupt()
+            self._verifying.release()
             for cursor in list(self._cursors):
                 with suppress(duckdb.Error):
                     cursor.close()

@@ -7,7 +7,6 @@ Parquet files of snapshots, which lie beside the store.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from common.files import sha256_file
 from store.db.database import Store, utcnow
 from store.db.record import Record
 from store.db.rows import scalar, stamp
@@ -65,7 +65,7 @@ def write(db: Store, path: str | Path, on_phase: Callable[[str], None] | None = 
             _copy(db, staging)
         tell("checking")
         rows, version = _checked(staging, db.path, "No backup was written. An earlier one may be whole.")
-        made = Backup(str(path), staging.stat().st_size, _sha256(staging), version, rows, stamp(utcnow()))
+        made = Backup(str(path), staging.stat().st_size, sha256_file(staging), version, rows, stamp(utcnow()))
         staging.rename(path)
         _sync(path.parent)
         return made
@@ -125,8 +125,8 @@ def _checked(staging: Path, original: Path, advice: str) -> tuple[dict[str, int]
     """
     try:
         with Store.open(staging) as copy:
-            if not copy.swept:  # what is verified below is not every column
-                copy.sweep()
+            if not copy.verified:  # what is verified below is not every column
+                copy.verify_blocks()
             with copy.guarded():
                 wrong = verify(copy, files=False)
             if wrong:
@@ -161,11 +161,6 @@ def _set_aside(path: Path) -> str | None:
             old.rename(new)
             kept = kept or str(new)
     return kept
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

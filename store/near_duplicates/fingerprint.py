@@ -22,7 +22,7 @@ Places: TypeAlias = NDArray[np.int64]
 BANDS, ROWS = 8, 5  # 40 permutations: finds 96 % of the pairs at similarity 0.8, 77 % at 0.7
 SKETCH_BITS = 128
 PRINTED = 2_000  # characters of a text that its fingerprint sees
-LONGEST = 20_000  # characters that its verification sees
+MAX_CHARACTERS = 20_000  # characters that its verification sees
 
 _SALT = np.uint64(0x9E37_79B9_7F4A_7C15)
 _STEP = np.uint64(0xD6E8_FEB8_6659_FD93)
@@ -92,7 +92,7 @@ def features(texts: pa.Array, parts: int = 1) -> list[Words]:
 
     The same words on the other side (chosen, rejected) are others.
     """
-    found = tokens(texts, LONGEST)
+    found = tokens(texts, MAX_CHARACTERS)
     if parts > 1:
         found = _sided(found, parts)
     return [np.unique(found.hashes[a:b]) for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]

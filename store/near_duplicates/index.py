@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from store.db.database import Cursor, Store
 from store.db.rows import scalar
 
-LEAST = 0.7  # similarities below are not kept
+MIN_SIMILARITY = 0.7  # similarities below are not kept
 BATCH = 4000
 _VERIFIED = 20_000  # candidates whose features are held at a time
 _WINDOW = 200  # rows of one prompt that a new row is compared with
@@ -203,7 +203,7 @@ def _sketch(db: Store, noun: str, cursor: Cursor) -> None:
             select prompt_key, min(other) as centre
             from near_prompts
             semi join ({prompts}) using (other)  -- not roots alone, which have no rows
-            where similarity >= {LEAST}
+            where similarity >= {MIN_SIMILARITY}
             group by prompt_key
         ),
         placed as (
@@ -285,10 +285,12 @@ def _keep(db: Store, cursor: Cursor, noun: str, table: str, candidates: pa.Table
             likeness = _likeness(cursor, _prompt_texts(), 1, one, other)
         else:
             likeness = _likeness(cursor, _row_texts(noun, _PARTS[noun]), len(_PARTS[noun]), one, other)
-            apart = some["apart"].to_numpy() & (likeness >= LEAST)  # other prompts: these must be alike, too
+            apart = some["apart"].to_numpy() & (
+                likeness >= MIN_SIMILARITY
+            )  # other prompts: these must be alike, too
             asked = _likeness(cursor, _row_texts(noun, ("prompt",)), 1, one[apart], other[apart])
             likeness[apart] = np.minimum(likeness[apart], asked)
-        alike = likeness >= LEAST
+        alike = likeness >= MIN_SIMILARITY
         columns: dict[str, Any] = {} if prompts else {"noun": pa.array([noun] * int(alike.sum()))}
         columns |= {"prompt_key" if prompts else "seq": pa.array(one[alike]), "other": pa.array(other[alike])}
         _append(db, table, columns | {"similarity": pa.array(likeness[alike])})

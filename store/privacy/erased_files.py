@@ -7,10 +7,10 @@ whatever is left, of any erasure, and may be run at any time.
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.files import write_atomic
 from store.datasets import data_report
 from store.db.database import Store
 from store.db.rows import fetch_all, loads
@@ -57,14 +57,7 @@ def _follow(home: Path, settings: object) -> None:
     if facts["settings"] == settings:
         return
     facts["settings"] = settings
-    _replace(home / "report.md", data_report.to_markdown(facts))  # first: the other says whether this is done
-    _replace(facts_file, json.dumps(facts, indent=2, ensure_ascii=False))
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomic(
+        home / "report.md", data_report.to_markdown(facts)
+    )  # first: the other says whether this is done
+    write_atomic(facts_file, json.dumps(facts, indent=2, ensure_ascii=False))

@@ -145,7 +145,7 @@ def _known(cursor: Cursor, noun: str, ids: list[str]) -> dict[str, Row]:
         """,
         params,
     )
-    voices = {
+    supporters = {
         row["id"]: row
         for row in fetch_all(
             cursor,
@@ -162,9 +162,9 @@ def _known(cursor: Cursor, noun: str, ids: list[str]) -> dict[str, Row]:
     }
     known = {}
     for row in found:
-        own, voice = row.pop("person"), voices.get(row["id"], {})
-        raters = voice.get("raters") or ([own] if own else [])
-        known[row["id"]] = row | {"raters": raters, "comparisons": voice.get("comparisons") or []}
+        own, supporter = row.pop("person"), supporters.get(row["id"], {})
+        raters = supporter.get("raters") or ([own] if own else [])
+        known[row["id"]] = row | {"raters": raters, "comparisons": supporter.get("comparisons") or []}
     return known
 
 
@@ -252,13 +252,13 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         cursor,
         rows
         + """
-        , voices as (
+        , supporters as (
             select person, subject_id from evidence
             union all
             select user_name as person, id as subject_id from likes
         )
         select person as name, count(distinct subject_id) as rows
-        from voices
+        from supporters
         where person is not null and subject_id in (select id from learned)
         group by person
         order by rows desc, name

@@ -111,9 +111,9 @@ _LINES = {
 class Filter:
     """Which rows to take; None takes all.
 
-    deployment: its own rows and those of every deployment. release: rows whose chosen or judged answer a release (record
-    id) gave. rater: rows that a person stands behind. since, until: aware times of arrival, from and before. tag: rows
-    with it. min_agreement: 0 to 1, the margin among the voices for and against a pair.
+    deployment: its own rows and those of every deployment. release: rows whose chosen or rated answer a release (record
+    id) gave. rater: rows that a person supports. since, until: aware times of arrival, from and before. tag: rows
+    with it. min_agreement: 0 to 1, the margin between the votes for and against a pair.
     """
 
     deployment: str | None = None
@@ -264,7 +264,7 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
         where.min_agreement,
         """
         content_hash in (
-            with voices as (
+            with supporters as (
                 select content_hash, versus_hash,
                     sum((import_id is not null)::int
                         + (select count(*) from evidence where subject_id = pairs.id)) as for_it
@@ -272,7 +272,7 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
                 group by content_hash, versus_hash
             )
             select content_hash
-            from voices
+            from supporters
             qualify 2 * for_it - sum(for_it) over (partition by versus_hash)
                 >= $min_agreement * sum(for_it) over (partition by versus_hash)
         )

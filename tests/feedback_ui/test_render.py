@@ -9,6 +9,7 @@ from feedback_ui.chat.actions import Candidates
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
 from feedback_ui.ops.access import render as people
+from feedback_ui.ops.audit import render as audit
 from feedback_ui.ops.data import imports_render as imports
 from feedback_ui.ops.data.imports_actions import Import
 from feedback_ui.ops.overview import render as overview
@@ -61,7 +62,7 @@ def test_everything_from_outside_is_escaped() -> None:
         runs.runs([row], None),
         releases.releases([{**row, "system_prompt": EVIL, "lane": EVIL, "adapter": EVIL}]),
         people.usage([used(EVIL, EVIL, 1, 1)]),
-        people.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
+        audit.audit([{"actor": EVIL, "action": EVIL, "subject": EVIL, "detail": {EVIL: EVIL}}]),
         imports.imported(
             Import(dry_run=False, result=outcome([]) | {"unused_columns": {EVIL: 1}, "rules": {EVIL: 1}})
         ),

@@ -98,7 +98,7 @@ def test_a_body_that_can_not_be_read_is_a_bad_request(client: TestClient, body: 
         assert client.post(route, content=DEEP).status_code in (400, 422)
 
 
-def test_a_comparison_of_who_is_forgotten_meanwhile_is_not_kept(
+def test_a_comparison_of_a_person_erased_meanwhile_is_not_kept(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = client.get("/api/whoami").json()["name"]

@@ -44,6 +44,13 @@ def run(*arguments: str, status: int = 0) -> str:
     return result.output
 
 
+def test_the_package_runs_as_the_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trimtab", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Usage: trimtab [OPTIONS] COMMAND" in done.stdout
+
+
 @pytest.mark.parametrize("command", CONTRACT)
 def test_every_command_of_the_contract_explains_itself(command: str) -> None:
     assert "Usage" in run(*command.split(), "--help")

@@ -20,9 +20,8 @@ from store.datasets import snapshots
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
 from store.rollout import releases
-from store.training_data import batch_import, pairs
-from store.transfer import import_file
-from store.transfer.import_file import Progress
+from store.training_data import batch_import, import_file, pairs
+from store.training_data.import_file import Progress
 from tests.support.stub_releases import Release, StubPlatform
 from trimtab import server as up
 from trimtab import ui_mount

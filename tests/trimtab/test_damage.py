@@ -31,7 +31,7 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     def meets(cursor: duckdb.DuckDBPyConnection) -> None:
         raise duckdb.Error("Corrupt database file: computed checksum 1 does not match stored checksum 2")
 
-    monkeypatch.setattr("store.db.database.SWEPT_BYTES", 0)
+    monkeypatch.setattr("store.db.database.VERIFIED_BYTES", 0)
     monkeypatch.setattr("store.db.database.read_all", meets)
 
 

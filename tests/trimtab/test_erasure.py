@@ -185,7 +185,7 @@ def places_of(db: Store, name: str) -> list[str]:
     ]
 
 
-def test_a_forgotten_name_is_nowhere(tmp_path: Path) -> None:
+def test_an_erased_name_is_nowhere(tmp_path: Path) -> None:
     platform = build(tmp_path / "data")
     do_everything_once(platform, tmp_path)
     assert len(places_of(platform.db, NAME)) > 15, "the test would find nothing if nothing were there"

@@ -17,9 +17,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from store.errors import Invalid
-from store.training_data import batch_import, pairs
-from store.transfer import import_file
-from store.transfer.import_file import Progress
+from store.training_data import batch_import, import_file, pairs
+from store.training_data.import_file import Progress
 from tests.support.asgi import serving
 from trimtab import ui_mount
 from trimtab.api.training_data import imports

@@ -95,7 +95,7 @@ def test_a_rollout_that_was_cut_short_is_not_done_twice(platform: Platform, roll
     assert len([row for row in history if run.release in str(row)]) == 1
 
 
-def test_what_an_operator_decides_moves_the_run_along(platform: Platform) -> None:
+def test_operator_decisions_move_the_run(platform: Platform) -> None:
     run = judged(platform, "canary")
     name = releases.get(platform.db, str(run.release)).ref
 
@@ -164,7 +164,7 @@ def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform
     assert [runs.get(platform.db, run.id).state for run in (first, second)] == ["published", "canary"]
 
 
-def test_a_canary_that_waits_holds_up_no_schedule(platform: Platform) -> None:
+def test_a_waiting_canary_does_not_block_the_schedule(platform: Platform) -> None:
     waiting, under_way = judged(platform, "canary"), judged(platform, "canary")
     asyncio.run(loop.evaluate(platform.loop, waiting))
     assert [run.id for run in runs.under_way(platform.db)] == [under_way.id]
@@ -249,7 +249,7 @@ def test_a_run_that_is_cancelled_while_its_worker_still_imports_ends_as_any_othe
     assert [row["phase"] for row in directory.progress()] == ["stopped"]
 
 
-def test_who_is_forgotten_while_a_run_publishes_is_not_named_by_its_release(
+def test_a_person_erased_during_publishing_is_not_named_by_the_release(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs.create(platform.db, "dpo", "assistant", requested_by="ada")

@@ -127,7 +127,7 @@ def test_a_restart_gives_no_budget_back(tmp_path: Path) -> None:
         assert "Retry-After" in compared.headers
 
 
-def test_a_forgotten_person_is_nowhere(both: tuple[Platform, TestClient]) -> None:
+def test_an_erased_person_has_no_usage(both: tuple[Platform, TestClient]) -> None:
     platform, client = both
     counter = platform.gateway.rate_limiter.counter
     counter.add([ada, ci], Used(30, 12))

@@ -37,7 +37,8 @@ Since = Annotated[datetime | None, typer.Option(help="Rows that arrived then or 
 Until = Annotated[datetime | None, typer.Option(help="Rows that arrived before (UTC).")]
 Tag = Annotated[str | None, typer.Option(help="Rows with this tag.")]
 Agreement = Annotated[
-    float | None, typer.Option("--min-agreement", help="Least margin among the voices, 0 to 1.")
+    float | None,
+    typer.Option("--min-agreement", help="Min margin between the votes for and against, 0 to 1."),
 ]
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Id of the row, as listings and runs show it.")]
 Reason = Annotated[str, typer.Option(help="Why it goes; kept in the audit log.")]

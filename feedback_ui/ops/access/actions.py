@@ -21,13 +21,13 @@ class Access:
     flagged: list[dict[str, Any]]
 
     def live_keys(self) -> list[tuple[str, str]]:
-        """The keys that are not revoked, as (label, id)."""
+        """Return the keys that are not revoked, as (label, id)."""
         rows = [key for key in self.keys if not key.get("revoked_at")]
         return [(f"{key['name']} ({key['prefix']}…)", str(key["id"])) for key in rows]
 
 
 async def access(client: AsyncClient) -> Access:
-    """What the Access tab shows."""
+    """Return what the Access tab shows."""
     erased = dict(await client.admin.erasures() or {})
     return Access(
         await client.admin.users(),
@@ -39,14 +39,14 @@ async def access(client: AsyncClient) -> Access:
 
 
 async def erase_person(client: AsyncClient, name: str, again: str) -> dict[str, Any]:
-    """Forget a person's words and votes for good; refuses (422) unless the name was typed twice alike."""
+    """Erase a person's words and votes for good; refuses (422) unless the name was typed twice alike."""
     if not name.strip() or name.strip() != again.strip():
         raise ApiError(422, "Invalid", texts.ERASE_DIFFERS, field=texts.ERASE_NAME)
     return dict(await client.admin.erase_user(name.strip()))
 
 
 async def preview_erasure(client: AsyncClient, name: str) -> dict[str, Any]:
-    """What forgetting a person would delete; nothing changes. Refuses (422) an empty name."""
+    """Return the rows that erasing a person would delete; nothing changes. Refuses (422) an empty name."""
     if not name.strip():
         raise ApiError(422, "Invalid", texts.ERASE_WHOM, field=texts.ERASE_NAME)
     return dict(await client.admin.erase_user(name.strip(), dry_run=True))

@@ -1,154 +1,12 @@
-"""The Data, Access and Audit tabs."""
+"""The Access tab: users, API keys, usage, erasures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from feedback_ui import texts
-from feedback_ui.html import (
-    ago,
-    badge,
-    card,
-    duration,
-    empty,
-    esc,
-    facts,
-    first_line,
-    fold,
-    notice,
-    number,
-    percent,
-    table,
-)
-from feedback_ui.ops.data.actions import Holdings
-
-
-def pairs(held: Holdings) -> str:
-    """The newest preference pairs."""
-    if not held.pairs:
-        return card(texts.DATA_PAIRS, empty(texts.DATA_PAIRS_EMPTY))
-    cells = [
-        (
-            first_line(_asked(row), 70),
-            first_line(str(row.get("chosen", "")), 70),
-            first_line(str(row.get("rejected", "")), 70),
-            badge(row.get("source") or "–"),
-            ago(row.get("created_at")),
-        )
-        for row in held.pairs
-    ]
-    heads = ("Prompt", "Chosen", "Rejected", "Source", "Added")
-    return card(texts.DATA_PAIRS, _stats(held.pair_stats) + table(heads, cells, texts.DATA_PAIRS))
-
-
-def demonstrations(held: Holdings) -> str:
-    """The newest demonstrations."""
-    if not held.demonstrations:
-        return card(texts.DATA_DEMOS, empty(texts.DATA_DEMOS_EMPTY))
-    cells = [
-        (
-            first_line(_asked(row), 90),
-            first_line(str(row.get("completion", "")), 110),
-            badge(row.get("source") or "–"),
-            ago(row.get("created_at")),
-        )
-        for row in held.demonstrations
-    ]
-    heads = ("Prompt", "Completion", "Source", "Added")
-    return card(texts.DATA_DEMOS, _stats(held.demonstration_stats) + table(heads, cells, texts.DATA_DEMOS))
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    prompt = row.get("prompt") or ()
-    return str(prompt[-1].get("content", "")) if prompt else ""
-
-
-def _stats(stats: dict[str, Any]) -> str:
-    rows = [
-        (str(name).replace("_", " ").capitalize(), number(value, 0))
-        for name, value in stats.items()
-        if name != "chosen_longer" and isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-    if (longer := stats.get("chosen_longer")) is not None:
-        # Raters who prefer length teach length: worth seeing before training, not after.
-        tone = "warn" if abs(longer - 0.5) > 0.25 else "quiet"
-        rows.append((texts.DATA_CHOSEN_LONGER, badge(percent(longer), tone)))
-    for name, value in stats.items():
-        if isinstance(value, dict) and value and all(isinstance(v, int | float) for v in value.values()):
-            text = ", ".join(f"{esc(k)} {number(v)}" for k, v in value.items())
-            rows.append((str(name).replace("_", " ").capitalize(), text))
-    return facts(rows) if rows else ""
-
-
-def snapshots(held: Holdings) -> str:
-    """The frozen datasets, each unfolding into its data report."""
-    if not held.snapshots:
-        return card(texts.SNAPSHOTS, empty(texts.SNAPSHOTS_EMPTY))
-    return card(texts.SNAPSHOTS, "".join(_snapshot(row) for row in held.snapshots[:20]))
-
-
-def _snapshot(row: Mapping[str, Any]) -> str:
-    ident = row.get("id") or row.get("hash")
-    rows = f"{number(row.get('train_rows'))} train · {number(row.get('heldout_rows'))} held out"
-    head = (
-        f"<header><span><code>{esc(ident)}</code> <span class='tt-subdued'>· {esc(row.get('deployment'))} · "
-        f"{esc(str(row.get('method', '')).upper())} · {ago(row.get('created_at'))}</span></span>{badge(rows)}</header>"
-    )
-    report = row.get("report") or {}
-    return f'<article class="tt-evaluation">{head}{fold(f"snap-{ident}", "Data report", _report(report))}</article>'
-
-
-def _report(report: Mapping[str, Any]) -> str:
-    told = {"languages", "agreement", "mean_weight"}
-    rows = _stats({name: value for name, value in report.items() if name not in told})
-    more = (
-        [("Mean weight", number(report["mean_weight"], 2))] if report.get("mean_weight") is not None else []
-    )
-    if languages := report.get("languages"):
-        more.append(
-            ("Languages", ", ".join(f"{esc(name)} {percent(share)}" for name, share in languages.items()))
-        )
-    if agreement := report.get("agreement"):
-        more.append(("Agreement", _agreement(agreement)))
-    rows += facts(more) if more else ""
-    lengths = report.get("lengths")
-    if isinstance(lengths, dict) and lengths:
-        cells = [
-            (esc(part), *(number(value.get(name), 0) for name in ("mean", "median", "p95")))
-            for part, value in lengths.items()
-        ]
-        rows += table(("Characters", "Mean", "Median", "95%"), cells, "Lengths", numeric=(1, 2, 3))
-    return rows
-
-
-def _agreement(found: Mapping[str, Any]) -> str:
-    if found.get("alpha") is None:
-        return esc(texts.RATERS_NO_ALPHA)
-    values = {name: number(found.get(name), 2) for name in ("alpha", "comparisons", "votes")}
-    return esc(texts.RATERS_ALPHA.format(**values))
-
-
-def raters(held: Holdings) -> str:
-    """How far each rater can be relied on; nothing where the platform does not measure it."""
-    if not held.raters:
-        return ""
-    cells = [
-        (
-            esc(row.get("name")),
-            number(row.get("votes")),
-            percent(row.get("agreement")),
-            f"{number(row.get('gold_right', 0))} of {number(row.get('gold_total', 0))}",
-            esc(duration(row.get("median_seconds"))),
-            percent(row.get("share_a")),
-            " ".join(badge(flag, "warn") for flag in row.get("flags") or ()) or "–",
-        )
-        for row in held.raters
-    ]
-    heads = ("Rater", "Votes", "Agreement", "Gold questions", "Median time", "Chose A", "Look at")
-    hint = f'<p class="tt-hint">{_agreement(held.agreement)} {esc(texts.RATERS_HINT)}</p>'
-    return card(texts.RATERS, table(heads, cells, texts.RATERS, numeric=(1, 2, 3, 4, 5)) + hint)
+from feedback_ui.html import ago, badge, card, empty, esc, notice, number, table
 
 
 def users(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -177,7 +35,7 @@ def keys(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def usage(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What each user and key used this month, and what is left of their budgets."""
+    """Render what each user and key used this month, and what is left of their budgets."""
     if not rows:
         return card(texts.USAGE, empty(texts.USAGE_EMPTY))
     cells = [
@@ -195,7 +53,7 @@ def usage(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _left(spent: Mapping[str, Any], when: str) -> Iterator[str]:
-    """What may still be used, a badge for each budget; one that is used up stands out."""
+    """Render what may still be used, a badge for each budget; one that is used up stands out."""
     for what in ("requests", "tokens"):
         if (budget := spent[f"{what}_budget"]) is not None:
             left = max(0, budget - spent[what])
@@ -207,13 +65,13 @@ def _roles(row: Mapping[str, Any]) -> str:
 
 
 def secret(key: Mapping[str, Any]) -> str:
-    """A new key's secret, once, and what the platform says of it."""
+    """Render a new key's secret, once, and what the platform says of it."""
     shown = notice(texts.KEY_SECRET, "good", f'<code class="tt-secret">{esc(key.get("secret"))}</code>')
     return shown + (notice(str(key["notice"]), "warn") if key.get("notice") else "")
 
 
 def erased(done: Mapping[str, Any]) -> str:
-    """What an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
+    """Render what an erasure took away (or would), which releases had learned from it, and which runs were made of it."""
     planned = bool(done.get("dry_run"))
     stopped = texts.ERASE_WOULD_STOP if planned else texts.ERASE_STOPPED
     removed = _amounts(done.get("removed"))
@@ -238,22 +96,3 @@ def flagged(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     return notice(texts.ERASE_FLAGGED, "warn", " ".join(badge(row.get("ref"), "warn") for row in rows))
-
-
-def audit(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Who did what, newest first."""
-    if not rows:
-        return card("Audit log", empty(texts.AUDIT_EMPTY))
-    cells = [
-        (
-            ago(row.get("created_at")),
-            esc(row.get("actor") or "platform"),
-            badge(row.get("action")),
-            esc(row.get("subject")),
-            f"<code>{first_line(json.dumps(row['detail'], default=str), 120)}</code>"
-            if row.get("detail")
-            else "",
-        )
-        for row in rows
-    ]
-    return card("Audit log", table(("When", "Who", "What", "Subject", "Detail"), cells, "Audit log"))

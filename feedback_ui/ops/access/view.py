@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import gradio as gr
 
 from feedback_ui import texts
@@ -14,50 +16,103 @@ from feedback_ui.ops.access import actions, render
 from feedback_ui.part import Part, Update
 
 
+class _UserForms(NamedTuple):
+    """The table of users, and the fields and buttons that add and remove them."""
+
+    users: gr.HTML
+    name: gr.Textbox
+    password: gr.Textbox
+    roles: gr.CheckboxGroup
+    add: gr.Button
+    leaving: gr.Dropdown
+    remove: gr.Button
+
+
+def _build_user_forms() -> _UserForms:
+    """Lay out the table of users and the forms that add and remove them."""
+    users = static(elem_id="ops-users")
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.USER_ADD))
+        name = gr.Textbox(label=texts.USER_NAME, elem_id="user-name")
+        password = gr.Textbox(
+            label=texts.USER_PASSWORD,
+            info=texts.USER_PASSWORD_INFO,
+            type="password",
+            elem_id="user-password",
+        )
+        roles = gr.CheckboxGroup(
+            list(texts.ROLES), value=["chat", "rater"], label=texts.USER_ROLES, elem_id="user-roles"
+        )
+        add = gr.Button(texts.USER_ADD, elem_id="user-add")
+    with gr.Group(elem_classes="tt-form"):
+        leaving = gr.Dropdown([], allow_custom_value=True, label=texts.USER_PICK, elem_id="user-pick")
+        remove = gr.Button(texts.USER_REMOVE, variant="stop", elem_id="user-remove")
+    return _UserForms(users, name, password, roles, add, leaving, remove)
+
+
+class _KeyForms(NamedTuple):
+    """The table of keys, and the fields and buttons that create and revoke them."""
+
+    keys: gr.HTML
+    label: gr.Textbox
+    key_roles: gr.CheckboxGroup
+    make: gr.Button
+    secret: gr.HTML
+    dying: gr.Dropdown
+    revoke: gr.Button
+
+
+def _build_key_forms() -> _KeyForms:
+    """Lay out the table of keys and the forms that create and revoke them."""
+    keys = static(elem_id="ops-keys")
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.KEY_CREATE))
+        label = gr.Textbox(label=texts.KEY_NAME, elem_id="key-name")
+        key_roles = gr.CheckboxGroup(
+            list(texts.ROLES), value=["chat"], label=texts.USER_ROLES, elem_id="key-roles"
+        )
+        make = gr.Button(texts.KEY_CREATE, elem_id="key-create")
+        secret = static(elem_id="key-secret")
+    with gr.Group(elem_classes="tt-form"):
+        dying = gr.Dropdown([], allow_custom_value=True, label=texts.KEY_PICK, elem_id="key-pick")
+        revoke = gr.Button(texts.KEY_REVOKE, variant="stop", elem_id="key-revoke")
+    return _KeyForms(keys, label, key_roles, make, secret, dying, revoke)
+
+
+class _ErasureForm(NamedTuple):
+    """The fields, buttons and results of an erasure."""
+
+    gone: gr.Textbox
+    again: gr.Textbox
+    look: gr.Button
+    erase: gr.Button
+    erased: gr.HTML
+    flagged: gr.HTML
+
+
+def _build_erasure_form() -> _ErasureForm:
+    """Lay out the form of an erasure."""
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.ERASE, texts.ERASE_HINT))
+        with gr.Row():
+            gone = gr.Textbox(label=texts.ERASE_NAME, min_width=120, elem_id="erase-name")
+            again = gr.Textbox(label=texts.ERASE_AGAIN, min_width=120, elem_id="erase-again")
+        look = gr.Button(texts.ERASE_PREVIEW, elem_id="erase-preview")
+        erase = gr.Button(texts.ERASE_DO, variant="stop", elem_id="erase-do")
+        erased = static(elem_id="erase-result")
+        flagged = static(elem_id="erase-flagged")
+    return _ErasureForm(gone, again, look, erase, erased, flagged)
+
+
 def build_access(connection: Connection) -> Part:
     """Lay out the tab; returns how to refresh it."""
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320):
-            users = static(elem_id="ops-users")
-            with gr.Group(elem_classes="tt-form"):
-                static(form_head(texts.USER_ADD))
-                name = gr.Textbox(label=texts.USER_NAME, elem_id="user-name")
-                password = gr.Textbox(
-                    label=texts.USER_PASSWORD,
-                    info=texts.USER_PASSWORD_INFO,
-                    type="password",
-                    elem_id="user-password",
-                )
-                roles = gr.CheckboxGroup(
-                    list(texts.ROLES), value=["chat", "rater"], label=texts.USER_ROLES, elem_id="user-roles"
-                )
-                add = gr.Button(texts.USER_ADD, elem_id="user-add")
-            with gr.Group(elem_classes="tt-form"):
-                leaving = gr.Dropdown([], allow_custom_value=True, label=texts.USER_PICK, elem_id="user-pick")
-                remove = gr.Button(texts.USER_REMOVE, variant="stop", elem_id="user-remove")
+            users, name, password, roles, add, leaving, remove = _build_user_forms()
             used = static(elem_id="ops-usage")
         with gr.Column(min_width=320):
-            keys = static(elem_id="ops-keys")
-            with gr.Group(elem_classes="tt-form"):
-                static(form_head(texts.KEY_CREATE))
-                label = gr.Textbox(label=texts.KEY_NAME, elem_id="key-name")
-                key_roles = gr.CheckboxGroup(
-                    list(texts.ROLES), value=["chat"], label=texts.USER_ROLES, elem_id="key-roles"
-                )
-                make = gr.Button(texts.KEY_CREATE, elem_id="key-create")
-                secret = static(elem_id="key-secret")
-            with gr.Group(elem_classes="tt-form"):
-                dying = gr.Dropdown([], allow_custom_value=True, label=texts.KEY_PICK, elem_id="key-pick")
-                revoke = gr.Button(texts.KEY_REVOKE, variant="stop", elem_id="key-revoke")
-            with gr.Group(elem_classes="tt-form"):
-                static(form_head(texts.ERASE, texts.ERASE_HINT))
-                with gr.Row():
-                    gone = gr.Textbox(label=texts.ERASE_NAME, min_width=120, elem_id="erase-name")
-                    again = gr.Textbox(label=texts.ERASE_AGAIN, min_width=120, elem_id="erase-again")
-                look = gr.Button(texts.ERASE_PREVIEW, elem_id="erase-preview")
-                erase = gr.Button(texts.ERASE_DO, variant="stop", elem_id="erase-do")
-                erased = static(elem_id="erase-result")
-                flagged = static(elem_id="erase-flagged")
+            keys, label, key_roles, make, secret, dying, revoke = _build_key_forms()
+            gone, again, look, erase, erased, flagged = _build_erasure_form()
 
     async def refresh(request: gr.Request) -> Update:
         """Show users, keys and usage as they are now; a secret that was shown is gone."""
@@ -112,8 +167,7 @@ def build_access(connection: Connection) -> Part:
         """Show what forgetting a person would delete."""
         with toasts():
             async with connection.client(request) as client:
-                found = await actions.preview_erasure(client, who or "")
-        return {erased: render.erased(found)}
+                return {erased: render.erased(await actions.preview_erasure(client, who or ""))}
 
     async def on_erase(who: str, same: str, request: gr.Request) -> Update:
         """Forget a person."""

@@ -8,7 +8,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.listing import static
 from feedback_ui.ops import actions
-from feedback_ui.ops.access import render
+from feedback_ui.ops.audit import render
 from feedback_ui.part import Part, Update
 
 

@@ -24,7 +24,7 @@ class Holdings:
 
 
 async def holdings(client: AsyncClient, limit: int = 25) -> Holdings:
-    """What the Data tab shows."""
+    """Return what the Data tab shows."""
     return Holdings(
         list(await client.data.pairs(limit=limit) or ()),
         list(await client.data.demonstrations(limit=limit) or ()),
@@ -51,7 +51,7 @@ async def add_gold(
 
 
 async def _offered(client: AsyncClient, path: str) -> Any:
-    """The answer of a route that a platform may not have; None where it is missing."""
+    """Return the answer of a route that a platform may not have; None where it is missing."""
     try:
         return await client.request("GET", path)
     except ApiError as error:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 
@@ -21,38 +22,55 @@ from feedback_ui.part import Form, Update
 from trimtab_client.values import Kind
 
 
+class _UploadFields(NamedTuple):
+    """The file, what its rows are, and the buttons."""
+
+    kind: gr.Radio
+    deployment: gr.Dropdown
+    dry_run: gr.Checkbox
+    file: gr.File
+    cancel: gr.Button
+    start: gr.Button
+
+
+def _build_upload_fields() -> _UploadFields:
+    """Lay out the fields and buttons of an import."""
+    with gr.Row():
+        with gr.Column(min_width=280):
+            kind = gr.Radio(
+                list(texts.DATA_KINDS), value="pairs", label=texts.DATA_IMPORT_KIND, elem_id="import-kind"
+            )
+            deployment = gr.Dropdown(
+                [(texts.DATA_EVERY, "")],
+                value="",
+                allow_custom_value=True,
+                label=texts.DATA_IMPORT_DEPLOYMENT,
+                elem_id="import-deployment",
+            )
+            dry_run = gr.Checkbox(label=texts.DATA_IMPORT_DRY, elem_id="import-dry")
+        with gr.Column(min_width=280):
+            file = gr.File(label=texts.DATA_IMPORT_FILE, height=150, elem_id="import-file")
+    with gr.Row(elem_classes="tt-actions"):
+        cancel = gr.Button(
+            texts.DATA_IMPORT_CANCEL,
+            variant="stop",
+            interactive=False,
+            min_width=140,
+            scale=0,
+            elem_id="import-cancel",
+        )
+        start = gr.Button(
+            texts.DATA_IMPORT_START, variant="primary", min_width=160, scale=0, elem_id="import-start"
+        )
+    return _UploadFields(kind, deployment, dry_run, file, cancel, start)
+
+
 def build_import(connection: Connection) -> Form:
     """Lay out the form; `done` of what it returns is the event of an import's end."""
     stopper = gr.State(None)
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.DATA_IMPORT, texts.DATA_IMPORT_HINT))
-        with gr.Row():
-            with gr.Column(min_width=280):
-                kind = gr.Radio(
-                    list(texts.DATA_KINDS), value="pairs", label=texts.DATA_IMPORT_KIND, elem_id="import-kind"
-                )
-                deployment = gr.Dropdown(
-                    [(texts.DATA_EVERY, "")],
-                    value="",
-                    allow_custom_value=True,
-                    label=texts.DATA_IMPORT_DEPLOYMENT,
-                    elem_id="import-deployment",
-                )
-                dry_run = gr.Checkbox(label=texts.DATA_IMPORT_DRY, elem_id="import-dry")
-            with gr.Column(min_width=280):
-                file = gr.File(label=texts.DATA_IMPORT_FILE, height=150, elem_id="import-file")
-        with gr.Row(elem_classes="tt-actions"):
-            cancel = gr.Button(
-                texts.DATA_IMPORT_CANCEL,
-                variant="stop",
-                interactive=False,
-                min_width=140,
-                scale=0,
-                elem_id="import-cancel",
-            )
-            start = gr.Button(
-                texts.DATA_IMPORT_START, variant="primary", min_width=160, scale=0, elem_id="import-start"
-            )
+        kind, deployment, dry_run, file, cancel, start = _build_upload_fields()
         result = static(elem_id="import-result")
         with gr.Row(elem_classes="tt-actions", visible=False) as refused_row:
             refused = gr.DownloadButton(

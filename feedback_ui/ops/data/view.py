@@ -9,8 +9,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.listing import static
 from feedback_ui.ops import actions as ops
-from feedback_ui.ops.access import render
-from feedback_ui.ops.data import actions
+from feedback_ui.ops.data import actions, render
 from feedback_ui.ops.data.gold import build_gold
 from feedback_ui.ops.data.imports_view import build_import
 from feedback_ui.part import Part, Update

@@ -11,7 +11,7 @@ _ENGINE_TONES = {"ready": "good", "starting": "warn", "preparing": "warn", "fail
 
 
 def tiles(status: dict[str, Any]) -> str:
-    """The figures that say whether it is time to train."""
+    """Render the figures that say whether it is time to train."""
     pairs, demos = status.get("pairs", {}), status.get("demonstrations", {})
     comparisons = status.get("comparisons", {})
     active = status.get("active_runs") or ()
@@ -43,7 +43,7 @@ def _tile(label: str, value: str, note: str) -> str:
 
 
 def engines(rows: list[dict[str, Any]]) -> str:
-    """One block an engine: state, process, adapters and the end of its log."""
+    """Render one block per engine: state, process, adapters and the end of its log."""
     if not rows:
         return card(texts.ENGINES, empty(texts.ENGINES_EMPTY))
     return card(texts.ENGINES, "".join(_engine(row) for row in rows))
@@ -73,7 +73,7 @@ def _engine(row: dict[str, Any]) -> str:
 
 
 def deployments(rows: list[dict[str, Any]]) -> str:
-    """One block a deployment: which release answers which share of the traffic."""
+    """Render one block per deployment: which release answers which share of the traffic."""
     if not rows:
         return card(texts.DEPLOYMENTS, empty(texts.DEPLOYMENTS_EMPTY))
     return card(texts.DEPLOYMENTS, "".join(_deployment(row) for row in rows))
@@ -101,7 +101,7 @@ def _deployment(row: dict[str, Any]) -> str:
 
 
 def _votes(votes: dict[str, Any] | None) -> str:
-    """What raters say of a canary beside stable, and how far that is from deciding it."""
+    """Render what raters say of a canary beside stable, and how far that is from deciding it."""
     if not votes:
         return ""
     wins, losses = int(votes.get("wins", 0)), int(votes.get("losses", 0))
@@ -111,7 +111,7 @@ def _votes(votes: dict[str, Any] | None) -> str:
 
 
 def _interval(votes: dict[str, Any]) -> str:
-    """The canary's mean score with the interval that is valid at any time."""
+    """Render the canary's mean score with the interval that is valid at any time."""
     if votes.get("win_rate") is None:
         return ""
     return texts.VOTES_INTERVAL.format(
@@ -139,7 +139,7 @@ def _evidence(votes: dict[str, Any], sided: int) -> str:
 
 
 def _trial(votes: dict[str, Any]) -> str:
-    """What votes do not count, whom the verdict hangs on, and when the trial ends."""
+    """Render what votes do not count, the raters that the verdict depends on, and when the trial ends."""
     parts = []
     if votes.get("others"):
         parts.append(texts.VOTES_OTHERS.format(others=number(votes["others"])))

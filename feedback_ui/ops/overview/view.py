@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import gradio as gr
 
 from feedback_ui import texts
@@ -14,42 +16,56 @@ from feedback_ui.ops.overview import render
 from feedback_ui.part import Part, Update
 
 
+class _RolloutForm(NamedTuple):
+    """The fields and buttons of the rollout form."""
+
+    deployment: gr.Dropdown
+    release: gr.Dropdown
+    weight: gr.Slider
+    reason: gr.Textbox
+    canary: gr.Button
+    promote: gr.Button
+    rollback: gr.Button
+
+
+def _build_rollout_form() -> _RolloutForm:
+    """Lay out the rollout form."""
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.ROLLOUT, texts.ROLLOUT_HINT))
+        with gr.Row():
+            deployment = gr.Dropdown(
+                [],
+                allow_custom_value=True,
+                label=texts.ROLLOUT_DEPLOYMENT,
+                elem_id="rollout-deployment",
+            )
+            release = gr.Dropdown(
+                [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="rollout-release"
+            )
+        weight = gr.Slider(
+            1, 100, value=10, step=1, label=f"{texts.ROLLOUT_WEIGHT} (%)", elem_id="rollout-weight"
+        )
+        reason = gr.Textbox(
+            "",
+            label=texts.ROLLOUT_REASON,
+            info=texts.ROLLOUT_REASON_HINT,
+            max_length=2000,
+            elem_id="rollout-reason",
+        )
+        with gr.Row(elem_classes="tt-actions"):
+            canary = gr.Button(texts.CANARY, elem_id="rollout-canary", min_width=110)
+            promote = gr.Button(texts.PROMOTE, variant="primary", elem_id="rollout-promote", min_width=110)
+            rollback = gr.Button(texts.ROLLBACK, variant="stop", elem_id="rollout-rollback", min_width=110)
+    return _RolloutForm(deployment, release, weight, reason, canary, promote, rollback)
+
+
 def build_overview(connection: Connection) -> Part:
     """Lay out the tab; returns how to refresh it."""
     tiles = static(elem_id="ops-tiles")
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320):
             deployments = static(elem_id="ops-deployments")
-            with gr.Group(elem_classes="tt-form"):
-                static(form_head(texts.ROLLOUT, texts.ROLLOUT_HINT))
-                with gr.Row():
-                    deployment = gr.Dropdown(
-                        [],
-                        allow_custom_value=True,
-                        label=texts.ROLLOUT_DEPLOYMENT,
-                        elem_id="rollout-deployment",
-                    )
-                    release = gr.Dropdown(
-                        [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="rollout-release"
-                    )
-                weight = gr.Slider(
-                    1, 100, value=10, step=1, label=f"{texts.ROLLOUT_WEIGHT} (%)", elem_id="rollout-weight"
-                )
-                reason = gr.Textbox(
-                    "",
-                    label=texts.ROLLOUT_REASON,
-                    info=texts.ROLLOUT_REASON_HINT,
-                    max_length=2000,
-                    elem_id="rollout-reason",
-                )
-                with gr.Row(elem_classes="tt-actions"):
-                    canary = gr.Button(texts.CANARY, elem_id="rollout-canary", min_width=110)
-                    promote = gr.Button(
-                        texts.PROMOTE, variant="primary", elem_id="rollout-promote", min_width=110
-                    )
-                    rollback = gr.Button(
-                        texts.ROLLBACK, variant="stop", elem_id="rollout-rollback", min_width=110
-                    )
+            deployment, release, weight, reason, canary, promote, rollback = _build_rollout_form()
         with gr.Column(min_width=320):
             engines = static(elem_id="ops-engines")
             schedule = static(elem_id="ops-schedule")

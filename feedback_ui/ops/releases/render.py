@@ -12,7 +12,7 @@ _LANES = {"stable": "good", "canary": "accent"}
 
 
 def releases(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of releases, newest first."""
+    """Render the table of releases, newest first."""
     if not rows:
         return card(texts.RELEASES, empty(texts.RELEASES_EMPTY))
     heads = ("Release", "Traffic", "Adapter", "System prompt", "Served = trained", "From", "Made")
@@ -84,7 +84,7 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def evaluations(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The evaluations, newest first; each unfolds into its report."""
+    """Render the evaluations, newest first; each unfolds into its report."""
     if not rows:
         return card("Evaluations", empty(texts.EVALUATIONS_EMPTY))
     return card("Evaluations", "".join(_evaluation(row) for row in rows[:20]))
@@ -114,7 +114,7 @@ _DOWN = {"loss", "latency_s"}
 
 
 def measures(report: Mapping[str, Any]) -> str:
-    """A suite's report as a table: each measure of the release, of the other, and their difference.
+    """Render a suite's report as a table: each measure of the release, of the other, and their difference.
 
     An estimate is `{value, low, high, n}`; a difference whose interval excludes 0 is coloured by whether it is good.
     """

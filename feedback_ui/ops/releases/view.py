@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import gradio as gr
 
 from feedback_ui import texts
@@ -14,36 +16,65 @@ from feedback_ui.ops.releases import render
 from feedback_ui.part import Part, Update
 
 
+class _ReleaseForm(NamedTuple):
+    """The fields and the button of a new release."""
+
+    deployment: gr.Dropdown
+    source: gr.Dropdown
+    prompt: gr.Textbox
+    create: gr.Button
+
+
+def _build_release_form() -> _ReleaseForm:
+    """Lay out the form of a new release."""
+    static(form_head(texts.NEW_RELEASE, texts.NEW_RELEASE_HINT))
+    with gr.Row():
+        deployment = gr.Dropdown(
+            [],
+            allow_custom_value=True,
+            label=texts.ROLLOUT_DEPLOYMENT,
+            elem_id="release-deployment",
+        )
+        source = gr.Dropdown(
+            [], allow_custom_value=True, label=texts.NEW_RELEASE_FROM, elem_id="release-from"
+        )
+    prompt = gr.Textbox(label=texts.NEW_RELEASE_PROMPT, lines=4, elem_id="release-prompt")
+    create = gr.Button(texts.NEW_RELEASE_CREATE, elem_id="release-create")
+    return _ReleaseForm(deployment, source, prompt, create)
+
+
+class _EvaluationForm(NamedTuple):
+    """The fields and the button of an evaluation."""
+
+    measured: gr.Dropdown
+    against: gr.Dropdown
+    evaluate: gr.Button
+
+
+def _build_evaluation_form() -> _EvaluationForm:
+    """Lay out the form of an evaluation."""
+    with gr.Group(elem_classes="tt-form"):
+        static(form_head(texts.EVALUATE, texts.EVALUATE_HINT))
+        with gr.Row():
+            measured = gr.Dropdown(
+                [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="eval-release"
+            )
+            against = gr.Dropdown(
+                [], allow_custom_value=True, label=texts.EVALUATE_AGAINST, elem_id="eval-against"
+            )
+        evaluate = gr.Button(texts.EVALUATE_START, elem_id="eval-start")
+    return _EvaluationForm(measured, against, evaluate)
+
+
 def build_releases(connection: Connection) -> Part:
     """Lay out the tab; returns how to refresh it."""
     table = static(elem_id="ops-releases")
     board = static(elem_id="ops-leaderboard")
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320), gr.Group(elem_classes="tt-form"):
-            static(form_head(texts.NEW_RELEASE, texts.NEW_RELEASE_HINT))
-            with gr.Row():
-                deployment = gr.Dropdown(
-                    [],
-                    allow_custom_value=True,
-                    label=texts.ROLLOUT_DEPLOYMENT,
-                    elem_id="release-deployment",
-                )
-                source = gr.Dropdown(
-                    [], allow_custom_value=True, label=texts.NEW_RELEASE_FROM, elem_id="release-from"
-                )
-            prompt = gr.Textbox(label=texts.NEW_RELEASE_PROMPT, lines=4, elem_id="release-prompt")
-            create = gr.Button(texts.NEW_RELEASE_CREATE, elem_id="release-create")
+            deployment, source, prompt, create = _build_release_form()
         with gr.Column(min_width=320):
-            with gr.Group(elem_classes="tt-form"):
-                static(form_head(texts.EVALUATE, texts.EVALUATE_HINT))
-                with gr.Row():
-                    measured = gr.Dropdown(
-                        [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="eval-release"
-                    )
-                    against = gr.Dropdown(
-                        [], allow_custom_value=True, label=texts.EVALUATE_AGAINST, elem_id="eval-against"
-                    )
-                evaluate = gr.Button(texts.EVALUATE_START, elem_id="eval-start")
+            measured, against, evaluate = _build_evaluation_form()
             evaluations = static(elem_id="ops-evaluations")
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.LINEAGE))

@@ -34,7 +34,7 @@ class Request:
     extra: str = ""
 
     def params(self) -> dict[str, Any]:
-        """The parameters by TRL's and PEFT's own names; raises `ApiError` for an extra line that can't be read."""
+        """Return the parameters by TRL's and PEFT's own names; raises `ApiError` for an extra line that can't be read."""
         named = {"max_steps": self.max_steps, "learning_rate": self.learning_rate, "r": self.r}
         if self.method in ("dpo", "kto"):
             named["beta"] = self.beta
@@ -82,7 +82,7 @@ def read_params(text: str) -> dict[str, Any]:
 
 
 async def recipes(client: AsyncClient, method: str) -> list[tuple[str, str]]:
-    """What each recipe of a method is for, with its name."""
+    """Return what each recipe of a method is for, with its name."""
     rows = await client.runs.recipes()
     return [(f"{row['name']}: {row['about']}", row["name"]) for row in rows if row["method"] == method]
 
@@ -93,7 +93,7 @@ async def start(client: AsyncClient, wanted: Request) -> Run:
 
 
 async def plan(client: AsyncClient, wanted: Request) -> Plan:
-    """What such a run would need; starts nothing."""
+    """Return what such a run would need; starts nothing."""
     return await client.runs.plan(wanted.method, **_fields(wanted))
 
 
@@ -133,7 +133,7 @@ async def resume(client: AsyncClient, run: str) -> Run:
 
 
 def curve(rows: list[dict[str, Any]], *names: str) -> tuple[pd.DataFrame, str | None]:
-    """The points (step, value) of the first metric of `names` that was logged, and its name."""
+    """Return the points (step, value) of the first metric of `names` that was logged, and its name."""
     for name in names:
         points = [
             (row["step"], float(row[name]))

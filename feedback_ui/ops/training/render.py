@@ -38,7 +38,7 @@ TONES = {
 
 
 def state_badge(state: str) -> str:
-    """A run's state in its colour; a working state is marked as moving."""
+    """Render a run's state in its colour; a working state is marked as moving."""
     tone = TONES.get(state, "warn" if state in RUN_UNDER_WAY else "quiet")
     return badge(state.replace("_", " "), tone)
 
@@ -59,7 +59,7 @@ def progress(followed: Followed | None) -> str:
 
 
 def plan(found: Mapping[str, Any]) -> str:
-    """What a run would need: memory by part, time, and whether it fits this machine."""
+    """Render what a run would need: memory by part, time, and whether it fits this machine."""
     fits = bool(found["fits"])
     room = "" if found.get("available") is None else f" of {_gigabytes(found['available'])}"
     head = badge(texts.TRAIN_FITS, "good") if fits else badge(texts.TRAIN_FITS_NOT, "bad")
@@ -88,7 +88,7 @@ def _by(run: Mapping[str, Any]) -> str:
 
 
 def timeline(run: Mapping[str, Any]) -> str:
-    """The states in order, each with the seconds spent in it; those still ahead are faint."""
+    """Render the states in order, each with the seconds spent in it; those still ahead are faint."""
     seconds = _seconds(run)
     state = str(run.get("state", ""))
     seen = list(dict.fromkeys(str(t.get("state")) for t in run.get("transitions", ())))
@@ -141,7 +141,7 @@ def _bar(run: Mapping[str, Any]) -> str:
 
 
 def _doing(activity: Mapping[str, Any]) -> str:
-    """What the worker does beside the run's own steps: that bar stands still meanwhile."""
+    """Render what the worker does beside the run's own steps: that bar stands still meanwhile."""
     phase = str(activity.get("phase"))
     said = texts.ACTIVITIES.get(phase, phase)
     if activity.get("stage") == "sft":
@@ -211,7 +211,7 @@ _VERDICTS = {"pass": ("passed", "good"), "fail": ("not passed", "bad"), "undecid
 
 
 def gate(run: Mapping[str, Any]) -> str:
-    """What the gate decided, and why."""
+    """Render what the gate decided, and why."""
     decision = run.get("gate_decision")
     if not decision:
         return ""
@@ -226,7 +226,7 @@ def gate(run: Mapping[str, Any]) -> str:
 
 
 def runs(rows: Sequence[Mapping[str, Any]], picked: str | None) -> str:
-    """The table of runs; each id is a button that shows the run above."""
+    """Render the table of runs; each id is a button that shows the run above."""
     if not rows:
         return card(texts.RUNS, empty(texts.RUNS_EMPTY, texts.RUNS_EMPTY_TITLE))
     heads = ("Run", "Method", "State", "Steps", "Then", "Release", "Started", "Took")

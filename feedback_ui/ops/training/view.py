@@ -2,254 +2,145 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
-from feedback_ui.html import form_head
-from feedback_ui.listing import pickable, static
-from feedback_ui.numbers import optional_float, optional_int
+from feedback_ui.listing import pickable
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.training import actions, render
-from feedback_ui.ops.training.actions import Request
+from feedback_ui.ops.training.form import RetrainForm, build_form
+from feedback_ui.ops.training.watch import WatchPanel, build_watch
 from feedback_ui.part import Part, Update
+from trimtab_client import AsyncClient
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 def build_training(connection: Connection) -> Part:
-    """Lay out the tab; returns how to refresh it."""
+    """Lay out and wire the tab; return how to refresh it."""
     watched = gr.State(None)
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(scale=2, min_width=320), gr.Group(elem_classes="tt-form"):
-            static(form_head(texts.TRAIN, texts.TRAIN_HINT))
-            method = gr.Radio(
-                list(texts.TRAIN_METHODS), value="dpo", label=texts.TRAIN_METHOD, elem_id="train-method"
-            )
-            qlora = gr.Radio(
-                list(texts.TRAIN_PRECISIONS),
-                value=False,
-                label=texts.TRAIN_PRECISION,
-                elem_id="train-precision",
-            )
-            recipe = gr.Dropdown(
-                [(texts.TRAIN_RECIPE_NONE, "")],
-                value="",
-                allow_custom_value=True,
-                label=texts.TRAIN_RECIPE,
-                info=texts.TRAIN_RECIPE_INFO,
-                elem_id="train-recipe",
-            )
-            with gr.Row():
-                deployment = gr.Dropdown(
-                    [],
-                    allow_custom_value=True,
-                    label=texts.ROLLOUT_DEPLOYMENT,
-                    elem_id="train-deployment",
-                )
-                rollout = gr.Dropdown(
-                    list(texts.TRAIN_ROLLOUTS),
-                    value="canary",
-                    label=texts.TRAIN_ROLLOUT,
-                    elem_id="train-rollout",
-                )
-            with gr.Row():
-                steps = gr.Textbox(
-                    label=texts.TRAIN_STEPS,
-                    placeholder=texts.TRAIN_DEFAULT,
-                    min_width=120,
-                    elem_id="train-steps",
-                )
-                rate = gr.Textbox(
-                    label=texts.TRAIN_RATE,
-                    placeholder=texts.TRAIN_DEFAULT,
-                    min_width=120,
-                    elem_id="train-rate",
-                )
-                beta = gr.Textbox(
-                    label=texts.TRAIN_BETA,
-                    placeholder=texts.TRAIN_DEFAULT,
-                    min_width=120,
-                    elem_id="train-beta",
-                )
-            with gr.Accordion(texts.TRAIN_ADVANCED, open=False, elem_id="train-more"):
-                with gr.Row():
-                    rank = gr.Textbox(
-                        label=texts.TRAIN_RANK,
-                        placeholder=texts.TRAIN_DEFAULT,
-                        min_width=120,
-                        elem_id="train-rank",
-                    )
-                    gate = gr.Dropdown(
-                        list(texts.TRAIN_GATES),
-                        value="enforce",
-                        label=texts.TRAIN_GATE,
-                        elem_id="train-gate",
-                        min_width=120,
-                    )
-                    begin = gr.Dropdown(
-                        list(texts.TRAIN_BEGINS),
-                        value="stable",
-                        label=texts.TRAIN_BEGIN,
-                        elem_id="train-begin",
-                        min_width=120,
-                    )
-                extra = gr.Textbox(
-                    label=texts.TRAIN_EXTRA, info=texts.TRAIN_EXTRA_INFO, lines=3, elem_id="train-extra"
-                )
-            with gr.Row(elem_classes="tt-actions"):
-                plan = gr.Button(texts.TRAIN_PLAN, elem_id="train-plan", min_width=120, scale=0)
-                start = gr.Button(texts.TRAIN_START, variant="primary", elem_id="train-start", min_width=160)
-            planned = static(elem_id="train-planned")
+            form = build_form()
         with gr.Column(scale=3, min_width=340, elem_classes="tt-watch"):
-            progress = static(elem_id="run-progress")
-            with gr.Row(elem_classes="tt-plots"):
-                loss = gr.LinePlot(
-                    x="step", y="value", label=texts.LOSS_PLOT, height=210, buttons=[], elem_id="plot-loss",
-                    x_title="step", y_title=" ", min_width=240, visible=False,
-                )  # fmt: skip
-                margin = gr.LinePlot(
-                    x="step", y="value", label=texts.MARGIN_PLOT, height=210, buttons=[], elem_id="plot-margin",
-                    x_title="step", y_title=" ", min_width=240, visible=False,
-                )  # fmt: skip
-            with gr.Row(elem_classes="tt-actions"):
-                cancel = gr.Button(
-                    texts.TRAIN_CANCEL,
-                    variant="stop",
-                    visible=False,
-                    elem_id="run-cancel",
-                    min_width=140,
-                    scale=0,
-                )
-                resume = gr.Button(
-                    texts.TRAIN_RESUME, visible=False, elem_id="run-resume", min_width=140, scale=0
-                )
+            panel = build_watch()
     table = pickable(elem_id="ops-runs")
     drawn = gr.State(None)
+    tab = _Training(connection, form, panel, table, watched, drawn)
+    tab.wire()
+    fields = form.fields
+    return Part(tab.refresh, tab.screen, [fields.deployment, watched, drawn])
+
+
+class _Training:
+    """The handlers of the tab."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        form: RetrainForm,
+        panel: WatchPanel,
+        table: gr.HTML,
+        watched: gr.State,
+        drawn: gr.State,
+    ) -> None:
+        self.connection, self.form, self.fields, self.panel = connection, form, form.fields, panel
+        self.table, self.watched, self.drawn = table, watched, drawn
+        self.screen = [*panel.outputs(), table, self.fields.deployment, self.fields.recipe, drawn, watched]
+
+    def wire(self) -> None:
+        """Connect the events."""
+        form, fields, panel, screen = self.form, self.fields, self.panel, self.screen
+        picked = [fields.deployment, self.watched]
+        started = [*screen, form.planned]
+        form.start.click(self.on_start, fields.inputs(), started, api_name="retrain", show_progress="hidden")
+        form.plan.click(
+            self.on_plan, fields.inputs(), [form.planned], show_progress="minimal", api_visibility="private"
+        )
+        self.table.click(self.on_pick, [fields.deployment], screen, **QUIET)
+        panel.cancel.click(self.on_cancel, picked, screen, **QUIET)
+        panel.resume.click(self.on_resume, picked, screen, **QUIET)
+        fields.method.change(self.on_method, [fields.method], [fields.recipe, fields.beta], **QUIET)
 
     async def refresh(
-        name: str | None, picked: str | None, before: tuple | None, request: gr.Request
+        self, name: str | None, picked: str | None, before: tuple | None, request: gr.Request
     ) -> Update:
         """Show the watched run (the newest until one is picked), its plots, and the table of runs."""
         with toasts():
-            async with connection.client(request) as client:
+            async with self.connection.client(request) as client:
                 if not await ops.may_operate(client):
                     return {}
                 followed = await actions.follow(client, picked)
-                runs = list(await client.runs.list(limit=30))
+                runs = await client.runs.list(limit=30)
                 names = [row["name"] for row in await client.rollout.deployments()]
         shown = name if name in names else next(iter(names), None)
-        update = {
-            progress: render.progress(followed),
-            table: render.runs(runs, followed.run["id"] if followed else None),
-            cancel: gr.Button(visible=bool(followed and followed.working)),
-            resume: gr.Button(visible=bool(followed and followed.resumable)),
-        }
+        update = self.panel.show(followed)
+        update[self.table] = render.runs(runs, followed.run["id"] if followed else None)
         if name != shown or name is None:
-            update[deployment] = gr.Dropdown(names, value=shown)
-            update[recipe] = await offered("dpo", request)
+            update[self.fields.deployment] = gr.Dropdown(names, value=shown)
+            update[self.fields.recipe] = await self.recipes("dpo", request)
         # A plot is redrawn only when it has a new point: redrawing each tick would flicker.
         mark = (followed.run["id"], len(followed.rows)) if followed else None
         if mark != before:
-            update |= plots(followed.rows if followed else []) | {drawn: mark}
+            update |= self.panel.plot(followed.rows if followed else []) | {self.drawn: mark}
         return update
 
-    def plots(rows: list[dict]) -> Update:
-        losses, found = actions.curve(rows, "loss")
-        margins, name = actions.curve(rows, "rewards/margins", "mean_token_accuracy")
-        second = texts.ACCURACY_PLOT if name == "mean_token_accuracy" else texts.MARGIN_PLOT
-        return {
-            loss: gr.LinePlot(losses, visible=found is not None),
-            margin: gr.LinePlot(margins, label=second, visible=name is not None),
-        }
-
-    async def offered(kind: str, request: gr.Request) -> gr.Dropdown:
-        """The recipes of a method."""
-        async with connection.client(request) as client:
-            choices = await actions.recipes(client, kind)
+    async def recipes(self, method: str, request: gr.Request) -> gr.Dropdown:
+        """Offer the recipes of a method."""
+        async with self.connection.client(request) as client:
+            choices = await actions.recipes(client, method)
         return gr.Dropdown([(texts.TRAIN_RECIPE_NONE, ""), *choices], value="")
 
-    async def on_method(kind: str, request: gr.Request) -> Update:
-        """Offer what the method has."""
+    async def on_method(self, method: str, request: gr.Request) -> Update:
+        """Offer the method's recipes and fields."""
         with toasts():
-            return {recipe: await offered(kind, request), beta: gr.Textbox(visible=kind != "sft")}
+            offered = await self.recipes(method, request)
+        return {self.fields.recipe: offered, self.fields.beta: gr.Textbox(visible=method != "sft")}
 
-    async def on_start(
-        kind: str,
-        four_bit: bool,
-        name: str,
-        then: str,
-        gating: str,
-        going_on: str,
-        step_count: str,
-        learning_rate: str,
-        dpo_beta: str,
-        lora_rank: str,
-        more: str,
-        named: str,
-        request: gr.Request,
-    ) -> Update:
+    async def on_start(self, filled: dict, request: gr.Request) -> Update:
         """Queue the run that the form describes and watch it."""
-        filled = (kind, four_bit, name, then, gating, going_on, step_count, learning_rate, dpo_beta)
         with toasts():
-            wanted = asked(dict(zip(form, (*filled, lora_rank, more, named), strict=True)))
-            async with connection.client(request) as client:
+            wanted = self.fields.request(filled)
+            async with self.connection.client(request) as client:
                 run = await actions.start(client, wanted)
         gr.Info(texts.TRAIN_QUEUED.format(id=run["id"]))
-        return {**await refresh(name, run["id"], None, request), watched: run["id"], planned: ""}
+        shown = await self.refresh(filled[self.fields.deployment], run["id"], None, request)
+        return {**shown, self.watched: run["id"], self.form.planned: ""}
 
-    def asked(filled: dict) -> Request:
-        """What the form describes."""
-        return Request(
-            method=filled[method],
-            deployment=filled[deployment],
-            qlora=bool(filled[qlora]),
-            rollout=filled[rollout],
-            gate=filled[gate],
-            start=filled[begin],
-            recipe=filled[recipe] or None,
-            max_steps=optional_int(filled[steps], texts.TRAIN_STEPS),
-            learning_rate=optional_float(filled[rate], texts.TRAIN_RATE),
-            beta=optional_float(filled[beta], texts.TRAIN_BETA),
-            r=optional_int(filled[rank], texts.TRAIN_RANK),
-            extra=filled[extra] or "",
-        )
-
-    async def on_plan(filled: dict, request: gr.Request) -> Update:
-        """Show what the run that the form describes would need."""
+    async def on_plan(self, filled: dict, request: gr.Request) -> Update:
+        """Show the memory and time that the run would need."""
         with toasts():
-            wanted = asked(filled)
-            async with connection.client(request) as client:
-                return {planned: render.plan(await actions.plan(client, wanted))}
+            wanted = self.fields.request(filled)
+            async with self.connection.client(request) as client:
+                return {self.form.planned: render.plan(await actions.plan(client, wanted))}
 
-    async def on_pick(name: str | None, event: gr.EventData, request: gr.Request) -> Update:
+    async def on_pick(self, name: str | None, event: gr.EventData, request: gr.Request) -> Update:
         """Watch the run that was clicked."""
-        return {**await refresh(name, str(event.id), None, request), watched: str(event.id)}
+        shown = await self.refresh(name, str(event.id), None, request)
+        return {**shown, self.watched: str(event.id)}
 
-    async def on_cancel(name: str | None, picked: str | None, request: gr.Request) -> Update:
+    async def on_cancel(self, name: str | None, picked: str | None, request: gr.Request) -> Update:
         """Cancel the watched run."""
-        with toasts():
-            async with connection.client(request) as client:
-                followed = await actions.follow(client, picked)
-                if followed:
-                    await actions.cancel(client, followed.run["id"])
-        return await refresh(name, picked, None, request)
+        return await self._change(actions.cancel, name, picked, request)
 
-    async def on_resume(name: str | None, picked: str | None, request: gr.Request) -> Update:
-        """Take the watched run up again."""
-        with toasts():
-            async with connection.client(request) as client:
-                followed = await actions.follow(client, picked)
-                if followed:
-                    await actions.resume(client, followed.run["id"])
-        return await refresh(name, picked, None, request)
+    async def on_resume(self, name: str | None, picked: str | None, request: gr.Request) -> Update:
+        """Resume the watched run."""
+        return await self._change(actions.resume, name, picked, request)
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    screen = [progress, loss, margin, cancel, resume, table, deployment, recipe, drawn, watched]
-    form = [method, qlora, deployment, rollout, gate, begin, steps, rate, beta, rank, extra, recipe]
-    start.click(on_start, form, [*screen, planned], api_name="retrain", show_progress="hidden")
-    plan.click(on_plan, set(form), [planned], show_progress="minimal", api_visibility="private")
-    table.click(on_pick, [deployment], screen, **quiet)
-    cancel.click(on_cancel, [deployment, watched], screen, **quiet)
-    resume.click(on_resume, [deployment, watched], screen, **quiet)
-    method.change(on_method, [method], [recipe, beta], **quiet)
-    return Part(refresh, screen, [deployment, watched, drawn])
+    async def _change(
+        self,
+        change: Callable[[AsyncClient, str], Awaitable[Any]],
+        name: str | None,
+        picked: str | None,
+        request: gr.Request,
+    ) -> Update:
+        with toasts():
+            async with self.connection.client(request) as client:
+                if followed := await actions.follow(client, picked):
+                    await change(client, followed.run["id"])
+        return await self.refresh(name, picked, None, request)

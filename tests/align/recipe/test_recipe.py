@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,17 @@ from typing import Any
 import pytest
 
 from align.recipe.fields import FIELDS, RecipeFields, accepted
-from align.recipe.recipe import Recipe, RecipeError, load, names, reference, resolve, with_flip_rate
+from align.recipe.plan import Rows, plan
+from align.recipe.recipe import (
+    Recipe,
+    RecipeError,
+    cautions,
+    load,
+    names,
+    reference,
+    resolve,
+    with_flip_rate,
+)
 from common.training_methods import METHODS, Method
 
 
@@ -59,6 +70,8 @@ def test_round_trip() -> None:
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1]}, "loss_weights"),
         ({"loss_type": "exo_pair"}, "label_smoothing"),
         ({"label_smoothing": 0.5}, "label_smoothing"),
+        ({"label_smoothing": 0.1}, "label_smoothing"),
+        ({"label_smoothing": "auto", "loss_type": ["sigmoid", "sft"]}, "label_smoothing"),
         ({"target_modules": ["lm_head"]}, "target_modules"),
         ({"target_modules": []}, "target_modules"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
@@ -170,3 +183,32 @@ def test_the_platform_side_imports_no_torch() -> None:
     modules += "align.prepare, align.recipe.plan, align.report, align.worker"
     code = f"import sys, {modules}; print([m for m in ('torch', 'transformers', 'trl', 'peft') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"loss_type": ["ipo"]}, "ipo with beta = 0.1 aims at a difference of 5 nats"),
+        ({"loss_type": ["sigmoid_norm"]}, "sigmoid_norm with beta = 0.1 hardly learns"),
+        ({"loss_type": ["ipo"], "beta": 1.0}, None),
+        ({"loss_type": ["sigmoid_norm"], "beta": 2.0}, None),
+        ({}, None),
+    ],
+)
+def test_a_beta_that_does_not_fit_the_loss_is_warned_about_in_the_plan(
+    tmp_path: Path, params: dict[str, Any], said: str | None
+) -> None:
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": 1000,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    recipe = resolve("dpo", params=params)
+    notes = plan(tmp_path, recipe, Rows(10, 8, 8, 16)).notes
+    assert [note for note in notes if "beta" in note] == cautions(recipe)
+    assert any(said in note for note in notes) if said else not cautions(recipe)
+    assert cautions(resolve("sft")) == []

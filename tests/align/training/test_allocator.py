@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 HELD = """
 import numpy, psutil
 from align.training.cpu import allocator
@@ -14,7 +12,7 @@ from align.training.cpu import allocator
 def resident():
     return psutil.Process().memory_info().rss / 1e6
 
-assert allocator.{policy}()
+assert allocator.map_large_blocks()
 before = resident()
 blocks = [numpy.ones(500_000) for _ in range(50)]  # 4 MB each
 pin = numpy.ones(1000)  # above them on the heap
@@ -25,12 +23,8 @@ print(kept, resident() - before)
 """
 
 
-@pytest.mark.parametrize(
-    ("policy", "least", "most"), [("keep_pages", 180, 250), ("map_large_blocks", -20, 20)]
-)
-def test_freed_blocks_are_kept_or_returned(policy: str, least: float, most: float) -> None:
-    program = HELD.format(policy=policy)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+def test_freed_blocks_are_returned() -> None:
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
     kept, given_back = map(float, done.stdout.split())
-    assert least < kept < most, f"{kept:.0f} MB stayed after 200 MB were freed"
+    assert kept < 20, f"{kept:.0f} MB stayed after 200 MB were freed"
     assert given_back < 20, f"{given_back:.0f} MB stayed after they were given back"

@@ -284,6 +284,14 @@ def test_a_flip_rate_that_nobody_knows_is_assumed_and_said(make_run: MakeRun) ->
     assert report["recipe"]["params"]["label_smoothing"] == 0.1
 
 
+def test_a_beta_that_does_not_fit_the_loss_is_in_the_reports_notes(make_run: MakeRun) -> None:
+    run = make_run("dpo", {"max_steps": 1, "loss_type": ["ipo"]})
+    assert in_process(run) == 0, run.error()
+    report = run.report()
+    assert report is not None
+    assert any("ipo with beta = 0.1" in note for note in report["notes"])
+
+
 @pytest.mark.slow
 def test_qlora_on_the_embedded_model(make_run: MakeRun, smollm2: Path) -> None:
     """The real thing: SmolLM2-135M, NF4 with double quantisation, two steps on real words."""

@@ -180,14 +180,14 @@ def test_damage_in_a_store_too_large_to_be_read_at_the_start_is_told_by_what_rea
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "trimtab.duckdb"
-    monkeypatch.setattr("store.db.database.SWEPT_BYTES", 0)
+    monkeypatch.setattr("store.db.database.VERIFIED_BYTES", 0)
     damage_pairs(path)
     with Store.open(path) as db:
-        assert not db.swept
+        assert not db.verified
         told = f"^{re.escape(str(path))} is damaged .*`trimtab restore BACKUP`"
         with pytest.raises(StoreDamaged, match=told):
-            db.sweep()
-        assert not db.swept
+            db.verify_blocks()
+        assert not db.verified
         with pytest.raises(StoreDamaged, match=told):
             pairs.list_page(db, 1000)
         for careful in (db.guarded, db.atomic):
@@ -205,10 +205,10 @@ def test_a_large_store_is_read_whole_unless_it_is_closed_meanwhile(
 ) -> None:
     fill(db)
     backup.write(db, tmp_path / "copy.duckdb")
-    monkeypatch.setattr("store.db.database.SWEPT_BYTES", 0)
+    monkeypatch.setattr("store.db.database.VERIFIED_BYTES", 0)
     with Store.open(tmp_path / "copy.duckdb") as copy:
-        copy.sweep()
-        assert copy.swept
+        copy.verify_blocks()
+        assert copy.verified
         reading = threading.Event()
 
         def endless(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -218,13 +218,13 @@ def test_a_large_store_is_read_whole_unless_it_is_closed_meanwhile(
             ).fetchall()
 
         monkeypatch.setattr("store.db.database.read_all", endless)
-        copy.swept = False
-        sweeping = threading.Thread(target=copy.sweep)
+        copy.verified = False
+        sweeping = threading.Thread(target=copy.verify_blocks)
         sweeping.start()
         assert reading.wait(10)
         copy.close()
         sweeping.join(10)
-        assert not copy.swept
+        assert not copy.verified
 
 
 def test_what_can_not_be_restored_is_called_by_its_own_name(db: Store, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from store.db.database import Store
 from store.errors import Invalid
 from store.maintenance import verify
 from store.training_data import demonstrations, likes, pairs
+from store.training_data.import_file import import_file
 from store.training_data.import_result import ImportResult
 from store.transfer import export_file
-from store.transfer.import_file import import_file
 
 Row = dict[str, Any]
 USER, ASSISTANT = "user", "assistant"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from store.db.database import Store
 from store.errors import Invalid
 from store.training_data import pairs
+from store.training_data.import_file import import_file
 from store.training_data.import_result import RejectedRow
 from store.transfer import formats
-from store.transfer.import_file import import_file
 from store.values import Demonstration, Judgement, PreferencePair
 from tests.store.samples import ARGILLA, DEMONSTRATIONS, OPENWEBUI, PAIRS, TRL
 

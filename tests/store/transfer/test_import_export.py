@@ -24,10 +24,10 @@ from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.training_data import batch_import, demonstrations, likes, pairs
+from store.training_data import import_file as importing
+from store.training_data.import_file import FileImport, import_file
 from store.transfer import formats
-from store.transfer import import_file as importing
 from store.transfer.export_file import Filter, export
-from store.transfer.import_file import FileImport, import_file
 from store.values import Message
 from tests.store.samples import DEMONSTRATIONS, OPENWEBUI, PAIRS, TRL, turns
 

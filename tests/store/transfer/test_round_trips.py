@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from store.db.database import Store
 from store.errors import Conflict
 from store.training_data import demonstrations, likes, pairs
+from store.training_data.import_file import import_file
 from store.transfer import export_file, formats
 from store.transfer.export_file import export
-from store.transfer.import_file import import_file
 from store.values import Demonstration, Judgement, Message, PreferencePair, to_json
 
 few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

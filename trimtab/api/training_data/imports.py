@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect
 
 from store.db.database import Store
 from store.errors import Invalid
+from store.training_data.import_file import FileImport, Progress, import_file
 from store.transfer import formats
-from store.transfer.import_file import FileImport, Progress, import_file
 from store.transfer.row_files import CONTAINERS
 from trimtab.api import problems
 from trimtab.api.access import Operator, ThePlatform
@@ -190,7 +190,7 @@ class _Import:
                 self._size += len(chunk)
 
     async def follow(self, request: Request) -> AsyncIterator[dict[str, Any]]:
-        """Import, and say how far that is: a `store.transfer.import_file.Progress`, and `waiting` while others are in front.
+        """Import and yield the progress: a `Progress`, and `waiting` while other imports are in front.
 
         The import ends where the client leaves; ask for its `result` then, too.
         """
