@@ -38,7 +38,7 @@ test: ## Lint, then every test: unit, integration, browser, end to end (16 to 22
 	@$(MAKE) --no-print-directory lint
 	@echo "==> tests of the parts, in two processes"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=15 \
-		tests/align tests/common tests/serve tests/feedback_ui tests/trimtab tests/store
+		tests/align tests/common tests/serve tests/feedback_ui tests/trimtab tests/trimtab_client tests/store
 	@echo "==> tests of the whole, end to end"
 	@$(BIN)/python -m pytest --durations=10 tests/e2e
 

@@ -24,7 +24,7 @@ from store.rollout.releases import Release
 from store.rollout.runs import Run
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
-from trimtab.config.settings import GateSettings
+from trimtab.config.rollout_sections import GateSettings
 from trimtab.errors import error_facts
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.serving import Serving

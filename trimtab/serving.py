@@ -26,7 +26,8 @@ from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from trimtab.config.paths import DataPaths
-from trimtab.config.settings import DEFAULT_BASE, Settings
+from trimtab.config.serving_sections import DEFAULT_BASE
+from trimtab.config.settings import Settings
 
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 3600.0

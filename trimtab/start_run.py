@@ -11,7 +11,7 @@ from store.rollout import runs
 from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
-from trimtab.config.settings import ScheduleSettings
+from trimtab.config.training_sections import ScheduleSettings
 from trimtab.runs.runner import Runner
 
 _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {

@@ -12,7 +12,9 @@ from starlette.testclient import TestClient
 
 from align.run_directory import RunDirectory
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, Settings, TrainingSettings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
+from trimtab.config.training_sections import TrainingSettings
 
 URL = "http://127.0.0.1:7860"
 

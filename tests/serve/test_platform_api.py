@@ -21,13 +21,9 @@ from serve.router import Route, Target, share
 from tests.serve.conftest import BASE
 from trimtab.api.comparisons.sampled import wants_pair
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import (
-    CanarySettings,
-    DeploymentSettings,
-    EngineSettings,
-    LimitsSettings,
-    Settings,
-)
+from trimtab.config.rollout_sections import CanarySettings
+from trimtab.config.serving_sections import DeploymentSettings, EngineSettings, LimitsSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

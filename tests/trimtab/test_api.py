@@ -20,7 +20,8 @@ from store.rollout.adapters import AdapterRecord
 from trimtab import ui_mount
 from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 from trimtab.runs import planning
 

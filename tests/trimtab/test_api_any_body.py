@@ -11,7 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 
 URL = "http://127.0.0.1:7860"
 HALF = "\ud83d"

@@ -21,7 +21,9 @@ from store.privacy import erasure
 from store.rollout import adapters, canary_votes, releases, runs
 from store.rollout.adapters import AdapterRecord
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, PrivacySettings, Settings
+from trimtab.config.data_sections import PrivacySettings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

@@ -13,7 +13,8 @@ from store.errors import StoreDamaged
 from store.training_data import pairs
 from trimtab.api.training_data import routes as training_data
 from trimtab.app import build_platform
-from trimtab.config.settings import EngineSettings, ServerSettings, Settings
+from trimtab.config.serving_sections import EngineSettings, ServerSettings
+from trimtab.config.settings import Settings
 from trimtab.server import up
 
 URL = "http://127.0.0.1:7860"

@@ -7,7 +7,8 @@ import os
 import pytest
 
 import serve.engine.engine
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.doctor import _share
 
 

@@ -27,7 +27,8 @@ from store.training_data import pairs
 from store.values import Message
 from trimtab import erasure, loop
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

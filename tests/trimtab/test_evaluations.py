@@ -18,7 +18,8 @@ from store.rollout import evaluation_items, releases
 from store.training_data import pairs
 from tests.support.stub_releases import Release, StubPlatform
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

@@ -24,7 +24,8 @@ from trimtab import ui_mount
 from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform
 from trimtab.background import IMPORT_THREADS
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.lifespan import running
 from trimtab.platform import Platform
 

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from store.errors import StoreError
 from trimtab import ui_mount
 from trimtab.app import build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.lifespan import running
 from trimtab.platform import Platform
 

@@ -25,7 +25,8 @@ from store.rollout.runs import Run
 from store.training_data import pairs
 from trimtab import loop
 from trimtab.app import build_platform
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 from trimtab.rollout.weighing import Trial, weigh_canary
 from trimtab.start_run import start_run

@@ -28,7 +28,10 @@ from store.values import Message
 from tests.support.asgi import serving
 from trimtab.app import build_app, build_platform
 from trimtab.cli import app as cli
-from trimtab.config.settings import CanarySettings, EngineSettings, RankSettings, Settings
+from trimtab.config.data_sections import RankSettings
+from trimtab.config.rollout_sections import CanarySettings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
 from trimtab_client import AsyncClient

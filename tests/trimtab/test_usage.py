@@ -16,7 +16,8 @@ from serve.metering.usage_counter import Used
 from store.accounts import usage
 from store.accounts.usage import Usage
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
+from trimtab.config.serving_sections import BudgetSettings, EngineSettings, LimitsSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

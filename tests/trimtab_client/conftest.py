@@ -16,7 +16,8 @@ from tests.support import stub_engine
 from tests.support.asgi import serving
 from trimtab import ui_mount
 from trimtab.app import build_app, build_platform, running
-from trimtab.config.settings import EngineSettings, Settings
+from trimtab.config.serving_sections import EngineSettings
+from trimtab.config.settings import Settings
 
 START_S = 60
 

@@ -22,7 +22,7 @@ from trimtab.api.people.models import KeyView
 from trimtab.api.releases.models import ReleaseView
 from trimtab.api.runs.models import RunView, TransitionView
 from trimtab.api.training_data.models import DemonstrationView, PairView
-from trimtab.config.settings import CanarySettings
+from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.weighing import Trial
 
 Names = Mapping[str, str]

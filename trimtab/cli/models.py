@@ -55,7 +55,7 @@ def add_model(
     """Add a base model to the settings file; the next `trimtab up` serves it."""
     import tomlkit
 
-    from trimtab.config.settings import DEFAULT_BASE
+    from trimtab.config.serving_sections import DEFAULT_BASE
 
     if model.startswith((".", "/", "~")) and not (Path(model).expanduser() / "config.json").is_file():
         fail(f"{model} is not a Hugging Face model directory: it has no config.json")
@@ -83,7 +83,7 @@ def add_model(
 @app.command("prepare")
 def prepare(data: DataOption = None, config: ConfigOption = None) -> None:
     """Prepare the built-in model's weights once (about half a minute)."""
-    from trimtab.config.settings import DEFAULT_BASE
+    from trimtab.config.serving_sections import DEFAULT_BASE
     from trimtab.config.writing import writing
 
     paths = DataPaths(settings(config, data=data).data.absolute())

@@ -15,7 +15,7 @@ from store.rollout import deployments, releases, runs
 from store.rollout.releases import Release
 from store.rollout.runs import Run
 from trimtab.background import call_store
-from trimtab.config.settings import CanarySettings
+from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.weighing import weigh_canary
 from trimtab.serving import Serving
 

@@ -10,7 +10,7 @@ from store.db.database import Store
 from store.feedback import raters
 from store.rollout import canary_votes
 from store.rollout.canary_votes import Duel
-from trimtab.config.settings import CanarySettings
+from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.canary_test import (
     CanaryVote,
     Evidence,

@@ -20,7 +20,7 @@ from align.recipe.recipe import Recipe, resolve
 from store.db.database import Store
 from store.errors import Conflict
 from store.training_data import demonstrations, likes, pairs
-from trimtab.config.settings import TrainingSettings
+from trimtab.config.training_sections import TrainingSettings
 
 SAMPLE = 256
 """Rows whose tokens are counted, the newest."""

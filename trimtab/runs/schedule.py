@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cronsim import CronSim
 
-from trimtab.config.settings import ScheduleSettings
+from trimtab.config.training_sections import ScheduleSettings
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from align.run_directory import EXIT_STOPPED, RunDirectory
 from serve.engine.process import GuardedProcess, ProcessOptions
 from store.db.database import Store
 from store.rollout import runs
-from trimtab.config.settings import TrainingSettings
+from trimtab.config.training_sections import TrainingSettings
 
 log = logging.getLogger(__name__)
 

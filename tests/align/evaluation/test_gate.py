@@ -192,7 +192,7 @@ def test_the_suite_before_generated_answers_lets_none_of_them_to_stable() -> Non
 
 
 def test_the_keys_of_before_become_checks() -> None:
-    from trimtab.config.settings import GateSettings
+    from trimtab.config.rollout_sections import GateSettings
 
     assert GateSettings().all_checks() == DEFAULT_CHECKS
     settings = GateSettings(

@@ -16,7 +16,8 @@ from store.rollout import adapters, deployments, releases
 from store.rollout.adapters import AdapterRecord
 from tests.support.models import make_lora
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import BudgetSettings, EngineSettings, LimitsSettings, Settings
+from trimtab.config.serving_sections import BudgetSettings, EngineSettings, LimitsSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL, BASE = "http://127.0.0.1:7860", "smollm2-135m-instruct"

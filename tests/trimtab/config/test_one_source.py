@@ -16,14 +16,9 @@ from store.accounts import roles
 from store.datasets import snapshot_settings
 from store.rollout import run_states, runs
 from trimtab.api.runs.models import RunRequest
-from trimtab.config.settings import (
-    BudgetSettings,
-    CanarySettings,
-    EngineSettings,
-    LimitsSettings,
-    ScheduleSettings,
-    SnapshotSettings,
-)
+from trimtab.config.rollout_sections import CanarySettings
+from trimtab.config.serving_sections import BudgetSettings, EngineSettings, LimitsSettings
+from trimtab.config.training_sections import ScheduleSettings, SnapshotSettings
 
 
 @pytest.mark.parametrize(

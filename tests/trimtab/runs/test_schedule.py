@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trimtab.config.settings import ScheduleSettings
+from trimtab.config.training_sections import ScheduleSettings
 from trimtab.runs.schedule import Scheduler, due, next_time
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

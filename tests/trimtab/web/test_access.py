@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from store.accounts import users
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, ServerSettings, Settings
+from trimtab.config.serving_sections import EngineSettings, ServerSettings
+from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 URL = "http://127.0.0.1:7860"

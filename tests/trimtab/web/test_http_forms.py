@@ -20,7 +20,9 @@ from starlette.testclient import TestClient
 
 from store.accounts import keys, users
 from trimtab.app import build_app, build_platform
-from trimtab.config.settings import EngineSettings, ScheduleSettings, ServerSettings, Settings
+from trimtab.config.serving_sections import EngineSettings, ServerSettings
+from trimtab.config.settings import Settings
+from trimtab.config.training_sections import ScheduleSettings
 from trimtab.platform import Platform
 from trimtab.web.http10 import Protocol
 

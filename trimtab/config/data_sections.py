@@ -1,0 +1,51 @@
+"""Settings of what people say: ranking, privacy and the store."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from store.accounts import names
+from store.db.database import MEMORY
+from trimtab.config.section import Section
+
+
+class RankSettings(Section):
+    """What raters are shown of what people and programs asked."""
+
+    sources: tuple[Annotated[str, Field(pattern=f"^{names.SOURCE.pattern}$")], ...] = Field(
+        ("chat", "cli", "frontend"),
+        description="conversations whose prompts Rank draws and shadow mode compares: chat (Trimtab's Chat), cli (`trimtab "
+        "chat`), frontend (a front end that names its conversations), api (any other program), task (what `X-Trimtab-Task` "
+        "names), earlier (stored before sources were), or a name of `X-Trimtab-Source`",
+    )
+    second_votes: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="share of comparisons that two people judge, where several may rate: agreement is known from them",
+    )
+
+
+class PrivacySettings(Section):
+    """What is taken out of people's words before they are stored."""
+
+    redact: tuple[Literal["email", "phone", "secret"], ...] = Field(
+        (), description="kinds that become [email], [phone], [secret] when storing: email, phone, secret"
+    )
+    region: str = Field(
+        "US",
+        pattern="^[A-Z]{2}$",
+        description="where phone numbers without a country code are from (ISO 3166)",
+    )
+
+
+class StoreSettings(Section):
+    """The DuckDB file with all that people said."""
+
+    memory: str = Field(
+        MEMORY,
+        pattern=r"^[1-9][0-9]*(\.[0-9]+)?[MG]B$",
+        description="memory for its pages and intermediate results, such as 512MB or 2GB; what is more goes to disk",
+    )
