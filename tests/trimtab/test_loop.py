@@ -241,7 +241,7 @@ def test_a_run_that_is_cancelled_while_its_worker_still_imports_ends_as_any_othe
             await asyncio.sleep(0.01)
         asked = time.monotonic()
         ended = await platform.runner.cancel(run.id)
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < 60
         assert waiting.returncode == EXIT_STOPPED
         return ended
 

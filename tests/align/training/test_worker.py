@@ -163,7 +163,7 @@ def test_a_waiting_worker_that_still_imports_hears_a_request_to_stop(named: bool
         if named:
             worker.stdin.write(f"{run.path}\n".encode())
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=20) == 3
+        assert worker.wait(timeout=120) == 3
         assert b"Traceback" not in worker.stderr.read()
     phases = [row["phase"] for row in run.progress() if row["kind"] == "phase"]
     assert phases == (["stopped"] if named else [])
