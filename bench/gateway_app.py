@@ -57,6 +57,7 @@ def main() -> None:
         @contextlib.asynccontextmanager
         async def lifespan(app: Starlette) -> AsyncIterator[None]:
             async with parts.running():
+                await reconciler.refresh()
                 await pool.start()
                 await pool.engines()[0].wait_ready(60)
                 yield

@@ -66,20 +66,18 @@ class ServingParts:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Count and route within the block; on leaving, let answers finish, stop the engines, and write what is queued.
+        """Count within the block; on leaving, let answers finish, stop the engines, and write what is queued.
 
-        Starting the engines is left to the caller. Raises `StoreError` and `duckdb.Error`.
+        Reading the routing (`reconciler.refresh`) and starting the engines are left to the caller. Raises `duckdb.Error`.
         """
-        async with (
-            AsyncExitStack() as stack
-        ):  # stopped in reverse, as work flows: gateway, engines, shadow, recorder
+        # stopped in reverse, as work flows: gateway, engines, shadow, recorder, usage
+        async with AsyncExitStack() as stack:
             await stack.enter_async_context(_writing(self.usage_writer))
             await stack.enter_async_context(aclosing(self.recorder))
             if self.shadow is not None:
                 await stack.enter_async_context(aclosing(self.shadow))
             stack.push_async_callback(self.pool.stop)
             await stack.enter_async_context(aclosing(self.gateway))
-            await self.reconciler.refresh()
             yield
 
 

@@ -26,6 +26,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         await stack.enter_async_context(aclosing(platform.loop.workers))
         await stack.enter_async_context(aclosing(platform.runner.queue))
         platform.long_work.reserve_short_threads()
+        await platform.serving.reconciler.refresh()
         # the last to start and the first to stop, so that none of it starts another run or worker meanwhile
         await stack.enter_async_context(_in_background(_jobs(platform)))
         await platform.runner.start()

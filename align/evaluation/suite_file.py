@@ -16,7 +16,7 @@ BUILT_IN = ("quick", "default", "full")
 KINDS = ("heldout", "answers", "texts", "instructions", "win_rate", "judge")
 FOLDER = Path(__file__).with_name("suites")
 
-# Of SmolLM2-135M on two cores, eight requests at once; a larger model takes longer, a GPU less.
+# Assumed for SmolLM2-135M on two quiet cores, not yet measured with a whole suite; progress follows the real pace.
 TOKENS_PER_S = 60.0
 PROMPT_TOKENS_PER_S = 800.0
 EXPECTED_ANSWER = 150

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.evaluation.suite import run_suite
-from align.evaluation.suite_file import SuiteError, load_suite
+from align.evaluation.suite_file import SuiteError, estimate, load_suite
 from align.evaluation.win_rate import length_controlled
 from align.stats import share_interval
 from tests.support.stub_releases import Release, StubPlatform, sensible, write_heldout
@@ -115,3 +115,8 @@ def test_a_wrong_suite_names_the_field(text: str, words: str, tmp_path: Path) ->
 def test_the_built_in_suites_can_be_read() -> None:
     for name in ("quick", "default", "full"):
         assert load_suite(name).measurements[0].kind == "heldout"
+
+
+def test_the_default_suite_is_expected_to_end_within_four_minutes() -> None:
+    """By the assumed rates, with an anchor beside stable."""
+    assert estimate(load_suite("default"), 3, 2, rows=1000, answers_a_row=2).seconds <= 240
