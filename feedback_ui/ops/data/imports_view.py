@@ -99,7 +99,9 @@ def build_import(connection: Connection) -> Form:
                 aclosing(actions.follow(client, Path(path), kind, name, dry, stop)) as steps,
             ):
                 async for now in steps:
-                    yield {result: render.imported(now)}
+                    # Once more with each step: Gradio may lose the first of two changes in quick succession.
+                    can_cancel = {upload.cancel: gr.Button(interactive=not stop.said)}
+                    yield {result: render.imported(now), **busy(True), **can_cancel}
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield {result: "", **busy(False)}
