@@ -146,3 +146,8 @@ def from_record(record: dict[str, Any]) -> Talk:
             )
         )
     return Talk(record.get("id"), tuple(t for t in turns if t.role in ("user", "assistant")))
+
+
+def message_index(index: int | tuple[int, int] | list[int]) -> int:
+    """Return the number of the message that an event of the conversation names."""
+    return index if isinstance(index, int) else index[0]

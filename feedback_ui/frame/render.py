@@ -6,6 +6,7 @@ from typing import Any
 
 from feedback_ui import texts
 from feedback_ui.html import badge, empty, esc
+from trimtab_client.values import Role, includes
 
 _MARK = (
     '<svg class="tt-mark" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/>'
@@ -16,7 +17,7 @@ _SUN = (
     '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M10 2.5a7.5 7.5 0 1 0 0 15z" fill="currentColor"/>'
     '<circle cx="10" cy="10" r="7.5" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
 )
-_NEEDS = {"rank": "rater", "ops": "ops"}
+_NEEDS: dict[str, Role] = {"rank": "rater", "ops": "ops"}
 
 
 def header(active: str, who: dict[str, Any] | None = None, ready: str = "") -> str:
@@ -53,8 +54,7 @@ def _person(who: dict[str, Any] | None) -> str:
 
 def may(roles: set[str], screen: str) -> bool:
     """Whether these roles open a screen. Display only: the API decides again on every request."""
-    order = {"chat": 0, "rater": 1, "ops": 2}
-    return max((order.get(role, -1) for role in roles), default=-1) >= order[_NEEDS.get(screen, "chat")]
+    return includes(roles, _NEEDS.get(screen, "chat"))
 
 
 def denied(screen: str, roles: list[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -108,11 +109,11 @@ def build_access(connection: Connection) -> Part:
     """Lay out the tab; returns how to refresh it."""
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320):
-            users, name, password, roles, add, leaving, remove = _build_user_forms()
+            users = _build_user_forms()
             used = static(elem_id="ops-usage")
         with gr.Column(min_width=320):
-            keys, label, key_roles, make, secret, dying, revoke = _build_key_forms()
-            gone, again, look, erase, erased, flagged = _build_erasure_form()
+            keys = _build_key_forms()
+            erasure = _build_erasure_form()
 
     async def refresh(request: gr.Request) -> Update:
         """Show users, keys and usage as they are now; a secret that was shown is gone."""
@@ -122,13 +123,13 @@ def build_access(connection: Connection) -> Part:
                     return {}
                 now = await actions.access(client)
         return {
-            users: render.users(now.users),
-            keys: render.keys(now.keys),
+            users.users: render.users(now.users),
+            keys.keys: render.keys(now.keys),
             used: render.usage(now.usage),
-            leaving: gr.Dropdown([row["name"] for row in now.users], value=None),
-            dying: gr.Dropdown(now.live_keys(), value=None),
-            secret: "",
-            flagged: render.flagged(now.flagged),
+            users.leaving: gr.Dropdown([row["name"] for row in now.users], value=None),
+            keys.dying: gr.Dropdown(now.live_keys(), value=None),
+            keys.secret: "",
+            erasure.flagged: render.flagged(now.flagged),
         }
 
     async def on_add(who: str, word: str, may: list[str], request: gr.Request) -> Update:
@@ -138,7 +139,7 @@ def build_access(connection: Connection) -> Part:
                 made = await actions.add_user(client, who, word, may)
         if made.get("notice"):
             gr.Info(str(made["notice"]))
-        return {**await refresh(request), name: "", password: ""}
+        return {**await refresh(request), users.name: "", users.password: ""}
 
     async def on_remove(who: str | None, request: gr.Request) -> Update:
         """Remove the chosen user."""
@@ -153,7 +154,7 @@ def build_access(connection: Connection) -> Part:
         with toasts():
             async with connection.client(request) as client:
                 made = await actions.create_key(client, called, may)
-        return {**await refresh(request), label: "", secret: render.secret(made)}
+        return {**await refresh(request), keys.label: "", keys.secret: render.secret(made)}
 
     async def on_revoke(ident: str | None, request: gr.Request) -> Update:
         """Revoke the chosen key."""
@@ -163,24 +164,53 @@ def build_access(connection: Connection) -> Part:
                     await actions.revoke_key(client, ident)
         return await refresh(request)
 
+    screen = [
+        users.users, keys.keys, used, users.name, users.password, users.leaving, keys.label, keys.secret,
+        keys.dying, erasure.gone, erasure.again, erasure.erased, erasure.flagged,
+    ]  # fmt: skip
+    _wire_erasure(erasure, screen, refresh, connection)
+    users.add.click(
+        on_add,
+        [users.name, users.password, users.roles],
+        screen,
+        api_name="add_user",
+        show_progress="hidden",
+    )
+    users.remove.click(on_remove, [users.leaving], screen, api_name="remove_user", show_progress="hidden")
+    keys.make.click(
+        on_make, [keys.label, keys.key_roles], screen, api_name="create_key", show_progress="hidden"
+    )
+    keys.revoke.click(on_revoke, [keys.dying], screen, api_name="revoke_key", show_progress="hidden")
+    return Part(refresh, screen)
+
+
+def _wire_erasure(
+    form: _ErasureForm,
+    screen: list[Any],
+    refresh: Callable[[gr.Request], Awaitable[Update]],
+    connection: Connection,
+) -> None:
+    """Connect the preview of an erasure and the erasure."""
+
     async def on_look(who: str, request: gr.Request) -> Update:
         """Show what forgetting a person would delete."""
         with toasts():
             async with connection.client(request) as client:
-                return {erased: render.erased(await actions.preview_erasure(client, who or ""))}
+                return {form.erased: render.erased(await actions.preview_erasure(client, who or ""))}
 
     async def on_erase(who: str, same: str, request: gr.Request) -> Update:
         """Forget a person."""
         with toasts():
             async with connection.client(request) as client:
                 done = await actions.erase_person(client, who or "", same or "")
-        return {**await refresh(request), gone: "", again: "", erased: render.erased(done)}
+        return {
+            **await refresh(request),
+            form.gone: "",
+            form.again: "",
+            form.erased: render.erased(done),
+        }
 
-    screen = [users, keys, used, name, password, leaving, label, secret, dying, gone, again, erased, flagged]
-    look.click(on_look, [gone], [erased], api_name="preview_erasure", show_progress="hidden")
-    erase.click(on_erase, [gone, again], screen, api_name="erase_person", show_progress="hidden")
-    add.click(on_add, [name, password, roles], screen, api_name="add_user", show_progress="hidden")
-    remove.click(on_remove, [leaving], screen, api_name="remove_user", show_progress="hidden")
-    make.click(on_make, [label, key_roles], screen, api_name="create_key", show_progress="hidden")
-    revoke.click(on_revoke, [dying], screen, api_name="revoke_key", show_progress="hidden")
-    return Part(refresh, screen)
+    form.look.click(on_look, [form.gone], [form.erased], api_name="preview_erasure", show_progress="hidden")
+    form.erase.click(
+        on_erase, [form.gone, form.again], screen, api_name="erase_person", show_progress="hidden"
+    )

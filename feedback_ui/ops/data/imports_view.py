@@ -70,7 +70,7 @@ def build_import(connection: Connection) -> Form:
     stopper = gr.State(None)
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.DATA_IMPORT, texts.DATA_IMPORT_HINT))
-        kind, deployment, dry_run, file, cancel, start = _build_upload_fields()
+        upload = _build_upload_fields()
         result = static(elem_id="import-result")
         with gr.Row(elem_classes="tt-actions", visible=False) as refused_row:
             refused = gr.DownloadButton(
@@ -78,7 +78,10 @@ def build_import(connection: Connection) -> Form:
             )
 
     def busy(is_busy: bool) -> Update:
-        return {start: gr.Button(interactive=not is_busy), cancel: gr.Button(interactive=is_busy)}
+        return {
+            upload.start: gr.Button(interactive=not is_busy),
+            upload.cancel: gr.Button(interactive=is_busy),
+        }
 
     async def on_import(
         path: str | None, kind: Kind, name: str | None, dry: bool, request: gr.Request
@@ -96,7 +99,9 @@ def build_import(connection: Connection) -> Form:
                 aclosing(actions.follow(client, Path(path), kind, name, dry, stop)) as steps,
             ):
                 async for now in steps:
-                    yield {result: render.imported(now)}
+                    # Once more with each step: Gradio may lose the first of two changes in quick succession.
+                    can_cancel = {upload.cancel: gr.Button(interactive=not stop.said)}
+                    yield {result: render.imported(now), **busy(True), **can_cancel}
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield {result: "", **busy(False)}
@@ -105,7 +110,7 @@ def build_import(connection: Connection) -> Form:
             # Shown or hidden once an import: Gradio may lose the first of two changes in quick succession.
             refused_row: gr.Row(visible=now.refused is not None),
             refused: gr.DownloadButton(value=str(now.refused) if now.refused else None),
-            **({file: None} if now.taken else {}),
+            **({upload.file: None} if now.taken else {}),
             **busy(False),
         }
         await asyncio.to_thread(actions.put_away, now, Path(path))  # Gradio serves a copy of the refused rows
@@ -114,12 +119,12 @@ def build_import(connection: Connection) -> Form:
         """Tell the import, which ends and says what that leaves: said from here, a late word of it would cover that."""
         if stop:
             stop.said = True
-        return {cancel: gr.Button(interactive=False)}
+        return {upload.cancel: gr.Button(interactive=False)}
 
-    screen = [stopper, result, refused, refused_row, start, cancel, file]
-    started = start.click(
+    screen = [stopper, result, refused, refused_row, upload.start, upload.cancel, upload.file]
+    started = upload.start.click(
         on_import,
-        [file, kind, deployment, dry_run],
+        [upload.file, upload.kind, upload.deployment, upload.dry_run],
         screen,
         api_name="import",
         show_progress="hidden",
@@ -127,7 +132,13 @@ def build_import(connection: Connection) -> Form:
     )
     # Whatever ends an import, also what Gradio itself refuses to send: the form can be used again.
     started.failure(
-        lambda: busy(False), None, [start, cancel], show_progress="hidden", api_visibility="private"
+        lambda: busy(False),
+        None,
+        [upload.start, upload.cancel],
+        show_progress="hidden",
+        api_visibility="private",
     )
-    cancel.click(on_cancel, [stopper], [cancel], show_progress="hidden", api_visibility="private")
-    return Form(deployment, started)
+    upload.cancel.click(
+        on_cancel, [stopper], [upload.cancel], show_progress="hidden", api_visibility="private"
+    )
+    return Form(upload.deployment, started)

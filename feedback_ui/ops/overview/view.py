@@ -65,7 +65,7 @@ def build_overview(connection: Connection) -> Part:
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320):
             deployments = static(elem_id="ops-deployments")
-            deployment, release, weight, reason, canary, promote, rollback = _build_rollout_form()
+            form = _build_rollout_form()
         with gr.Column(min_width=320):
             engines = static(elem_id="ops-engines")
             schedule = static(elem_id="ops-schedule")
@@ -95,8 +95,8 @@ def build_overview(connection: Connection) -> Part:
             deployments: render.deployments(status.get("deployments", [])),
             schedule: render.schedule(status.get("schedule")),
             about: render.about(status),
-            deployment: gr.Dropdown(names, value=name),
-            release: gr.Dropdown(choices, value=chosen if chosen in values else offered),
+            form.deployment: gr.Dropdown(names, value=name),
+            form.release: gr.Dropdown(choices, value=chosen if chosen in values else offered),
         }
 
     async def on_canary(name: str, chosen: str, percent: float, why: str, request: gr.Request) -> Update:
@@ -120,13 +120,11 @@ def build_overview(connection: Connection) -> Part:
                 gr.Info(await actions.rollback(client, name))
         return await refresh(name, chosen, request)
 
-    screen = [tiles, engines, deployments, schedule, about, deployment, release]
-    canary.click(
-        on_canary, [deployment, release, weight, reason], screen, api_name="canary", show_progress="hidden"
-    )
-    promote.click(
-        on_promote, [deployment, release, reason], screen, api_name="promote", show_progress="hidden"
-    )
-    rollback.click(on_rollback, [deployment, release], screen, api_name="rollback", show_progress="hidden")
-    deployment.input(refresh, [deployment, release], screen, show_progress="hidden", api_visibility="private")
-    return Part(refresh, screen, [deployment, release])
+    picked = [form.deployment, form.release]
+    screen = [tiles, engines, deployments, schedule, about, *picked]
+    staged = [*picked, form.weight, form.reason]
+    form.canary.click(on_canary, staged, screen, api_name="canary", show_progress="hidden")
+    form.promote.click(on_promote, [*picked, form.reason], screen, api_name="promote", show_progress="hidden")
+    form.rollback.click(on_rollback, picked, screen, api_name="rollback", show_progress="hidden")
+    form.deployment.input(refresh, picked, screen, show_progress="hidden", api_visibility="private")
+    return Part(refresh, screen, picked)

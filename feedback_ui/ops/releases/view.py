@@ -72,9 +72,9 @@ def build_releases(connection: Connection) -> Part:
     board = static(elem_id="ops-leaderboard")
     with gr.Row(elem_classes="tt-columns"):
         with gr.Column(min_width=320), gr.Group(elem_classes="tt-form"):
-            deployment, source, prompt, create = _build_release_form()
+            form = _build_release_form()
         with gr.Column(min_width=320):
-            measured, against, evaluate = _build_evaluation_form()
+            evaluation = _build_evaluation_form()
             evaluations = static(elem_id="ops-evaluations")
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.LINEAGE))
@@ -99,10 +99,10 @@ def build_releases(connection: Connection) -> Part:
             table: render.releases(now.releases),
             board: render.leaderboard(now.leaderboard),
             evaluations: render.evaluations(now.evaluations),
-            deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
-            source: gr.Dropdown([*adapters, *((n, n) for n in names)], value=""),
-            measured: gr.Dropdown(names, value=newest),
-            against: gr.Dropdown(
+            form.deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
+            form.source: gr.Dropdown([*adapters, *((n, n) for n in names)], value=""),
+            evaluation.measured: gr.Dropdown(names, value=newest),
+            evaluation.against: gr.Dropdown(
                 [(texts.EVALUATE_ALONE, ""), *((n, n) for n in names)],
                 value="" if stable == newest else stable,
             ),
@@ -115,7 +115,7 @@ def build_releases(connection: Connection) -> Part:
             async with connection.client(request) as client:
                 made = await actions.create_release(client, name, text or "", adapter_of or None)
         gr.Info(texts.NEW_RELEASE_MADE.format(name=made["name"]))
-        return {**await refresh(request), prompt: ""}
+        return {**await refresh(request), form.prompt: ""}
 
     async def on_evaluate(name: str, other: str, request: gr.Request) -> Update:
         """Queue an evaluation."""
@@ -132,10 +132,13 @@ def build_releases(connection: Connection) -> Part:
             async with connection.client(request) as client:
                 return render.lineage(await actions.lineage(client, name))
 
-    screen = [table, board, evaluations, deployment, source, prompt, measured, against, traced]
-    create.click(
-        on_create, [deployment, prompt, source], screen, api_name="create_release", show_progress="hidden"
-    )
-    evaluate.click(on_evaluate, [measured, against], screen, api_name="evaluate", show_progress="hidden")
+    screen = [
+        table, board, evaluations, form.deployment, form.source, form.prompt, evaluation.measured,
+        evaluation.against, traced,
+    ]  # fmt: skip
+    described = [form.deployment, form.prompt, form.source]
+    form.create.click(on_create, described, screen, api_name="create_release", show_progress="hidden")
+    compared = [evaluation.measured, evaluation.against]
+    evaluation.evaluate.click(on_evaluate, compared, screen, api_name="evaluate", show_progress="hidden")
     traced.input(on_trace, [traced], [tree], api_name="lineage", show_progress="hidden")
     return Part(refresh, screen)

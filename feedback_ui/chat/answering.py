@@ -1,0 +1,146 @@
+"""The handlers of Chat that get answers: send, retry, edit, examples, stop, two answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import gradio as gr
+
+from feedback_ui import dialogue, texts
+from feedback_ui.chat import actions
+from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.connection import Connection
+from feedback_ui.conversation import Talk, message_index
+from feedback_ui.errors import explain
+from feedback_ui.part import Update
+from trimtab_client import AsyncClient
+
+
+class Answering:
+    """Handlers that stream into the conversation."""
+
+    def __init__(self, screen: ChatScreen, connection: Connection) -> None:
+        self.screen, self.connection = screen, connection
+
+    async def respond(
+        self, value: Talk, name: str, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Stream the answer to a conversation that ends with the person's message."""
+        screen = self.screen
+        waiting_for = {screen.talk: value, screen.chatbot: value.awaiting(texts.CHAT_WAITING)}
+        value.thumbs.begin(len(value.turns))
+        yield {**waiting_for, **screen.busy(True), **screen.without_offer(), screen.pair: None}
+        latest = value
+        try:
+            async with self.connection.client(request) as client:
+                options = actions.sampling(heat, longest)
+                name = name or await actions.default_model(client)
+                if two := await actions.offered(client, value, name, options):
+                    latest, made = two
+                    latest.thumbs.due()
+                    yield {**screen.shown(latest), **screen.put_up(made)}
+                    return
+                async for progress in actions.answer(client, value, name, options):
+                    latest = progress.talk
+                    yield self._progressed(progress)
+                yield {**screen.shown(latest), **screen.busy(False), screen.notice: ""}
+                await self._rate_late(client, latest)
+                rows = await actions.history_with(client, latest.conversation)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+            yield self._given_back(latest.settled())
+            return
+        yield {screen.past: dialogue.conversations(rows, latest.conversation)}
+
+    def _progressed(self, progress: actions.Progress) -> Update:
+        """Show a step of an answer, or what it waits for."""
+        waiting = progress.waiting
+        if waiting is None:
+            return self.screen.streaming(progress.talk)
+        bubbles = progress.talk.awaiting(texts.ENGINE_WAITING)
+        return {self.screen.chatbot: bubbles, self.screen.notice: dialogue.readiness(waiting)}
+
+    def _given_back(self, kept: Talk) -> Update:
+        """Put a message that got no answer back into the box."""
+        kept.thumbs.due()
+        unanswered = bool(kept.turns) and kept.turns[-1].role == "user"
+        text = kept.turns[-1].content if unanswered else ""
+        if unanswered:
+            kept = replace(kept, turns=kept.turns[:-1])
+        return {**self.screen.shown(kept), **self.screen.busy(False), self.screen.box: text}
+
+    async def _rate_late(self, client: AsyncClient, value: Talk) -> None:
+        try:
+            await actions.rate_late(client, value)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+
+    async def on_send(
+        self, text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Answer the message in the box."""
+        if not text.strip():
+            gr.Warning(texts.CHAT_NOTHING_TO_SEND)
+            yield self.screen.busy(False)
+            return
+        yield {self.screen.box: ""}
+        said = value.settled().said(text.strip())
+        async for update in self.respond(said, name, heat, longest, request):
+            yield update
+
+    async def on_retry(
+        self, value: Talk, name: str, heat: str, longest: str, event: gr.RetryData, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Answer once more."""
+        before = value.before(message_index(event.index))
+        async for update in self.respond(before, name, heat, longest, request):
+            yield update
+
+    async def on_edit(
+        self, value: Talk, name: str, heat: str, longest: str, event: gr.EditData, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Answer a message that the person has reworded."""
+        reworded = value.reworded(message_index(event.index), str(event.value))
+        async for update in self.respond(reworded, name, heat, longest, request):
+            yield update
+
+    async def on_example(
+        self, value: Talk, name: str, heat: str, longest: str, event: gr.SelectData, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Answer an example."""
+        said = value.said(event.value["text"])
+        async for update in self.respond(said, name, heat, longest, request):
+            yield update
+
+    def on_stopped(self, value: Talk) -> Update:
+        """Keep what was written until the stop."""
+        return {**self.screen.shown(value.settled()), **self.screen.busy(False)}
+
+    async def after_stop(self, value: Talk, request: gr.Request) -> None:
+        """Rate the stopped answer: an event of its own, for the answer ends, and is recorded, after `on_stopped`."""
+        async with self.connection.client(request) as client:
+            await self._rate_late(client, value)
+
+    async def on_compare(
+        self, text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Ask for two blind answers to the message in the box, else to the last one."""
+        screen = self.screen
+        asked = value.said(text.strip()) if text.strip() else value.before(len(value.turns))
+        if not asked.turns:
+            gr.Warning(texts.CHAT_NOTHING_TO_SEND)
+            yield screen.busy(False)
+            return
+        sampling = {screen.talk: asked, screen.chatbot: asked.awaiting(texts.CHAT_SAMPLING_TWO)}
+        yield {**sampling, **screen.busy(True), screen.box: "", **screen.without_offer()}
+        try:
+            async with self.connection.client(request) as client:
+                options = actions.sampling(heat, longest)
+                name = name or await actions.default_model(client)
+                made = await actions.two_answers(client, asked, name, options)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+            yield {**screen.shown(value), **screen.busy(False), screen.box: text}
+            return
+        yield {**screen.shown(asked), **screen.put_up(made)}

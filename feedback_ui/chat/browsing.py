@@ -1,0 +1,66 @@
+"""The handlers of Chat that show a conversation: the page opens, one is picked, a new one begins."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui import dialogue, texts
+from feedback_ui.chat import actions
+from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.connection import Connection
+from feedback_ui.conversation import Talk
+from feedback_ui.errors import explain, toasts
+from feedback_ui.part import Update
+
+
+class Browsing:
+    """Handlers that load conversations."""
+
+    def __init__(self, screen: ChatScreen, connection: Connection) -> None:
+        self.screen, self.connection = screen, connection
+
+    async def on_open(self, request: gr.Request) -> Update:
+        """Show the models, the past conversations, and the one that the address names."""
+        opened = request.query_params.get("c")
+        with toasts():
+            async with self.connection.client(request) as client:
+                choices = await actions.model_choices(client)
+                rows = await actions.history(client)
+                value = Talk()
+                if opened:
+                    try:
+                        value = await actions.reopen(client, opened)
+                    except Exception as error:
+                        gr.Warning(explain(error))
+        if not choices:
+            gr.Warning(texts.NO_MODELS)
+        # Without a conversation to show, leave the log alone: a quick first message may be under way in it.
+        return {
+            **(self.screen.shown(value) if value.turns else {}),
+            self.screen.model: gr.Dropdown(choices, value=choices[0][1] if choices else None),
+            self.screen.past: dialogue.conversations(rows, value.conversation),
+        }
+
+    async def on_pick(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Show the conversation that was clicked."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                value = await actions.reopen(client, str(event.id))
+                rows = await actions.history(client)
+        return {
+            **self.screen.shown(value),
+            self.screen.past: dialogue.conversations(rows, value.conversation),
+            **self.screen.without_offer(),
+        }
+
+    async def on_new(self, request: gr.Request) -> Update:
+        """Begin an empty conversation."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                rows = await actions.history(client)
+        return {
+            **self.screen.shown(Talk()),
+            **self.screen.busy(False),
+            self.screen.past: dialogue.conversations(rows, None),
+            **self.screen.without_offer(),
+        }

@@ -1,0 +1,74 @@
+"""The events of the Chat screen."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from feedback_ui.chat.answering import Answering
+from feedback_ui.chat.browsing import Browsing
+from feedback_ui.chat.judging import Judging
+from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.connection import Connection
+
+_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> None:
+    """Connect the events."""
+    running = _wire_answers(screen, Answering(screen, connection))
+    browsing = Browsing(screen, connection)
+    new = [screen.new.click, screen.chatbot.clear]
+    gr.on(new, browsing.on_new, None, screen.outputs(), cancels=running, **_QUIET)
+    _wire_judgements(screen, Judging(screen, connection))
+    screen.past.click(browsing.on_pick, None, screen.outputs(), cancels=running, **_QUIET)
+    demo.load(browsing.on_open, None, [*screen.outputs(), screen.model], **_QUIET)
+    _wire_address(screen)
+
+
+def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
+    """Connect what gets an answer and what stops it; return the events that a stop cancels."""
+    talk, box, chatbot = screen.talk, screen.box, screen.chatbot
+    settings, answered = screen.settings(), screen.answered()
+    sent = gr.on(
+        [box.submit, screen.send.click],
+        answering.on_send,
+        [box, talk, *settings],
+        answered,
+        api_name="send",
+        show_progress="hidden",
+        trigger_mode="once",
+    )
+    retried = chatbot.retry(answering.on_retry, [talk, *settings], answered, **_QUIET)
+    edited = chatbot.edit(answering.on_edit, [talk, *settings], answered, **_QUIET)
+    tried = chatbot.example_select(answering.on_example, [talk, *settings], answered, **_QUIET)
+    compared = screen.compare.click(
+        answering.on_compare,
+        [box, talk, *settings],
+        answered,
+        api_name="compare_answers",
+        show_progress="hidden",
+    )
+    running = [sent, retried, edited, tried, compared]
+    stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
+    stopped.then(answering.after_stop, [talk], None, **_QUIET)
+    return running
+
+
+def _wire_judgements(screen: ChatScreen, judging: Judging) -> None:
+    """Connect the verdicts and the thumbs."""
+    for choice, button in screen.panel.verdicts.items():
+        button.click(
+            judging.chooser(choice),
+            [screen.talk, screen.pair],
+            screen.outputs(),
+            api_name=f"choose_{choice}",
+            show_progress="hidden",
+        )
+    screen.chatbot.like(judging.on_like, [screen.talk], None, **_QUIET)
+
+
+def _wire_address(screen: ChatScreen) -> None:
+    """Name the open conversation in the address, so that a reload or a bookmark returns to it."""
+    mark = gr.Textbox(visible=False)
+    screen.talk.change(lambda value: value.conversation or "", [screen.talk], [mark], **_QUIET)
+    mark.change(None, [mark], None, js="(id) => { window.trimtab.address(id); }", api_visibility="private")

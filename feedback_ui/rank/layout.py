@@ -1,0 +1,154 @@
+"""The layout of the Rank screen."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gradio as gr
+
+from feedback_ui import dialogue, texts
+from feedback_ui.chat.sampling import build_sampling
+from feedback_ui.html import empty
+from feedback_ui.listing import static
+from feedback_ui.rank.actions import Prompt, Table
+from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
+from feedback_ui.rank.screen import RankScreen
+
+
+class _Composer(NamedTuple):
+    prompt: gr.Textbox
+    sample: gr.Button
+    draw: gr.Button
+
+
+class _Better(NamedTuple):
+    better: gr.Textbox
+    from_a: gr.Button
+    from_b: gr.Button
+    tags: gr.Dropdown
+
+
+class _Stage(NamedTuple):
+    column: gr.Column
+    asked: gr.HTML
+    as_written: gr.Checkbox
+    panel: PairPanel
+    own: _Better
+
+
+class _Dock(NamedTuple):
+    outcome: gr.HTML
+    ballot: gr.Column
+    tally: gr.HTML
+    following: gr.Button
+
+
+def build_layout() -> RankScreen:
+    """Lay out the screen on the current page."""
+    prompt_state = gr.State(Prompt())
+    table_state = gr.State(Table())
+    with gr.Column(elem_classes="tt-page tt-rank-page") as body:
+        composer = _build_composer()
+        deployment = gr.Dropdown(
+            [],
+            allow_custom_value=True,
+            label=texts.ROLLOUT_DEPLOYMENT,
+            visible=False,
+            elem_id="rank-deployment",
+        )
+        earlier = static("", elem_id="rank-earlier")
+        temperature, max_tokens = build_sampling("rank")
+        idle = static(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), elem_id="rank-idle")
+        stage = _build_stage()
+        dock = _build_dock(stage.panel)
+    return RankScreen(
+        prompt_state=prompt_state,
+        table_state=table_state,
+        body=body,
+        prompt=composer.prompt,
+        sample=composer.sample,
+        draw=composer.draw,
+        deployment=deployment,
+        earlier=earlier,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        idle=idle,
+        stage=stage.column,
+        asked=stage.asked,
+        as_written=stage.as_written,
+        panel=stage.panel,
+        better=stage.own.better,
+        from_a=stage.own.from_a,
+        from_b=stage.own.from_b,
+        tags=stage.own.tags,
+        outcome=dock.outcome,
+        ballot=dock.ballot,
+        tally=dock.tally,
+        following=dock.following,
+    )
+
+
+def _build_composer() -> _Composer:
+    """Lay out the prompt with the buttons that draw one and sample it."""
+    with gr.Row(elem_classes="tt-composer", equal_height=True):
+        prompt = gr.Textbox(
+            label=texts.RANK_PROMPT,
+            placeholder=texts.RANK_PROMPT_PLACEHOLDER,
+            lines=2,
+            max_lines=8,
+            container=False,
+            scale=1,
+            min_width=260,
+            elem_id="rank-prompt",
+        )
+        with gr.Column(scale=0, min_width=210, elem_classes="tt-composer-buttons"):
+            sample = gr.Button(texts.RANK_COMPARE, variant="primary", elem_id="rank-compare")
+            draw = gr.Button(texts.RANK_DRAW, elem_id="rank-draw")
+    return _Composer(prompt, sample, draw)
+
+
+def _build_stage() -> _Stage:
+    """Lay out the two responses, with what they answer and the rater's own fields."""
+    with gr.Column(elem_classes="tt-away", elem_id="rank-table") as column:
+        asked = static("", elem_id="rank-asked")
+        as_written = gr.Checkbox(label=texts.RANK_PLAIN, container=False, elem_id="rank-plain")
+        panel = build_pair()
+        own = _build_better()
+    return _Stage(column, asked, as_written, panel, own)
+
+
+def _build_better() -> _Better:
+    """Lay out the fold in which the rater writes a better response and says why."""
+    with gr.Accordion(texts.RANK_BETTER, open=False, elem_id="rank-better-fold"):
+        better = gr.Textbox(
+            label=texts.RANK_BETTER_LABEL,
+            info=texts.RANK_BETTER_INFO,
+            lines=4,
+            max_lines=16,
+            elem_id="rank-better",
+        )
+        with gr.Row():
+            from_a = gr.Button(texts.RANK_FILL_A, size="sm", scale=0, min_width=130, elem_id="rank-from-a")
+            from_b = gr.Button(texts.RANK_FILL_B, size="sm", scale=0, min_width=130, elem_id="rank-from-b")
+        tags = gr.Dropdown(
+            list(texts.RANK_TAG_CHOICES),
+            value=[],
+            label=texts.RANK_TAGS,
+            info=texts.RANK_TAGS_INFO,
+            multiselect=True,
+            allow_custom_value=True,
+            elem_id="rank-tags",
+        )
+    return _Better(better, from_a, from_b, tags)
+
+
+def _build_dock(panel: PairPanel) -> _Dock:
+    """Lay out the verdicts, what they revealed, and the way to the next comparison."""
+    with gr.Column(elem_classes="tt-dock"):
+        outcome = static("", elem_id="rank-outcome")
+        with gr.Column(visible=False) as ballot:
+            lay_verdicts(panel)
+        with gr.Row(elem_classes="tt-rank-bar"):
+            tally = static(dialogue.tally(0, None), elem_id="rank-tally")
+            following = gr.Button(texts.RANK_NEXT, scale=0, min_width=190, elem_id="rank-next")
+    return _Dock(outcome, ballot, tally, following)

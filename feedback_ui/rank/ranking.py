@@ -1,0 +1,123 @@
+"""The handlers of the Rank screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import gradio as gr
+
+from feedback_ui import dialogue, texts
+from feedback_ui.chat.actions import sampling as sampling_fields
+from feedback_ui.connection import Connection
+from feedback_ui.errors import explain, toasts
+from feedback_ui.part import Update
+from feedback_ui.rank import actions
+from feedback_ui.rank.actions import Prompt, Table
+from feedback_ui.rank.screen import RankScreen
+from trimtab_client.values import Choice
+
+
+class Ranking:
+    """Handlers that draw, sample, vote and go on."""
+
+    def __init__(self, screen: RankScreen, connection: Connection) -> None:
+        self.screen, self.connection = screen, connection
+
+    async def on_open(self, request: gr.Request) -> Update:
+        """Show the deployments and how many comparisons wait."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                names = await actions.deployments(client)
+                queue = await actions.waiting(client)
+        first = names[0] if names else None
+        return {
+            self.screen.deployment: gr.Dropdown(names, value=first, visible=len(names) > 1),
+            self.screen.tally: dialogue.tally(0, queue),
+        }
+
+    def on_plain(self, wanted: bool, table: Table) -> Update:
+        """Show what lies on the table as it was written, or as Markdown."""
+        return self.screen.written(table, wanted)
+
+    async def on_draw(self, request: gr.Request) -> Update:
+        """Draw a prompt into the box."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                return self.screen.prompted(await actions.draw(client))
+
+    async def on_sample(
+        self,
+        text: str,
+        drawn: Prompt,
+        own: str,
+        why: list[str],
+        name: str,
+        table: Table,
+        heat: str,
+        longest: str,
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:
+        """Sample two responses to what the box says."""
+        if not text.strip():
+            gr.Warning(texts.RANK_NO_PROMPT)
+            yield {}
+            return
+        # Earlier messages belong to the prompt that was drawn, not to one typed afterwards.
+        asked_for = drawn if text.strip() == drawn.text.strip() else Prompt(text=text)
+        clear = self.screen.emptied(own, why)
+        async for update in self._laid_out(asked_for, clear, name, table, (heat, longest), request):
+            yield update
+
+    async def _laid_out(
+        self,
+        wanted: Prompt,
+        clear: Update,
+        name: str,
+        table: Table,
+        fields: tuple[str, str],
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:
+        screen = self.screen
+        yield {**screen.sampling(), **screen.prompted(wanted)}
+        try:
+            async with self.connection.client(request) as client:
+                made = await actions.sample(client, wanted, name, table, sampling_fields(*fields))
+                queue = await actions.waiting(client)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+            yield screen.laid(table)
+            return
+        yield {**screen.laid(made, queue), **clear, **screen.prompted(Prompt())}
+
+    async def on_next(
+        self, own: str, why: list[str], name: str, table: Table, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Take the next waiting comparison; with none waiting, draw a prompt and sample it."""
+        try:
+            async with self.connection.client(request) as client:
+                taken = await actions.take_next(client, table)
+                queue = await actions.waiting(client)
+                drawn = Prompt() if taken.pair else await actions.draw(client)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+            yield {}
+            return
+        clear = self.screen.emptied(own, why)
+        if taken.pair:
+            yield {**self.screen.laid(taken, queue), **clear}
+            return
+        async for update in self._laid_out(drawn, clear, name, table, (heat, longest), request):
+            yield update
+
+    def voter(self, choice: Choice) -> Callable:
+        """Return the handler of a verdict's button."""
+
+        async def on_vote(table: Table, text: str, why: list[str], request: gr.Request) -> Update:
+            """Record the verdict and reveal."""
+            with toasts():
+                async with self.connection.client(request) as client:
+                    decided = await actions.vote(client, table, choice, text or "", tuple(why or ()))
+                    queue = await actions.waiting(client)
+            return self.screen.laid(decided, queue)
+
+        return on_vote
