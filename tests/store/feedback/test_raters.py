@@ -107,7 +107,7 @@ def test_the_report_says_agreement_and_languages(db: Store, tmp_path: Path) -> N
         for n in range(20)
     ]
     pairs.import_rows(db, rows, "test")
-    made = snapshots.build(db, tmp_path, "assistant", "dpo", near_duplicates=None)
+    made = snapshots.build(db, tmp_path, "assistant", "dpo", near_duplicates=None, mix={"import": 1})
     assert made.report["languages"]["de"] > 0.8
     assert made.report["agreement"]["comparisons"] == 2
     page = (Path(made.directory) / "report.md").read_text()
