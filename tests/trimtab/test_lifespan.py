@@ -66,7 +66,7 @@ def test_parts_stop_in_the_reverse_order_of_their_start(platform: Platform, stop
 
 
 @pytest.mark.parametrize(
-    ("step", "first"), [("serving.reconciler.refresh", "gateway"), ("runner.start", "runs")]
+    ("step", "first"), [("serving.reconciler.refresh", "runs"), ("runner.start", "runs")]
 )
 def test_a_start_that_fails_stops_what_had_started_and_closes_the_store(
     platform: Platform, stopped: list[str], monkeypatch: pytest.MonkeyPatch, step: str, first: str
