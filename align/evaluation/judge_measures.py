@@ -15,8 +15,8 @@ from align.stats import share_interval
 VOTED = 50
 """Comparisons that people decided which a judge must have been asked about before it counts in a gate."""
 
-MOST_INVALID = 0.05
-MOST_ORDER = 0.6
+MAX_INVALID_SHARE = 0.05
+MAX_ORDER_SHARE = 0.6
 """Share of pairs that are judged by their order beyond which a judge is unusable."""
 
 RESAMPLES = 1000
@@ -50,11 +50,11 @@ def measure_judge(items: Sequence[Item]) -> Measures:
 def _why_not(measures: Measures, agreement: dict[str, Any] | None) -> str | None:
     """Say why the judge does not count, None where it does."""
     invalid = measures["judge_invalid_share"]["release"]["value"]
-    if invalid > MOST_INVALID:
-        return f"{invalid:.0%} of its verdicts are invalid, more than {MOST_INVALID:.0%}"
+    if invalid > MAX_INVALID_SHARE:
+        return f"{invalid:.0%} of its verdicts are invalid, more than {MAX_INVALID_SHARE:.0%}"
     order = measures.get("judge_order_share", {}).get("release", {}).get("value", 1.0)
-    if order > MOST_ORDER:
-        return f"{order:.0%} of its verdicts follow the order of the answers, more than {MOST_ORDER:.0%}"
+    if order > MAX_ORDER_SHARE:
+        return f"{order:.0%} of its verdicts follow the order of the answers, more than {MAX_ORDER_SHARE:.0%}"
     n = agreement["n"] if agreement else 0
     if agreement is None or n < VOTED:
         return f"it was compared with people on {n} comparisons, fewer than {VOTED}"
