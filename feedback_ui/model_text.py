@@ -18,7 +18,7 @@ from markdown_it.token import Token
 from feedback_ui.html import esc
 from feedback_ui.markdown import BARE_LINK, DESTINATION, is_link, parser
 
-LONGEST, MOST_BRACKETS = 60_000, 1_000
+MAX_CHARACTERS, MAX_BRACKETS = 60_000, 1_000
 """Characters and `[`: a text beyond is shown plain, for parsing it would hold up the streams of others."""
 
 _MARKS = re.compile(r"[\s*~`#>|_:\-\[\]\\]+")
@@ -33,7 +33,7 @@ _WRAPPED = re.compile(r'<div class="tt-text[^>]* data-source="([^"]*)"')
 def rendered(text: str) -> str:
     """Render Markdown as one block of HTML; where that would lose a character, the plain text."""
     text = _clean(text)
-    if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
+    if len(text) > MAX_CHARACTERS or text.count("[") > MAX_BRACKETS:
         return _plain(text)
     html = _parts(text)
     return _wrapped("tt-markdown", html, text) if _same(text, html) else _plain(text)

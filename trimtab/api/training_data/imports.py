@@ -34,7 +34,7 @@ from trimtab.platform import Platform
 router = APIRouter(tags=["training data"])
 
 LINES = "application/x-ndjson"
-MOST_SHOWN = 100
+MAX_SHOWN = 100
 MAX_SILENCE_S = 2.0
 """How long a stream says nothing at most, seconds: silence looks like a broken connection."""
 PIECE = 1 << 18
@@ -153,7 +153,7 @@ def _view(done: FileImport, options: _Options) -> FileImportView:
     return FileImportView(
         accepted=done.result.accepted,
         duplicates=done.result.duplicates,
-        rejected=[row.to_json() for row in done.result.rejected[:MOST_SHOWN]],
+        rejected=[row.to_json() for row in done.result.rejected[:MAX_SHOWN]],
         rejected_count=done.result.rejected_count,
         unused_columns=done.result.unused_columns,
         rules=done.result.rules,
