@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from feedback_ui import dialogue
 from feedback_ui.conversation import Talk, Turn
-from feedback_ui.model_text import LONGEST, plain, rendered, source, text_content
+from feedback_ui.model_text import MAX_CHARACTERS, plain, rendered, source, text_content
 from tests.feedback_ui.texts import CODE, LITERAL, letters
 
 MARKS = re.compile(r"[\s*~`#>|_:\-\[\]\\]+")
@@ -109,7 +109,9 @@ def test_a_block_carries_the_text_that_it_was_made_from() -> None:
     assert source("<p>Hello</p>") is None
 
 
-@pytest.mark.parametrize("text", ["[" * LONGEST, "![a](" * 900, "*a " * 20_000, "a" * (LONGEST + 1)])
+@pytest.mark.parametrize(
+    "text", ["[" * MAX_CHARACTERS, "![a](" * 900, "*a " * 20_000, "a" * (MAX_CHARACTERS + 1)]
+)
 def test_a_text_made_to_be_slow_holds_nobody_up(text: str) -> None:
     began = time.perf_counter()
     shown(rendered(text))
