@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Evaluations:
     """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns.
 
-    `progress` says of the evaluations under way how far they are, by id; `most_tokens` is the gateway's limit of an answer.
+    `progress` holds how far each evaluation under way is, by id; `max_answer_tokens` is the gateway's limit per answer.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Evaluations:
         gate: GateSettings,
         queue: TaskQueue,
         chat_api: Callable[[], ChatApi],
-        most_tokens: int | None = None,
+        max_answer_tokens: int | None = None,
     ) -> None:
         self.db, self.serving, self.paths, self.gate = db, serving, paths, gate
-        self._queue, self._chat_api, self.most_tokens = queue, chat_api, most_tokens
+        self._queue, self._chat_api, self.max_answer_tokens = queue, chat_api, max_answer_tokens
         self.progress: dict[str, dict[str, Any]] = {}
 
     async def submit(
@@ -177,7 +177,7 @@ class Evaluations:
         """Return the most tokens that these releases answer with, where they or the gateway have a limit."""
         caps = {}
         for release in measured:
-            limits = (release.sampling.get("max_tokens"), self.most_tokens) if release else ()
+            limits = (release.sampling.get("max_tokens"), self.max_answer_tokens) if release else ()
             known = [int(limit) for limit in limits if limit]
             if release and known:
                 caps[release.ref] = min(known)

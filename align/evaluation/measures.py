@@ -100,7 +100,7 @@ class _Table:
         share: bool = False,
         only: Sequence[int] | None = None,
     ) -> None:
-        """One value a row, for each release by itself and as paired differences."""
+        """Return one value per row, for each release by itself and as paired differences."""
         places = range(len(self.ours)) if only is None else only
         clusters = [self.clusters[i] for i in places]
         interval = share_interval if share else mean_interval

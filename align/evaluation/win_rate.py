@@ -82,7 +82,7 @@ def length_controlled(
 ) -> dict[str, Any]:
     """Return the win rate at equal length; without an interval below `BOOTSTRAP_FROM` clusters.
 
-    `length_gap` is the mean difference in its standard deviations: beyond 2 hardly a pair of equal length tells anything.
+    `length_gap` is the mean difference in its standard deviations: beyond 2 hardly any pair has equal length to compare by.
     """
     y, d = np.asarray(values, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     scale = float(d.std()) or float(abs(d).max()) or 1.0
