@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from align.training.packed.attention import attend, attend_by_grid, attend_by_part
 from align.training.packed.logprobs import token_logprobs
 from align.training.packed.packed_model import disagreement, make_packed, make_plain, why_not
-from align.training.packed.packing import Pack, Tree, attend, attend_by_grid, attend_by_part, pack
+from align.training.packed.packing import Pack, Tree, pack
 
 TREES = [Tree([1, 2, 3], ([4, 5], [6])), Tree([7], ([8], [9, 10, 11]))]
 
