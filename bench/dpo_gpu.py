@@ -20,6 +20,7 @@ A row is a prompt of half the length and two answers of the other half; tokens a
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -277,6 +278,18 @@ def _figures(case: Case, args: argparse.Namespace, times: list[float], meter: Me
     }
 
 
+def measure(args: argparse.Namespace, case: str, who: str) -> dict[str, Any]:
+    """Return the figures of one contestant, from a process of its own unless asked otherwise."""
+    if not args.together:
+        return alone(case, who)
+    result = figures(args, case, who)
+    gc.collect()
+    if args.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return result
+
+
 def alone(case: str, who: str) -> dict[str, Any]:
     """Run one contestant in its own process, so that its memory is measured alone."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -289,9 +302,8 @@ def alone(case: str, who: str) -> dict[str, Any]:
         return result
 
 
-def contestant(args: argparse.Namespace) -> int:
-    """Train one contestant in this process; write the figures or the error."""
-    name, who, out = args.contestant
+def figures(args: argparse.Namespace, name: str, who: str) -> dict[str, Any]:
+    """Train one contestant in this process; return the figures or the error."""
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     meter = Meter(args.device)
     began = time.perf_counter()
@@ -304,7 +316,13 @@ def contestant(args: argparse.Namespace) -> int:
         traceback.print_exc()
         result = {"error": f"{type(error).__name__}: {error}"[:500], **meter.gigabytes()}
     result["wall_seconds"] = round(time.perf_counter() - began, 1)
-    Path(out).write_text(json.dumps(result))
+    return result
+
+
+def contestant(args: argparse.Namespace) -> int:
+    """Train the contestant that `alone` started this process for; write the figures."""
+    name, who, out = args.contestant
+    Path(out).write_text(json.dumps(figures(args, name, who)))
     return 0
 
 
@@ -322,6 +340,7 @@ def main() -> int:
     parser.add_argument("--tuned", action="store_true", help="TRL with " + ", ".join(TUNED) + " as well")
     parser.add_argument("--recompute", action="store_true", help="recompute all activations")
     parser.add_argument("--plain", action="store_true", help="PEFT's LoRA layers and the model's own norms")
+    parser.add_argument("--together", action="store_true", help="all in one process, which saves the imports")
     parser.add_argument("--profile", action="store_true", help="print the kernels of the third step")
     parser.add_argument("--no-trl", action="store_true", help="leave the comparison out")
     parser.add_argument(
@@ -353,7 +372,7 @@ def main() -> int:
             ("trl", *(["trl-tuned"] if args.tuned else [])) if case.against_trl and not args.no_trl else ()
         )
         for who in ("align", *rivals):
-            result[who] = alone(name, who)
+            result[who] = measure(args, name, who)
             if "tokens_per_second" in result[who]:
                 # Forward and backward to the inputs: 4 FLOPs a parameter and token; no gradient of frozen weights.
                 useful = 4 * count * result[who]["tokens_per_second"]
