@@ -57,7 +57,7 @@ def kept_per_token(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would keep its own graph alive for ever
 
     batch = pack(sample, share).to(next(model.parameters()).device)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t), autocast():

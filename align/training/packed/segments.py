@@ -54,7 +54,7 @@ def _segments(layout: Layout, device: torch.device) -> Segments:
     queries: list[int] = []
     keys: list[int] = []
     places: list[np.ndarray] = []
-    first = np.empty(sum(layout.sizes), np.int64)
+    first: np.ndarray = np.empty(sum(layout.sizes), np.int64)
     repeats: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     at = 0
     for start, prompt, answers in layout.trees:
