@@ -46,6 +46,8 @@ BUDGET_S = 900.0
 """From the first vote to stable, sampling included, on two quiet cores."""
 MAX_TOKENS = 128
 """Of the deployment's answers."""
+LONGEST_QUESTION, LONGEST_ANSWER = 200, 300
+"""Characters of the questions that are asked, and of the answers that the data set has to them."""
 STREAMS = 16
 MEASURED = 40
 """Prompts of the win rate by rule; none of them was voted on."""
@@ -91,8 +93,9 @@ class Progress:
 
 
 def questions(count: int) -> list[str]:
-    """Return real first questions, each once."""
-    found = (question for question, _ in exchanges(200) if len(question) >= 20)
+    """Return real first questions that got short answers there, each once."""
+    asked = exchanges(LONGEST_QUESTION)
+    found = (question for question, answer in asked if len(question) >= 20 and len(answer) <= LONGEST_ANSWER)
     return list(itertools.islice(dict.fromkeys(found), count))
 
 
@@ -232,7 +235,7 @@ def teach_rows(
         sample(platform, asked, progress)
         copy = (args.keep / "sampled.duckdb").absolute() if args.keep else None
         if copy is not None and not copy.exists():
-            platform.post("/api/backup", {"path": str(copy)})
+            platform.post("/api/backup", {"file": str(copy)})
     progress.facts["votes"] = vote(platform, case, rng)
     progress.add("votes")
 

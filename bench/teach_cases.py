@@ -19,9 +19,16 @@ def words(text: str) -> int:
     return len(text.split())
 
 
+def length(text: str) -> float:
+    """Return the words of an answer; one that was cut in mid-sentence is longer than any that came to an end."""
+    return words(text) if text.rstrip()[-1:] in tuple(".!?:;)]}*`\"'") else float("inf")
+
+
 def shorter(a: str, b: str) -> float:
     """Return 1 where `a` is the shorter answer, 0 where `b` is, 1/2 where they are about as long."""
-    first, second = words(a), words(b)
+    first, second = length(a), length(b)
+    if first == second:
+        return 0.5
     return 1.0 if first <= LESS * second else 0.0 if second <= LESS * first else 0.5
 
 
