@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from serve.engine.cuda_environment import cuda_environment, graph_arguments, search_path
 from serve.engine.lora_targets import linear_modules
 from serve.engine.output_parsers import merge_arguments, parser_arguments
 
@@ -23,6 +24,8 @@ OURS = (
     "model", "served-model-name", "host", "port", "enable-lora", "max-loras", "max-cpu-loras",
     "max-lora-rank", "api-key", "lora-modules", "uds",
 )  # fmt: skip
+CACHE = "cache/engines"
+"""Directory in the data directory for what engines on a card compile; it may be deleted while none runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,13 @@ def command(spec: EngineSpec, port: int) -> list[str]:
     """Return the command line that serves `spec` on loopback at `port`."""
     defaults: dict[str, Any] = {"generation-config": "vllm", "disable-uvicorn-access-log": True}
     defaults |= parser_arguments(spec.model_dir)
+    given = {key.lstrip("-").replace("_", "-"): value for key, value in spec.args.items()}
     if spec.on_cpu:
         defaults |= {"dtype": "float32", "kv-cache-memory-bytes": spec.kv_cache_memory_bytes}
+    else:
+        defaults |= graph_arguments(given)
     if spec.model_dir is not None and (modules := linear_modules(spec.model_dir)):
         defaults["lora-target-modules"] = modules
-    given = {key.lstrip("-").replace("_", "-"): value for key, value in spec.args.items()}
     fixed: dict[str, Any] = {
         "model": spec.model,
         "served-model-name": spec.base,
@@ -134,8 +139,9 @@ def _flag(key: str, value: Any) -> list[str]:
 def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Path) -> dict[str, str]:
     """Return the environment of the engine process; `spec.env` has the last word.
 
-    Sockets and other temporary files go to `scratch`, since vLLM leaves them where they are when it is killed.
-    The key travels here and not on the command line, which every user of the machine can read.
+    Sockets and other temporary files go to `scratch`, since vLLM leaves them where they are when it is killed; what a
+    start on a card compiles goes to `cache/engines` in the data directory, for the next start. The key travels here
+    and not on the command line, which every user of the machine can read.
     """
     env = dict(os.environ)
     env |= {
@@ -147,6 +153,7 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Pat
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TMPDIR": str(scratch),
+        "PATH": search_path(env.get("PATH")),
     }
     if spec.model_dir is not None:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -160,6 +167,8 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Pat
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if library := tcmalloc():
             env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD", "")]))
+    else:
+        env |= cuda_environment(env, adapters_dir.absolute().parent / CACHE)
     return env | dict(spec.env)
 
 
