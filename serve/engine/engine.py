@@ -16,6 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from common.net import free_port
 from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
+from serve.engine.placement import Cards
 from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch
 from serve.engine.processor_use import ProcessorUse
 from serve.engine.spec import EngineSpec, command, environment
@@ -52,9 +54,10 @@ class Engine(VllmApi):
     answer last moved, set by whoever passes answers on.
     """
 
-    def __init__(self, spec: EngineSpec, data_dir: Path) -> None:
+    def __init__(self, spec: EngineSpec, data_dir: Path, cards: Cards | None = None) -> None:
         super().__init__(spec.name, spec.base, spec.url or "", spec.api_key or secrets.token_urlsafe(32))
         self.spec = spec
+        self.cards = cards or Cards()
         self.state: State = "stopped"
         self.detail = "not started"
         self.boots = 0
@@ -107,6 +110,7 @@ class Engine(VllmApi):
             self._task = None
         if self._process is not None:
             await self._process.stop(self.spec.drain_s + 5 if self.in_flight.outstanding else 5)
+        self.cards.release(self.spec.name)
         await self.disconnect()
         self._set("stopped", "stopped")
 
@@ -147,6 +151,7 @@ class Engine(VllmApi):
                 await self._announce()
                 await self._record_start()
                 ready_since = time.monotonic()
+                self.cards.settle(self.spec.name)
                 self._set("ready", "serving")
                 await self._watch()
             except (EngineFailed, ProcessFailed) as error:
@@ -162,6 +167,7 @@ class Engine(VllmApi):
             await self.disconnect()
             if self._process is not None:
                 await self._process.stop(0 if ready_since < math.inf else 2)
+            self.cards.release(self.spec.name)
             await asyncio.sleep(wait)
 
     async def _launch(self) -> None:
@@ -169,19 +175,19 @@ class Engine(VllmApi):
             self.url = self.spec.url.rstrip("/")
             self._set("starting", f"waiting for {self.url}")
             return
+        spec, device = await self._place()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._set("starting", f"loading {self.spec.model}")
         await asyncio.to_thread(self.adapters_dir.mkdir, parents=True, exist_ok=True)
         self._log_from = self._log_size()
-        device = "cpu" if self.spec.on_cpu else "cuda"
         self._stages = StartStages(self._starts_path, self.spec.name, device)
         scratch = await asyncio.to_thread(_make_scratch)
         self._process = await GuardedProcess.start(
-            command(self.spec, port),
+            command(spec, port),
             ProcessOptions(
                 log=self.log_path,
-                env=self._environment(scratch),
+                env=self._environment(spec, scratch),
                 scratch=scratch,
                 state_dir=self._state_dir,
                 orphan_grace_s=3.0,
@@ -191,8 +197,18 @@ class Engine(VllmApi):
         # A GPU's driver lets a thread spin for as long as a kernel hangs, so there computing proves nothing.
         self._use = ProcessorUse(self._process.pid) if self.spec.on_cpu else None
 
-    def _environment(self, scratch: Path) -> dict[str, str]:
-        found = environment(self.spec, self._key, self.adapters_dir, scratch)
+    async def _place(self) -> tuple[EngineSpec, str]:
+        """Return the specification with its part of a card, and the device's name. Raises `EngineFailed`."""
+        if self.spec.on_cpu:
+            return self.spec, "cpu"
+        placed = await self.cards.place(self.spec)
+        if placed.need is not None:
+            log.info("engine %s takes %s of %s", self.spec.name, placed.need.explain(), placed.device)
+        args, env = placed.arguments | dict(self.spec.args), placed.environment | dict(self.spec.env)
+        return replace(self.spec, args=args, env=env), placed.device
+
+    def _environment(self, spec: EngineSpec, scratch: Path) -> dict[str, str]:
+        found = environment(spec, self._key, self.adapters_dir, scratch)
         return found if self._preloads else {PRELOAD_SWITCH: "0", **found}
 
     async def _wait_until_serving(self) -> None:
