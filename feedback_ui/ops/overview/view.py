@@ -86,7 +86,7 @@ def build_overview(connection: Connection) -> Part:
             tiles: render.tiles(status),
             engines: render.engines(status.get("engines", [])),
             deployments: render.deployments(status.get("deployments", [])),
-            schedule: render.schedule(status.get("schedule")),
+            schedule: render.schedules(status.get("schedules", [])),
             about: render.about(status),
             form.deployment: gr.Dropdown(names, value=name),
             form.release: gr.Dropdown(choices, value=chosen if chosen in values else offered),
