@@ -15,7 +15,6 @@ import pytest
 from serve.engine import vllm_preload
 from serve.engine.engine import Engine
 from serve.engine.spec import EngineSpec, environment
-from tests.serve.conftest import tiny_spec
 
 FAMILY = """
 import os
@@ -163,20 +162,3 @@ async def test_no_process_of_an_engine_starts_an_interpreter_of_its_own(engine: 
     started = [p for p in server.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
     assert len(started) >= 3, "the forking process, the engine core and a worker"
     assert {tuple(p.cmdline()) for p in started} == {tuple(server.cmdline())}
-
-
-@pytest.mark.anyio
-@pytest.mark.engine
-async def test_an_engine_without_preloading_serves_from_processes_of_its_own(
-    tiny_base: Path, tmp_path: Path
-) -> None:
-    engine = Engine(tiny_spec(tiny_base, "alone", env={vllm_preload.SWITCH: "0"}), tmp_path)
-    await engine.start()
-    try:
-        await engine.wait_ready(500)
-        server = psutil.Process(engine.pid)
-        lines = {tuple(p.cmdline()) for p in server.children(recursive=True)}
-        assert lines
-        assert not any("multiprocessing.forkserver" in " ".join(line) for line in lines)
-    finally:
-        await engine.stop()
