@@ -135,7 +135,7 @@ PROMOTE = "Promote"
 ROLLBACK = "Roll back"
 SCHEDULE = "Schedule"
 SCHEDULE_OFF = (
-    "Off. Runs start only by hand. The settings can start them by cron or by the number of new pairs."
+    "Off. Runs start only by hand. The settings can start them by cron or by the number of new rows."
 )
 
 TRAIN = "Retrain"

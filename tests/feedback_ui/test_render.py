@@ -217,3 +217,22 @@ def test_a_canary_s_votes_say_evidence_interval_and_whom_the_verdict_hangs_on() 
     assert "3 further votes do not decide" in page
     assert "undecided" in page
     assert EVIL not in page
+
+
+def test_every_schedule_is_shown_with_its_own_rows() -> None:
+    plan = {
+        "name": "schedules.poet",
+        "deployment": "poet",
+        "method": "kto",
+        "recipe": "thumbs",
+        "rollout": "canary",
+    }
+    shown = overview.schedules(
+        [{**plan, "rows": "likes", "new_rows": 4, "every_pairs": 20}, {**plan, "deployment": EVIL}]
+    )
+    assert "New likes" in shown
+    assert "4 of 20" in shown
+    assert "thumbs" in shown
+    assert shown.count("<dl") == 2
+    assert EVIL not in shown
+    assert "Off." in overview.schedules([])

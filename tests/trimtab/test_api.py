@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from store.accounts import users
 from store.rollout import adapters, deployments, releases, runs
 from store.rollout.adapters import AdapterRecord
+from store.training_data import demonstrations
 from trimtab import ui_mount
 from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform
@@ -69,6 +70,36 @@ def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> N
     status = client.get("/api/status").json()
     assert (status["mode"], status["ready"]) == ("single-user", False)
     assert status["deployments"][0]["stable"] == "assistant@1"
+
+
+def test_status_shows_every_schedule(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {
+            "data": tmp_path / "data",
+            "engines": {"main": {"base": BASE, "url": "http://127.0.0.1:9", "api_key": "none"}},
+            "deployments": {"assistant": {}, "poet": {}},
+            "schedules": {
+                "poet": {
+                    "deployment": "poet",
+                    "method": "sft",
+                    "every_pairs": 5,
+                    "recipe": "domain-adaptation",
+                }
+            },
+        }
+    )
+    platform = build_platform(settings, URL)
+    demonstrations.import_rows(platform.db, [{"prompt": "q", "completion": "a"}], "test", deployment="poet")
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        status = client.get("/api/status").json()
+    assert (status["schedule"]["name"], status["schedule"]["enabled"]) == ("schedule", False)
+    (poet,) = status["schedules"]
+    assert (poet["name"], poet["deployment"], poet["recipe"]) == (
+        "schedules.poet",
+        "poet",
+        "domain-adaptation",
+    )
+    assert (poet["rows"], poet["new_rows"], poet["new_pairs"]) == ("demonstrations", 1, 0)
 
 
 def test_pages_wait_for_the_screens(client: TestClient) -> None:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli import app
+from trimtab.cli.platform import _schedule_line
 from trimtab.cli.runs import _parameter
 
 GROUPS = {
@@ -191,3 +192,11 @@ def test_usage_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.split() == ["ci", "key", "3", "500", "1000", "-", "0", "tokens"]
     assert json.loads(run("usage", "--json")) == rows
     assert asked == [("2026-11-01", "2026-11-30"), (None, None)]
+
+
+def test_status_says_of_a_schedule_what_it_waits_for() -> None:
+    plan = {"name": "schedules.poet", "method": "kto", "deployment": "poet", "recipe": "thumbs"}
+    waiting = {"cron": None, "next_at": None, "every_pairs": 50, "rows": "likes", "new_rows": 4}
+    assert (
+        _schedule_line({**plan, **waiting}) == "schedules.poet: kto of poet, recipe thumbs, 4 of 50 new likes"
+    )

@@ -23,14 +23,15 @@ from store.privacy import erasure
 from store.rollout import canary_votes, deployments, releases, runs
 from store.rollout.adapters import AdapterRecord
 from store.rollout.runs import Run
-from store.training_data import demonstrations, pairs
+from store.training_data import demonstrations, likes, pairs
 from trimtab import loop
 from trimtab.app import build_platform
 from trimtab.config.serving_sections import EngineSettings
 from trimtab.config.settings import Settings
+from trimtab.config.training_sections import ScheduleSettings
 from trimtab.platform import Platform
 from trimtab.rollout.weighing import Trial, weigh_canary
-from trimtab.start_run import start_run
+from trimtab.start_run import ScheduledRuns, start_run
 
 BASE = "smollm2-135m-instruct"
 
@@ -209,7 +210,33 @@ def test_a_waiting_canary_does_not_block_the_schedule(platform: Platform) -> Non
     asyncio.run(loop.evaluate(platform.loop, waiting))
     assert [run.id for run in runs.under_way(platform.db)] == [under_way.id]
     asyncio.run(loop.evaluate(platform.loop, under_way))
-    assert asyncio.run(platform.scheduler.runs.active()) is False
+    schedule = platform.scheduler.schedules[0]
+    assert asyncio.run(schedule.runs.active()) is False
+
+
+def test_a_schedule_counts_the_rows_of_its_method_and_names_its_recipe(platform: Platform) -> None:
+    plan = ScheduleSettings(every_pairs=2, method="kto", recipe="thumbs", deployment="assistant")
+    scheduled = ScheduledRuns(platform.db, platform.runner, plan)
+    pairs.import_rows(platform.db, [{"prompt": "One?", "chosen": "yes", "rejected": "no"}], "test")
+    assert asyncio.run(scheduled.new_rows()) == 0
+    liked = [{"prompt": f"{n}?", "completion": "yes", "label": n > 1} for n in range(3)]
+    likes.import_rows(platform.db, liked, "test")
+    assert asyncio.run(scheduled.new_rows()) == 3
+
+    async def started() -> Run:
+        await scheduled.start("3 new likes (every 2)")
+        return runs.list_all(platform.db)[0]
+
+    run = asyncio.run(started())
+    assert (run.method, run.recipe, run.deployment) == ("kto", "thumbs", "assistant")
+    assert run.requested_by == "schedule: 3 new likes (every 2)"
+
+
+def test_a_run_of_another_deployment_does_not_hold_a_schedule_up(platform: Platform) -> None:
+    judged(platform, "none")
+    for deployment, active in (("assistant", True), ("poet", False)):
+        plan = ScheduleSettings(every_pairs=1, deployment=deployment)
+        assert asyncio.run(ScheduledRuns(platform.db, platform.runner, plan).active()) is active
 
 
 def test_slow_decline_is_measured_against_what_an_operator_approved(platform: Platform) -> None:

@@ -11,8 +11,6 @@ import httpx
 import pytest
 
 from serve.build import ServingOptions
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.router import share, sticky_key
 from store.accounts import keys, users
 from store.db.rows import scalar
@@ -20,9 +18,8 @@ from store.feedback import conversations
 from store.feedback.conversation_owners import owner_of
 from store.privacy import erasure
 from store.rollout import deployments, releases
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"
@@ -30,15 +27,11 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    base = stub_engine.MODEL
-    async with serving(stub_engine.app()) as url:
-        spec = EngineSpec("stub", base, base, url=url, probe_interval_s=600)
-        pool = EnginePool([spec], tmp_path_factory.mktemp("stub"))
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
-        async with running(pool, tmp_path_factory.mktemp("store"), base) as part:
-            yield part
-        await pool.stop()
+    async with (
+        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
+        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
+    ):
+        yield part
 
 
 async def ask(

@@ -15,16 +15,14 @@ import pytest
 
 from serve.auth import Principal
 from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.errors import RequestError
 from serve.gateway.exchange import Answer, Exchange, Recording
 from serve.metering.limits import Limits
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
 from store.privacy import erasure
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 BASE = stub_engine.MODEL
@@ -35,14 +33,8 @@ REPORTED = (1, 90, 70)
 
 @pytest.fixture(scope="module")
 async def pool(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[EnginePool]:
-    async with serving(stub_engine.app()) as url:
-        pool = EnginePool(
-            [EngineSpec("stub", BASE, BASE, url=url, probe_interval_s=600)], tmp_path_factory.mktemp("stub")
-        )
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
+    async with stub_pool(tmp_path_factory.mktemp("stub")) as pool:
         yield pool
-        await pool.stop()
 
 
 @pytest.fixture

@@ -91,6 +91,16 @@ def test_count_new_starts_again_at_each_snapshot(db: Store, tmp_path: Path) -> N
     assert pairs.count_new(db, "poet") == 13
 
 
+def test_each_method_counts_its_own_new_rows(db: Store, tmp_path: Path) -> None:
+    liked = [{"prompt": f"q{n}", "completion": "a", "label": n % 2 == 0} for n in range(6)]
+    likes.import_rows(db, liked, "test", deployment="assistant")
+    pairs.import_rows(db, rows(10), "test")
+    snapshots.build(db, tmp_path, "assistant", "dpo")
+    assert (likes.count_new(db, "assistant"), likes.count_new(db, "poet")) == (6, 0)
+    snapshots.build(db, tmp_path, "assistant", "kto")
+    assert (likes.count_new(db, "assistant"), pairs.count_new(db, "assistant")) == (0, 0)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 24])
 def test_small_data_has_both_sides(db: Store, tmp_path: Path, count: int) -> None:
     pairs.import_rows(db, [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(count)], "test")

@@ -28,15 +28,19 @@ class EngineView(View):
 class ScheduleView(View):
     """When retraining starts by itself."""
 
+    name: str = Field(description="its table in the settings: schedule, or schedules.NAME")
     enabled: bool
     cron: str | None
     every_pairs: int | None
     deployment: str
     method: Method
     qlora: bool
+    recipe: str | None
     rollout: Rollout
     next_at: datetime | None
-    new_pairs: int
+    new_pairs: int = Field(description="pairs of the deployment since its last snapshot for DPO")
+    rows: str = Field(description="what the method learns from: pairs, demonstrations or likes")
+    new_rows: int = Field(description="rows of those since the deployment's last snapshot for the method")
 
 
 class StatusView(View):
@@ -55,4 +59,5 @@ class StatusView(View):
     demonstrations: dict[str, int]
     comparisons: dict[str, int]
     active_runs: list[str] = Field(description="queued, training or on the way to a release; not canaries")
-    schedule: ScheduleView
+    schedule: ScheduleView = Field(description="the table `schedule` of the settings")
+    schedules: list[ScheduleView] = Field(description="every schedule that is enabled")
