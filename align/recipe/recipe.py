@@ -134,8 +134,10 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
 
 def cautions(recipe: Recipe) -> list[str]:
     """Return what is accepted and yet seldom meant, as notes for the plan and the report."""
-    losses, beta = recipe.values.get("loss_type", ()), float(recipe.values.get("beta", 1.0))
-    notes = []
+    losses, beta = recipe.values.get("loss_type", ()), recipe.values.get("beta", "auto")
+    notes: list[str] = []
+    if beta == "auto":
+        return notes
     if "ipo" in losses and beta < MIN_IPO_BETA:
         notes.append(
             f"ipo with beta = {beta} aims at a difference of {1 / (2 * beta):g} nats per token, which hardly "

@@ -285,7 +285,7 @@ def test_a_flip_rate_that_nobody_knows_is_assumed_and_said(make_run: MakeRun) ->
 
 
 def test_a_beta_that_does_not_fit_the_loss_is_in_the_reports_notes(make_run: MakeRun) -> None:
-    run = make_run("dpo", {"max_steps": 1, "loss_type": ["ipo"]})
+    run = make_run("dpo", {"max_steps": 1, "loss_type": ["ipo"], "beta": 0.1})
     assert in_process(run) == 0, run.error()
     report = run.report()
     assert report is not None
