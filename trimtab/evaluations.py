@@ -107,7 +107,7 @@ class Evaluations:
         return decide(report, self.gate.all_checks(), self.gate.min_items).to_json() | {"mode": run.gate}
 
     async def _anchor(self, release: Release) -> Release | None:
-        """Return the release that slow decline is measured against; None where this engine can not serve it any more."""
+        """Return the release that slow decline is measured against; None where this engine cannot serve it any more."""
         anchor = await call_store(self.db, deployments.anchor, release.deployment)
         if anchor.base != release.base:
             return None
