@@ -15,6 +15,7 @@ import pytest
 from align.recipe.recipe import resolve
 from align.run_directory import EXIT_STOPPED, RunDirectory, RunSpec
 from store.accounts import audit
+from store.datasets import snapshots
 from store.errors import Conflict, Invalid
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
@@ -22,7 +23,7 @@ from store.privacy import erasure
 from store.rollout import canary_votes, deployments, releases, runs
 from store.rollout.adapters import AdapterRecord
 from store.rollout.runs import Run
-from store.training_data import likes, pairs
+from store.training_data import demonstrations, likes, pairs
 from trimtab import loop
 from trimtab.app import build_platform
 from trimtab.config.serving_sections import EngineSettings
@@ -81,6 +82,44 @@ def test_the_gate_and_the_rollout_decide_where_a_run_ends(
     deployment = deployments.get(platform.db, "assistant")
     assert (deployment.stable == run.release) == (state == "stable")
     assert (deployment.canary == run.release) == (state == "canary")
+
+
+@pytest.mark.parametrize(("compared", "state"), [(False, "canary"), (True, "stable")])
+def test_demonstrations_reach_stable_only_where_answers_were_compared(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, compared: bool, state: str
+) -> None:
+    """That demonstrations became likelier makes a canary of it: votes or an operator decide the rest."""
+    rows = [{"prompt": f"Question {n}?", "completion": f"yes {n}"} for n in range(12)]
+    demonstrations.import_rows(platform.db, rows, "test")
+    made = snapshots.build(platform.db, platform.paths.snapshots, "assistant", "sft", 0.3)
+    run = runs.create(platform.db, "sft", "assistant", rollout="promote")
+    release = releases.create(platform.db, "assistant", BASE, run=run.id)
+    for moved in ("snapshot", "training", "publishing"):
+        runs.move(platform.db, run.id, moved)
+    run = runs.move(platform.db, run.id, "evaluating", release=release.id, snapshot=made.id)
+    good = {"low": 0.6, "value": 0.7, "high": 0.8, "n": 40}
+    measures: dict[str, Any] = {
+        **{name: {"release": good} for name in ("length_ratio", "perplexity_ratio")},
+        **{
+            name: {"difference": good | {"low": 0.0, "value": 0.0, "high": 0.1}}
+            for name in ("rep4", "cut_share")
+        },
+        "kl": {"release": good | {"low": 0.1, "value": 0.1, "high": 0.2}},
+        "refusal_share": {"difference": good | {"low": 0.0, "value": 0.0, "high": 0.1}},
+        "empty_share": {"release": good | {"low": 0.0, "value": 0.0, "high": 0.1}},
+        "chosen_logp_per_token": {"difference": good},
+    }
+    if compared:
+        measures["win_rate"] = {"release": good}
+
+    async def report(*_: object) -> dict[str, Any]:
+        return {"measures": measures}
+
+    monkeypatch.setattr(platform.evaluations, "_run_suite", report)
+    ended = asyncio.run(loop.evaluate(platform.loop, run))
+    decision = ended.gate_decision or {}
+    assert (ended.state, decision["verdict"]) == (state, "pass"), decision["reasons"]
+    assert ("until votes or an operator decide" in decision["reasons"][-1]) == (not compared)
 
 
 @pytest.mark.parametrize("rollout", ["canary", "promote"])
