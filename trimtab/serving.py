@@ -165,7 +165,7 @@ class Serving:
         return self.adapter_record(published, base, created_by=created_by)
 
     def _dtype(self, base: str) -> str:
-        """In which type a probe computes: the engine's, where training knows it."""
+        """In which type a probe computes: the engine's, where training supports it."""
         types = {str(engine.spec.args.get("dtype", "auto")) for engine in self.pool.engines(base)}
         return found if len(types) == 1 and (found := types.pop()) in ("float32", "bfloat16") else "auto"
 
