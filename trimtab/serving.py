@@ -25,6 +25,7 @@ from serve.errors import AdapterRefused
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
+from trimtab.card_usage import CardUsage
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import DEFAULT_BASE
 from trimtab.config.settings import Settings
@@ -45,6 +46,7 @@ class Serving:
         self.db, self.settings, self.paths = db, settings, paths
         self.pool, self.reconciler = pool, reconciler
         self.preparing: str | None = None
+        self.cards = CardUsage(pool)
 
     @property
     def bases(self) -> Sequence[str]:

@@ -57,7 +57,7 @@ def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
     assert f"{found['trainable_parameters']:,}" in found["text"]
     assert client.get("/api/runs").json() == []
 
-    monkeypatch.setattr(planning, "this_machine", lambda: planning.Machine("cpu", 4e9, 6e9))
+    monkeypatch.setattr(planning, "this_machine", lambda *_: planning.Machine("cpu", 4e9, 6e9))
     assert client.post("/api/runs/plan", json=body).json()["fits"] is False
     refused = problem(client.post("/api/runs", json=body), 422)
     assert "6.0 GB are there" in refused["detail"]
