@@ -52,7 +52,7 @@ from trimtab.loop import Loop
 from trimtab.platform import Platform
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
-from trimtab.runs.schedule import Scheduler
+from trimtab.runs.schedule import Schedule, Scheduler
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
 from trimtab.serving import Serving, model_of
@@ -105,7 +105,10 @@ def build_platform(settings: Settings, url: str) -> Platform:
         rollout=rollout,
         evaluations=evaluations,
         long_work=long_work,
-        scheduler=Scheduler(settings.schedule, ScheduledRuns(db, runner, settings.schedule)),
+        scheduler=Scheduler(
+            Schedule(name, plan, ScheduledRuns(db, runner, plan))
+            for name, plan in settings.named_schedules().items()
+        ),
         screens=Screens(url),
         url=url,
         key=key,

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from store.accounts import users
 from store.rollout import adapters, deployments, releases, runs
 from store.rollout.adapters import AdapterRecord
+from store.training_data import demonstrations
 from trimtab import ui_mount
 from trimtab.api.runs.routes import _events
 from trimtab.app import build_app, build_platform
@@ -69,6 +70,36 @@ def test_the_platform_answers_while_its_engine_does_not(client: TestClient) -> N
     status = client.get("/api/status").json()
     assert (status["mode"], status["ready"]) == ("single-user", False)
     assert status["deployments"][0]["stable"] == "assistant@1"
+
+
+def test_status_shows_every_schedule(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {
+            "data": tmp_path / "data",
+            "engines": {"main": {"base": BASE, "url": "http://127.0.0.1:9", "api_key": "none"}},
+            "deployments": {"assistant": {}, "poet": {}},
+            "schedules": {
+                "poet": {
+                    "deployment": "poet",
+                    "method": "sft",
+                    "every_pairs": 5,
+                    "recipe": "domain-adaptation",
+                }
+            },
+        }
+    )
+    platform = build_platform(settings, URL)
+    demonstrations.import_rows(platform.db, [{"prompt": "q", "completion": "a"}], "test", deployment="poet")
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        status = client.get("/api/status").json()
+    assert (status["schedule"]["name"], status["schedule"]["enabled"]) == ("schedule", False)
+    (poet,) = status["schedules"]
+    assert (poet["name"], poet["deployment"], poet["recipe"]) == (
+        "schedules.poet",
+        "poet",
+        "domain-adaptation",
+    )
+    assert (poet["rows"], poet["new_rows"], poet["new_pairs"]) == ("demonstrations", 1, 0)
 
 
 def test_pages_wait_for_the_screens(client: TestClient) -> None:
@@ -363,7 +394,7 @@ def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
     assert f"{found['trainable_parameters']:,}" in found["text"]
     assert client.get("/api/runs").json() == []
 
-    monkeypatch.setattr(planning, "this_machine", lambda: planning.Machine("cpu", 4e9, 6e9))
+    monkeypatch.setattr(planning, "this_machine", lambda *_: planning.Machine("cpu", 4e9, 6e9))
     assert client.post("/api/runs/plan", json=body).json()["fits"] is False
     refused = problem(client.post("/api/runs", json=body), 422)
     assert "6.0 GB are there" in refused["detail"]
@@ -381,7 +412,7 @@ def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
         ({"method": "ppo"}, "method"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_at_once(
+def test_request_that_cannot_be_trained_is_rejected_at_once(
     client: TestClient, change: dict[str, Any], field: str
 ) -> None:
     refused = problem(client.post("/api/runs", json={"method": "dpo"} | change), 422)
@@ -418,9 +449,7 @@ async def what_is_done(platform: Platform, run: str) -> list[dict[str, Any]]:
     return told
 
 
-def test_a_run_s_events_say_what_its_worker_does_between_steps(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_events_report_phases_between_steps(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.api.runs.routes.EVENT_POLL_S", 0.02)
     run = runs.create(platform.db, "dpo", "assistant").id
     for state in ("snapshot", "training"):

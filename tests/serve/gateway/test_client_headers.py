@@ -11,8 +11,6 @@ import httpx
 import pytest
 
 from serve.build import ServingOptions
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.router import share, sticky_key
 from store.accounts import keys, sharing, users
 from store.accounts.owners import owner_of
@@ -20,9 +18,8 @@ from store.db.rows import scalar
 from store.feedback import conversations
 from store.privacy import erasure
 from store.rollout import deployments, releases
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"
@@ -30,15 +27,11 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    base = stub_engine.MODEL
-    async with serving(stub_engine.app()) as url:
-        spec = EngineSpec("stub", base, base, url=url, probe_interval_s=600)
-        pool = EnginePool([spec], tmp_path_factory.mktemp("stub"))
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
-        async with running(pool, tmp_path_factory.mktemp("store"), base) as part:
-            yield part
-        await pool.stop()
+    async with (
+        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
+        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
+    ):
+        yield part
 
 
 async def ask(
@@ -118,7 +111,7 @@ async def test_what_is_asked_to_be_left_out_is_left_out(part: Part) -> None:
         ({"X-Trimtab-Source": "our-portal", "X-Trimtab-Conversation": "p"}, "say 1", "our-portal", None),
     ],
 )
-async def test_a_conversation_says_what_it_came_from(
+async def test_conversation_records_its_source(
     part: Part, headers: dict[str, str], text: str, source: str, task: str | None
 ) -> None:
     assert (await ask(part, headers, text=text)).status_code == 200
@@ -155,7 +148,7 @@ async def test_a_name_has_one_spelling(part: Part, value: bytes) -> None:
     assert (await ask(part, {"X-Trimtab-User": value})).status_code == 200
     assert conversations.list_recent(part.db, limit=1)[0].user == "Zoë"
     assert erasure.erase_person(part.db, "Zoe\u0308").removed["completions"] == 1
-    assert not erasure.knows(part.db, "Zoë")
+    assert not erasure.is_known(part.db, "Zoë")
 
 
 @pytest.mark.parametrize(
