@@ -237,9 +237,9 @@ def test_an_erasure_takes_the_choice_and_the_name_along(db: Store) -> None:
     conversations.like(db, say(db, "bob", "Hi"), True, "bob")
     say(db, "ada", "Hi")
     compare(db, "Hi", [ADA, "user bob"], "a")
-    assert erasure.knows(db, "ada")
+    assert erasure.is_known(db, "ada")
     erasure.erase_person(db, "ada")
-    assert not erasure.knows(db, "ada")
+    assert not erasure.is_known(db, "ada")
     assert sharing.list_all(db) == []
     assert not [row for row in fetch_all(db.read(), "from comparisons") if "user ada" in row["owners"]]
 
