@@ -150,6 +150,7 @@ def _erase(
         ("keys", "user_name", "keys"),
     ):
         _delete(cursor, removed, what, f"delete from {table} where {column} in (from their_names)")
+    _delete(cursor, removed, "consents", f"delete from consents where owner in ({_THEIR_OWNERS})")
     removed["names"] = _rename(cursor, who, id)
     if not any(removed.values()):
         raise NotFound("person", name)
@@ -191,6 +192,7 @@ def is_known(db: Store, name: str) -> bool:
         f"exists (from {table} where list_contains($names, {column}))" for table, column in (*own, *_NAMED)
     ]
     places.append("exists (from usage where list_contains($holders, holder))")
+    places.append("exists (from consents where list_contains($holders, owner))")
     found = scalar(
         db.read(),
         f"select {' or '.join(places)}",
@@ -241,6 +243,8 @@ def clean_start(db: Store, adapter: str | None) -> str | None:
     )
     return row["ancestor"] if row else None
 
+
+_THEIR_OWNERS = "select 'user ' || name from their_names union select 'key ' || id from their_keys"
 
 _OF_OTHERS = {
     "votes": """
@@ -339,6 +343,18 @@ def _rename(cursor: Cursor, who: list[str], pseudonym: str) -> int:
             f"update {table} set {column} = $pseudonym where {column} in (from their_names){spare}",
             {"pseudonym": pseudonym},
         )
+    count += _changed(
+        cursor,
+        f"""
+        update comparisons
+        set owners = list_transform(
+            comparisons.owners, lambda o: if(list_contains(their.owners, o), 'user ' || $pseudonym, o)
+        )
+        from (select coalesce(list(owner), []) as owners from ({_THEIR_OWNERS}) as theirs (owner)) as their
+        where list_has_any(comparisons.owners, their.owners)
+        """,
+        {"pseudonym": pseudonym},
+    )
     cursor.execute(
         "update candidates set completion_id = null where completion_id in (from their_completions)"
     )
