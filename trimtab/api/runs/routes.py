@@ -124,7 +124,8 @@ async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[P
     base = platform.serving.model_path(deployment.base)
     start = await call_store(platform.db, start_adapter, body.deployment, body.start)
     directory = platform.paths.adapters / start if start else None
-    return await call_store(platform.db, make_plan, recipe, body.deployment, base, start=directory)
+    device = platform.settings.training.device
+    return await call_store(platform.db, make_plan, recipe, body.deployment, base, None, device, directory)
 
 
 @router.get("")
