@@ -18,6 +18,7 @@ from serve.errors import EngineFailed
 from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.runs.worker_device import UnknownDevice, choose_cards
 
 MIN_CACHE_GB = 5
 """Disk for what engines and workers compile, and for a model's download to begin."""
@@ -42,6 +43,7 @@ def gpu_checks(
         _driver(cards),
         _compiler(os.environ, Path(_include_directory())),
         _disk(paths),
+        _training_device(settings.training.device, cards),
         *([] if paths.read_platform() else _memory(settings, paths, read)),
     ]
 
@@ -101,6 +103,15 @@ def _disk(paths: DataPaths) -> Check:
         free >= MIN_CACHE_GB,
         f"{free:.0f} GB free at {folder} ({MIN_CACHE_GB} GB are needed)",
     )
+
+
+def _training_device(device: str, cards: Sequence[Card]) -> Check:
+    try:
+        chosen = choose_cards(device, cards)
+    except UnknownDevice as error:
+        return Check("training device", False, str(error))
+    on = "card " + ", ".join(str(card.index) for card in chosen) if chosen else "the processor"
+    return Check("training device", True, f"a run would take {on} now (training.device is {device})")
 
 
 def _memory(settings: Settings, paths: DataPaths, read: Callable[[], list[Card]]) -> list[Check]:

@@ -120,7 +120,7 @@ class Evaluations:
         return found | {"at_most": "canary", "reasons": [*found["reasons"], NOT_COMPARED]}
 
     async def _anchor(self, release: Release) -> Release | None:
-        """Return the release that slow decline is measured against; None where this engine can not serve it any more."""
+        """Return the release that slow decline is measured against; None where this engine cannot serve it any more."""
         anchor = await call_store(self.db, deployments.anchor, release.deployment)
         if anchor.base != release.base:
             return None

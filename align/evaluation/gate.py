@@ -1,8 +1,8 @@
 """The gate: may a release take traffic? A pure function of the suite's report and the checks.
 
-It knows no model and no store. A check is judged at the unfavourable end of the measure's 95% interval: it passes where the
-whole interval is on the right side of its bound, fails where the whole is on the wrong side, and is undecided between. All
-checks must hold at once, which needs no correction for their number (intersection-union test, Berger 1982).
+It loads no model and reads no store. A check is judged at the unfavourable end of the measure's 95% interval: it passes
+where the whole interval is on the right side of its bound, fails where the whole is on the wrong side, and is undecided
+between. All checks must hold at once, which needs no correction for their number (intersection-union test, Berger 1982).
 """
 
 from __future__ import annotations

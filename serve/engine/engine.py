@@ -42,6 +42,7 @@ BEHIND_GATEWAY = 10  # niceness of an engine that computes on the cores which th
 BACKOFF_RESET_S = 300.0  # an engine that served this long restarts after the shortest back-off
 ANNOUNCE_S = 120.0
 METRICS_S = 5.0
+HEALTH_S = 1.0
 UNAVAILABLE = (429, 502, 503, 504)  # what a proxy before an external engine says of one that is busy
 PROBES_SKIPPED = 6  # while answers move, one probe in so many still looks for an engine that answers nonsense
 
@@ -124,6 +125,16 @@ class Engine(VllmApi):
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, 1.0))
+
+    async def is_healthy(self) -> bool:
+        """Return whether the server says that its core is alive, for an answer that failed."""
+        if self.state != "ready":
+            return False
+        try:
+            await self.request("GET", "/health", timeout=HEALTH_S)
+        except EngineFailed:
+            return False
+        return True
 
     async def read_queue(self) -> None:
         """Ask how many requests wait for a place in the batch; `queue` is None where the engine does not say."""

@@ -154,7 +154,7 @@ def test_operator_decisions_move_the_run(platform: Platform) -> None:
     assert asyncio.run(decide()) == ["stable", "rolled_back", "canary"]
 
 
-def test_a_run_trains_under_the_system_prompt_of_stable_where_a_row_knows_none(platform: Platform) -> None:
+def test_run_uses_the_system_prompt_of_stable_for_rows_without_one(platform: Platform) -> None:
     options = {"enable_thinking": False}
     release = releases.create(
         platform.db, "assistant", BASE, system_prompt="Be brief.", sampling={"chat_template_kwargs": options}
@@ -193,7 +193,7 @@ def test_a_rejected_release_is_forced_with_a_reason_alone(platform: Platform) ->
     }
 
 
-def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform) -> None:
+def test_replaced_canary_becomes_published_again(platform: Platform) -> None:
     first, second = judged(platform, "canary"), judged(platform, "canary")
 
     async def both() -> None:
@@ -459,7 +459,7 @@ def test_excluded_raters_and_those_who_fail_gold_decide_nothing(platform: Platfo
     assert trial.duel.wins == 3
 
 
-def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
+def test_votes_do_not_promote_a_canary_that_an_operator_ended(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operator's decision comes between weighing and what follows from it."""
@@ -479,7 +479,7 @@ def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
     assert (after.stable, after.canary) == (stable, None)
 
 
-def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platform: Platform) -> None:
+def test_votes_do_not_roll_back_a_canary_that_an_operator_promoted(platform: Platform) -> None:
     canary, _ = on_trial(platform)
 
     async def promoted_meanwhile() -> None:
@@ -494,7 +494,7 @@ def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platf
     ("on_max", "state"),
     [("keep_stable", "rolled_back"), ("promote_if_not_worse", "rolled_back"), ("ask", "canary")],
 )
-def test_a_trial_ends_after_its_days_as_was_said(platform: Platform, on_max: str, state: str) -> None:
+def test_trial_ends_after_its_days(platform: Platform, on_max: str, state: str) -> None:
     canary, stable = on_trial(platform)
     vote(platform, canary, stable, 4)
     assert trial_of(platform, on_max=on_max, max_days=30).ended is None

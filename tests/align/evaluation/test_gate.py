@@ -56,7 +56,7 @@ def test_a_fail_outweighs_an_undecided_and_an_undecided_a_pass() -> None:
     assert decide(REPORT, [passes, undecided, fails]).verdict == "fail"
 
 
-def test_what_was_not_measured_is_undecided_and_never_passed() -> None:
+def test_missing_measure_is_undecided_and_never_passed() -> None:
     assert decide({}, DEFAULT_CHECKS).verdict == "undecided"
     only_loss = {"measures": {"loss": {"release": estimate(2)}}}
     for bound in BOUNDS:
@@ -212,7 +212,7 @@ def test_flipped_votes_do_not_pass_on_few_prompts(n: int) -> None:
     assert verdicts(n, right=0.3)["pass"] <= 0.01
 
 
-def test_the_suite_before_generated_answers_lets_none_of_them_to_stable() -> None:
+def test_suite_without_generated_answers_promotes_none_of_them() -> None:
     """Without health measures, repetition and garbage are still caught by what the chosen answers lost."""
     for name in ("endless repetition", "SFT on garbage"):
         truth = {key: value for key, value in BAD_TURNS[name].items() if key == "gain"}

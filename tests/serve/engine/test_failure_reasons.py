@@ -43,5 +43,5 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("log", "status", "words"), LOGS)
-def test_the_cause_is_said_in_words(log: str, status: int | None, words: str) -> None:
+def test_failure_reason_is_a_sentence(log: str, status: int | None, words: str) -> None:
     assert words in cause(log, status)
