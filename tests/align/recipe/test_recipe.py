@@ -128,9 +128,7 @@ def test_the_flip_rate_comes_from_raters_agreement(
     assert with_flip_rate(resolve("sft"), agreement)[1] == ""
 
 
-@pytest.mark.parametrize(
-    ("rows", "passes"), [(1, 5), (53, 5), (81, 4), (160, 2), (320, 1), (100_000, 1)]
-)
+@pytest.mark.parametrize(("rows", "passes"), [(1, 5), (53, 5), (81, 4), (160, 2), (320, 1), (100_000, 1)])
 def test_few_rows_are_passed_over_more_often(rows: int, passes: int) -> None:
     """One pass over fifty pairs is seven steps, which teach nothing."""
     recipe, note = with_passes(resolve("dpo"), rows)
