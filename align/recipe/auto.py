@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ModelError
-from align.recipe.recipe import Recipe
+from align.recipe.recipe import Recipe, with_passes
 
 AUTO = "auto"
 ORIGIN = "auto: "
@@ -90,7 +90,8 @@ def count_steps(recipe: Recipe, rows: int) -> int:
 
 
 def with_auto(recipe: Recipe, facts: Facts) -> Recipe:
-    """Return the recipe with its rate, warm-up, beta and alpha chosen where they are "auto"."""
+    """Return the recipe with its passes, rate, warm-up, beta and alpha chosen where they are "auto"."""
+    recipe, _ = with_passes(recipe, facts.rows)
     chosen: dict[str, tuple[Any, str]] = {
         "learning_rate": _rate(recipe, facts),
         "warmup_steps": _warmup(recipe, facts),
@@ -131,7 +132,7 @@ def notes(recipe: Recipe) -> list[str]:
     """Return what was chosen, and from what, as notes for the plan and the report."""
     reasons: dict[str, list[str]] = {}
     for name, origin in recipe.origin.items():
-        if origin.startswith(ORIGIN):
+        if origin.startswith(ORIGIN) and (name != "num_train_epochs" or recipe.max_steps < 0):
             reasons.setdefault(origin.removeprefix(ORIGIN), []).append(f"{name} = {recipe.values[name]:g}")
     return [f"{', '.join(values)} ({reason})" for reason, values in reasons.items()]
 

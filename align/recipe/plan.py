@@ -18,7 +18,7 @@ from align.errors import AlignError, DataError, ModelError
 from align.recipe.auto import count_steps
 from align.recipe.auto import notes as auto_notes
 from align.recipe.methods import ROW_SHAPES
-from align.recipe.recipe import Recipe, cautions
+from align.recipe.recipe import Recipe, cautions, with_passes
 from common.durations import duration
 
 GB = 1e9
@@ -109,6 +109,8 @@ def plan(
     when the configuration cannot be read.
     """
     shape = _Shape.read(Path(base_model))
+    planned = recipe
+    recipe, passes = with_passes(recipe, rows.count)
     trainable = shape.trainable(recipe)
     weight_bytes = 4 if device == "cpu" or recipe.dtype == "float32" else 2
     tokens = _tokens_in_a_micro_batch(recipe, rows)
@@ -125,7 +127,8 @@ def plan(
         "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
-    notes = [*auto_notes(recipe), *cautions(recipe)]
+    chosen = [passes] if passes and recipe.max_steps < 0 else []
+    notes = [*auto_notes(planned), *chosen, *cautions(recipe)]
     if device == "cpu" and not checkpointing:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":
