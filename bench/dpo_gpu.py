@@ -115,12 +115,15 @@ def recipe_of(case: Case, args: argparse.Namespace) -> Recipe:
         "gradient_accumulation_steps": 1,
         "max_length": case.length,
         "lr_scheduler_type": "constant",
+        "learning_rate": 1e-4,
+        "warmup_steps": 0,
         "optim": args.optim,
         "r": 16,
+        "lora_alpha": 32,
         "gradient_checkpointing": True if args.recompute else "auto",
     }
     if case.method == "dpo":
-        params["share_prompt"] = not args.no_share
+        params |= {"share_prompt": not args.no_share, "beta": 0.1}
     return resolve(case.method, case.nf4, params)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from store.db.database import Store
 from store.errors import Conflict
-from store.rollout import runs
+from store.privacy import erasure
+from store.rollout import deployments, releases, runs
 from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
@@ -18,6 +19,11 @@ _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
     "dpo": (pairs.count, "preference pairs", "rank some responses"),
     "sft": (demonstrations.count, "demonstrations", "write better responses in Rank"),
     "kto": (lambda db: sum(likes.count(db).values()), "likes", "like and dislike some answers in Chat"),
+}
+_NEW_ROWS: dict[str, Callable[[Store, str], int]] = {
+    "dpo": pairs.count_new,
+    "sft": demonstrations.count_new,
+    "kto": likes.count_new,
 }
 
 
@@ -31,19 +37,35 @@ async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, 
     return run
 
 
+def start_adapter(db: Store, deployment: str, start_from: str) -> str | None:
+    """Return the adapter that a run goes on from, None for the base alone.
+
+    An adapter that learned from something erased since is left out: its nearest clean ancestor, or the base.
+    """
+    if start_from != "stable":
+        return None
+    stable = releases.get(db, deployments.get(db, deployment).stable)
+    return erasure.clean_start(db, stable.adapter)
+
+
+def count_new_rows(db: Store, plan: ScheduleSettings) -> int:
+    """Count the rows of the schedule's method since its deployment's last snapshot for that method."""
+    return _NEW_ROWS[plan.method](db, plan.deployment)
+
+
 class ScheduledRuns:
-    """The runs of a schedule: what `trimtab.runs.schedule.Scheduler` counts and starts."""
+    """The runs of a schedule: what `trimtab.runs.schedule.Schedule` counts and starts."""
 
     def __init__(self, db: Store, runner: Runner, plan: ScheduleSettings) -> None:
         self.db, self.runner, self.plan = db, runner, plan
 
-    async def new_pairs(self) -> int:
-        """Count the pairs since the deployment's last snapshot."""
-        return await call_store(self.db, pairs.count_new, self.plan.deployment)
+    async def new_rows(self) -> int:
+        """Count the rows of the method since the deployment's last snapshot for it."""
+        return await call_store(self.db, count_new_rows, self.plan)
 
     async def active(self) -> bool:
-        """Return whether any run is under way."""
-        return bool(await call_store(self.db, runs.under_way))
+        """Return whether a run of the deployment is under way; runs of others take turns with it."""
+        return bool(await call_store(self.db, runs.under_way, self.plan.deployment))
 
     async def start(self, reason: str) -> None:
         """Queue a run as the settings say. Raises Conflict when there is nothing to train on."""
@@ -54,6 +76,7 @@ class ScheduledRuns:
             deployment=self.plan.deployment,
             qlora=self.plan.qlora,
             params=dict(self.plan.params),
+            recipe=self.plan.recipe,
             rollout=self.plan.rollout,
             gate="enforce",
             requested_by=f"schedule: {reason}",
