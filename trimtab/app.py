@@ -34,7 +34,7 @@ from trimtab.api.comparisons import sampled
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
-from trimtab.api.people import erasures
+from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import routes as releases
@@ -123,6 +123,7 @@ def _open_store(settings: Settings, paths: DataPaths) -> Store:
     db = Store.open(paths.store, memory=settings.store.memory)
     paths.clear_scratch()  # after the store: whoever owns it is the one platform here
     db.second_votes = settings.rank.second_votes
+    db.share = settings.privacy.share
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
@@ -180,6 +181,7 @@ def api_router() -> APIRouter:
         adapters,
         evals,
         people,
+        shares,
         usage,
     ):
         api.include_router(module.router)
