@@ -129,7 +129,7 @@ async def needed_by(db: Store, directory: RunDirectory, deployment: str, setting
         machine = await asyncio.to_thread(this_machine, settings.device, recipe.num_processes)
         if machine.device != "cuda":
             return Need()
-        plan, _, _ = await call_store(db, make_plan, recipe, deployment, Path(spec.base_model), machine)
+        plan, *_ = await call_store(db, make_plan, recipe, deployment, Path(spec.base_model), machine)
     except (AlignError, StoreError) as error:
         log.warning("no room is made for the run, which has no plan: %s", error)
         return Need()
