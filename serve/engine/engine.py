@@ -16,6 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,9 @@ class Engine(VllmApi):
         self.last_sign_of_life = 0.0
         self.starting_since = 0.0
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
+        self.fetch: Callable[[], Awaitable[Path]] | None = (
+            None  # makes the directory of a model that is not here
+        )
         self.log_path = data_dir / "logs" / f"engine-{spec.name}.log"
         self.adapters_dir = data_dir / "adapters"
         self._log_from = 0  # where this boot's output begins
@@ -136,6 +140,7 @@ class Engine(VllmApi):
             self.starting_since = time.monotonic()
             ready_since = math.inf
             try:
+                await self._fetch()
                 await self._launch()
                 self.connect()
                 await self._wait_until_serving()
@@ -155,6 +160,15 @@ class Engine(VllmApi):
             if self._process is not None:
                 await self._process.stop(0 if ready_since < math.inf else 2)
             await asyncio.sleep(wait)
+
+    async def _fetch(self) -> None:
+        """Have a model that is not on this disk downloaded; raises `EngineFailed`, after which it is tried again."""
+        if self.fetch is None:
+            return
+        self._set("starting", f"downloading {self.spec.model}")
+        self.spec = replace(self.spec, model=str(await self.fetch()))
+        self.fetch = None
+        self.starting_since = time.monotonic()
 
     async def _launch(self) -> None:
         if self.spec.url is not None:
