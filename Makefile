@@ -36,11 +36,9 @@ check: lint ## Lint and the quick tests (aim: under 90 s on 2 quiet cores)
 test: ## Lint, then every test: unit, integration, browser, end to end (about half an hour on 2 cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
-	@echo "==> tests of the parts, in two processes"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=15 \
-		tests/align tests/common tests/serve tests/feedback_ui tests/trimtab tests/trimtab_client tests/store
-	@echo "==> tests of the whole, end to end"
-	@$(BIN)/python -m pytest --durations=10 tests/e2e
+	@echo "==> all tests, in two processes; those that share an engine begin, since they take longest"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25 \
+		tests/e2e tests/serve tests/align tests/feedback_ui tests/trimtab tests/trimtab_client tests/store tests/common
 
 coverage: setup ## Line coverage of the quick tests, without those that start an engine or a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q \

@@ -1,4 +1,4 @@
-"""HTML lists whose entries are buttons: a click carries the entry's id to Python."""
+"""Lists to pick an entry from: HTML whose entries are buttons, and dropdowns that are filled later."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def static(value: str = "", **settings: Any) -> gr.HTML:
 def pickable(value: str = "", **settings: Any) -> gr.HTML:
     """HTML whose elements with `data-id` fire `click`; the handler finds the id as `event.id`."""
     return gr.HTML(value, js_on_load=_PICK, **settings)
+
+
+def picker(label: str, elem_id: str, **settings: Any) -> gr.Dropdown:
+    """Build a dropdown whose choices come with a refresh; a value may also be typed."""
+    return gr.Dropdown([], allow_custom_value=True, label=label, elem_id=elem_id, **settings)

@@ -34,8 +34,8 @@ CHAT_HISTORY = "Conversations"
 CHAT_HISTORY_EMPTY = "Nothing here yet. Your conversations appear here after their first answer."
 CHAT_EMPTY = """### What would you like to talk about?
 
-Every answer says which release gave it. The thumbs below an answer become training data;
-**Compare two answers** asks for two and lets you choose."""
+Every answer says which release gave it. The thumbs below an answer become training data, unless you choose otherwise
+below; **Compare two answers** asks for two and lets you choose."""
 CHAT_EXAMPLES = (
     "Explain in two sentences how tides work.",
     "Write a polite reply that declines a meeting on Friday.",
@@ -54,6 +54,17 @@ CHAT_PAIR_HINT = "Two answers, in random order. The one you choose stays in the 
 CHAT_BOTH_BAD = "Recorded that neither was good. Ask again, or put it differently."
 CHAT_LIKED = "Thanks: recorded as a good answer."
 CHAT_DISLIKED = "Thanks: recorded as a poor answer."
+CHAT_SHARE = "Who may use my conversations"
+CHAT_SHARES = (
+    ("Nobody", "none"),
+    ("People who rate answers may read them", "show"),
+    ("They may, and models may learn from them", "train"),
+)
+CHAT_SHARED = {
+    "none": "Saved. Raters will not see what you said, earlier conversations included, and the next training leaves it out.",
+    "show": "Saved. Raters may see what you said; the next training leaves it out.",
+    "train": "Saved. Raters may see what you said, and models may learn from it.",
+}
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 
@@ -105,6 +116,9 @@ OPS_DENIED = "Your account has the roles {roles}. Ask someone with the role ops.
 RANK_DENIED_TITLE = "Ranking needs the role rater"
 TABS = ("Overview", "Training", "Releases", "Data", "Access", "Audit")
 ENGINES = "Engines"
+CARDS = "Graphics cards"
+FREE = "Free"
+ABOUT = "about "
 ENGINES_EMPTY = "No engine is configured. Add a base model to the settings, then restart the platform."
 LOG_TAIL = "Log"
 DEPLOYMENTS = "Deployments"
@@ -135,7 +149,7 @@ PROMOTE = "Promote"
 ROLLBACK = "Roll back"
 SCHEDULE = "Schedule"
 SCHEDULE_OFF = (
-    "Off. Runs start only by hand. The settings can start them by cron or by the number of new pairs."
+    "Off. Runs start only by hand. The settings can start them by cron or by the number of new rows."
 )
 
 TRAIN = "Retrain"
@@ -239,7 +253,7 @@ DATA_DEMOS_EMPTY = "No demonstrations yet. Better responses written in Rank make
 DATA_IMPORT = "Import"
 DATA_IMPORT_HINT = (
     "JSON lines, a JSON array, CSV or Parquet, also gzip or zstd; the format (TRL, HH-RLHF, UltraFeedback, Argilla, "
-    "OpenAI, ShareGPT, Alpaca and more) is told from the content. Rows that don't fit are refused one by one, with the "
+    "OpenAI, ShareGPT, Alpaca and more) is detected from the content. Rows that don't fit are refused one by one, with the "
     "reason. Files above 1 GB: trimtab pairs import FILE."
 )
 DATA_IMPORT_KIND = "Rows are"
@@ -306,11 +320,11 @@ RATERS_ALPHA = (
     "Krippendorff's alpha is {alpha} over {comparisons} comparisons with {votes} votes: "
     "1 is full agreement, 0 what chance gives."
 )
-RATERS_NO_ALPHA = "No comparison has two votes yet, so agreement can't be told."
+RATERS_NO_ALPHA = "No comparison has two votes yet, so agreement can't be computed."
 RATERS_HINT = (
     "Agreement is with the majority of the others on the same comparison; flags ask a person to look."
 )
-ERASE = "Forget a person"
+ERASE = "Erase a person"
 ERASE_HINT = (
     "Deletes what they wrote and voted and everything derived from it, for good, and lists the releases that "
     "learned from it. Works for any name in the store, also of people without an account."
@@ -318,7 +332,7 @@ ERASE_HINT = (
 ERASE_NAME = "Name"
 ERASE_AGAIN = "Type the name again"
 ERASE_DIFFERS = "the two names differ, so nothing was deleted"
-ERASE_WHOM = "say who is to be forgotten"
+ERASE_WHOM = "enter the name of the person to erase"
 ERASE_PREVIEW = "See what would go"
 ERASE_DO = "Delete for good"
 ERASE_WOULD = "Nothing is deleted yet. These rows would go: {removed}."

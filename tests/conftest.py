@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class ByEngine(LoadScopeScheduling):
-    """Several test processes share the work by files; those of tests/serve stay in one, since they share an engine."""
+    """Several test processes share the work by files; files that share an engine stay in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "tests/serve" if file.startswith("tests/serve/") else file
+        if file.startswith("tests/e2e/"):
+            return "tests/e2e"
+        return "tests/serve" if uses_shared_engine(self.config.rootpath / file) else file
+
+
+@cache
+def uses_shared_engine(file: Path) -> bool:
+    """Return whether a file of tests/serve has tests that are marked `engine`."""
+    return "tests/serve/" in file.as_posix() and "mark.engine" in file.read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByEngine:

@@ -35,7 +35,7 @@ from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
 from trimtab.api.models import routes as models
-from trimtab.api.people import erasures
+from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import routes as releases
@@ -54,7 +54,7 @@ from trimtab.loop import Loop
 from trimtab.platform import Platform
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
-from trimtab.runs.schedule import Scheduler
+from trimtab.runs.schedule import Schedule, Scheduler
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
 from trimtab.serving import Serving
@@ -110,7 +110,10 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         rollout=rollout,
         evaluations=evaluations,
         long_work=long_work,
-        scheduler=Scheduler(settings.schedule, ScheduledRuns(db, runner, settings.schedule)),
+        scheduler=Scheduler(
+            Schedule(name, plan, ScheduledRuns(db, runner, plan))
+            for name, plan in settings.named_schedules().items()
+        ),
         screens=Screens(url),
         url=url,
         key=key,
@@ -125,6 +128,7 @@ def _open_store(settings: Settings, paths: DataPaths) -> Store:
     db = Store.open(paths.store, memory=settings.store.memory)
     paths.clear_scratch()  # after the store: whoever owns it is the one platform here
     db.second_votes = settings.rank.second_votes
+    db.share = settings.privacy.share
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
     for name, deployment in settings.deployments.items():
@@ -174,6 +178,7 @@ def api_router() -> APIRouter:
         evals,
         models,
         people,
+        shares,
         usage,
     ):
         api.include_router(module.router)

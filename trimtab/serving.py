@@ -27,6 +27,7 @@ from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from trimtab.base_models.fetching import Downloads
 from trimtab.base_models.local import engine_specs, model_of
+from trimtab.card_usage import CardUsage
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import DEFAULT_BASE, EngineSettings
 from trimtab.config.settings import Settings
@@ -51,6 +52,7 @@ class Serving:
         for engine in pool.engines():
             self._downloads.attach(engine, self._revision(engine.spec.base))
         self.preparing: str | None = None
+        self.cards = CardUsage(pool)
 
     @property
     def bases(self) -> Sequence[str]:
@@ -194,7 +196,7 @@ class Serving:
         return self.adapter_record(published, base, created_by=created_by)
 
     def _dtype(self, base: str) -> str:
-        """In which type a probe computes: the engine's, where training knows it."""
+        """In which type a probe computes: the engine's, where training supports it."""
         types = {str(engine.spec.args.get("dtype", "auto")) for engine in self.pool.engines(base)}
         return found if len(types) == 1 and (found := types.pop()) in ("float32", "bfloat16") else "auto"
 

@@ -19,6 +19,11 @@ _DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
     "sft": (demonstrations.count, "demonstrations", "write better responses in Rank"),
     "kto": (lambda db: sum(likes.count(db).values()), "likes", "like and dislike some answers in Chat"),
 }
+_NEW_ROWS: dict[str, Callable[[Store, str], int]] = {
+    "dpo": pairs.count_new,
+    "sft": demonstrations.count_new,
+    "kto": likes.count_new,
+}
 
 
 async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, **request: Any) -> Run:
@@ -31,19 +36,24 @@ async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, 
     return run
 
 
+def count_new_rows(db: Store, plan: ScheduleSettings) -> int:
+    """Count the rows of the schedule's method since its deployment's last snapshot for that method."""
+    return _NEW_ROWS[plan.method](db, plan.deployment)
+
+
 class ScheduledRuns:
-    """The runs of a schedule: what `trimtab.runs.schedule.Scheduler` counts and starts."""
+    """The runs of a schedule: what `trimtab.runs.schedule.Schedule` counts and starts."""
 
     def __init__(self, db: Store, runner: Runner, plan: ScheduleSettings) -> None:
         self.db, self.runner, self.plan = db, runner, plan
 
-    async def new_pairs(self) -> int:
-        """Count the pairs since the deployment's last snapshot."""
-        return await call_store(self.db, pairs.count_new, self.plan.deployment)
+    async def new_rows(self) -> int:
+        """Count the rows of the method since the deployment's last snapshot for it."""
+        return await call_store(self.db, count_new_rows, self.plan)
 
     async def active(self) -> bool:
-        """Return whether any run is under way."""
-        return bool(await call_store(self.db, runs.under_way))
+        """Return whether a run of the deployment is under way; runs of others take turns with it."""
+        return bool(await call_store(self.db, runs.under_way, self.plan.deployment))
 
     async def start(self, reason: str) -> None:
         """Queue a run as the settings say. Raises Conflict when there is nothing to train on."""
@@ -54,6 +64,7 @@ class ScheduledRuns:
             deployment=self.plan.deployment,
             qlora=self.plan.qlora,
             params=dict(self.plan.params),
+            recipe=self.plan.recipe,
             rollout=self.plan.rollout,
             gate="enforce",
             requested_by=f"schedule: {reason}",

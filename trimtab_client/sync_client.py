@@ -114,6 +114,8 @@ class BlockingChat(Blocking[Chat]):
     like = blocking(Chat.like)
     conversations = blocking(Chat.conversations)
     conversation = blocking(Chat.conversation)
+    shared = blocking(Chat.shared)
+    set_share = blocking(Chat.set_share)
 
 
 class BlockingPreferences(Blocking[Preferences]):
@@ -195,6 +197,8 @@ class BlockingAdmin(Blocking[Admin]):
     user_lineage = blocking(Admin.user_lineage)
     erase_user = blocking(Admin.erase_user)
     erasures = blocking(Admin.erasures)
+    shares = blocking(Admin.shares)
+    set_share_of = blocking(Admin.set_share_of)
     usage = blocking(Admin.usage)
     audit = blocking(Admin.audit)
     backup = blocking(Admin.backup)

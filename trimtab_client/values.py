@@ -1,6 +1,6 @@
 """Values of the platform's HTTP contract: roles, methods, states, kinds of rows.
 
-The client knows the platform by HTTP alone, so it names them itself; a test compares them with the platform's.
+The client imports nothing of the platform, so it names them itself; a test compares them with the platform's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
+
+Share = Literal["none", "show", "train"]
+"""What may be done with what somebody says: nothing, show it to raters, or also train on it."""
+SHARES: Final[tuple[Share, ...]] = get_args(Share)
 
 Rollout = Literal["none", "canary", "promote"]
 """How far a run rolls its release out by itself."""

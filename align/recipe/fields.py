@@ -178,9 +178,9 @@ class RecipeFields(BaseModel):
     max_steps: Annotated[Whole, Field(ge=1, le=10_000_000)] | Literal[-1] = Field(
         -1, description="optimiser steps; -1: num_train_epochs decides"
     )
-    num_train_epochs: Annotated[Number, Field(gt=0, le=1000), Defaults({"sft": 2.0})] = Field(
-        1.0, description="passes over the data"
-    )
+    num_train_epochs: Annotated[
+        Literal["auto"] | Annotated[Number, Field(gt=0, le=1000)], Defaults({"sft": 2.0, "kto": 1.0})
+    ] = Field("auto", description="passes over the data; auto: as many as give 40 steps, 1 to 5")
     # Optimiser
     learning_rate: Annotated[Number, Field(gt=0, le=1), Defaults({"sft": 2e-4, "kto": 5e-5})] = Field(
         1e-4, description="peak rate"

@@ -17,7 +17,7 @@ from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
 from align.recipe.methods import ROW_SHAPES
-from align.recipe.recipe import Recipe, cautions
+from align.recipe.recipe import Recipe, cautions, with_passes
 from common.durations import duration
 
 GB = 1e9
@@ -108,6 +108,7 @@ def plan(
     when the configuration cannot be read.
     """
     shape = _Shape.read(Path(base_model))
+    recipe, passes = with_passes(recipe, rows.count)
     trainable = shape.trainable(recipe)
     weight_bytes = 4 if device == "cpu" or recipe.dtype == "float32" else 2
     tokens = _tokens_in_a_micro_batch(recipe, rows)
@@ -124,7 +125,7 @@ def plan(
         "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
-    notes = cautions(recipe)
+    notes = [*cautions(recipe), *([passes] if passes and recipe.max_steps < 0 else [])]
     if device == "cpu" and not checkpointing:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":

@@ -1,6 +1,6 @@
 """A recipe: every setting of a training run, typed, complete and checked before anything is loaded.
 
-Names are TRL's and PEFT's own. The fields are in `align.recipe.fields`. This module knows no torch and no model:
+Names are TRL's and PEFT's own. The fields are in `align.recipe.fields`. This module imports no torch and loads no model:
 what depends on the hardware is the value "auto" here and is decided by the worker, which records what it
 chose.
 """
@@ -24,6 +24,9 @@ MIN_JUDGED_TWICE = 20
 DEFAULT_FLIP_RATE = 0.1
 MIN_FLIP_RATE = 0.001
 MAX_FLIP_RATE = 0.45
+# `num_train_epochs` "auto": passes until this many steps, and how many passes at most.
+MIN_STEPS = 40
+MAX_PASSES = 5
 # The losses that read `label_smoothing`.
 SMOOTHED_LOSSES = ("robust", "exo_pair")
 # Below these values of beta a run is warned about (`cautions`).
@@ -129,6 +132,22 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
         note = f"label_smoothing = {rate}: {same:.0%} of {judged} pairs of votes on the same comparison agree"
     values = {**recipe.values, "label_smoothing": rate}
     origin = {**recipe.origin, "label_smoothing": "raters' agreement"}
+    return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
+
+
+def with_passes(recipe: Recipe, rows: int) -> tuple[Recipe, str]:
+    """Return the recipe with `num_train_epochs` "auto" replaced by what `rows` to train on need, and a note (else "").
+
+    A few dozen rows give too few steps in one pass to learn anything; with thousands one pass is enough.
+    """
+    if recipe.values.get("num_train_epochs") != "auto":
+        return recipe, ""
+    batch = recipe.per_device_train_batch_size * recipe.num_processes
+    per_pass = max(1, math.ceil(math.ceil(rows / batch) / recipe.gradient_accumulation_steps))
+    passes = float(min(MAX_PASSES, max(1, math.ceil(MIN_STEPS / per_pass))))
+    values = {**recipe.values, "num_train_epochs": passes}
+    origin = {**recipe.origin, "num_train_epochs": "number of rows"}
+    note = f"num_train_epochs = {passes:g}: {rows} rows are {per_pass} steps per pass"
     return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from align.errors import DataError, ModelError
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.recipe import Recipe, cautions, with_flip_rate
+from align.recipe.recipe import Recipe, cautions, with_flip_rate, with_passes
 from align.report import TrainReport
 from align.run_directory import RunDirectory, RunSpec
 from align.training import model as models
@@ -140,6 +140,9 @@ def load_data(state: TrainingState) -> TrainingState:
     if not rows:
         raise _nothing_to_train_on(dropped)
     state.method.check(rows)
+    session.recipe, passes = with_passes(recipe, len(rows))
+    if passes and recipe.max_steps < 0:
+        session.note(passes)
     heldout: list[Row] = []
     if run.heldout.is_file() and recipe.heldout_limit:
         heldout, _ = _read(session, run.heldout, tokenizer, recipe.heldout_limit)

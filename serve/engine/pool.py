@@ -8,6 +8,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from serve.engine.engine import Engine
+from serve.engine.placement import Cards
 from serve.engine.process import reap_leftovers
 from serve.engine.spec import EngineSpec
 from serve.errors import EngineUnavailable
@@ -18,6 +19,7 @@ class EnginePool:
 
     def __init__(self, specs: Iterable[EngineSpec], data_dir: Path) -> None:
         self._data_dir = data_dir
+        self.cards = Cards()
         self._engines: list[Engine] = []
         self._by_base: dict[str, list[Engine]] = {}
         self._callbacks: list[Callable[[Engine], Awaitable[None]]] = []
@@ -36,7 +38,7 @@ class EnginePool:
 
     def add(self, specs: Iterable[EngineSpec]) -> Sequence[Engine]:
         """Take further engines and return them, not started yet. Raises ValueError for a name used twice."""
-        added = [Engine(spec, self._data_dir) for spec in specs]
+        added = [Engine(spec, self._data_dir, self.cards) for spec in specs]
         names = [engine.spec.name for engine in (*self._engines, *added)]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"engine name {sorted(twice)[0]!r} is used twice; names must differ")

@@ -2,7 +2,7 @@
 
 A snapshot reads and records with a cursor and transaction of its own: voting goes on meanwhile, and what arrives after
 it began is not in it. Its directory appears whole, by a rename; only then is it recorded. Snapshots and erasures take
-turns, so that none freezes what another forgets.
+turns, so that none freezes what another deletes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.training_methods import METHODS
+from store.accounts.sharing import Share
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
@@ -37,7 +38,7 @@ _FILE_COLUMNS = {
     "sft": "demonstrations.id as demo_id, prompt, completion, members.weight, completion_finish_reason",
     "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight, completion_finish_reason",
 }
-# What the release that answered put before the prompt; null where nobody knows.
+# What the release that answered put before the prompt; null where it is unknown.
 _CONTEXT = """
 case when {table}.release is null or (releases.id is null and {table}.release <> '') then null
     when system_prompt is null or system_prompt = '' then []::struct(role varchar, content varchar)[]
@@ -90,8 +91,8 @@ def build(
 
     Writes `directory/<hash>/` with train.parquet, heldout.parquet, report.md and snapshot.json. The same rows, deployment
     and settings give the same hash, and then the same directory. Other settings:
-    store.datasets.snapshot_settings. `on_phase` is told what is being done. Raises `Invalid` for a bad setting and
-    where no row is left to train on.
+    store.datasets.snapshot_settings. `on_phase` is called with the name of each phase. Raises `Invalid` for a bad setting
+    and where no row is left to train on.
     """
     checked = snapshot_settings.read({"heldout_fraction": heldout_fraction, "seed": seed, **settings})
     if method not in METHODS:
@@ -104,7 +105,13 @@ def build(
         try:
             cursor.execute("begin")
             return _build(
-                cursor, Path(directory), deployment, method, checked, on_phase or (lambda phase: None)
+                cursor,
+                Path(directory),
+                deployment,
+                method,
+                checked,
+                db.share,
+                on_phase or (lambda phase: None),
             )
         finally:
             cursor.close()
@@ -116,12 +123,13 @@ def _build(
     deployment: str,
     method: str,
     settings: SnapshotSettings,
+    share: Share,
     tell: Callable[[str], None],
 ) -> Snapshot:
     tell("selecting")
     last_seq, seen_seq = _bounds(cursor, deployment, method)
     _groups(cursor, method, settings)
-    selection.pick(cursor, method, deployment, last_seq, seen_seq, settings)
+    selection.pick(cursor, method, deployment, last_seq, seen_seq, settings, share)
     if not scalar(cursor, "select count(*) from members where split = 'train'"):
         raise Invalid(
             _TABLES[method],

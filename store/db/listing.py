@@ -63,21 +63,7 @@ class Listing(Generic[R]):
 
     def count_new(self, db: Store, deployment: str) -> int:
         """Return how many rows arrived for a deployment since its last snapshot for `method`."""
-        return int(
-            scalar(
-                db.read(),
-                f"""
-                select count(*)
-                from {self._table}
-                where {IN_SCOPE} and seq > (
-                    select coalesce(max(last_seq), 0)
-                    from snapshots
-                    where deployment = $deployment and method = $method
-                )
-                """,
-                {"deployment": deployment, "method": self._method},
-            )
-        )
+        return count_new(db, self._table, self._method, deployment)
 
     def stats(self, db: Store, measures: str) -> dict[str, Any]:
         """Return total, prompts (see `prompts`), `measures` (SQL), by_source, by_deployment and by_tag."""
@@ -85,6 +71,25 @@ class Listing(Generic[R]):
         whole = fetch_one(cursor, f"select count(*) as total, {measures} from {self._table}")
         counted = {"total": whole["total"], "prompts": prompts(cursor, self._table)}
         return {**counted, **whole, **groups(cursor, self._table)}
+
+
+def count_new(db: Store, table: str, method: str, deployment: str) -> int:
+    """Return how many rows of `table` arrived for a deployment since its last snapshot for `method`."""
+    return int(
+        scalar(
+            db.read(),
+            f"""
+            select count(*)
+            from {table}
+            where {IN_SCOPE} and seq > (
+                select coalesce(max(last_seq), 0)
+                from snapshots
+                where deployment = $deployment and method = $method
+            )
+            """,
+            {"deployment": deployment, "method": method},
+        )
+    )
 
 
 def one(db: Store, noun: str, table: str, columns: str, id: str) -> Row:

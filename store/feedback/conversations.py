@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from store.accounts import sharing
+from store.accounts.owners import OWNER, owner_of
 from store.db import bulk, erasure_guard, redaction
 from store.db.bulk import Columns
 from store.db.database import Cursor, Store
 from store.db.record import Record
 from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, naive, run, stamp
 from store.errors import Conflict, NotFound
-from store.feedback.conversation_owners import OWNER, find, owned, owner_of
+from store.feedback.conversation_owners import find, owned
 from store.feedback.turn import Turn
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
@@ -245,14 +247,22 @@ def list_recent(
 
 
 def recent_prompts(db: Store, limit: int = 100, sources: Sequence[str] | None = None) -> list[Conversation]:
-    """Return the newest distinct prompts of conversations, newest first; of some sources or of all."""
+    """Return the newest distinct prompts of conversations that may be shown to raters, newest first.
+
+    Of some sources or of all.
+    """
     cursor = db.read()
+    shown = "true"
+    if not sharing.everybody_agrees(cursor, "show", db.share):
+        agrees = sharing.agrees("owner", "show", db.share)
+        shown = f"id not in (select completion_id from prompt_owners where not ({agrees}))"
     rows = fetch_all(
         cursor,
-        """
+        f"""
         select conversation_id, prompt_id
         from completions
         where prompt_id is not null
+            and {shown}
             and (
                 $sources::varchar[] is null
                 or conversation_id in (

@@ -12,7 +12,7 @@ of theirs beside what was used with it. Parquet files of snapshots that hold the
 
 What they say afterwards is new; what was under way is dropped by those who write it, who ask `store.db.erasure_guard`.
 
-Not covered: rows of imports (the importer knows who is in them), run directories (`runs` names them; the platform
+Not covered: rows of imports (the importer has to know who is in them), run directories (`runs` names them; the platform
 stops these runs and deletes the copies), backups made before, and weights: what trained on them is listed and stays
 flagged (`flagged`), and `clean_start` names the adapter that the next run may start from.
 """
@@ -83,7 +83,7 @@ def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
 
 
 def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
-    """Erase a person, under every spelling of the name, in one commit. Raises `NotFound` where the store knows nobody.
+    """Erase a person, under every spelling of the name, in one commit. Raises `NotFound` where the store has nobody.
 
     `suggested` are the texts of prompts that the platform itself offers: whoever says one does not own it.
     """
@@ -150,6 +150,7 @@ def _erase(
         ("keys", "user_name", "keys"),
     ):
         _delete(cursor, removed, what, f"delete from {table} where {column} in (from their_names)")
+    _delete(cursor, removed, "consents", f"delete from consents where owner in ({_THEIR_OWNERS})")
     removed["names"] = _rename(cursor, who, id)
     if not any(removed.values()):
         raise NotFound("person", name)
@@ -180,7 +181,7 @@ def _erase(
     return report, items
 
 
-def knows(db: Store, name: str) -> bool:
+def is_known(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
     own = (
         ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),
@@ -191,6 +192,7 @@ def knows(db: Store, name: str) -> bool:
         f"exists (from {table} where list_contains($names, {column}))" for table, column in (*own, *_NAMED)
     ]
     places.append("exists (from usage where list_contains($holders, holder))")
+    places.append("exists (from consents where list_contains($holders, owner))")
     found = scalar(
         db.read(),
         f"select {' or '.join(places)}",
@@ -241,6 +243,8 @@ def clean_start(db: Store, adapter: str | None) -> str | None:
     )
     return row["ancestor"] if row else None
 
+
+_THEIR_OWNERS = "select 'user ' || name from their_names union select 'key ' || id from their_keys"
 
 _OF_OTHERS = {
     "votes": """
@@ -339,6 +343,18 @@ def _rename(cursor: Cursor, who: list[str], pseudonym: str) -> int:
             f"update {table} set {column} = $pseudonym where {column} in (from their_names){spare}",
             {"pseudonym": pseudonym},
         )
+    count += _changed(
+        cursor,
+        f"""
+        update comparisons
+        set owners = list_transform(
+            comparisons.owners, lambda o: if(list_contains(their.owners, o), 'user ' || $pseudonym, o)
+        )
+        from (select coalesce(list(owner), []) as owners from ({_THEIR_OWNERS}) as theirs (owner)) as their
+        where list_has_any(comparisons.owners, their.owners)
+        """,
+        {"pseudonym": pseudonym},
+    )
     cursor.execute(
         "update candidates set completion_id = null where completion_id in (from their_completions)"
     )

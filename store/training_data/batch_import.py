@@ -33,6 +33,22 @@ TELL_S = (
 )
 
 
+def import_rows(
+    kind: Kind[V],
+    db: Store,
+    rows: Iterable[object],
+    source: str,
+    imported_by: str | None = None,
+    deployment: str | None = None,
+    **options: Any,
+) -> ImportResult:
+    """Import rows of a kind; refused rows are reported with their number (from 1) and reason.
+
+    `deployment` None serves every deployment. See `import_sink.Request` for the options and for what an interruption leaves.
+    """
+    return ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
+
+
 def ingest(db: Store, kind: Kind[V], rows: Iterable[object], request: Request) -> ImportResult:
     """Import rows: each an object, or the `Invalid` that says why it could not be read.
 
@@ -71,7 +87,7 @@ class _Progress(Generic[V]):
             self._report()
         self._seen += 1
         if isinstance(row, UnreadableCells):
-            row = row.row  # that a cell can not be read matters where a column is needed
+            row = row.row  # that a cell cannot be read matters where a column is needed
         try:
             with import_notes.collect() as notes:
                 found = _read(row, self._kind, self._request.convert, self._seen)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,7 @@ from store.db.record import Record
 from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import, evidence
-from store.training_data.import_result import ImportResult
-from store.training_data.import_sink import Kind, Request
+from store.training_data.import_sink import Kind
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration
 
@@ -36,22 +36,6 @@ class DemonstrationRecord(Record):
     deployment: str | None
     source: str
     created_at: datetime
-
-
-def import_rows(
-    db: Store,
-    rows: Iterable[object],
-    source: str,
-    imported_by: str | None = None,
-    deployment: str | None = None,
-    **options: Any,
-) -> ImportResult:
-    """Import rows `{messages|prompt, completion, tags?}`, or `{messages}` ending with the answer to learn.
-
-    Refused rows are reported with their number (from 1) and reason; see `import_sink.Request` for the options.
-    """
-    kind = Kind("demonstrations", Demonstration.from_json, insert)
-    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(
@@ -79,6 +63,10 @@ def insert(
         "created_at": pa.array([utcnow()] * len(values), pa.timestamp("us")),
     }
     bulk.insert(cursor, "demonstrations", columns)
+
+
+# Rows `{messages|prompt, completion, tags?}`, or `{messages}` ending with the answer to learn.
+import_rows = partial(batch_import.import_rows, Kind("demonstrations", Demonstration.from_json, insert))
 
 
 def derived(value: Demonstration, deployment: str | None, kind: str, origin: Origin = UNKNOWN) -> Row:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,8 +14,7 @@ from store.db.database import Cursor, Store, utcnow
 from store.db.rows import check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
-from store.training_data.import_result import ImportResult
-from store.training_data.import_sink import Kind, Request
+from store.training_data.import_sink import Kind
 from store.training_data.origin import UNKNOWN, Origin
 from store.values import Demonstration, Judgement
 
@@ -57,19 +57,6 @@ def put(
     )
 
 
-def import_rows(
-    db: Store,
-    rows: Iterable[object],
-    source: str,
-    imported_by: str | None = None,
-    deployment: str | None = None,
-    **options: Any,
-) -> ImportResult:
-    """Import rows `{messages|prompt, completion, label}`; see `import_sink.Request` for the options."""
-    kind = Kind("likes", Judgement.from_json, insert)
-    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
-
-
 def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:
     """Insert imported likes within a transaction, whether or not they are there already."""
     columns: dict[str, Any] = {
@@ -88,6 +75,10 @@ def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, i
         "created_at": pa.array([utcnow()] * len(rows), pa.timestamp("us")),
     }
     bulk.insert(cursor, "likes", columns)
+
+
+# Rows `{messages|prompt, completion, label}`.
+import_rows = partial(batch_import.import_rows, Kind("likes", Judgement.from_json, insert))
 
 
 def list_recent(db: Store, limit: int = 100) -> list[dict[str, Any]]:
@@ -116,3 +107,8 @@ def count(db: Store, deployment: str | None = None) -> dict[str, int]:
         {"deployment": deployment},
     )
     return row
+
+
+def count_new(db: Store, deployment: str) -> int:
+    """Return how many likes and dislikes arrived for a deployment since its last snapshot for KTO."""
+    return listing.count_new(db, "likes", "kto", deployment)

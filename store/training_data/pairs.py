@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,7 @@ from store.db.record import Record
 from store.db.rows import Row, messages, stamp
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
-from store.training_data.import_result import ImportResult
-from store.training_data.import_sink import Kind, Request
+from store.training_data.import_sink import Kind
 from store.values import PreferencePair
 
 _COLUMNS = "id, prompt, chosen, rejected, carried, weight, tags, content_hash, deployment, source, created_at"
@@ -35,25 +35,6 @@ class PairRecord(Record):
     deployment: str | None
     source: str
     created_at: datetime
-
-
-def import_rows(
-    db: Store,
-    rows: Iterable[object],
-    source: str,
-    imported_by: str | None = None,
-    deployment: str | None = None,
-    **options: Any,
-) -> ImportResult:
-    """Import rows `{messages|prompt, chosen, rejected, weight?, tags?}`; each text or a message list.
-
-    Rows without a prompt whose two sides begin alike are split there. Refused rows are reported with their
-    number (from 1) and reason; see store.training_data.import_sink.Request for
-    the options and for what an interruption leaves.
-    `deployment` None serves every deployment.
-    """
-    kind = Kind("pairs", PreferencePair.from_json, insert)
-    return batch_import.ingest(db, kind, rows, Request(source, imported_by, deployment, **options))
 
 
 def insert(
@@ -87,6 +68,11 @@ def insert(
         "created_at": pa.array([utcnow()] * len(pairs), pa.timestamp("us")),
     }
     bulk.insert(cursor, "pairs", columns)
+
+
+# Rows `{messages|prompt, chosen, rejected, weight?, tags?}`, each text or a message list. Rows without a prompt whose two
+# sides begin alike are split there.
+import_rows = partial(batch_import.import_rows, Kind("pairs", PreferencePair.from_json, insert))
 
 
 def derived(

@@ -6,11 +6,13 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,7 @@ import pytest
 
 from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
+from common.net import free_port
 from tests.support.words import WORDS, sentence
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -152,25 +155,108 @@ FORKS.set_forkserver_preload(
     [
         "align.worker",
         "align.training.pipeline",
+        "bitsandbytes",
+        "transformers.models.llama.modeling_llama",
+        "torch.distributed.fsdp",
     ]
 )
 
 
-def _worker(path: str) -> None:
+def _log_to(path: str) -> None:
     with open(Path(path) / "worker.log", "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    from align import worker
 
+
+def _worker(path: str, forked_group: bool) -> None:
+    _log_to(path)
+    from align import worker
+    from align.training.distributed import launcher
+
+    if forked_group:
+        launcher.subprocess.Popen = ForkedWorker  # type: ignore[misc,assignment]
     sys.exit(worker.main([path]))
 
 
-def start_worker(run: RunDirectory) -> Any:
+class ForkedWorker:
+    """What the launcher needs of a `Popen` of `python -m align.worker`, forked with the imports done."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        assert command[1:3] == ["-m", "align.worker"]
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            _run_and_exit(command[3:], env)
+
+    def poll(self) -> int | None:
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._reap(0)
+
+    def _reap(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _run_and_exit(arguments: list[str], env: Mapping[str, str]) -> NoReturn:
+    """Run the worker in this fork, with the environment of a process of its own."""
+    status = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(env)
+        from align import worker
+
+        status = worker.main(arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _member(path: str, environment: dict[str, str], destroy_fails: bool) -> None:
+    _log_to(path)
+    if destroy_fails:
+        import torch.distributed as dist
+
+        def destroy_process_group() -> None:
+            raise RuntimeError("the others are gone")
+
+        dist.destroy_process_group = destroy_process_group
+    _run_and_exit([path], os.environ | environment)
+
+
+def start_group(run: RunDirectory, size: int, destroy_fails: bool = False) -> list[Any]:
+    """Start the workers of a run as torch's launcher does, but forked with the imports done; output in worker.log."""
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    group = [
+        FORKS.Process(target=_member, args=(str(run.path), shared | rank, destroy_fails)) for rank in ranks
+    ]
+    for process in group:
+        process.start()
+    return group
+
+
+def start_worker(run: RunDirectory, forked_group: bool = False) -> Any:
     """Start the worker in a process of its own, its output in worker.log.
 
-    It is forked from a process that has done the imports, which take longer than all the rest.
+    It is forked from a process that has done the imports, which take longer than all the rest. With `forked_group` so
+    are the processes that it launches.
     """
-    process = FORKS.Process(target=_worker, args=(str(run.path),))
+    process = FORKS.Process(target=_worker, args=(str(run.path), forked_group))
     process.start()
     return process
 

@@ -13,7 +13,6 @@ from tests.support.platform import PlatformProcess, wait_for
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-expect.set_options(timeout=60_000)
 ANSWER_MS = 180_000
 RUN_MS = 600_000
 PROMPTS = 4
@@ -24,6 +23,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
     yield page
     context.close()
 

@@ -15,8 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 import feedback_ui
 from tests.feedback_ui.double.stub import Stub
 
-expect.set_options(timeout=20_000)
-
 
 @dataclass
 class Screens:
@@ -66,5 +64,6 @@ def page(chromium: Browser) -> Iterator[Page]:
     page = context.new_page()
     # Generous, for machines that do something else besides: a pass takes well under a second.
     page.set_default_timeout(30_000)
+    expect.set_options(timeout=20_000)
     yield page
     context.close()

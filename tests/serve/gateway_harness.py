@@ -13,6 +13,7 @@ from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.build import ServingOptions, ServingParts, build_serving
 from serve.engine.pool import EnginePool
+from serve.engine.spec import EngineSpec
 from serve.gateway.handler import Gateway, HotPath
 from serve.gateway.metrics import Metrics
 from serve.gateway.recorder import Recorder
@@ -20,6 +21,7 @@ from serve.metering.limits import Limits
 from serve.router import Router
 from store.db.database import Store
 from store.rollout import deployments
+from tests.support import stub_engine
 from tests.support.asgi import serving
 from trimtab_client import AsyncClient
 
@@ -62,6 +64,18 @@ class Part:
     @property
     def adapters_dir(self) -> Path:
         return self.pool.engines()[0].adapters_dir
+
+
+@contextlib.asynccontextmanager
+async def stub_pool(directory: Path) -> AsyncIterator[EnginePool]:
+    """Run a pool of one engine, which `tests.support.stub_engine` stands in for."""
+    async with serving(stub_engine.app()) as url:
+        spec = EngineSpec("stub", stub_engine.MODEL, stub_engine.MODEL, url=url, probe_interval_s=600)
+        pool = EnginePool([spec], directory)
+        await pool.start()
+        await pool.engines()[0].wait_ready(60)
+        yield pool
+        await pool.stop()
 
 
 @contextlib.asynccontextmanager

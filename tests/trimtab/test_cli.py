@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trimtab.cli import app
+from trimtab.cli.platform import _schedule_line
 from trimtab.cli.runs import _parameter
 
 GROUPS = {
@@ -93,8 +94,8 @@ def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -
     run("users", "remove", "ada", "--data", "d")
     assert json.loads(run("users", "list", "--data", "d", "--json")) == []
     run("users", "add", "bob", "--password", "correct horse", "--data", "d")
-    assert "to forget bob would delete: 1 user" in run("users", "erase", "bob", "--dry-run", "--data", "d")
-    assert "bob is forgotten, with: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
+    assert "erasing bob would delete: 1 user" in run("users", "erase", "bob", "--dry-run", "--data", "d")
+    assert "bob is erased, with: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
     assert "bob" in run("users", "erase", "bob", "--yes", "--data", "d", status=1)
 
 
@@ -126,7 +127,7 @@ def test_a_path_that_the_system_refuses_is_named_with_the_reason(command: list[s
         run("keys", "create", "ci", "--data", "d")
     if command[0] == "restore":
         run("backup", "b.duckdb", "--data", "d")
-    assert f"{path} can not be used: " in run(*command, status=1).replace("\n", " ")
+    assert f"{path} cannot be used: " in run(*command, status=1).replace("\n", " ")
 
 
 def test_a_wrong_role_names_the_accepted_ones() -> None:
@@ -189,3 +190,11 @@ def test_usage_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line.split() == ["ci", "key", "3", "500", "1000", "-", "0", "tokens"]
     assert json.loads(run("usage", "--json")) == rows
     assert asked == [("2026-11-01", "2026-11-30"), (None, None)]
+
+
+def test_status_of_a_schedule_shows_what_it_waits_for() -> None:
+    plan = {"name": "schedules.poet", "method": "kto", "deployment": "poet", "recipe": "thumbs"}
+    waiting = {"cron": None, "next_at": None, "every_pairs": 50, "rows": "likes", "new_rows": 4}
+    assert (
+        _schedule_line({**plan, **waiting}) == "schedules.poet: kto of poet, recipe thumbs, 4 of 50 new likes"
+    )

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.gpu_cards import has_cuda
 from serve.adapters.files import TEMPLATE
-from serve.engine.spec import has_cuda
 from trimtab.base_models import checks, memory
 from trimtab.base_models.local import is_whole
 from trimtab.errors import ModelRefused

@@ -9,22 +9,10 @@ from typing import Any
 from align.errors import AlignError
 from align.recipe.plan import Rows, plan
 from align.recipe.recipe import resolve
+from serve.engine.gpu_memory import kv_bytes_per_token
 
 TYPICAL = Rows(count=256, prompt=120.0, answer=180.0, longest=700)
 """Rows of a first training run: short chats."""
-
-
-def kv_bytes_per_token(config: Mapping[str, Any], value_bytes: int) -> int | None:
-    """Return the key-value cache per token, None if unknown; an upper bound where layers use a sliding window."""
-    text = config.get("text_config") or config
-    try:
-        layers, heads = int(text["num_hidden_layers"]), int(text["num_attention_heads"])
-        if "kv_lora_rank" in text:  # multi-head latent attention keeps one compressed vector per layer
-            return layers * (int(text["kv_lora_rank"]) + int(text["qk_rope_head_dim"])) * value_bytes
-        size = int(text.get("head_dim") or int(text["hidden_size"]) // heads)
-        return 2 * layers * int(text.get("num_key_value_heads") or heads) * size * value_bytes
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def estimate(directory: Path, config: Mapping[str, Any], parameters: int, on_cpu: bool) -> list[str]:

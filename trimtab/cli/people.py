@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli import offline
-from trimtab.cli.common import AsJson, DataOption, ask, console, errors, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, errors, fail, show
 from trimtab.cli.offline import running
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -23,7 +23,7 @@ _RUNS = {
     "runs": "runs whose data held rows of theirs",
     "stopped": "runs that were stopped, since they were to learn from them; ask for them anew",
 }
-"""What an erasure says of runs, and how that is told."""
+"""Lists of runs in the result of an erasure, and the words for them."""
 
 
 @keys_app.command("create")
@@ -133,11 +133,49 @@ def erase_user(
     """Erase a person: their words and votes are deleted for good; shows first what, and which releases learned from it."""
     if not yes or dry_run:
         found = _erase(data, name, dry_run=True)
-        _say_what_goes(found, f"to forget {name} would delete")
+        _print_removed(found, f"erasing {name} would delete")
         if dry_run:
             return
-        typer.confirm(f"Forget {name}? What is erased can not be brought back", abort=True)
-    _say_what_goes(_erase(data, name), f"{name} is forgotten, with")
+        typer.confirm(f"Erase {name}? This cannot be undone", abort=True)
+    _print_removed(_erase(data, name), f"{name} is erased, with")
+
+
+@users_app.command("share")
+def share(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[none|show|train|default]",
+            help="none: nothing; show: raters may see them; train: raters may see them, and models may learn from them; "
+            "default: what the setting privacy.share says. Without it, show what holds.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--user", help="A person, such as one of a front end; default: the caller.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List who chose what.")] = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Say what may be done with somebody's conversations, or show what was chosen."""
+    from trimtab_client.values import SHARES
+
+    if wanted not in (None, "default", *SHARES):
+        fail(f"{wanted} is not accepted; accepted: {', '.join(SHARES)}, default", 2)
+    if wanted is None and (every or name is not None):
+        rows = ask(lambda client: client.admin.shares(), data)
+        named = [row for row in rows if every or row["name"] == name]
+        columns = {"name": "name", "share": "share"}
+        show(named, as_json, columns, "nobody chose: the setting privacy.share holds")
+        return
+    chosen = next((known for known in SHARES if known == wanted), None)
+    if wanted is None:
+        shared = ask(lambda client: client.chat.shared(), data)
+    elif name is None:
+        shared = ask(lambda client: client.chat.set_share(chosen), data)
+    else:
+        shared = ask(lambda client: client.admin.set_share_of(name, chosen), data)
+    show(shared, as_json)
 
 
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
@@ -146,9 +184,9 @@ def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     return offline.erase_user(data, name, dry_run)
 
 
-def _say_what_goes(done: dict[str, Any], said_first: str) -> None:
+def _print_removed(done: dict[str, Any], heading: str) -> None:
     removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
-    console.print(f"{said_first}: {removed or 'nothing'}", highlight=False)
+    console.print(f"{heading}: {removed or 'nothing'}", highlight=False)
     if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items() if count):
         console.print(f"of these, other people gave {others}", highlight=False)
     for release in done["releases"]:

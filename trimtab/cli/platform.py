@@ -58,6 +58,8 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
         False,
         {"name": "engine", "base": "base", "state": "state", "pid": "pid", "adapters": "adapters"},
     )
+    for card in found.get("cards", ()):
+        console.print(_describe_card(card), highlight=False, markup=False)
     console.print()
     show(
         found["deployments"],
@@ -75,6 +77,29 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
     counts = f"{pairs['total']} pairs ({pairs['new']} new), {demonstrations['total']} demonstrations"
     runs = ", ".join(found["active_runs"]) or "none"
     console.print(f"{counts}; active runs: {runs}", highlight=False)
+    for line in map(_schedule_line, found["schedules"]):
+        console.print(escape(line), highlight=False)
+
+
+def _schedule_line(plan: dict[str, Any]) -> str:
+    """Return one line on a schedule: what it trains, when, and how many new rows there are."""
+    every = f" of {plan['every_pairs']}" if plan["every_pairs"] else ""
+    parts = [
+        f"{plan['name']}: {plan['method']} of {plan['deployment']}",
+        *([f"recipe {plan['recipe']}"] if plan["recipe"] else []),
+        *([f"cron {plan['cron']}, next at {plan['next_at']}"] if plan["cron"] else []),
+        f"{plan['new_rows']}{every} new {plan['rows']}",
+    ]
+    return ", ".join(parts)
+
+
+def _describe_card(card: dict[str, Any]) -> str:
+    """Return one line: the card, who holds its memory, and what is left."""
+    held = "".join(
+        f"{holder['name']} {'' if holder['measured'] else 'about '}{holder['bytes'] / 1e9:.1f} GB, "
+        for holder in card["holders"]
+    )
+    return f"card {card['index']} ({card['name']}): {held}{card['free'] / 1e9:.1f} of {card['total'] / 1e9:.0f} GB free"
 
 
 def doctor(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:

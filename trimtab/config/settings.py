@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     )
     limits: LimitsSettings = Field(default_factory=LimitsSettings, description="limits of the gateway")
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings, description="automatic retraining")
+    schedules: dict[str, ScheduleSettings] = Field(
+        default_factory=dict, description="more schedules by name, of this deployment or others"
+    )
     store: StoreSettings = Field(default_factory=StoreSettings, description="what is kept")
     snapshot: SnapshotSettings = Field(default_factory=SnapshotSettings, description="data sets")
     training: TrainingSettings = Field(default_factory=TrainingSettings, description="runs")
@@ -81,12 +84,38 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"deployments.{name}.base {deployment.base!r}: no engine serves it; accepted: {', '.join(bases)}"
                 )
-        if self.schedule.deployment not in self.deployments:
+        for key, schedule in self.named_schedules().items():
+            self._check_schedule(key, schedule)
+        return self
+
+    def named_schedules(self) -> dict[str, ScheduleSettings]:
+        """Return every schedule by its table: `schedule`, `schedules.NAME`."""
+        more = {f"schedules.{name}": schedule for name, schedule in self.schedules.items()}
+        return {"schedule": self.schedule, **more}
+
+    def _check_schedule(self, key: str, schedule: ScheduleSettings) -> None:
+        """Raise `ValueError` for a schedule whose runs would be refused."""
+        # The table that nobody wrote names a deployment that need not exist.
+        asked = schedule.enabled or "deployment" in schedule.model_fields_set
+        if asked and schedule.deployment not in self.deployments:
             raise ValueError(
-                f"schedule.deployment {self.schedule.deployment!r}: no such deployment; "
+                f"{key}.deployment {schedule.deployment!r}: no such deployment; "
                 f"accepted: {', '.join(self.deployments)}"
             )
-        return self
+        if schedule.recipe is None and not schedule.params:
+            return
+        # Only where needed: the settings are read at each command's start.
+        from align.errors import RecipeError
+        from align.recipe import recipe
+
+        if schedule.recipe is not None and schedule.recipe not in recipe.names():
+            accepted = ", ".join(recipe.names())
+            raise ValueError(f"{key}.recipe {schedule.recipe!r}: no such recipe; accepted: {accepted}")
+        try:
+            recipe.resolve(schedule.method, schedule.qlora, schedule.params, schedule.recipe)
+        except RecipeError as error:
+            name = error.field if error.field in ("method", "recipe") else f"params.{error.field}"
+            raise ValueError(f"{key}.{name} {error.value!r}: accepted: {error.accepted}") from error
 
     @field_validator("deployments")
     @classmethod

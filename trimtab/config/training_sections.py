@@ -22,14 +22,25 @@ class ScheduleSettings(Section):
     cron: str | None = Field(
         None, description="cron expression in UTC: five fields (minute, hour, day, month, weekday)"
     )
-    every_pairs: int | None = Field(None, ge=1, description="new pairs since the last run that start one")
+    every_pairs: int | None = Field(
+        None,
+        ge=1,
+        description="new rows since the last snapshot that start a run: pairs for dpo, demonstrations for sft, "
+        "likes and dislikes for kto",
+    )
     deployment: str = Field("assistant", description="deployment to retrain")
     method: Method = Field("dpo", description="training method")
+    recipe: str | None = Field(None, description="recipe to begin with; `params` override it")
     qlora: bool = Field(False, description="train over the 4-bit base")
     rollout: Rollout = Field("canary", description="how far a run goes by itself")
     params: dict[str, Any] = Field(
         default_factory=dict, description="training parameters, TRL's and PEFT's names"
     )
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything can become due."""
+        return self.cron is not None or self.every_pairs is not None
 
     @field_validator("cron")
     @classmethod
@@ -130,6 +141,12 @@ class TrainingSettings(Section):
         None,
         gt=0,
         description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats per token",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+        description="where a run trains: auto (the card with most room, else the processor), cpu, cuda, or cuda:N for one "
+        "card, as `nvidia-smi` counts",
     )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
     keep_warm: bool = Field(

@@ -11,7 +11,7 @@ from feedback_ui import texts
 from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.html import form_head
-from feedback_ui.listing import static
+from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.access import actions, render
 from feedback_ui.part import Part, Update
@@ -46,7 +46,7 @@ def _build_user_forms() -> _UserForms:
         )
         add = gr.Button(texts.USER_ADD, elem_id="user-add")
     with gr.Group(elem_classes="tt-form"):
-        leaving = gr.Dropdown([], allow_custom_value=True, label=texts.USER_PICK, elem_id="user-pick")
+        leaving = picker(texts.USER_PICK, "user-pick")
         remove = gr.Button(texts.USER_REMOVE, variant="stop", elem_id="user-remove")
     return _UserForms(users, name, password, roles, add, leaving, remove)
 
@@ -75,7 +75,7 @@ def _build_key_forms() -> _KeyForms:
         make = gr.Button(texts.KEY_CREATE, elem_id="key-create")
         secret = static(elem_id="key-secret")
     with gr.Group(elem_classes="tt-form"):
-        dying = gr.Dropdown([], allow_custom_value=True, label=texts.KEY_PICK, elem_id="key-pick")
+        dying = picker(texts.KEY_PICK, "key-pick")
         revoke = gr.Button(texts.KEY_REVOKE, variant="stop", elem_id="key-revoke")
     return _KeyForms(keys, label, key_roles, make, secret, dying, revoke)
 
@@ -193,13 +193,13 @@ def _wire_erasure(
     """Connect the preview of an erasure and the erasure."""
 
     async def on_look(who: str, request: gr.Request) -> Update:
-        """Show what forgetting a person would delete."""
+        """Show what erasing a person would delete."""
         with toasts():
             async with connection.client(request) as client:
                 return {form.erased: render.erased(await actions.preview_erasure(client, who or ""))}
 
     async def on_erase(who: str, same: str, request: gr.Request) -> Update:
-        """Forget a person."""
+        """Erase a person."""
         with toasts():
             async with connection.client(request) as client:
                 done = await actions.erase_person(client, who or "", same or "")

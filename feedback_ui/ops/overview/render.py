@@ -1,7 +1,8 @@
-"""The Overview tab: figures, engines, deployments, schedule."""
+"""The Overview tab: figures, engines, deployments, schedules."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from feedback_ui import texts
@@ -47,6 +48,30 @@ def engines(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return card(texts.ENGINES, empty(texts.ENGINES_EMPTY))
     return card(texts.ENGINES, "".join(_engine(row) for row in rows))
+
+
+def cards(rows: list[dict[str, Any]]) -> str:
+    """Render one block per graphics card: who holds its memory and what is left; nothing where there is none."""
+    return card(texts.CARDS, "".join(_card(row) for row in rows)) if rows else ""
+
+
+def _card(row: dict[str, Any]) -> str:
+    known = [
+        (
+            str(holder.get("name")),
+            ("" if holder.get("measured") else texts.ABOUT) + _gigabytes(holder.get("bytes")),
+        )
+        for holder in row.get("holders") or ()
+    ]
+    known.append((texts.FREE, f"{_gigabytes(row.get('free'))} of {_gigabytes(row.get('total'))}"))
+    return (
+        f'<article class="tt-engine"><header><b>{esc(row.get("index"))} · {esc(row.get("name"))}</b></header>'
+        f"{facts(known)}</article>"
+    )
+
+
+def _gigabytes(size: Any) -> str:
+    return f"{float(size or 0) / 1e9:,.1f} GB"
 
 
 def _engine(row: dict[str, Any]) -> str:
@@ -153,22 +178,27 @@ def _trial(votes: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-def schedule(plan: dict[str, Any] | None) -> str:
-    """When retraining starts by itself."""
-    if not plan or not plan.get("enabled"):
+def schedules(plans: Sequence[dict[str, Any]]) -> str:
+    """Render when retraining starts by itself: a list of facts per schedule."""
+    if not plans:
         return card(texts.SCHEDULE, f'<p class="tt-subdued">{esc(texts.SCHEDULE_OFF)}</p>', badge("off"))
+    return card(texts.SCHEDULE, "".join(map(_schedule, plans)), badge("on", "good"))
+
+
+def _schedule(plan: dict[str, Any]) -> str:
     every = plan.get("every_pairs")
-    progress = f"{number(plan.get('new_pairs', 0))} of {number(every)}" if every else "–"
+    new = number(plan.get("new_rows", 0))
     method = f"{str(plan.get('method', '')).upper()}, {'QLoRA' if plan.get('qlora') else 'LoRA'}"
     rows = [
         ("Deployment", esc(plan.get("deployment"))),
         ("Method", esc(method)),
+        ("Recipe", esc(plan.get("recipe") or "–")),
         ("Then", esc(plan.get("rollout"))),
         ("Cron", f"<code>{esc(plan.get('cron'))}</code>" if plan.get("cron") else "–"),
         ("Next at", ago(plan.get("next_at")) if plan.get("next_at") else "–"),
-        ("New pairs", progress),
+        (f"New {plan.get('rows', '')}", f"{new} of {number(every)}" if every else new),
     ]
-    return card(texts.SCHEDULE, facts(rows), badge("on", "good"))
+    return facts(rows)
 
 
 def about(status: dict[str, Any]) -> str:

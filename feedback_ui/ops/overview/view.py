@@ -10,7 +10,7 @@ from feedback_ui import texts
 from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.html import form_head
-from feedback_ui.listing import static
+from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions
 from feedback_ui.ops.overview import render
 from feedback_ui.part import Part, Update
@@ -33,15 +33,8 @@ def _build_rollout_form() -> _RolloutForm:
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.ROLLOUT, texts.ROLLOUT_HINT))
         with gr.Row():
-            deployment = gr.Dropdown(
-                [],
-                allow_custom_value=True,
-                label=texts.ROLLOUT_DEPLOYMENT,
-                elem_id="rollout-deployment",
-            )
-            release = gr.Dropdown(
-                [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="rollout-release"
-            )
+            deployment = picker(texts.ROLLOUT_DEPLOYMENT, "rollout-deployment")
+            release = picker(texts.ROLLOUT_RELEASE, "rollout-release")
         weight = gr.Slider(
             1, 100, value=10, step=1, label=f"{texts.ROLLOUT_WEIGHT} (%)", elem_id="rollout-weight"
         )
@@ -91,9 +84,9 @@ def build_overview(connection: Connection) -> Part:
         offered = lanes.get("canary") or next(iter(values), lanes.get("stable"))
         return {
             tiles: render.tiles(status),
-            engines: render.engines(status.get("engines", [])),
+            engines: render.engines(status.get("engines", [])) + render.cards(status.get("cards", [])),
             deployments: render.deployments(status.get("deployments", [])),
-            schedule: render.schedule(status.get("schedule")),
+            schedule: render.schedules(status.get("schedules", [])),
             about: render.about(status),
             form.deployment: gr.Dropdown(names, value=name),
             form.release: gr.Dropdown(choices, value=chosen if chosen in values else offered),

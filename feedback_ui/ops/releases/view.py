@@ -10,7 +10,7 @@ from feedback_ui import texts
 from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.html import form_head
-from feedback_ui.listing import static
+from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions
 from feedback_ui.ops.releases import render
 from feedback_ui.part import Part, Update
@@ -29,15 +29,8 @@ def _build_release_form() -> _ReleaseForm:
     """Lay out the form of a new release."""
     static(form_head(texts.NEW_RELEASE, texts.NEW_RELEASE_HINT))
     with gr.Row():
-        deployment = gr.Dropdown(
-            [],
-            allow_custom_value=True,
-            label=texts.ROLLOUT_DEPLOYMENT,
-            elem_id="release-deployment",
-        )
-        source = gr.Dropdown(
-            [], allow_custom_value=True, label=texts.NEW_RELEASE_FROM, elem_id="release-from"
-        )
+        deployment = picker(texts.ROLLOUT_DEPLOYMENT, "release-deployment")
+        source = picker(texts.NEW_RELEASE_FROM, "release-from")
     prompt = gr.Textbox(label=texts.NEW_RELEASE_PROMPT, lines=4, elem_id="release-prompt")
     create = gr.Button(texts.NEW_RELEASE_CREATE, elem_id="release-create")
     return _ReleaseForm(deployment, source, prompt, create)
@@ -56,12 +49,8 @@ def _build_evaluation_form() -> _EvaluationForm:
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.EVALUATE, texts.EVALUATE_HINT))
         with gr.Row():
-            measured = gr.Dropdown(
-                [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="eval-release"
-            )
-            against = gr.Dropdown(
-                [], allow_custom_value=True, label=texts.EVALUATE_AGAINST, elem_id="eval-against"
-            )
+            measured = picker(texts.ROLLOUT_RELEASE, "eval-release")
+            against = picker(texts.EVALUATE_AGAINST, "eval-against")
         evaluate = gr.Button(texts.EVALUATE_START, elem_id="eval-start")
     return _EvaluationForm(measured, against, evaluate)
 
@@ -78,9 +67,7 @@ def build_releases(connection: Connection) -> Part:
             evaluations = static(elem_id="ops-evaluations")
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.LINEAGE))
-        traced = gr.Dropdown(
-            [], allow_custom_value=True, label=texts.ROLLOUT_RELEASE, elem_id="lineage-release"
-        )
+        traced = picker(texts.ROLLOUT_RELEASE, "lineage-release")
         tree = static(render.lineage(None), elem_id="ops-lineage")
 
     async def refresh(request: gr.Request) -> Update:

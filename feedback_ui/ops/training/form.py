@@ -10,7 +10,7 @@ import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.html import form_head
-from feedback_ui.listing import static
+from feedback_ui.listing import picker, static
 from feedback_ui.numbers import optional_float, optional_int
 from feedback_ui.ops.training.actions import Request
 
@@ -92,13 +92,7 @@ def _fields() -> Fields:
     return Fields(
         method=_radio(texts.TRAIN_METHODS, "dpo", texts.TRAIN_METHOD, "train-method"),
         qlora=_radio(texts.TRAIN_PRECISIONS, False, texts.TRAIN_PRECISION, "train-precision"),
-        deployment=gr.Dropdown(
-            [],
-            allow_custom_value=True,
-            label=texts.ROLLOUT_DEPLOYMENT,
-            elem_id="train-deployment",
-            render=False,
-        ),
+        deployment=picker(texts.ROLLOUT_DEPLOYMENT, "train-deployment", render=False),
         rollout=gr.Dropdown(
             list(texts.TRAIN_ROLLOUTS),
             value="canary",

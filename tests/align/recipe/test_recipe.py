@@ -21,6 +21,7 @@ from align.recipe.recipe import (
     reference,
     resolve,
     with_flip_rate,
+    with_passes,
 )
 from common.training_methods import METHODS, Method
 
@@ -125,6 +126,17 @@ def test_the_flip_rate_comes_from_raters_agreement(
     assert Recipe.from_dict(found.to_dict()) == found
     assert with_flip_rate(found, agreement) == (found, "")
     assert with_flip_rate(resolve("sft"), agreement)[1] == ""
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(1, 5), (53, 5), (81, 4), (160, 2), (320, 1), (100_000, 1)])
+def test_few_rows_are_passed_over_more_often(rows: int, passes: int) -> None:
+    """One pass over fifty pairs is seven steps, which teach nothing."""
+    recipe, note = with_passes(resolve("dpo"), rows)
+    assert recipe.num_train_epochs == passes
+    assert f"{rows} rows" in note
+    assert Recipe.from_dict(recipe.to_dict()).num_train_epochs == passes
+    own = resolve("dpo", params={"num_train_epochs": 2})
+    assert with_passes(own, rows) == (own, "")
 
 
 def test_settings_lie_between_the_default_and_the_recipe() -> None:

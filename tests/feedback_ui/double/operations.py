@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -52,19 +54,27 @@ class Operations(Memory):
                 "demonstrations": {"total": len(self.demonstrations)},
                 "comparisons": {"open": open_ones, "decided": len(self.comparisons) - open_ones},
                 "active_runs": [r["id"] for r in self.runs.values() if r["state"] in STATES[:5]],
-                "schedule": {
-                    "enabled": True,
-                    "cron": "0 3 * * *",
-                    "every_pairs": 200,
-                    "deployment": "assistant",
-                    "method": "dpo",
-                    "qlora": True,
-                    "rollout": "canary",
-                    "next_at": now(-7200),
-                    "new_pairs": len(self.pairs),
-                },
+                "schedule": self._schedule(),
+                "schedules": [self._schedule()],
             }
         )
+
+    def _schedule(self) -> dict[str, Any]:
+        return {
+            "name": "schedule",
+            "enabled": True,
+            "cron": "0 3 * * *",
+            "every_pairs": 200,
+            "deployment": "assistant",
+            "method": "dpo",
+            "qlora": True,
+            "recipe": "first-preferences",
+            "rollout": "canary",
+            "next_at": now(-7200),
+            "new_pairs": len(self.pairs),
+            "rows": "pairs",
+            "new_rows": len(self.pairs),
+        }
 
     def operations_routes(self) -> list[Route]:
         return [

@@ -13,13 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from store.errors import NotFound
 from store.feedback import conversations
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -28,15 +25,11 @@ PATHS = [CHAT, COMPLETIONS]
 
 @pytest.fixture(scope="module")
 async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    base = stub_engine.MODEL
-    async with serving(stub_engine.app()) as url:
-        spec = EngineSpec("stub", base, base, url=url, probe_interval_s=600)
-        pool = EnginePool([spec], tmp_path_factory.mktemp("stub"))
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
-        async with running(pool, tmp_path_factory.mktemp("store"), base) as part:
-            yield part
-        await pool.stop()
+    async with (
+        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
+        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
+    ):
+        yield part
 
 
 def request(path: str, **more: Any) -> dict[str, Any]:

@@ -11,18 +11,15 @@ import httpx
 import pytest
 
 from serve.build import ServingOptions
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.router import share, sticky_key
-from store.accounts import keys, users
+from store.accounts import keys, sharing, users
+from store.accounts.owners import owner_of
 from store.db.rows import scalar
 from store.feedback import conversations
-from store.feedback.conversation_owners import owner_of
 from store.privacy import erasure
 from store.rollout import deployments, releases
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 CHAT = "/v1/chat/completions"
@@ -30,15 +27,11 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    base = stub_engine.MODEL
-    async with serving(stub_engine.app()) as url:
-        spec = EngineSpec("stub", base, base, url=url, probe_interval_s=600)
-        pool = EnginePool([spec], tmp_path_factory.mktemp("stub"))
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
-        async with running(pool, tmp_path_factory.mktemp("store"), base) as part:
-            yield part
-        await pool.stop()
+    async with (
+        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
+        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
+    ):
+        yield part
 
 
 async def ask(
@@ -118,7 +111,7 @@ async def test_what_is_asked_to_be_left_out_is_left_out(part: Part) -> None:
         ({"X-Trimtab-Source": "our-portal", "X-Trimtab-Conversation": "p"}, "say 1", "our-portal", None),
     ],
 )
-async def test_a_conversation_says_what_it_came_from(
+async def test_conversation_records_its_source(
     part: Part, headers: dict[str, str], text: str, source: str, task: str | None
 ) -> None:
     assert (await ask(part, headers, text=text)).status_code == 200
@@ -155,7 +148,7 @@ async def test_a_name_has_one_spelling(part: Part, value: bytes) -> None:
     assert (await ask(part, {"X-Trimtab-User": value})).status_code == 200
     assert conversations.list_recent(part.db, limit=1)[0].user == "Zoë"
     assert erasure.erase_person(part.db, "Zoe\u0308").removed["completions"] == 1
-    assert not erasure.knows(part.db, "Zoë")
+    assert not erasure.is_known(part.db, "Zoë")
 
 
 @pytest.mark.parametrize(
@@ -191,3 +184,29 @@ async def test_raters_are_shown_no_copy_of_a_program_s_traffic(
         for headers in ({}, {"X-Trimtab-Task": "tags"}, {"X-Trimtab-Source": "chat"}, {"X-Chat-Id": "c"}):
             await ask(shadowed, headers)
         assert sorted(copied) == ["chat", "frontend"]
+
+
+@pytest.mark.parametrize(("chosen", "compared"), [("none", 0), ("show", 1)])
+async def test_raters_are_shown_no_copy_of_what_is_not_shared(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: sharing.Share, compared: int
+) -> None:
+    options = ServingOptions(shadow_fraction=1.0)
+    async with running(part.pool, tmp_path, stub_engine.MODEL, options=options) as shadowed:
+        release = releases.create(shadowed.db, "assistant", stub_engine.MODEL)
+        deployments.set_canary(shadowed.db, "assistant", release.ref, 0.0)
+        await shadowed.reconciler.refresh()
+        sharing.choose(shadowed.db, owner_of("ada", None), chosen)
+        shadow = shadowed.parts.shadow
+        assert shadow is not None
+        engine = shadow._ask
+
+        async def other_words(target: Any, body: Any) -> Any:
+            answer = await engine(target, body)
+            answer.body["choices"][0]["message"]["content"] = "Other words."
+            return answer
+
+        monkeypatch.setattr(shadow, "_ask", other_words)
+        await ask(shadowed, {"X-Trimtab-User": "ada"})
+        await shadow.aclose()
+        rows = shadowed.db.read().execute("select owners from comparisons").fetchall()
+        assert rows == [(["user ada"],)] * compared

@@ -15,16 +15,14 @@ import pytest
 
 from serve.auth import Principal
 from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.errors import RequestError
 from serve.gateway.exchange import Answer, Exchange, Recording
 from serve.metering.limits import Limits
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
 from store.privacy import erasure
-from tests.serve.gateway_harness import KEY, Part, running
+from tests.serve.gateway_harness import KEY, Part, running, stub_pool
 from tests.support import stub_engine
-from tests.support.asgi import serving
 
 pytestmark = pytest.mark.anyio
 BASE = stub_engine.MODEL
@@ -35,14 +33,8 @@ REPORTED = (1, 90, 70)
 
 @pytest.fixture(scope="module")
 async def pool(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[EnginePool]:
-    async with serving(stub_engine.app()) as url:
-        pool = EnginePool(
-            [EngineSpec("stub", BASE, BASE, url=url, probe_interval_s=600)], tmp_path_factory.mktemp("stub")
-        )
-        await pool.start()
-        await pool.engines()[0].wait_ready(60)
+    async with stub_pool(tmp_path_factory.mktemp("stub")) as pool:
         yield pool
-        await pool.stop()
 
 
 @pytest.fixture
@@ -174,7 +166,7 @@ async def test_a_stream_that_breaks_is_paid_for_as_far_as_it_came(part: Part) ->
     assert used(part, "user ada") == (1, 2, 3)
 
 
-async def test_what_never_began_costs_nothing(part: Part) -> None:
+async def test_request_that_never_began_costs_nothing(part: Part) -> None:
     assert (await post(part, "ada", "refuse")).status_code == 400
     assert (await post(part, "ada", "refuse", stream=False)).status_code == 400
     with pytest.raises(httpx.ReadTimeout):
@@ -191,10 +183,10 @@ async def test_the_turn_of_who_left_is_recorded_without_a_guess(part: Part) -> N
     assert rows == [(None, "client_stopped")]
 
 
-# ---- people who are forgotten meanwhile
+# ---- people who are erased meanwhile
 
 
-async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back(part: Part) -> None:
+async def test_requests_in_flight_during_an_erasure_store_nothing(part: Part) -> None:
     writer = UsageWriter(part.db, part.gateway.rate_limiter.counter)
     await post(part, "ada", "say 1")
     async with (

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from store.accounts.owners import owner_of
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import NotFound
 from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
-from store.feedback.conversation_owners import owner_of
 from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
@@ -210,7 +210,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(step, min_size=4, max_size=12), gone=st.sampled_from(PEOPLE))
-def test_an_erasure_leaves_no_word_of_theirs_and_takes_nothing_else_unlisted(
+def test_erasure_deletes_all_of_a_person_and_lists_all_it_deletes(
     steps: list[tuple[str, str, str, int]], gone: str, template: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "history.duckdb"

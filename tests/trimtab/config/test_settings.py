@@ -139,3 +139,52 @@ def test_budgets_of_days_and_months(tmp_path: Path) -> None:
     assert "at least 1" in said
     assert "limits.budgets.ci.requests_per_week: no such setting" in said
     assert "requests_per_day, requests_per_minute, requests_per_month" in said
+
+
+SCHEDULES = """
+[deployments.assistant]
+[deployments.poet]
+[schedule]
+cron = "0 3 * * *"
+recipe = "first-preferences"
+[schedules.poet]
+deployment = "poet"
+method = "kto"
+recipe = "thumbs"
+every_pairs = 20
+params = { beta = 0.2 }
+"""
+
+
+def test_each_deployment_may_have_a_schedule_with_a_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(SCHEDULES)
+    found = load(file).named_schedules()
+    assert list(found) == ["schedule", "schedules.poet"]
+    assert found["schedule"].recipe == "first-preferences"
+    assert (found["schedules.poet"].deployment, found["schedules.poet"].recipe) == ("poet", "thumbs")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[schedule]\nrecipe = 'thumb'\n", "schedule.recipe 'thumb': no such recipe; accepted: 65b-on-48gb, "),
+        ("[schedule]\nrecipe = 'thumbs'\n", "schedule.recipe 'thumbs': accepted: a recipe for dpo"),
+        ("[schedules.p]\nrecipe = 'thumb'\n", "schedules.p.recipe 'thumb': no such recipe; accepted: "),
+        ("[schedules.p]\ndeployment = 'p'\n", "schedules.p.deployment 'p': no such deployment; accepted: assistant"),
+        ("[schedules.p]\nmethod = 'ppo'\n", "schedules.p.method"),
+        ("[schedules.p]\ndeployments = 'p'\n", "did you mean 'deployment'?"),
+        ("[schedule]\nparams = { beta = -1 }\n", "schedule.params.beta -1: accepted: a number above 0"),
+        ("[schedule]\nparams = { betas = 1 }\n", "schedule.params.betas 1: accepted: a field of dpo"),
+        ("[schedules.p]\nevery_pairs = 0\n", "schedules.p.every_pairs"),
+        ("[deployments.poet]\n[schedule]\ncron = '0 3 * * *'\n", "schedule.deployment 'assistant': no such deployment"),
+    ],
+)  # fmt: skip
+def test_a_wrong_schedule(text: str, said: str, tmp_path: Path) -> None:
+    assert said in faults(text, tmp_path)
+
+
+def test_a_schedule_that_is_off_needs_no_deployment(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[deployments.poet]\n")
+    assert list(load(file).deployments) == ["poet"]

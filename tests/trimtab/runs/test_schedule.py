@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from common.training_methods import Method
 from trimtab.config.training_sections import ScheduleSettings
-from trimtab.runs.schedule import Scheduler, due, next_time
+from trimtab.runs.schedule import Schedule, Scheduler, due, next_time
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 BEFORE = NOON - timedelta(seconds=30)
@@ -35,11 +36,19 @@ BOTH = ScheduleSettings(cron="0 12 * * *", every_pairs=10)
 def test_due(
     settings: ScheduleSettings, last: datetime, now: datetime, new: int, active: bool, expected: str | None
 ) -> None:
-    said = due(settings, now=now, last_checked=last, new_pairs=new, active=active)
+    said = due(settings, now=now, last_checked=last, new_rows=new, active=active)
     assert (said is None) == (expected is None)
     if expected is not None:
         assert said is not None
         assert expected in said
+
+
+@pytest.mark.parametrize(("method", "rows"), [("dpo", "pairs"), ("sft", "demonstrations"), ("kto", "likes")])
+def test_the_reason_names_the_rows_of_the_method(method: Method, rows: str) -> None:
+    settings = ScheduleSettings(every_pairs=2, method=method)
+    assert (
+        due(settings, now=AFTER, last_checked=BEFORE, new_rows=3, active=False) == f"3 new {rows} (every 2)"
+    )
 
 
 def test_next_time_is_the_first_after() -> None:
@@ -49,13 +58,13 @@ def test_next_time_is_the_first_after() -> None:
 
 
 class CountedRuns:
-    """New pairs as counted in turn, or an error; then `last`."""
+    """New rows as counted in turn, or an error; then `last`."""
 
     def __init__(self, counts: list[int | Exception], last: int) -> None:
         self.counts, self.last = iter(counts), last
         self.started: list[str] = []
 
-    async def new_pairs(self) -> int:
+    async def new_rows(self) -> int:
         value = next(self.counts, self.last)
         if isinstance(value, Exception):
             raise value
@@ -70,8 +79,7 @@ class CountedRuns:
 
 def started_by(runs: CountedRuns) -> list[str]:
     async def scenario() -> None:
-        scheduler = Scheduler(EVERY, runs, interval_s=0.01)
-        assert scheduler.enabled
+        scheduler = Scheduler([Schedule("schedule", EVERY, runs)], interval_s=0.01)
         task = asyncio.create_task(scheduler.run())
         await asyncio.sleep(0.2)
         task.cancel()
@@ -87,3 +95,40 @@ def test_the_scheduler_goes_on_after_a_failure_and_starts_what_is_due() -> None:
 
 def test_pairs_that_a_run_failed_on_do_not_start_the_next_one() -> None:
     assert len(started_by(CountedRuns([10, 10, 19, 20], last=20))) == 2
+
+
+def test_a_failing_schedule_does_not_stop_the_others() -> None:
+    failing, other = CountedRuns([ValueError("the store is busy")] * 1000, last=0), CountedRuns([10], last=0)
+
+    async def scenario() -> None:
+        schedules = [Schedule(name, EVERY, runs) for name, runs in (("a", failing), ("b", other))]
+        task = asyncio.create_task(Scheduler(schedules, interval_s=0.01).run())
+        await asyncio.sleep(0.2)
+        task.cancel()
+
+    asyncio.run(scenario())
+    assert (failing.started, other.started) == ([], ["10 new pairs (every 10)"])
+
+
+class BusyRuns(CountedRuns):
+    """Runs of which one is under way at first."""
+
+    def __init__(self, busy: list[bool]) -> None:
+        super().__init__([], last=5)
+        self.busy = iter(busy)
+
+    async def active(self) -> bool:
+        return next(self.busy, False)
+
+
+def test_a_cron_moment_during_a_run_is_due_after_it() -> None:
+    async def scenario(busy: list[bool]) -> list[str]:
+        runs = BusyRuns(busy)
+        schedule = Schedule("schedule", ScheduleSettings(cron="* * * * *"), runs)
+        schedule._last_checked = datetime.now(UTC) - timedelta(minutes=2)
+        for _ in range(3):
+            await schedule.start_if_due()
+        return runs.started
+
+    assert len(asyncio.run(scenario([True, True]))) == 1
+    assert len(asyncio.run(scenario([]))) == 1

@@ -25,18 +25,40 @@ class EngineView(View):
     log_tail: list[str] = Field(default_factory=list)
 
 
+class CardHolderView(View):
+    """Who holds memory of a card."""
+
+    name: str = Field(description="`engine NAME`, `training` or other programs")
+    bytes: int
+    measured: bool = Field(description="false where the driver shows no processes: what the engine was given")
+
+
+class CardView(View):
+    """One NVIDIA card; sizes in bytes."""
+
+    index: int = Field(description="as `nvidia-smi` counts")
+    name: str
+    total: int
+    free: int
+    holders: list[CardHolderView]
+
+
 class ScheduleView(View):
     """When retraining starts by itself."""
 
+    name: str = Field(description="its table in the settings: schedule, or schedules.NAME")
     enabled: bool
     cron: str | None
     every_pairs: int | None
     deployment: str
     method: Method
     qlora: bool
+    recipe: str | None
     rollout: Rollout
     next_at: datetime | None
-    new_pairs: int
+    new_pairs: int = Field(description="pairs of the deployment since its last snapshot for DPO")
+    rows: str = Field(description="what the method learns from: pairs, demonstrations or likes")
+    new_rows: int = Field(description="rows of those since the deployment's last snapshot for the method")
 
 
 class StatusView(View):
@@ -50,9 +72,11 @@ class StatusView(View):
     pid: int
     started_at: datetime
     engines: list[EngineView]
+    cards: list[CardView] = Field(default_factory=list)
     deployments: list[DeploymentView]
     pairs: dict[str, int]
     demonstrations: dict[str, int]
     comparisons: dict[str, int]
     active_runs: list[str] = Field(description="queued, training or on the way to a release; not canaries")
-    schedule: ScheduleView
+    schedule: ScheduleView = Field(description="the table `schedule` of the settings")
+    schedules: list[ScheduleView] = Field(description="every schedule that is enabled")

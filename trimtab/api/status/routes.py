@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
-from trimtab.api.status.models import EngineView, ScheduleView, StatusView
+from trimtab.api.status.models import CardView, EngineView, ScheduleView, StatusView
 from trimtab.api.training_data.files import new_path
 from trimtab.background import call_store
+from trimtab.config.training_sections import ScheduleSettings
 from trimtab.config.writing import writing
 from trimtab.platform import Platform
-from trimtab.runs.schedule import next_time
+from trimtab.runs.schedule import ROWS, next_time
+from trimtab.start_run import count_new_rows
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["status"])
@@ -52,12 +55,16 @@ async def readyz(platform: ThePlatform, response: Response) -> JSONResponse:
 
 @router.get("/status")
 async def status(platform: ThePlatform, principal: Rater) -> StatusView:
-    """Report engines, deployments, counts, active runs and the schedule."""
+    """Report engines, deployments, counts, active runs and the schedules."""
     names = await release_names(platform)
     found = await call_store(platform.db, deployments.list_all)
     missing = platform.serving.missing()
     unfinished = await call_store(platform.db, runs.unfinished)
     new_pairs = {row.name: await call_store(platform.db, pairs.count_new, row.name) for row in found}
+    schedules = {
+        name: await _schedule(platform, name, settings, new_pairs)
+        for name, settings in platform.settings.named_schedules().items()
+    }
     return StatusView(
         version=__version__,
         mode=platform.mode,
@@ -67,27 +74,34 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         pid=os.getpid(),
         started_at=platform.started_at,
         engines=[EngineView(**row) for row in platform.serving.engine_rows()],
+        cards=[CardView(**row) for row in await platform.serving.cards.rows()],
         deployments=[await describe(platform, row, names, principal) for row in found],
         pairs={"total": await call_store(platform.db, pairs.count), "new": sum(new_pairs.values())},
         demonstrations={"total": await call_store(platform.db, demonstrations.count)},
         comparisons=await call_store(platform.db, comparisons.count_by_state),
         active_runs=[run.id for run in unfinished if run.state in RUN_UNDER_WAY],
-        schedule=_schedule(platform, new_pairs),
+        schedule=schedules["schedule"],
+        schedules=[view for view in schedules.values() if view.enabled],
     )
 
 
-def _schedule(platform: Platform, new_pairs: dict[str, int]) -> ScheduleView:
-    settings = platform.settings.schedule
+async def _schedule(
+    platform: Platform, name: str, settings: ScheduleSettings, new_pairs: Mapping[str, int]
+) -> ScheduleView:
     return ScheduleView(
-        enabled=platform.scheduler.enabled,
+        name=name,
+        enabled=settings.enabled,
         cron=settings.cron,
         every_pairs=settings.every_pairs,
         deployment=settings.deployment,
         method=settings.method,
         qlora=settings.qlora,
+        recipe=settings.recipe,
         rollout=settings.rollout,
         next_at=next_time(settings, datetime.now(UTC)),
         new_pairs=new_pairs.get(settings.deployment, 0),
+        rows=ROWS[settings.method],
+        new_rows=await call_store(platform.db, count_new_rows, settings),
     )
 
 
