@@ -66,6 +66,8 @@ class Engine(VllmApi):
         self.last_sign_of_life = 0.0
         self.starting_since = 0.0
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
+        # returns the directory of a model that is not on this disk, after its download
+        self.fetch: Callable[[], Awaitable[Path]] | None = None
         self.log_path = data_dir / "logs" / f"engine-{spec.name}.log"
         self.adapters_dir = data_dir / "adapters"
         self._starts_path = data_dir / "cache" / "engine-starts.json"
@@ -167,6 +169,7 @@ class Engine(VllmApi):
             ready_since = math.inf
             self._asked_restart, before = "", self._process
             try:
+                await self._fetch()
                 await self._launch()
                 self.connect()
                 await self._wait_until_serving()
@@ -194,6 +197,15 @@ class Engine(VllmApi):
                 await self._process.stop(0 if ready_since < math.inf else 2)
             self.cards.release(self.spec.name)
             await asyncio.sleep(wait)
+
+    async def _fetch(self) -> None:
+        """Have a model that is not on this disk downloaded; raises `EngineFailed`, after which it is tried again."""
+        if self.fetch is None:
+            return
+        self._set("starting", f"downloading {self.spec.model}")
+        self.spec = replace(self.spec, model=str(await self.fetch()))
+        self.fetch = None
+        self.starting_since = time.monotonic()
 
     async def _launch(self) -> None:
         if self.spec.url is not None:
