@@ -1,1 +1,1 @@
-"""Training, evaluation and the gate. The worker knows only its run directory: no store, no server."""
+"""Training, evaluation and the gate. The worker uses only its run directory: no store, no server."""

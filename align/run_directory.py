@@ -10,7 +10,7 @@ report.json       last of all: it exists only when the run succeeded
 error.json        why the worker gave up                    stop         a request to stop (exit 3)
 ```
 
-Nothing here knows torch or the store, so the platform imports it freely.
+Nothing here imports torch or the store, so the platform imports it freely.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ class RunDirectory:
         """Withdraw the request, so that the run can be resumed."""
         (self.path / "stop").unlink(missing_ok=True)
 
-    def forget_rows(self) -> None:
+    def delete_rows(self) -> None:
         """Delete what holds text of the snapshot: both Parquet files, and the probe, which begins with a row.
 
         Also those of the SFT stage inside. Not for a directory that a worker trains in.

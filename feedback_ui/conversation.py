@@ -86,7 +86,7 @@ class Talk:
         return replace(self, turns=())
 
     def reworded(self, index: int, text: str) -> Talk:
-        """Replace the person's message at `index` and forget what followed."""
+        """Replace the person's message at `index` and drop what followed."""
         return replace(self, turns=(*self.turns[:index], Turn("user", text)))
 
     def messages(self) -> list[dict[str, str]]:

@@ -105,6 +105,9 @@ OPS_DENIED = "Your account has the roles {roles}. Ask someone with the role ops.
 RANK_DENIED_TITLE = "Ranking needs the role rater"
 TABS = ("Overview", "Training", "Releases", "Data", "Access", "Audit")
 ENGINES = "Engines"
+CARDS = "Graphics cards"
+FREE = "Free"
+ABOUT = "about "
 ENGINES_EMPTY = "No engine is configured. Add a base model to the settings, then restart the platform."
 LOG_TAIL = "Log"
 DEPLOYMENTS = "Deployments"
@@ -239,7 +242,7 @@ DATA_DEMOS_EMPTY = "No demonstrations yet. Better responses written in Rank make
 DATA_IMPORT = "Import"
 DATA_IMPORT_HINT = (
     "JSON lines, a JSON array, CSV or Parquet, also gzip or zstd; the format (TRL, HH-RLHF, UltraFeedback, Argilla, "
-    "OpenAI, ShareGPT, Alpaca and more) is told from the content. Rows that don't fit are refused one by one, with the "
+    "OpenAI, ShareGPT, Alpaca and more) is detected from the content. Rows that don't fit are refused one by one, with the "
     "reason. Files above 1 GB: trimtab pairs import FILE."
 )
 DATA_IMPORT_KIND = "Rows are"
@@ -306,11 +309,11 @@ RATERS_ALPHA = (
     "Krippendorff's alpha is {alpha} over {comparisons} comparisons with {votes} votes: "
     "1 is full agreement, 0 what chance gives."
 )
-RATERS_NO_ALPHA = "No comparison has two votes yet, so agreement can't be told."
+RATERS_NO_ALPHA = "No comparison has two votes yet, so agreement can't be computed."
 RATERS_HINT = (
     "Agreement is with the majority of the others on the same comparison; flags ask a person to look."
 )
-ERASE = "Forget a person"
+ERASE = "Erase a person"
 ERASE_HINT = (
     "Deletes what they wrote and voted and everything derived from it, for good, and lists the releases that "
     "learned from it. Works for any name in the store, also of people without an account."
@@ -318,7 +321,7 @@ ERASE_HINT = (
 ERASE_NAME = "Name"
 ERASE_AGAIN = "Type the name again"
 ERASE_DIFFERS = "the two names differ, so nothing was deleted"
-ERASE_WHOM = "say who is to be forgotten"
+ERASE_WHOM = "enter the name of the person to erase"
 ERASE_PREVIEW = "See what would go"
 ERASE_DO = "Delete for good"
 ERASE_WOULD = "Nothing is deleted yet. These rows would go: {removed}."

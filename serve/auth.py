@@ -19,14 +19,14 @@ from store.accounts.roles import ROLES
 from store.db.database import Store
 
 SESSION_COOKIE = "trimtab_session"
-REMEMBER_S = 10.0  # a key revoked behind our back works for at most this long; `forget` is immediate
+CACHE_S = 10.0  # a key revoked by another process works for at most this long; `drop_cached` is immediate
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 MAX_CACHED_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who is known. `via` says by what: single-user, key, session or local key.
+    """Somebody who is authenticated. `via` says by what: single-user, key, session or local key.
 
     `user` is the person, where there is one, `key_id` and `key_name` the key that was shown. `stores` says whether
     their chat requests are recorded.
@@ -126,8 +126,8 @@ class Authenticator:
             raise Unauthenticated("The session has ended; sign in again.")
         raise Unauthenticated("Send a key as `Authorization: Bearer KEY`, or sign in.")
 
-    def forget(self) -> None:
-        """Forget remembered identities; call it when a key, session or user was changed."""
+    def drop_cached(self) -> None:
+        """Drop cached identities; call it when a key, session or user was changed."""
         self._known.clear()
         self._checked_at = 0.0
 
@@ -164,7 +164,7 @@ class Authenticator:
     def _remember(self, secret: str, principal: Principal) -> Principal:
         if len(self._known) >= MAX_CACHED_KEYS:
             self._known.clear()
-        self._known[_digest(secret)] = (time.monotonic() + REMEMBER_S, principal)
+        self._known[_digest(secret)] = (time.monotonic() + CACHE_S, principal)
         return principal
 
 

@@ -46,7 +46,7 @@ class Target:
 
     @property
     def engine_model(self) -> str:
-        """The name under which the engine knows it."""
+        """The name under which the engine serves it."""
         return self.adapter or self.base
 
 
@@ -113,7 +113,7 @@ class RoutingTable:
         return target
 
     def names(self) -> list[str]:
-        """Return the model names to offer: deployments, listed releases, base models; `resolve` knows every release."""
+        """Return the model names to offer: deployments, listed releases, base models; `resolve` finds every release."""
         return list(dict.fromkeys([*self.routes, *self.listed, *self.bases]))
 
     def created(self, name: str) -> int:

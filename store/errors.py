@@ -3,10 +3,10 @@
 StoreError
 ├── StoreLocked    another process owns the file
 ├── StoreTooNew    the file was written by a newer Trimtab
-├── StoreDamaged   the file can not be read
+├── StoreDamaged   the file cannot be read
 ├── NotFound       no such noun
 ├── Conflict       the request contradicts what is stored
-├── Truncated      a file ends in the middle of a row, or can not be read on
+├── Truncated      a file ends in the middle of a row, or cannot be read on
 └── Invalid        a value that the store does not accept
 """
 
@@ -34,18 +34,18 @@ class StoreLocked(StoreError):
 
 
 class StoreTooNew(StoreError):
-    """The file's schema version is above what this Trimtab knows."""
+    """The file's schema version is above the highest that this Trimtab reads."""
 
     def __init__(self, path: str, version: int, known: int) -> None:
         self.path, self.version, self.known = path, version, known
         super().__init__(
-            f"{path} has schema version {version}, this Trimtab knows {known} at most. "
+            f"{path} has schema version {version}, this Trimtab reads {known} at most. "
             "Upgrade Trimtab, or restore a backup made by this version."
         )
 
 
 class StoreDamaged(StoreError):
-    """The file can not be read as a store; `why` is the engine's own message, `advice` the way back."""
+    """The file cannot be read as a store; `why` is the engine's own message, `advice` the way back."""
 
     def __init__(self, path: str, why: str, advice: str | None = None) -> None:
         self.path, self.why = path, why
@@ -85,7 +85,7 @@ class Invalid(StoreError):
 
 
 class Truncated(StoreError):
-    """A file ends within a row, or can not be read on: `after_row` whole rows came before; `where` is for people."""
+    """A file ends within a row, or cannot be read on: `after_row` whole rows came before; `where` is for people."""
 
     def __init__(self, after_row: int, where: str) -> None:
         self.after_row, self.where = after_row, where

@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from serve.engine.spec import EngineSpec
 from store.db.database import Store
 from store.errors import StoreError, StoreLocked
 from store.maintenance.verify import verify
+from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.doctor_gpu import gpu_checks
 
 NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
 MIN_FREE_GB = 5
@@ -29,19 +30,6 @@ MIN_MEMORY_GB = 6
 SAMPLE_S = 1.0
 BUSY_SHARE = 0.5
 """Share of the cores that other programs may take before engines behind them starve."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding."""
-
-    what: str
-    ok: bool
-    said: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command line prints it."""
-        return asdict(self)
 
 
 def examine(settings: Settings) -> list[Check]:
@@ -60,7 +48,7 @@ def examine(settings: Settings) -> list[Check]:
         (lambda name=name, engine=engine: _model(name, engine, paths))  # type: ignore[misc]
         for name, engine in settings.engines.items()
     ]
-    return [_guarded(check) for check in checks]
+    return [*(_guarded(check) for check in checks), *_guarded_list(lambda: gpu_checks(settings, paths))]
 
 
 def _guarded(check: Callable[[], Check]) -> Check:
@@ -68,6 +56,13 @@ def _guarded(check: Callable[[], Check]) -> Check:
         return check()
     except Exception as error:
         return Check(getattr(check, "__name__", "check").strip("_"), False, f"could not be checked: {error}")
+
+
+def _guarded_list(find: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return find()
+    except Exception as error:
+        return [Check("cards", False, f"could not be checked: {error}")]
 
 
 def _python() -> Check:
@@ -97,7 +92,7 @@ def _installed(name: str) -> bool:
 
 
 def _processors() -> Check:
-    gpu = "a CUDA driver" if shutil.which("nvidia-smi") else "no CUDA driver"
+    gpu = "an NVIDIA driver" if shutil.which("nvidia-smi") else "no NVIDIA driver"
     return Check("processors", True, f"{os.cpu_count()} cores, {gpu}")
 
 

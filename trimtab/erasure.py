@@ -1,4 +1,4 @@
-"""Forgetting a person in everything that a data directory holds: the store, runs under way, and the files of runs.
+"""Erase a person from all that a data directory holds: the store, runs under way, and the files of runs.
 
 `store.privacy.erasure` says what goes; here the platform does what follows from it.
 """
@@ -26,7 +26,7 @@ async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, A
     Raises NotFound.
     """
     done = await platform.long_work.run(_erase, platform.usage, name, actor)
-    platform.authenticator.forget()
+    platform.authenticator.drop_cached()
     stopped = await platform.runner.cancel_erased(done.runs)
     await platform.long_work.run(delete_erased_files, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
@@ -50,7 +50,7 @@ def delete_erased_files(db: Store, paths: DataPaths) -> None:
     erased_files.delete_erased(db)
     for run_id in erasure.runs_touched(db):
         if runs.get(db, run_id).state not in RUN_UNDER_WAY:
-            RunDirectory(paths.run(run_id)).forget_rows()
+            RunDirectory(paths.run(run_id)).delete_rows()
 
 
 def _erase(db: Store, usage: UsageWriter, name: str, actor: str) -> erasure.Erasure:

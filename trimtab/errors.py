@@ -50,7 +50,7 @@ class PathRefused(TrimtabError):
 
     def __init__(self, path: str, why: str, full: bool = False) -> None:
         self.path, self.why, self.full = path, why, full
-        super().__init__(f"{path} can not be used: {why}")
+        super().__init__(f"{path} cannot be used: {why}")
 
 
 class ModelNotPrepared(TrimtabError):

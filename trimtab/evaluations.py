@@ -31,6 +31,8 @@ from trimtab.serving import Serving
 
 log = logging.getLogger(__name__)
 
+NOT_COMPARED = "demonstrations do not show which answers people prefer: a canary at most, until votes or an operator decide"
+
 
 class Evaluations:
     """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns.
@@ -104,10 +106,21 @@ class Evaluations:
         await call_store(self.db, runs.update, run.id, evaluation=evaluation.id)
         heldout, anchor = self.paths.run(run.id) / "heldout.parquet", await self._anchor(release)
         report = await self._run_suite(evaluation, release, stable, heldout, anchor)
-        return decide(report, self.gate.all_checks(), self.gate.min_items).to_json() | {"mode": run.gate}
+        decision = decide(report, self.gate.all_checks(run.method), self.gate.min_items)
+        return self._limited(run, decision) | {"mode": run.gate}
+
+    def _limited(self, run: Run, decision: GateDecision) -> dict[str, Any]:
+        """Return the decision; `at_most` is how far it lets a run that learned demonstrations go by itself.
+
+        That they became likelier says nothing about whether people prefer the answers.
+        """
+        found = decision.to_json()
+        if run.method != "sft" or self.gate.checks is not None or decision.compared:
+            return found
+        return found | {"at_most": "canary", "reasons": [*found["reasons"], NOT_COMPARED]}
 
     async def _anchor(self, release: Release) -> Release | None:
-        """Return the release that slow decline is measured against; None where this engine can not serve it any more."""
+        """Return the release that slow decline is measured against; None where this engine cannot serve it any more."""
         anchor = await call_store(self.db, deployments.anchor, release.deployment)
         if anchor.base != release.base:
             return None

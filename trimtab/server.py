@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import webbrowser
 
 import uvicorn
@@ -12,6 +13,7 @@ import uvicorn
 from common.net import is_loopback
 from store.accounts import keys, users
 from store.db.database import Store
+from trimtab import doctor_gpu
 from trimtab.app import build_app, build_platform
 from trimtab.config.settings import Settings
 from trimtab.config.writing import writing
@@ -44,6 +46,8 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     logging.getLogger(__name__).info(
         "Trimtab answers at %s (engines are loading; Ctrl-C stops everything)", url
     )
+    # Beside the start of the engines, since the driver's tool may take seconds.
+    threading.Thread(target=doctor_gpu.warn, args=(settings, platform.paths), daemon=True).start()
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(

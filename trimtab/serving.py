@@ -25,6 +25,7 @@ from serve.errors import AdapterRefused
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
+from trimtab.card_usage import CardUsage
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import DEFAULT_BASE
 from trimtab.config.settings import Settings
@@ -45,6 +46,7 @@ class Serving:
         self.db, self.settings, self.paths = db, settings, paths
         self.pool, self.reconciler = pool, reconciler
         self.preparing: str | None = None
+        self.cards = CardUsage(pool)
 
     @property
     def bases(self) -> Sequence[str]:
@@ -163,7 +165,7 @@ class Serving:
         return self.adapter_record(published, base, created_by=created_by)
 
     def _dtype(self, base: str) -> str:
-        """In which type a probe computes: the engine's, where training knows it."""
+        """In which type a probe computes: the engine's, where training supports it."""
         types = {str(engine.spec.args.get("dtype", "auto")) for engine in self.pool.engines(base)}
         return found if len(types) == 1 and (found := types.pop()) in ("float32", "bfloat16") else "auto"
 

@@ -1,6 +1,6 @@
 """Values of the platform's HTTP contract: roles, methods, states, kinds of rows.
 
-The client knows the platform by HTTP alone, so it names them itself; a test compares them with the platform's.
+The client imports nothing of the platform, so it names them itself; a test compares them with the platform's.
 """
 
 from __future__ import annotations

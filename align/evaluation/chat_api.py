@@ -27,7 +27,7 @@ class ChatApi:
 
     At most `concurrency` requests are open at once; an overloaded platform (429, 503) is asked again up to
     `retries` times, after as long as it says. Without `timeout_s` the platform alone decides how long an answer may
-    take: it knows a busy engine from a dead one.
+    take: it distinguishes a busy engine from a dead one.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The gate: may a release take traffic? A pure function of the suite's report and the checks.
 
-It knows no model and no store. A check is judged at the unfavourable end of the measure's 95% interval: it passes where the
-whole interval is on the right side of its bound, fails where the whole is on the wrong side, and is undecided between. All
-checks must hold at once, which needs no correction for their number (intersection-union test, Berger 1982).
+It loads no model and reads no store. A check is judged at the unfavourable end of the measure's 95% interval: it passes
+where the whole interval is on the right side of its bound, fails where the whole is on the wrong side, and is undecided
+between. All checks must hold at once, which needs no correction for their number (intersection-union test, Berger 1982).
 """
 
 from __future__ import annotations
@@ -82,6 +82,21 @@ DEFAULT_CHECKS: tuple[Check, ...] = (
     Check("empty_share", max=0.15),
 )
 
+PREFERENCES = frozenset({"reward_accuracy", "win_rate", "judge_win_rate", "people_win_rate"})
+"""Measures that say which answers are preferred, and not only that nothing got worse."""
+
+
+def default_checks(method: str) -> tuple[Check, ...]:
+    """Return the checks that a run of `method` is judged by.
+
+    Demonstrations have no rejected answer, so that no reward is known: they must have become likelier instead.
+    """
+    if method != "sft":
+        return DEFAULT_CHECKS
+    learned = Check("chosen_logp_per_token", not_worse_than_stable_by=0.0)
+    kept = [check for check in DEFAULT_CHECKS if not check.measure.endswith("reward_accuracy")]
+    return with_overrides(kept, [learned])
+
 
 @dataclass(frozen=True)
 class Looked:
@@ -111,6 +126,11 @@ class GateDecision:
         """Whether every check that counts holds."""
         return self.verdict == "pass"
 
+    @property
+    def compared(self) -> bool:
+        """Whether a check that passed says that the release's answers are preferred."""
+        return any(one.outcome == "pass" and one.check.measure in PREFERENCES for one in self.checks)
+
     def to_json(self) -> dict[str, Any]:
         """Return `{passed, verdict, reasons, checks: [{measure, bound, limit, outcome, required, estimate}]}`."""
         return {
@@ -135,18 +155,19 @@ def decide(report: Mapping[str, Any], checks: Iterable[Check], min_items: int = 
     """Judge a suite's report: `fail` where a check fails, else `undecided` where one is, else `pass`.
 
     What was not measured is undecided; a check that is not required is then left out. A report without any
-    measure, or of which no check counts, is undecided.
+    measure, or of which no check counts, is undecided. Reasons begin with what failed, then what is undecided.
     """
     measures: Mapping[str, Any] = report.get("measures", {})
     if not measures:
         return GateDecision("undecided", ("nothing was measured",))
     looked = tuple(_look(check, measures, min_items) for check in checks)
     outcomes: set[Outcome] = {one.outcome for one in looked if one.counts}
+    first = sorted(looked, key=lambda one: _ORDER[one.outcome] if one.counts else len(_ORDER))
     verdict: Outcome = next(
         (kind for kind in ("fail", "undecided") if kind in outcomes),
         "pass" if outcomes else "undecided",
     )
-    reasons = tuple(one.reason for one in looked) or ("no check was asked for",)
+    reasons = tuple(one.reason for one in first) or ("no check was asked for",)
     return GateDecision(verdict, reasons, looked)
 
 
@@ -162,6 +183,35 @@ _SIDES = {
     "not_worse_than_stable_by": "difference",
     "not_worse_than_anchor_by": "anchor_difference",
 }
+_ORDER: dict[Outcome, int] = {"fail": 0, "undecided": 1, "pass": 2}
+_NOT_LEARNED = (
+    "it learned the opposite of what held-out votes say",
+    "held-out votes do not show that it learned what raters prefer",
+)
+_MEANING: Mapping[str, tuple[str, str]] = {
+    "reward_accuracy": _NOT_LEARNED,
+    "anchor_reward_accuracy": _NOT_LEARNED,
+    "chosen_logp_per_token": ("good answers became less likely", "good answers may have become less likely"),
+    "length_ratio": (
+        "the length of answers changed too much",
+        "the length of answers may have changed too much",
+    ),
+    "kl": ("it changed too much on unrelated texts", "it may have changed too much on unrelated texts"),
+    "perplexity_ratio": ("it became worse at unrelated texts", "it may have become worse at unrelated texts"),
+    "anchor_perplexity_ratio": (
+        "it became worse at unrelated texts",
+        "it may have become worse at unrelated texts",
+    ),
+    "rep4": ("answers repeat themselves", "answers may repeat themselves"),
+    "cut_share": ("answers come to no end", "more answers may come to no end"),
+    "empty_share": ("answers are empty", "more answers may be empty"),
+    "refusal_share": ("it refuses more", "it may refuse more"),
+    "over_refusal_share": ("it refuses harmless requests", "it may refuse harmless requests"),
+    "safety_refusal_share": ("it refuses otherwise where it should", "it may refuse less where it should"),
+    "win_rate": ("its answers lose", "its answers are not shown to win"),
+}
+"""What a check that fails, and one that is undecided, says in words."""
+
 _AGAINST = {"not_worse_than_stable_by": " against stable", "not_worse_than_anchor_by": " against the anchor"}
 
 
@@ -180,9 +230,10 @@ def _look(check: Check, measures: Mapping[str, Any], min_items: int) -> Looked:
     value = "unknown" if found["value"] is None else f"{found['value']:.3g}"
     wanted = f"{'at most' if upper else 'at least'} {limit:g}"
     why = f", which is fewer than {min_items}" if few else ""
-    return Looked(
-        check, outcome, found, f"{name} {value} ({low} to {high}, n={found['n']}{why}): {outcome}, {wanted}"
-    )
+    text = f"{name} {value} ({low} to {high}, n={found['n']}{why}): {outcome}, {wanted}"
+    if outcome != "pass" and check.measure in _MEANING:
+        text += f" ({_MEANING[check.measure][_ORDER[outcome]]})"
+    return Looked(check, outcome, found, text)
 
 
 def _allowed(check: Check) -> tuple[bool, float]:

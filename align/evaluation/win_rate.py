@@ -2,7 +2,7 @@
 
 Length control: logit P(new wins) = theta + phi tanh(d / sd(d)), d the difference in words; the rate at equal length is
 1 / (1 + exp(-theta)). A small ridge penalty keeps both finite, and the interval is of clusters drawn again. AlpacaEval's
-term for the difficulty of a prompt (arXiv:2404.04475) is fitted over many models and can't be told from theta for two.
+term for the difficulty of a prompt (arXiv:2404.04475) is fitted over many models and cannot be separated from theta for two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the platform knows of each training method without torch: the columns of its rows, and whether it has a reference."""
+"""Facts of each training method without torch: the columns of its rows, and whether it has a reference."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A recipe: every setting of a training run, typed, complete and checked before anything is loaded.
 
-Names are TRL's and PEFT's own. The fields are in `align.recipe.fields`. This module knows no torch and no model:
+Names are TRL's and PEFT's own. The fields are in `align.recipe.fields`. This module imports no torch and loads no model:
 what depends on the hardware is the value "auto" here and is decided by the worker, which records what it
 chose.
 """

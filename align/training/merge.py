@@ -28,7 +28,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 class MergeError(AlignError):
-    """The adapter can not be merged; the text says why."""
+    """The adapter cannot be merged; the text says why."""
 
     kind = "merge"
 

@@ -1,6 +1,6 @@
 """Base model, adapter and tokenizer as the recipe wants them, on the device there is.
 
-Knows transformers, PEFT and bitsandbytes; knows no data and no loss.
+Uses transformers, PEFT and bitsandbytes; has no data and no loss.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Is what an engine serves what was trained? Log-probabilities of a probe text, served against computed by PEFT.
 
-Knows the engine's HTTP API and numbers; knows no adapter files.
+Uses the engine's HTTP API and numbers; reads no adapter files.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _note(effect: Effect, is_zero: bool) -> str | None:
     if is_zero:
         return "the adapter is zero: it changes nothing"
     if not effect.is_shown:
-        return "the adapter does less than the base itself differs by, so that the probe can not show whether it is applied"
+        return "the adapter does less than the base itself differs by, so that the probe cannot show whether it is applied"
     return None
 
 

@@ -130,7 +130,7 @@ async def _take_off(name: str, engines: Sequence[Engine], drain_timeout_s: float
                 engine.in_flight.pause_adapter(name, drain_timeout_s, refuse=True)
             )
         for engine in engines:
-            with contextlib.suppress(EngineFailed):  # it is restarting, and forgets the adapter by that
+            with contextlib.suppress(EngineFailed):  # it is restarting, which unloads the adapter
                 await engine.unload_adapter(name)
         if path is not None:
             await asyncio.to_thread(_remove, path)
@@ -170,7 +170,7 @@ def _place(source: Path, adapters_dir: Path, facts: AdapterFacts) -> tuple[Path,
         shutil.rmtree(scratch, ignore_errors=True)
         if isinstance(error, OSError):
             raise AdapterRefused(
-                f"the adapter can not be placed in {adapters_dir}: {error.strerror}"
+                f"the adapter cannot be placed in {adapters_dir}: {error.strerror}"
             ) from error
         raise
     return final.absolute(), True

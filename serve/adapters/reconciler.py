@@ -1,6 +1,6 @@
 """Brings what is served in line with what the store says: the routing table, and the adapters on every engine.
 
-Desired state is in the store. An engine forgets its adapters when it restarts, and an operation can be cut short
+Desired state is in the store. An engine loses its adapters when it restarts, and an operation can be cut short
 anywhere; so both are compared after each change, each engine start, and at intervals.
 """
 

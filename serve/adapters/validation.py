@@ -2,7 +2,7 @@
 
 vLLM loads some adapters that it should not: one with a NaN silences every model of the engine, a module that
 does not exist is ignored in silence, another base of the same shape is not noticed. So each rule is checked
-here, before an engine sees the directory. Reads files only; knows no engine and imports no torch.
+here, before an engine sees the directory. Reads files only; calls no engine and imports no torch.
 
 Not covered: names and shapes of modules where the base is no local directory (the engine checks shapes and
 refuses cleanly, parity the rest), and mixture-of-experts weights.
@@ -114,7 +114,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise AdapterRefused(f"{CONFIG} can not be read as JSON: {error}") from error
+        raise AdapterRefused(f"{CONFIG} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):
         raise AdapterRefused(f"{CONFIG} must be a JSON object")
     return config
@@ -252,7 +252,7 @@ def _check_targets(config: Mapping[str, Any], modules: Mapping[str, int], base: 
         wanted = targeted(config, (name for name in base.inside if ".experts." not in name))
         strange = unmatched(config, {*base.inside, *base.others, *modules})
     except (re.error, TypeError) as error:
-        raise AdapterRefused(f"{CONFIG}: target_modules can not be read: {error}") from error
+        raise AdapterRefused(f"{CONFIG}: target_modules cannot be read: {error}") from error
     if ignored := sorted(set(modules) - own):
         raise AdapterRefused(
             f"{WEIGHTS}: {ignored[0]} has weights{_and_more(ignored)}, but target_modules of {CONFIG} does not name it, "

@@ -16,6 +16,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +24,13 @@ from common.net import free_port
 from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
+from serve.engine.placement import Cards
 from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch
 from serve.engine.processor_use import ProcessorUse
 from serve.engine.spec import EngineSpec, command, environment
+from serve.engine.start_stages import StartStages
 from serve.engine.vllm_api import VllmApi
+from serve.engine.vllm_preload import SWITCH as PRELOAD_SWITCH
 from serve.errors import EngineFailed, ProcessFailed
 
 __all__ = ["Engine", "EngineSpec"]
@@ -50,9 +54,10 @@ class Engine(VllmApi):
     answer last moved, set by whoever passes answers on.
     """
 
-    def __init__(self, spec: EngineSpec, data_dir: Path) -> None:
+    def __init__(self, spec: EngineSpec, data_dir: Path, cards: Cards | None = None) -> None:
         super().__init__(spec.name, spec.base, spec.url or "", spec.api_key or secrets.token_urlsafe(32))
         self.spec = spec
+        self.cards = cards or Cards()
         self.state: State = "stopped"
         self.detail = "not started"
         self.boots = 0
@@ -62,6 +67,9 @@ class Engine(VllmApi):
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
         self.log_path = data_dir / "logs" / f"engine-{spec.name}.log"
         self.adapters_dir = data_dir / "adapters"
+        self._starts_path = data_dir / "cache" / "engine-starts.json"
+        self._stages: StartStages | None = None
+        self._preloads = True  # not after a start on a card that failed: it might be the reason
         self._log_from = 0  # where this boot's output begins
         self._state_dir = data_dir / "processes"
         self._process: GuardedProcess | None = None
@@ -102,6 +110,7 @@ class Engine(VllmApi):
             self._task = None
         if self._process is not None:
             await self._process.stop(self.spec.drain_s + 5 if self.in_flight.outstanding else 5)
+        self.cards.release(self.spec.name)
         await self.disconnect()
         self._set("stopped", "stopped")
 
@@ -140,13 +149,17 @@ class Engine(VllmApi):
                 self.connect()
                 await self._wait_until_serving()
                 await self._announce()
+                await self._record_start()
                 ready_since = time.monotonic()
+                self.cards.settle(self.spec.name)
                 self._set("ready", "serving")
                 await self._watch()
             except (EngineFailed, ProcessFailed) as error:
                 why = error.message if isinstance(error, EngineFailed) else str(error)
             if time.monotonic() - ready_since > BACKOFF_RESET_S:
                 failures = 0
+            if ready_since == math.inf and not self.spec.on_cpu:
+                self._preloads = False
             wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
             self._set("failed", f"{why}; next start in {wait:.0f} s")
@@ -154,6 +167,7 @@ class Engine(VllmApi):
             await self.disconnect()
             if self._process is not None:
                 await self._process.stop(0 if ready_since < math.inf else 2)
+            self.cards.release(self.spec.name)
             await asyncio.sleep(wait)
 
     async def _launch(self) -> None:
@@ -161,17 +175,19 @@ class Engine(VllmApi):
             self.url = self.spec.url.rstrip("/")
             self._set("starting", f"waiting for {self.url}")
             return
+        spec, device = await self._place()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._set("starting", f"loading {self.spec.model}")
         await asyncio.to_thread(self.adapters_dir.mkdir, parents=True, exist_ok=True)
         self._log_from = self._log_size()
+        self._stages = StartStages(self._starts_path, self.spec.name, device)
         scratch = await asyncio.to_thread(_make_scratch)
         self._process = await GuardedProcess.start(
-            command(self.spec, port),
+            command(spec, port),
             ProcessOptions(
                 log=self.log_path,
-                env=environment(self.spec, self._key, self.adapters_dir, scratch),
+                env=self._environment(spec, scratch),
                 scratch=scratch,
                 state_dir=self._state_dir,
                 orphan_grace_s=3.0,
@@ -180,6 +196,20 @@ class Engine(VllmApi):
         )
         # A GPU's driver lets a thread spin for as long as a kernel hangs, so there computing proves nothing.
         self._use = ProcessorUse(self._process.pid) if self.spec.on_cpu else None
+
+    async def _place(self) -> tuple[EngineSpec, str]:
+        """Return the specification with its part of a card, and the device's name. Raises `EngineFailed`."""
+        if self.spec.on_cpu:
+            return self.spec, "cpu"
+        placed = await self.cards.place(self.spec)
+        if placed.need is not None:
+            log.info("engine %s takes %s of %s", self.spec.name, placed.need.explain(), placed.device)
+        args, env = placed.arguments | dict(self.spec.args), placed.environment | dict(self.spec.env)
+        return replace(self.spec, args=args, env=env), placed.device
+
+    def _environment(self, spec: EngineSpec, scratch: Path) -> dict[str, str]:
+        found = environment(spec, self._key, self.adapters_dir, scratch)
+        return found if self._preloads else {PRELOAD_SWITCH: "0", **found}
 
     async def _wait_until_serving(self) -> None:
         """Wait until the server answers a probe; one that still computes at the timeout gets `busy_timeout_s` more."""
@@ -193,10 +223,21 @@ class Engine(VllmApi):
                 await self.request("GET", "/health", timeout=5)
                 break
             except EngineFailed:
-                seconds = time.monotonic() - self.starting_since
-                self.detail = f"loading {self.spec.model} for {seconds:.0f} s (usually under two minutes)"
+                self.detail = f"loading {self.spec.model}: {self._stage()}"
                 await asyncio.sleep(0.2)
         await self._probe_while_alive(self.spec.start_timeout_s)
+
+    def _stage(self) -> str:
+        if self._stages is None:
+            return f"{time.monotonic() - self.starting_since:.0f} s"
+        self._stages.read(self.log_tail(200, self._log_from))
+        return self._stages.say()
+
+    async def _record_start(self) -> None:
+        if self._stages is not None:
+            self._stages.read(self.log_tail(200, self._log_from))
+            with contextlib.suppress(OSError):  # a full disk costs a hint, not an engine
+                await asyncio.to_thread(self._stages.finish)
 
     async def _announce(self) -> None:
         for callback in self.on_ready:

@@ -11,6 +11,18 @@ import signal
 CAUSES: tuple[tuple[str, str], ...] = (
     (r"error: (?:unrecognized arguments?|ambiguous option|argument .*?): ?(.+)", "vLLM does not accept {0}"),
     (r"error: (argument .+)", "vLLM does not accept {0}"),
+    (
+        r"NVIDIA driver on your system is too old \(found version (\d+)\)|CUDA driver version is insufficient",
+        "the NVIDIA driver is too old; 580 or newer is needed (CUDA 13)",
+    ),
+    (
+        r"Failed to find C compiler|Python\.h: No such file",
+        "a C compiler and the headers of Python are needed on a GPU; install gcc and python3-dev",
+    ),
+    (
+        r"Could not find nvcc",
+        "nvcc is needed by a setting of this engine; install the CUDA toolkit, or remove it",
+    ),
     (r"Address already in use", "its port is in use by another program"),
     (r"CUDA out of memory|torch\.OutOfMemoryError|HIP out of memory", "the GPU's memory is too small for it"),
     (

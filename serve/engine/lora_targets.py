@@ -2,7 +2,7 @@
 
 vLLM on the CPU also wraps the output head for LoRA, and then a request with `prompt_logprobs` ends the whole engine as
 soon as another request is in the batch (it has one LoRA index per request, the head one input per prompt token). Trained
-adapters leave the head alone, so the engine is told to do so too, which also saves its work on every token.
+adapters leave the head alone, so the engine is configured to do so too, which also saves its work on every token.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from serve.engine.engine import Engine
+from serve.engine.placement import Cards
 from serve.engine.process import reap_leftovers
 from serve.engine.spec import EngineSpec
 from serve.errors import EngineUnavailable
@@ -18,7 +19,8 @@ class EnginePool:
 
     def __init__(self, specs: Iterable[EngineSpec], data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._engines = [Engine(spec, data_dir) for spec in specs]
+        self.cards = Cards()
+        self._engines = [Engine(spec, data_dir, self.cards) for spec in specs]
         names = [engine.spec.name for engine in self._engines]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"engine name {sorted(twice)[0]!r} is used twice; names must differ")

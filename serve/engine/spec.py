@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from common.gpu_cards import has_cuda
+from serve.engine.cuda_environment import cuda_environment, graph_arguments, search_path
+from serve.engine.gpu_memory import parse_memory
 from serve.engine.lora_targets import linear_modules
 from serve.engine.output_parsers import merge_arguments, parser_arguments
 
@@ -23,6 +26,8 @@ OURS = (
     "model", "served-model-name", "host", "port", "enable-lora", "max-loras", "max-cpu-loras",
     "max-lora-rank", "api-key", "lora-modules", "uds",
 )  # fmt: skip
+CACHE = "cache/engines"
+"""Directory in the data directory for what engines on a card compile; it may be deleted while none runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,12 @@ class EngineSpec:
     `max_loras` adapters fit in one batch and `max_cpu_loras` in memory; `max_lora_rank` is one of `RANKS`.
     `args` are further vLLM arguments by their name without the dashes (True for a switch). `device` auto
     takes CUDA where there is a card. `kv_cache_memory_bytes` (CPU; a vLLM size such as 512M) bounds the
-    cache. `nice` is the niceness of its processes; None chooses by the device. Times are in seconds: an engine must
-    serve within `start_timeout_s`; it is probed every `probe_interval_s`, and restarted when a probe waits while no
-    sign of life comes for `probe_timeout_s`, or no step is finished for `busy_timeout_s` though it computes; running
-    requests get `drain_s` to finish when it is stopped. Raises ValueError naming the field.
+    cache. On a card `gpu_memory` is what the engine takes of it, a share or a size such as 12GB; None sizes it by
+    the model, with a cache of `kv_cache_tokens`. `nice` is the niceness of its processes; None chooses by the device.
+    Times are in seconds: an engine must serve within `start_timeout_s`; it is probed every `probe_interval_s`, and
+    restarted when a probe waits while no sign of life comes for `probe_timeout_s`, or no step is finished for
+    `busy_timeout_s` though it computes; running requests get `drain_s` to finish when it is stopped. Raises ValueError
+    naming the field.
     """
 
     name: str
@@ -52,6 +59,8 @@ class EngineSpec:
     max_lora_rank: Rank = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     kv_cache_memory_bytes: str = "512M"
+    gpu_memory: float | str | None = None
+    kv_cache_tokens: int = 131072
     threads: int | None = None
     start_timeout_s: float = 900.0
     probe_interval_s: float = 10.0
@@ -69,6 +78,13 @@ class EngineSpec:
             raise ValueError(
                 f"max_cpu_loras is {self.max_cpu_loras}; accepted: max_loras ({self.max_loras}) or more"
             )
+        if self.gpu_memory is not None:
+            try:
+                parse_memory(self.gpu_memory)
+            except ValueError as error:
+                raise ValueError(f"gpu_memory is {error}") from error
+        if self.kv_cache_tokens < 1:
+            raise ValueError(f"kv_cache_tokens is {self.kv_cache_tokens}; accepted: 1 or more")
         for key in self.args:
             if key.lstrip("-").replace("_", "-") in OURS:
                 raise ValueError(f"args.{key} is set by the platform itself; remove it")
@@ -85,23 +101,22 @@ class EngineSpec:
         return self.device == "cpu" or (self.device == "auto" and not has_cuda())
 
 
-def has_cuda() -> bool:
-    """Tell whether an NVIDIA driver with a card is present, without importing torch."""
-    return bool(glob.glob("/dev/nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in (
-        "",
-        "-1",
-    )
+def plain_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """Return the settings' arguments by the names that vLLM's help has, without dashes before them."""
+    return {key.lstrip("-").replace("_", "-"): value for key, value in spec.args.items()}
 
 
 def command(spec: EngineSpec, port: int) -> list[str]:
     """Return the command line that serves `spec` on loopback at `port`."""
     defaults: dict[str, Any] = {"generation-config": "vllm", "disable-uvicorn-access-log": True}
     defaults |= parser_arguments(spec.model_dir)
+    given = plain_arguments(spec)
     if spec.on_cpu:
         defaults |= {"dtype": "float32", "kv-cache-memory-bytes": spec.kv_cache_memory_bytes}
+    else:
+        defaults |= graph_arguments(given)
     if spec.model_dir is not None and (modules := linear_modules(spec.model_dir)):
         defaults["lora-target-modules"] = modules
-    given = {key.lstrip("-").replace("_", "-"): value for key, value in spec.args.items()}
     fixed: dict[str, Any] = {
         "model": spec.model,
         "served-model-name": spec.base,
@@ -134,8 +149,9 @@ def _flag(key: str, value: Any) -> list[str]:
 def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Path) -> dict[str, str]:
     """Return the environment of the engine process; `spec.env` has the last word.
 
-    Sockets and other temporary files go to `scratch`, since vLLM leaves them where they are when it is killed.
-    The key travels here and not on the command line, which every user of the machine can read.
+    Sockets and other temporary files go to `scratch`, since vLLM leaves them where they are when it is killed; what a
+    start on a card compiles goes to `cache/engines` in the data directory, for the next start. The key travels here
+    and not on the command line, which every user of the machine can read.
     """
     env = dict(os.environ)
     env |= {
@@ -147,6 +163,7 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Pat
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TMPDIR": str(scratch),
+        "PATH": search_path(env.get("PATH")),
     }
     if spec.model_dir is not None:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -160,6 +177,8 @@ def environment(spec: EngineSpec, api_key: str, adapters_dir: Path, scratch: Pat
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if library := tcmalloc():
             env["LD_PRELOAD"] = " ".join(filter(None, [library, env.get("LD_PRELOAD", "")]))
+    else:
+        env |= cuda_environment(env, adapters_dir.absolute().parent / CACHE)
     return env | dict(spec.env)
 
 

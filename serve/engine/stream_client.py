@@ -1,7 +1,7 @@
 """The client that carries chat requests to an engine: HTTP/1.1, one POST at a time on a kept connection.
 
 General clients (aiohttp, httpx) spend more time on a request than the rest of the gateway together; see
-docs/benchmarks.md. This one knows what the gateway needs and no more: JSON out, bytes in as they come, back-pressure,
+docs/benchmarks.md. This one does what the gateway needs and no more: JSON out, bytes in as they come, back-pressure,
 and an abort that closes the connection, which is how an engine learns that nobody listens. httptools parses. Control
 requests go through aiohttp.
 

@@ -159,7 +159,7 @@ class VllmApi:
     async def post(self, path: str, body: bytes) -> Connection:
         """POST raw JSON and return the answer as it begins; hand it to `release`, early to abort the generation.
 
-        Raises `EngineFailed` (status 0) when the server can not be reached.
+        Raises `EngineFailed` (status 0) when the server cannot be reached.
         """
         if self._stream is None:
             raise EngineFailed(self._name, "not started")

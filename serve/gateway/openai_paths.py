@@ -1,4 +1,4 @@
-"""Which paths speak OpenAI's protocol, errors included, and what a client is told that left `/v1` out."""
+"""Which paths speak OpenAI's protocol, errors included, and the error for a client that left `/v1` out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Request bodies: read, checked at the edge, and made into what the engine gets.
 
 Checks what the platform itself reads (the model's name, the shape of the messages, flags and limits) and leaves every
-other field to the engine, which knows far more of them: unknown fields pass through.
+other field to the engine, which accepts far more of them: unknown fields pass through.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def to_bytes(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:  # a number above 64 bits, half of a surrogate pair
-        raise RequestError(f"The request holds a value that can not be passed on: {error}.") from error
+        raise RequestError(f"The request holds a value that cannot be passed on: {error}.") from error
 
 
 def model_of(body: Mapping[str, Any]) -> str:

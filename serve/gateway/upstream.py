@@ -101,7 +101,7 @@ def refusal(raw: bytes, status: int, target: Target) -> RequestError:
     if param is None and TOOL_CHOICE.search(message):
         param = "tool_choice"
     if status == 404:
-        # The public name is known, so this is the adapter: its files are gone or it can not be loaded.
+        # The public name is known, so this is the adapter: its files are gone or it cannot be loaded.
         return adapter_unavailable(target)
     if status >= 500:
         return RequestError(f"The engine failed: {message}", status=502, code="engine_error")
@@ -119,7 +119,7 @@ def name_settings(message: str) -> str:
 def adapter_unavailable(target: Target) -> RequestError:
     """Return the error of a release whose adapter no engine has or can load."""
     return RequestError(
-        f"{target.release} can not be served: its adapter is not on the engine.",
+        f"{target.release} cannot be served: its adapter is not on the engine.",
         "model",
         status=503,
         code="adapter_unavailable",

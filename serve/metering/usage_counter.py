@@ -73,7 +73,7 @@ class UsageCounter:
         self._taken: dict[date, Sums] = {}
         self._of_day: Sums = {}
         self._of_month: Sums = {}
-        self._forgotten: dict[str, float] = {}
+        self._dropped: dict[str, float] = {}
         self._turn(clock())
         self._month = month_of(self._day.first)
 
@@ -83,7 +83,7 @@ class UsageCounter:
             self._keep_up()
             fresh = self._fresh.setdefault(self._day.first, {})
             for one in who:
-                if self._forgotten and one.since <= self._forgotten.get(one.id, -math.inf):
+                if self._dropped and one.since <= self._dropped.get(one.id, -math.inf):
                     continue
                 found = fresh.get(one.id)
                 if found is None:
@@ -118,11 +118,11 @@ class UsageCounter:
         """Return how long it is to the end of a period."""
         return period.ends.timestamp() - self._clock()
 
-    def forget(self, holders: Iterable[str]) -> None:
+    def drop(self, holders: Iterable[str]) -> None:
         """Drop what these holders used and the store does not have, and count none of their requests under way."""
         with self._lock:
             for holder in holders:
-                self._forgotten[holder] = time.monotonic()
+                self._dropped[holder] = time.monotonic()
                 for sums in self._fresh.values():
                     sums.pop(holder, None)
 

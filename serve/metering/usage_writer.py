@@ -37,25 +37,25 @@ class UsageWriter:
 
     @contextmanager
     def erasing(self, holders: Iterable[str]) -> Iterator[None]:
-        """Run the block, in which the store forgets these holders, between two writes; then forget them here.
+        """Run the block, in which the store deletes these holders, between two writes; then drop them here.
 
         What they used before is written first, so that the block can say so. Raises `duckdb.Error`; nothing is lost then.
         """
         with self._writing:
             self._write()
             yield
-            self._counter.forget(holders)
+            self._counter.drop(holders)
             self._load()
 
     def flush(self) -> bool:
-        """Write what was used until now; False when the store can not, which is logged, and everything is kept."""
+        """Write what was used until now; False when the store cannot, which is logged, and everything is kept."""
         with self._writing:
             try:
                 self._write()
                 if not self._counter.loaded:
                     self._load()
             except Exception:
-                log.exception("usage can not be written; it is kept and tried again")
+                log.exception("usage cannot be written; it is kept and tried again")
                 return False
             return True
 

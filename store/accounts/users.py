@@ -39,7 +39,7 @@ class User(Record):
 
 
 def create(db: Store, name: str, roles: Sequence[str], password: str | None = None) -> User:
-    """Add a user. Without a password they can not log in, only use keys made for them.
+    """Add a user. Without a password they cannot log in, only use keys made for them.
 
     Raises `Conflict` where the name is taken, `Invalid` for a bad name, role or a short password.
     """

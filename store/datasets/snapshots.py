@@ -2,7 +2,7 @@
 
 A snapshot reads and records with a cursor and transaction of its own: voting goes on meanwhile, and what arrives after
 it began is not in it. Its directory appears whole, by a rename; only then is it recorded. Snapshots and erasures take
-turns, so that none freezes what another forgets.
+turns, so that none freezes what another deletes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILE_COLUMNS = {
     "sft": "demonstrations.id as demo_id, prompt, completion, members.weight, completion_finish_reason",
     "kto": "likes.id as like_id, prompt, completion, liked as label, members.weight, completion_finish_reason",
 }
-# What the release that answered put before the prompt; null where nobody knows.
+# What the release that answered put before the prompt; null where it is unknown.
 _CONTEXT = """
 case when {table}.release is null or (releases.id is null and {table}.release <> '') then null
     when system_prompt is null or system_prompt = '' then []::struct(role varchar, content varchar)[]
@@ -90,8 +90,8 @@ def build(
 
     Writes `directory/<hash>/` with train.parquet, heldout.parquet, report.md and snapshot.json. The same rows, deployment
     and settings give the same hash, and then the same directory. Other settings:
-    store.datasets.snapshot_settings. `on_phase` is told what is being done. Raises `Invalid` for a bad setting and
-    where no row is left to train on.
+    store.datasets.snapshot_settings. `on_phase` is called with the name of each phase. Raises `Invalid` for a bad setting
+    and where no row is left to train on.
     """
     checked = snapshot_settings.read({"heldout_fraction": heldout_fraction, "seed": seed, **settings})
     if method not in METHODS:

@@ -227,7 +227,7 @@ class Store:
                     read_all(self._verifier)
                 self.verified = True
             except duckdb.InterruptException:
-                pass  # by `close`, and nobody else knows this cursor
+                pass  # by `close`, and nobody else has this cursor
             finally:
                 self._verifier.close()
                 self._verifier = None

@@ -1,6 +1,6 @@
 """Keep a person's data that was under way during their erasure from being written after it.
 
-Ask within the `atomic` that writes. It knows the erasures since the store was opened, and no request is older.
+Ask within the `atomic` that writes. It has the erasures since the store was opened, and no request is older.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def loads(value: str | None) -> Any:
 
 
 def dumps(value: object, field: str) -> str | None:
-    """Write a JSON column; `Invalid` naming `field` for what JSON can not hold."""
+    """Write a JSON column; `Invalid` naming `field` for what JSON cannot hold."""
     if value is None:
         return None
     try:

@@ -76,7 +76,7 @@ def write(db: Store, path: str | Path, on_phase: Callable[[str], None] | None = 
 def restore(backup: str | Path, path: str | Path, on_phase: Callable[[str], None] | None = None) -> Restored:
     """Check a backup, then put a copy of it in the place of the store at `path`; the old file is kept beside it.
 
-    Raises `NotFound` for a missing backup, `StoreDamaged` or `StoreTooNew` for one that can not be trusted, and
+    Raises `NotFound` for a missing backup, `StoreDamaged` or `StoreTooNew` for one that cannot be trusted, and
     `StoreLocked` where a platform owns the store; nothing is changed then. A damaged store may be replaced.
     """
     tell = on_phase or (lambda phase: None)

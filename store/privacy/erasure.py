@@ -12,7 +12,7 @@ of theirs beside what was used with it. Parquet files of snapshots that hold the
 
 What they say afterwards is new; what was under way is dropped by those who write it, who ask `store.db.erasure_guard`.
 
-Not covered: rows of imports (the importer knows who is in them), run directories (`runs` names them; the platform
+Not covered: rows of imports (the importer has to know who is in them), run directories (`runs` names them; the platform
 stops these runs and deletes the copies), backups made before, and weights: what trained on them is listed and stays
 flagged (`flagged`), and `clean_start` names the adapter that the next run may start from.
 """
@@ -83,7 +83,7 @@ def preview(db: Store, name: str, suggested: Iterable[str] = ()) -> Erasure:
 
 
 def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iterable[str] = ()) -> Erasure:
-    """Erase a person, under every spelling of the name, in one commit. Raises `NotFound` where the store knows nobody.
+    """Erase a person, under every spelling of the name, in one commit. Raises `NotFound` where the store has nobody.
 
     `suggested` are the texts of prompts that the platform itself offers: whoever says one does not own it.
     """
@@ -180,7 +180,7 @@ def _erase(
     return report, items
 
 
-def knows(db: Store, name: str) -> bool:
+def is_known(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
     own = (
         ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),

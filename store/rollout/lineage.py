@@ -133,7 +133,7 @@ def page(
 
 
 def _known(cursor: Cursor, noun: str, ids: list[str]) -> dict[str, Row]:
-    """Return what the store knows of rows, in order of ids, by id; those that are gone are left out."""
+    """Return the stored facts of rows, in order of ids, by id; those that are gone are left out."""
     params = {"ids": ids, "first": ids[0], "last": ids[-1]}
     person = "user_name" if noun == "likes" else "null::varchar"
     found = fetch_all(

@@ -69,5 +69,5 @@ def _check(noun: str, ref: str, before: str, after: str, table: dict[str, frozen
     if after not in table[before]:
         allowed = ", ".join(sorted(table[before] - {before})) or "nothing"
         raise Conflict(
-            f"{noun} {ref} is {before} and can not become {after}; from {before} it may become {allowed}"
+            f"{noun} {ref} is {before} and cannot become {after}; from {before} it may become {allowed}"
         )

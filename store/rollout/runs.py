@@ -229,7 +229,7 @@ def add_metrics(db: Store, id: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Record metrics, one row a step: `step` and numbers by name; the run's own step follows.
 
     Rows of the same step (training, then evaluation, or a step done again after a restart) are merged, the
-    later value wins. Numbers that JSON can not hold (NaN, infinite) are kept as null. Raises `NotFound`,
+    later value wins. Numbers that JSON cannot hold (NaN, infinite) are kept as null. Raises `NotFound`,
     `Invalid`.
     """
     batch: dict[int, dict[str, Any]] = {}

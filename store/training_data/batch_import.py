@@ -87,7 +87,7 @@ class _Progress(Generic[V]):
             self._report()
         self._seen += 1
         if isinstance(row, UnreadableCells):
-            row = row.row  # that a cell can not be read matters where a column is needed
+            row = row.row  # that a cell cannot be read matters where a column is needed
         try:
             with import_notes.collect() as notes:
                 found = _read(row, self._kind, self._request.convert, self._seen)

@@ -1,7 +1,7 @@
 """Where the batches of an import go: into the store, or nowhere in a dry run.
 
 A batch is taken for new at first: the unique index refuses it where it is not, and only then the table is read for
-what it knows. Once a batch held known rows, the next is looked up before it is written.
+rows that it has. Once a batch held known rows, the next is looked up before it is written.
 """
 
 from __future__ import annotations

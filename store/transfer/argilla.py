@@ -71,7 +71,9 @@ def _parts(fields: Row) -> tuple[str, str, str]:
     if len(asked) > 1:
         asked = [name for name in asked if _ASKS.search(name)]
     if len(sides) != 2 or len(asked) != 1:
-        raise Invalid("fields", list(fields), "one prompt field and two response fields, told by their names")
+        raise Invalid(
+            "fields", list(fields), "one prompt field and two response fields, recognized by their names"
+        )
     return asked[0], sides[0], sides[1]
 
 

@@ -40,7 +40,7 @@ def rows(stream: io.BufferedReader) -> Iterator[object]:
     """Yield each row as an object by column, without empty cells.
 
     `weight` is a number and a JSON list of tags a list, where the cell holds one. Raises `Invalid` for a
-    header that can not be read, and `BreaksOff` where the last row is not whole.
+    header that cannot be read, and `BreaksOff` where the last row is not whole.
     """
     records = _records(_Lines(stream))
     header = next(records, [])

@@ -18,7 +18,7 @@ _ZSTD_READ = 4096  # when zstd data turns out damaged, what it gave in the same 
 
 
 class BreaksOff(Exception):
-    """The data ends too early or can not be read on; the text says why, for people."""
+    """The data ends too early or cannot be read on; the text says why, for people."""
 
 
 def compression(magic: bytes) -> str | None:
@@ -32,7 +32,7 @@ def chunks(raw: IO[bytes], compression: str | None) -> Iterator[bytes]:
     try:
         yield from unpack.get(compression, _plain)(raw)
     except OSError as error:
-        raise BreaksOff(f"the file can not be read on: {error}") from error
+        raise BreaksOff(f"the file cannot be read on: {error}") from error
 
 
 def text(chunks: Iterator[bytes]) -> io.BufferedReader:

@@ -219,7 +219,7 @@ def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
         if value is None:
             return
         if noun not in nouns:
-            raise Invalid(name, value, f"nothing: {noun} can not be filtered by {name}")
+            raise Invalid(name, value, f"nothing: {noun} cannot be filtered by {name}")
         sql.append(condition)
         params[name] = value
 
@@ -368,7 +368,7 @@ def _write_parquet(
             tell(count := count + len(table))
     if not count:
         raise Conflict(
-            f"no {noun} match: a dataset of no rows can not be loaded, so nothing was written; change the filters"
+            f"no {noun} match: a dataset of no rows cannot be loaded, so nothing was written; change the filters"
         )
     (path / "README.md").write_text(_card(noun, count), "utf-8")
     return count

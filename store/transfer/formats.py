@@ -107,7 +107,7 @@ def openai_pairs(row: Row) -> Row:
     if not isinstance(given, Mapping):
         raise Invalid("input", given, "an object with messages")
     if given.get("tools"):
-        raise Invalid("input.tools", given["tools"], "none: definitions of tools can not be kept with a pair")
+        raise Invalid("input.tools", given["tools"], "none: definitions of tools cannot be kept with a pair")
     return {
         "prompt": given.get("messages"),
         "chosen": row.get("preferred_output"),

@@ -1,4 +1,4 @@
-"""Rows out of files: JSONL, JSON arrays, CSV and Parquet, plain, gzip or zstd; told by content, read as a stream.
+"""Rows out of files: JSONL, JSON arrays, CSV and Parquet, plain, gzip or zstd; detected from content, read as a stream.
 
 A file that breaks off yields every whole row before the break and then raises `Truncated`, which says where.
 """
@@ -22,12 +22,12 @@ from store.transfer.decompression import BreaksOff
 
 CONTAINERS = ("jsonl", "json", "csv", "parquet")
 LOOKED_AT = 100
-"""Rows from which it is told what a file is: the first ones may be bad."""
+"""Rows from which the kind of a file is detected: the first ones may be bad."""
 
 _PARQUET = b"PAR1"
 # text that is not UTF-8, a time out of range, a type without a form in Python
 _CELL_ERRORS = (pa.ArrowException, ValueError, OverflowError, TypeError, NotImplementedError)
-_HEAD = 2**20  # bytes from which the container is told
+_HEAD = 2**20  # bytes from which the container is detected
 
 
 def file_in(path: Path) -> Path:
@@ -70,7 +70,7 @@ class RowFile:
         return self._raw.tell() if not self._raw.closed else self.size
 
     def rows(self) -> Iterator[object]:
-        """Yield the rows as JSON values; what can not be read as one comes as the `Invalid` that says why."""
+        """Yield the rows as JSON values; what cannot be read as one comes as the `Invalid` that says why."""
         readers: dict[str, Callable[[], Iterator[object]]] = {
             "jsonl": lambda: json_rows.lines(decompression.text(self._chunks())),
             "json": lambda: json_rows.elements(decompression.text(self._chunks())),
@@ -121,7 +121,7 @@ class RowFile:
                 file = pq.ParquetFile(source)
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise BreaksOff(
-                    f"Parquet keeps its index at the end, and it can not be read: {error}"
+                    f"Parquet keeps its index at the end, and it cannot be read: {error}"
                 ) from error
             rows = max(file.metadata.num_rows, 1)
             done = 0
@@ -146,7 +146,7 @@ class Unreadable:
 
 
 class UnreadableCells(Invalid):
-    """A row with cells that can not be read, `row`, where these are `Unreadable`: who needs none of them may take it."""
+    """A row with cells that cannot be read, `row`, where these are `Unreadable`: who needs none of them may take it."""
 
     def __init__(self, row: dict[str, object]) -> None:
         why = next(cell.why for cell in row.values() if isinstance(cell, Unreadable))
@@ -158,7 +158,7 @@ def _values(batch: pa.RecordBatch) -> Iterator[object]:
     try:
         yield from batch.to_pylist()
     except _CELL_ERRORS:
-        # Each column by itself, since a row may have no use for the one that can not be read.
+        # Each column by itself, since a row may have no use for the one that cannot be read.
         columns = {name: list(_cells(batch.column(place))) for place, name in enumerate(batch.schema.names)}
         for place in range(len(batch)):
             row = {name: cells[place] for name, cells in columns.items()}

@@ -54,7 +54,7 @@ def test_each_python_block_runs(
         assert capsys.readouterr().out.strip()
 
 
-def test_vllm_knows_every_flag_of_the_command() -> None:
+def test_vllm_accepts_every_flag_of_the_command() -> None:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 

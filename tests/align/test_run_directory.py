@@ -105,7 +105,7 @@ def test_damaged_report(tmp_path: Path) -> None:
         run.report()
 
 
-def test_activity_is_what_the_worker_said_last(tmp_path: Path) -> None:
+def test_activity_is_the_last_report_of_the_worker(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert run.activity() is None
     said = [
@@ -130,7 +130,7 @@ def test_activity_is_what_the_worker_said_last(tmp_path: Path) -> None:
     assert run.activity() == said[3][1]
 
 
-def test_the_first_half_of_sft_then_dpo_says_so(tmp_path: Path) -> None:
+def test_sft_stage_of_sft_then_dpo_is_labelled(tmp_path: Path) -> None:
     run, first = RunDirectory(tmp_path), tmp_path / "sft"
     (tmp_path / "progress.jsonl").write_text('{"kind": "phase", "phase": "loading"}\n')
     first.mkdir()

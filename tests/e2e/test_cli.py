@@ -77,7 +77,7 @@ def test_a_watched_run_shows_its_steps_and_its_end(platform: PlatformProcess, wa
     assert lineage["snapshot"]["id"] == run["snapshot"]
 
 
-def test_a_run_s_events_say_states_and_steps(platform: PlatformProcess, watched: str) -> None:
+def test_run_events_list_states_and_steps(platform: PlatformProcess, watched: str) -> None:
     (run,) = [row for row in as_json(platform, "runs", "list") if row["method"] == "sft"]
     text = platform.request("GET", f"/api/runs/{run['id']}/events").text
     data = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]

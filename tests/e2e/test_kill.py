@@ -27,7 +27,7 @@ def workers(platform: PlatformProcess) -> list[psutil.Process]:
     return [row for row in found if not any("guard.py" in word for word in row.cmdline())]
 
 
-def test_a_killed_platform_takes_its_run_up_again(platform: PlatformProcess) -> None:
+def test_killed_platform_resumes_its_run(platform: PlatformProcess) -> None:
     rows = [
         {"prompt": f"At last: {question}", "chosen": answer[:80], "rejected": answer[80:200] or "No."}
         for question, answer in itertools.islice(exchanges(200), 16)

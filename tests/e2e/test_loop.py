@@ -152,7 +152,9 @@ def test_every_vote_became_a_pair_that_the_run_learned_from(
     assert lineage["pairs"] + held <= status["pairs"]["total"]
 
 
-def test_nobody_noticed_the_swap(platform: PlatformProcess, run: dict[str, Any]) -> None:
+def test_swap_breaks_no_request_and_restarts_no_engine(
+    platform: PlatformProcess, run: dict[str, Any]
+) -> None:
     assert run["failures"] == []
     assert set(run["answers"]) <= {"assistant@1", "assistant@2"}
     assert run["answers"].index("assistant@2") > 0 if "assistant@2" in run["answers"] else True
@@ -181,7 +183,7 @@ def test_the_evaluation_compares_with_stable(platform: PlatformProcess, run: dic
     assert all(check["estimate"] for check in measured.values())
 
 
-def test_what_was_trained_is_what_is_served(platform: PlatformProcess, run: dict[str, Any]) -> None:
+def test_served_logprobs_equal_those_of_training(platform: PlatformProcess, run: dict[str, Any]) -> None:
     probe = json.loads((platform.data / "runs" / run["id"] / "probe.json").read_text())
     tokens = probe["token_ids"]
     base = served(platform, "smollm2-135m-instruct", tokens)

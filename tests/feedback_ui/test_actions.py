@@ -195,7 +195,7 @@ class TestRank:
         again = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
         assert run(screens, rank.vote, again, "a", "A better one").demonstration
 
-    def test_a_decided_comparison_can_not_be_voted_on_twice(self, screens: Screens) -> None:
+    def test_a_decided_comparison_cannot_be_voted_on_twice(self, screens: Screens) -> None:
         table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
         run(screens, rank.vote, table, "a")
         with pytest.raises(ApiError, match="decided already"):
@@ -359,7 +359,7 @@ class TestImport:
         with pytest.raises(ApiError, match="choose it again"):
             self.follow(screens, tmp_path / "gone", "pairs", None, False)
 
-    def test_an_import_that_nobody_follows_ends(self, screens: Screens, tmp_path: Path) -> None:
+    def test_import_without_a_reader_ends(self, screens: Screens, tmp_path: Path) -> None:
         screens.stub.import_held = True
         path = tmp_path / "votes.jsonl"
         path.write_text('{"prompt": "p", "chosen": "c"}\n')

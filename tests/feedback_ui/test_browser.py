@@ -341,7 +341,7 @@ class TestOps:
         page.get_by_role("tab", name="Access").click()
         expect(page.locator("#key-secret")).not_to_contain_text("tt-4f9c")
 
-    def test_forgetting_a_person_needs_the_name_twice(self, page: Page, screens: Screens) -> None:
+    def test_erasing_a_person_needs_the_name_twice(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/ops")
         page.get_by_role("tab", name="Access").click()
         page.locator("#erase-name").get_by_role("textbox").fill("ada")

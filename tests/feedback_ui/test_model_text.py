@@ -81,7 +81,7 @@ def test_markdown_is_rendered() -> None:
     }  # fmt: skip
 
 
-def test_a_link_says_where_it_leads() -> None:
+def test_link_shows_its_target() -> None:
     html = rendered('Read [the manual](https://example.org/x?a=1&b=2 "now").')
     assert '<a href="https://example.org/x?a=1&amp;b=2"' in html
     assert shown(html).text == 'Read the manual(https://example.org/x?a=1&b=2 "now").'
@@ -112,13 +112,13 @@ def test_a_block_carries_the_text_that_it_was_made_from() -> None:
 @pytest.mark.parametrize(
     "text", ["[" * MAX_CHARACTERS, "![a](" * 900, "*a " * 20_000, "a" * (MAX_CHARACTERS + 1)]
 )
-def test_a_text_made_to_be_slow_holds_nobody_up(text: str) -> None:
+def test_text_made_to_be_slow_delays_no_other_client(text: str) -> None:
     began = time.perf_counter()
     shown(rendered(text))
     assert time.perf_counter() - began < 5
 
 
-def test_bubbles_show_what_was_written_and_the_signature_outside_of_it() -> None:
+def test_bubbles_show_the_text_and_the_signature_outside_of_it() -> None:
     talk = Talk().said("Why <b>?\n\tTab").answered(Turn("assistant", "~~~py\na<b", "assistant@1"))
     said, answered = [message["content"][0]["text"] for message in talk.bubbles()]
     assert source(said) == "Why <b>?\n\tTab"

@@ -162,7 +162,7 @@ def test_shares_of_the_traffic_add_up() -> None:
     assert "Rolling back ends the canary" in shown
 
 
-def test_what_the_worker_does_beside_its_steps_is_said() -> None:
+def test_phases_between_steps_are_reported() -> None:
     run = {"id": "run-1", "state": "training", "step": 0, "total_steps": None}
 
     def shown(**activity: object) -> str:
@@ -185,7 +185,7 @@ def test_what_the_worker_does_beside_its_steps_is_said() -> None:
     assert "Training steps" in steps
 
 
-def test_a_budget_that_is_used_up_stands_out() -> None:
+def test_exhausted_budget_is_highlighted() -> None:
     shown = people.usage([used("user", "ada", 120, 48_200), used("key", "ci", 9, 1_500, tokens=1_000)])
     ada, ci = shown.split("<tr>")[2:]
     assert "48,200" in ada
@@ -205,7 +205,7 @@ def test_an_import_that_took_nothing_is_no_success() -> None:
     assert "The first 1 of 1,200 refused rows" in imports.imported(Import(False, result=many))
 
 
-def test_a_canary_s_votes_say_evidence_interval_and_whom_the_verdict_hangs_on() -> None:
+def test_canary_votes_show_evidence_interval_and_decisive_raters() -> None:
     votes = {
         "wins": 20, "losses": 12, "ties": 2, "evidence_for": 4.2, "evidence_against": 1.0, "needed": 32.9,
         "needed_against": 20, "min_votes": 30, "weighed": "team", "blocks": 11, "win_rate": 0.66, "low": 0.4,

@@ -38,7 +38,7 @@ def test_alone_on_this_machine_anybody_may_do_everything(db: Store) -> None:
 def test_key_does_not_end_single_user_mode(db: Store) -> None:
     auth = Authenticator(db)
     key, secret = keys.create(db, "ci", ["rater"])
-    auth.forget()
+    auth.drop_cached()
     assert auth.single_user
     assert auth.authenticate({}, {}, HERE).via == "single-user"
     with pytest.raises(Unauthenticated, match="unknown"):
@@ -50,7 +50,7 @@ def test_key_does_not_end_single_user_mode(db: Store) -> None:
     with pytest.raises(Unauthenticated, match="keys create"):
         auth.authenticate({}, {}, "10.0.0.9")
     keys.revoke(db, key.id)
-    auth.forget()
+    auth.drop_cached()
     with pytest.raises(Unauthenticated, match="revoked"):
         auth.authenticate(bearer(secret), {}, HERE)
     assert auth.single_user
@@ -62,7 +62,7 @@ def test_proxy_on_this_machine_does_not_stand_for_it_once_a_key_exists(db: Store
     auth = Authenticator(db)
     assert auth.authenticate({header: "10.0.0.9"}, {}, HERE).via == "single-user"
     keys.create(db, "ci", ["chat"])
-    auth.forget()
+    auth.drop_cached()
     with pytest.raises(Unauthenticated):
         auth.authenticate({header: "10.0.0.9"}, {}, HERE)
 
@@ -70,13 +70,13 @@ def test_proxy_on_this_machine_does_not_stand_for_it_once_a_key_exists(db: Store
 def test_first_key_ends_single_user_mode_where_other_machines_reach_it(db: Store) -> None:
     auth = Authenticator(db, exposed=True)
     key, _ = keys.create(db, "ci", ["rater"])
-    auth.forget()
+    auth.drop_cached()
     assert not auth.single_user
     for headers in ({}, bearer("wrong")):
         with pytest.raises(Unauthenticated):
             auth.authenticate(headers, {}, HERE)
     keys.revoke(db, key.id)
-    auth.forget()
+    auth.drop_cached()
     assert not auth.single_user, "no key is left, and still nobody is let in"
 
 
@@ -84,13 +84,13 @@ def test_first_user_ends_single_user_mode_for_good(db: Store) -> None:
     auth = Authenticator(db)
     _, secret = keys.create(db, "ci", ["rater"])
     users.create(db, "ada", ["rater"], "correct horse")
-    auth.forget()
+    auth.drop_cached()
     assert not auth.single_user
     for headers in ({}, bearer("wrong"), {"authorization": f"Basic {secret}"}):
         with pytest.raises(Unauthenticated):
             auth.authenticate(headers, {}, HERE)
     users.remove(db, "ada")
-    auth.forget()
+    auth.drop_cached()
     assert not auth.single_user, "no user is left, and still nobody is let in"
 
 
@@ -102,7 +102,7 @@ def test_a_session_speaks_for_its_user(db: Store) -> None:
     assert (principal.name, principal.user, principal.via) == ("ada", "ada", "session")
     assert auth.recall({}, {SESSION_COOKIE: token}) == principal
     users.end_session(db, token)
-    auth.forget()
+    auth.drop_cached()
     with pytest.raises(Unauthenticated, match="ended"):
         auth.authenticate({}, {SESSION_COOKIE: token}, HERE)
 

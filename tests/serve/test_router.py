@@ -54,7 +54,7 @@ def test_an_unknown_name_lists_the_accepted_ones(db: Store, tmp_path: Path) -> N
     assert "assistant@2" in caught.value.message
 
 
-def test_releases_that_can_not_answer_are_not_listed(db: Store, tmp_path: Path) -> None:
+def test_releases_that_cannot_answer_are_not_listed(db: Store, tmp_path: Path) -> None:
     releases.create(db, "assistant", "gone")
     table = build_table(db, ["tiny"], tmp_path)
     assert table.names() == ["assistant", "assistant@2", "assistant@1", "tiny"], "no engine serves the third"

@@ -35,9 +35,7 @@ def test_known_rows_among_new_ones_are_duplicates_batch_by_batch(
     assert counted == (380, 120)
 
 
-def test_what_is_twice_in_a_file_is_counted_once_also_in_what_is_kept_of_the_import(
-    db: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_counts_duplicate_rows_once(db: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_import, "BATCH", 50)
     done = pairs.import_rows(db, [row for row in ROWS[:90] for _ in range(2)] + [{}, {}], "twice")
     assert (done.accepted, done.duplicates, done.rejected_count) == (90, 90, 2)
@@ -96,7 +94,7 @@ def test_row_groups_end_when_full_or_nearly_so_with_a_long_log(
 
 
 @pytest.mark.parametrize(("batch", "stay"), [(47_000, True), (40_000, False)])
-def test_what_was_loaded_is_not_written_again(
+def test_loaded_usage_is_not_written_again(
     db: Store, monkeypatch: pytest.MonkeyPatch, batch: int, stay: bool
 ) -> None:
     monkeypatch.setattr(database, "LOADING_LOG", 0)

@@ -12,7 +12,7 @@ Answer = tuple[tuple[int, ...], float]
 def greedy(model: Any, tokenizer: Any, messages: Sequence[dict[str, str]], tokens: int) -> Answer:
     """Return the greedy answer's token ids and the smallest margin (in logits) between the first and the second choice.
 
-    A margin well above rounding errors means that batching can not change the answer.
+    A margin well above rounding errors means that batching cannot change the answer.
     """
     import torch
 

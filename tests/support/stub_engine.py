@@ -1,4 +1,4 @@
-"""A stand-in for vLLM's server that ends as it is told to, for faults that a real engine can not be made to have.
+"""A stand-in for vLLM's server that ends as it is told to, for faults that a real engine cannot be made to have.
 
 The text asked for is what it does: `say 3` streams three words and reports usage, `hold 3` streams three and then
 nothing more, `break 3` closes the connection after three, `wait` never begins, `refuse` is answered with 400.

@@ -394,7 +394,7 @@ def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
     assert f"{found['trainable_parameters']:,}" in found["text"]
     assert client.get("/api/runs").json() == []
 
-    monkeypatch.setattr(planning, "this_machine", lambda: planning.Machine("cpu", 4e9, 6e9))
+    monkeypatch.setattr(planning, "this_machine", lambda *_: planning.Machine("cpu", 4e9, 6e9))
     assert client.post("/api/runs/plan", json=body).json()["fits"] is False
     refused = problem(client.post("/api/runs", json=body), 422)
     assert "6.0 GB are there" in refused["detail"]
@@ -412,7 +412,7 @@ def test_a_plan_says_what_a_run_would_need_and_starts_nothing(
         ({"method": "ppo"}, "method"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_at_once(
+def test_request_that_cannot_be_trained_is_rejected_at_once(
     client: TestClient, change: dict[str, Any], field: str
 ) -> None:
     refused = problem(client.post("/api/runs", json={"method": "dpo"} | change), 422)
@@ -449,9 +449,7 @@ async def what_is_done(platform: Platform, run: str) -> list[dict[str, Any]]:
     return told
 
 
-def test_a_run_s_events_say_what_its_worker_does_between_steps(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_events_report_phases_between_steps(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.api.runs.routes.EVENT_POLL_S", 0.02)
     run = runs.create(platform.db, "dpo", "assistant").id
     for state in ("snapshot", "training"):

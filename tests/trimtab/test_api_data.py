@@ -72,7 +72,7 @@ def test_rows_of_the_api_go_by_the_rules_of_files(client: TestClient, noun: str,
     assert [message["role"] for message in made["prompt"]] == ["system", "user"]
 
 
-def test_a_name_of_half_a_character_is_told_escaped(client: TestClient) -> None:
+def test_name_with_half_a_character_is_escaped(client: TestClient) -> None:
     row = '[{"prompt": "Q", "chosen": "a", "rejected": "b", "c\\ud83d": 1}]'
     done = client.post("/api/pairs", content=row)
     assert done.status_code == 200
@@ -93,14 +93,14 @@ def test_rows_nested_too_deep_are_refused_and_the_good_ones_kept(
 @pytest.mark.parametrize(
     "body", [DEEP, f'{{"rows": [{DEEP}]}}', f"[{ONE}, {DEEP[:-20]}", "not json", "[1, 2"]
 )
-def test_a_body_that_can_not_be_read_is_a_bad_request(client: TestClient, body: str) -> None:
+def test_a_body_that_cannot_be_read_is_a_bad_request(client: TestClient, body: str) -> None:
     refused = client.post("/api/pairs", content=body)
     assert (refused.status_code, refused.json()["field"]) == (400, "body")
     for route in ("/api/comparisons", "/api/runs", "/api/exports/pairs"):
         assert client.post(route, content=DEEP).status_code in (400, 422)
 
 
-def test_a_comparison_of_a_person_erased_meanwhile_is_not_kept(
+def test_comparison_of_a_person_erased_during_sampling_is_not_stored(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = client.get("/api/whoami").json()["name"]
@@ -150,9 +150,7 @@ def test_a_comparison_of_named_releases_teaches_their_deployment_alone(
         assert of == "assistant"
 
 
-def test_a_person_nobody_knows_has_no_lineage_and_nothing_to_forget(
-    client: TestClient, platform: Platform
-) -> None:
+def test_unknown_person_has_no_lineage_and_cannot_be_erased(client: TestClient, platform: Platform) -> None:
     for method, path in (("GET", "lineage"), ("POST", "erase")):
         assert client.request(method, f"/api/users/nobody/{path}").status_code == 404
     made = comparisons.create(platform.db, "Q", [Candidate("yes"), Candidate("no")])
@@ -198,10 +196,10 @@ def test_lists_of_a_deployment_that_there_is_not_are_refused(client: TestClient)
 
 
 @pytest.mark.parametrize("path", ["exports/pairs", "backup"])
-def test_a_file_that_can_not_be_written_is_named_with_the_reason(client: TestClient, path: str) -> None:
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(client: TestClient, path: str) -> None:
     refused = client.post(f"/api/{path}", json={"file": "/proc/x"})
     assert refused.status_code == 422
-    assert refused.json()["detail"].startswith("/proc/x can not be used: ")
+    assert refused.json()["detail"].startswith("/proc/x cannot be used: ")
 
 
 def test_a_gold_question_looks_like_any_other_and_measures_raters(
@@ -246,7 +244,7 @@ def test_what_the_settings_redact_is_never_stored(client: TestClient, platform: 
     assert scalar(platform.db.read(), "select prompt[1].content from pairs") == "Mail [email]?"
 
 
-def test_candidates_may_be_as_long_as_the_release_lets_them_and_keep_how_they_ended(
+def test_candidates_use_the_release_max_tokens_and_store_finish_reasons(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = platform.gateway.table.resolve("assistant", "x")

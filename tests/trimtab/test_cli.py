@@ -94,8 +94,8 @@ def test_users_and_keys_can_be_made_before_the_platform_starts(tmp_path: Path) -
     run("users", "remove", "ada", "--data", "d")
     assert json.loads(run("users", "list", "--data", "d", "--json")) == []
     run("users", "add", "bob", "--password", "correct horse", "--data", "d")
-    assert "to forget bob would delete: 1 user" in run("users", "erase", "bob", "--dry-run", "--data", "d")
-    assert "bob is forgotten, with: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
+    assert "erasing bob would delete: 1 user" in run("users", "erase", "bob", "--dry-run", "--data", "d")
+    assert "bob is erased, with: 1 user" in run("users", "erase", "bob", "--yes", "--data", "d")
     assert "bob" in run("users", "erase", "bob", "--yes", "--data", "d", status=1)
 
 
@@ -127,7 +127,7 @@ def test_a_path_that_the_system_refuses_is_named_with_the_reason(command: list[s
         run("keys", "create", "ci", "--data", "d")
     if command[0] == "restore":
         run("backup", "b.duckdb", "--data", "d")
-    assert f"{path} can not be used: " in run(*command, status=1).replace("\n", " ")
+    assert f"{path} cannot be used: " in run(*command, status=1).replace("\n", " ")
 
 
 def test_a_wrong_role_names_the_accepted_ones() -> None:
@@ -194,7 +194,7 @@ def test_usage_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("2026-11-01", "2026-11-30"), (None, None)]
 
 
-def test_status_says_of_a_schedule_what_it_waits_for() -> None:
+def test_status_of_a_schedule_shows_what_it_waits_for() -> None:
     plan = {"name": "schedules.poet", "method": "kto", "deployment": "poet", "recipe": "thumbs"}
     waiting = {"cron": None, "next_at": None, "every_pairs": 50, "rows": "likes", "new_rows": 4}
     assert (

@@ -141,7 +141,7 @@ def test_half_a_character_anywhere_ends_no_command_with_a_traceback(platform: Pl
     assert "1 accepted" in run("pairs", "import", name)
 
 
-def test_an_import_says_which_columns_it_did_not_use_and_which_rules_it_followed(platform: Platform) -> None:
+def test_import_prints_unused_columns_and_applied_rules(platform: Platform) -> None:
     file = write("more.jsonl", {"Question": "Six?", "chosen": "a", "rejected": "b", "mood": "[good]"})
     said = run("pairs", "import", str(file))
     assert "column mood was not used (1 rows)" in said
@@ -195,7 +195,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_ends_an_import_and_says_what_stays(
+def test_ctrl_c_stops_an_import_and_prints_the_kept_rows(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noticed, removed = threading.Event(), threading.Event()

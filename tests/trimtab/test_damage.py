@@ -42,7 +42,7 @@ def test_up_ends_with_the_way_back(damaged: None, tmp_path: Path) -> None:
     Store.open(tmp_path / "trimtab.duckdb").close()
 
 
-def test_a_block_found_damaged_by_a_request_says_the_way_back(
+def test_request_that_finds_a_damaged_block_names_the_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def meets(db: Store) -> None:

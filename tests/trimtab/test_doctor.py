@@ -23,7 +23,7 @@ def _default_niceness(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve.engine.engine, "BEHIND_GATEWAY", 10)
 
 
-def test_doctor_says_that_engines_starve_behind_other_work() -> None:
+def test_doctor_reports_engines_starved_of_processor_time() -> None:
     said = _share(settings(), others=float(os.cpu_count() or 1)).said
     assert "engine main (niceness 10) gets what they leave" in said
     assert "engines.main.nice = 0" in said

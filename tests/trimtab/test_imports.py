@@ -185,7 +185,7 @@ def test_an_import_that_waits_for_its_turn_does_not_begin_for_a_caller_that_left
 
 
 @pytest.mark.parametrize("headers", [LINES, {}], ids=["stream", "plain"])
-def test_an_import_ends_at_the_next_batch_when_its_caller_goes(
+def test_import_stops_at_the_next_batch_after_its_client_disconnects(
     platform: Platform,
     monkeypatch: pytest.MonkeyPatch,
     removed: threading.Event,
@@ -257,7 +257,7 @@ def test_options_are_refused_before_a_file_is_sent(client: TestClient, ask: str)
     assert "argilla" in client.get("/api/imports/pairs?deployment=assistant").json()["formats"]
 
 
-def test_what_a_killed_platform_left_is_removed_at_the_next_start(settings: Settings) -> None:
+def test_leftovers_of_a_killed_platform_are_removed_at_the_next_start(settings: Settings) -> None:
     left = settings.data / "scratch" / "tmp1" / "upload"
     left.parent.mkdir(parents=True)
     left.write_text("what somebody said")

@@ -91,7 +91,7 @@ def test_a_part_that_fails_to_stop_keeps_no_other_from_stopping(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail() -> None:
-        raise OSError("an engine can not be stopped")
+        raise OSError("an engine cannot be stopped")
 
     monkeypatch.setattr(platform.serving.pool, "stop", fail)
 
@@ -99,6 +99,6 @@ def test_a_part_that_fails_to_stop_keeps_no_other_from_stopping(
         async with running(platform):
             pass
 
-    with pytest.raises(OSError, match="can not be stopped"):
+    with pytest.raises(OSError, match="cannot be stopped"):
         asyncio.run(start_and_stop())
     assert platform.db._closed

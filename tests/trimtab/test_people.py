@@ -171,7 +171,7 @@ def with_canary(platform: Platform, weight: float) -> None:
     asyncio.run(platform.serving.reconciler.refresh())
 
 
-def test_a_pair_of_who_is_erased_meanwhile_is_not_kept(
+def test_pair_of_a_person_erased_during_sampling_is_not_stored(
     client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = answers(platform, monkeypatch)
@@ -210,11 +210,11 @@ async def test_every_stored_name_is_erased_over_http(platform: Platform) -> None
         record(platform.db, f"c{n}", user=name)
     async with serving(build_app(platform)) as url, AsyncClient(url, platform.key) as client:
         for name in STRANGE:
-            if not await asyncio.to_thread(erasure.knows, platform.db, name):
+            if not await asyncio.to_thread(erasure.is_known, platform.db, name):
                 continue  # gone with another spelling
             assert (await client.admin.erase_user(name, dry_run=True))["removed"]["conversations"] >= 1
             assert (await client.admin.erase_user(name))["removed"]["conversations"] >= 1
-            assert not erasure.knows(platform.db, name)
+            assert not erasure.is_known(platform.db, name)
         record(platform.db, "again", user="..")
         async with httpx.AsyncClient(trust_env=False, headers=bearer(platform.key)) as http:
             done = await http.post(url + "/api/erasures", json={"name": ".."})
@@ -231,7 +231,7 @@ def test_every_stored_name_is_erased_on_the_command_line(tmp_path: Path, name: s
     done = CliRunner().invoke(cli, ["users", "erase", name, "--yes", "--data", str(tmp_path / "data")])
     assert done.exit_code == 0, done.output
     with Store.open(tmp_path / "data" / "trimtab.duckdb") as db:
-        assert not erasure.knows(db, name)
+        assert not erasure.is_known(db, name)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", '"ada"', "a b", "x" * 201, ""])
@@ -251,7 +251,7 @@ def test_people_with_names_of_any_script_sign_in(client: TestClient) -> None:
     assert client.get("/api/whoami").json()["name"] == "Zoë"
 
 
-def test_a_key_says_whether_it_stores(client: TestClient, tmp_path: Path) -> None:
+def test_key_shows_whether_it_stores(client: TestClient, tmp_path: Path) -> None:
     made = client.post("/api/keys", json={"name": "lm-eval", "roles": ["ops"], "store": False}).json()
     assert made["store"] is False
     listed = client.get("/api/keys", headers=bearer(made["secret"])).json()

@@ -125,7 +125,7 @@ def test_every_error_has_openais_form_below_v1(module: str, name: str, client: T
     assert error["type"] != "server_error" or answer.status_code >= 500
 
 
-def test_what_may_work_later_says_when(client: TestClient) -> None:
+def test_retryable_error_has_a_retry_after(client: TestClient) -> None:
     for name, status in {"EngineUnavailable": 503, "ProcessFailed": 503, "DrainTimeout": 409}.items():
         for form in ("api", "v1"):
             answer = client.get(f"/{form}/serve.errors/{name}")
@@ -133,7 +133,7 @@ def test_what_may_work_later_says_when(client: TestClient) -> None:
     assert client.get("/api/serve.errors/ParityFailed").json()["field"] == "adapter"
 
 
-def test_an_error_that_nobody_knows_hides_its_text(client: TestClient) -> None:
+def test_unexpected_error_hides_its_text(client: TestClient) -> None:
     assert status_of(KeyError("secret")) is None
     answer = error_response(KeyError("secret"))
     assert answer.status_code == 500

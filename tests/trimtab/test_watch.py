@@ -55,7 +55,7 @@ def test_state_steps_and_figures_are_whole_at_any_width(width: int) -> None:
     assert " ".join(" ".join(rest).split()) == FIGURES
 
 
-def test_what_is_not_counted_in_steps_moves_the_bar_and_keeps_the_count() -> None:
+def test_phase_without_steps_moves_the_bar_and_keeps_the_count() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=60)
     screen = RunScreen(console)
     for event in [
@@ -105,7 +105,7 @@ def test_in_a_file_each_state_is_a_line_and_the_last_step_another() -> None:
     ]
 
 
-def test_ctrl_c_says_that_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_that_the_run_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise typer.Exit(130)
 

@@ -94,7 +94,7 @@ def address(data: Path | None = None) -> tuple[str, str | None]:
 
 def ask(question: Callable[[AsyncClient], Coroutine[Any, Any, T]], data: Path | None = None) -> T:
     """Run `question` against the platform; every failure ends the command with its reason."""
-    # httpx's own command line takes as long to import as httpx, which does without it where it can not be imported
+    # httpx's own command line takes as long to import as httpx, which does without it where it cannot be imported
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from trimtab_client import ApiError, AsyncClient, PlatformUnreachable
 
@@ -112,7 +112,7 @@ def ask(question: Callable[[AsyncClient], Coroutine[Any, Any, T]], data: Path | 
     except TrimtabError as error:
         fail(str(error))
     except UnicodeEncodeError as error:
-        fail(f"{error.object!a} can not be sent: it is not valid Unicode")
+        fail(f"{error.object!a} cannot be sent: it is not valid Unicode")
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -1,4 +1,4 @@
-"""One file on its way from this machine into the store: sent, followed, and what became of it told."""
+"""Import of one file: send it, show its progress, report its result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Wanted:
 
 
 def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
-    """Import a file and say what became of it; exit 1 where no row was taken."""
+    """Import a file and print the result; exit 1 where no row was taken."""
     file = _file(wanted.file)
     source = _readable(file)
     refused = Refused(wanted.file.absolute() if wanted.file.is_dir() else wanted.file, wanted.rejects)
@@ -51,7 +51,7 @@ def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
     async def go(client: AsyncClient) -> dict[str, Any]:
         await client.data.import_options(wanted.kind, wanted.format, wanted.deployment)
         name = os.fsencode(wanted.file.absolute().name).decode("utf-8", "replace")
-        told = client.data.import_file(
+        lines = client.data.import_file(
             wanted.kind,
             screen.sending(),
             name=name,
@@ -59,9 +59,11 @@ def run(wanted: Wanted, as_json: bool, data: Path | None) -> None:
             deployment=wanted.deployment,
             dry_run=wanted.dry_run,
         )
-        with screen, refused:  # in here, so that the bar is off the screen before an error is told
-            async with aclosing(told):  # an interrupted command tells the platform by closing the connection
-                async for line in told:
+        with screen, refused:  # in here, so that the bar is off the screen before an error is printed
+            async with aclosing(
+                lines
+            ):  # an interrupted command closes the connection, which stops the import
+                async for line in lines:
                     if "progress" in line:
                         screen.importing(line["progress"])
                     elif "refused" in line:
@@ -105,7 +107,7 @@ def _readable(file: Path) -> IO[bytes]:
     except FileNotFoundError:
         fail(f"{file}: no such file")
     except OSError as error:
-        fail(f"{file} can not be read: {error.strerror}")
+        fail(f"{file} cannot be read: {error.strerror}")
 
 
 def _say(done: dict[str, Any], wanted: Wanted, refused: Refused) -> None:

@@ -23,7 +23,7 @@ _RUNS = {
     "runs": "runs whose data held rows of theirs",
     "stopped": "runs that were stopped, since they were to learn from them; ask for them anew",
 }
-"""What an erasure says of runs, and how that is told."""
+"""Lists of runs in the result of an erasure, and the words for them."""
 
 
 @keys_app.command("create")
@@ -133,11 +133,11 @@ def erase_user(
     """Erase a person: their words and votes are deleted for good; shows first what, and which releases learned from it."""
     if not yes or dry_run:
         found = _erase(data, name, dry_run=True)
-        _say_what_goes(found, f"to forget {name} would delete")
+        _print_removed(found, f"erasing {name} would delete")
         if dry_run:
             return
-        typer.confirm(f"Forget {name}? What is erased can not be brought back", abort=True)
-    _say_what_goes(_erase(data, name), f"{name} is forgotten, with")
+        typer.confirm(f"Erase {name}? This cannot be undone", abort=True)
+    _print_removed(_erase(data, name), f"{name} is erased, with")
 
 
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
@@ -146,9 +146,9 @@ def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:
     return offline.erase_user(data, name, dry_run)
 
 
-def _say_what_goes(done: dict[str, Any], said_first: str) -> None:
+def _print_removed(done: dict[str, Any], heading: str) -> None:
     removed = ", ".join(f"{count} {noun}" for noun, count in done["removed"].items() if count)
-    console.print(f"{said_first}: {removed or 'nothing'}", highlight=False)
+    console.print(f"{heading}: {removed or 'nothing'}", highlight=False)
     if others := ", ".join(f"{count} {noun}" for noun, count in done.get("of_others", {}).items() if count):
         console.print(f"of these, other people gave {others}", highlight=False)
     for release in done["releases"]:

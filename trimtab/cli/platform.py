@@ -57,6 +57,8 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
         False,
         {"name": "engine", "base": "base", "state": "state", "pid": "pid", "adapters": "adapters"},
     )
+    for card in found.get("cards", ()):
+        console.print(_describe_card(card), highlight=False, markup=False)
     console.print()
     show(
         found["deployments"],
@@ -88,6 +90,15 @@ def _schedule_line(plan: dict[str, Any]) -> str:
         f"{plan['new_rows']}{every} new {plan['rows']}",
     ]
     return ", ".join(parts)
+
+
+def _describe_card(card: dict[str, Any]) -> str:
+    """Return one line: the card, who holds its memory, and what is left."""
+    held = "".join(
+        f"{holder['name']} {'' if holder['measured'] else 'about '}{holder['bytes'] / 1e9:.1f} GB, "
+        for holder in card["holders"]
+    )
+    return f"card {card['index']} ({card['name']}): {held}{card['free'] / 1e9:.1f} of {card['total'] / 1e9:.0f} GB free"
 
 
 def doctor(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, with_overrides
+from align.evaluation.gate import BOUNDS, Check, default_checks, with_overrides
 from serve.gateway.canary_monitor import CanaryPolicy
 from trimtab.config.section import Section
 
@@ -104,8 +104,8 @@ class GateSettings(Section):
                 raise ValueError(str(error)) from error
         return value
 
-    def all_checks(self) -> tuple[Check, ...]:
-        """Return the checks that a release is judged by: `checks` or the defaults, and one for each threshold."""
+    def all_checks(self, method: str = "dpo") -> tuple[Check, ...]:
+        """Return the checks that a run's release is judged by: `checks` or its method's defaults, and the thresholds."""
         own = None if self.checks is None else tuple(Check(**check.model_dump()) for check in self.checks)
         thresholds = (
             ("min_preference_accuracy", "preference_accuracy", "min"),
@@ -119,8 +119,9 @@ class GateSettings(Section):
             Check(measure, **{bound: value})
             for name, measure, bound in thresholds
             if (value := getattr(self, name)) is not None
+            and not (method == "sft" and name == "min_reward_accuracy")  # no demonstration has a reward
         )
-        return with_overrides(DEFAULT_CHECKS if own is None else own, further)
+        return with_overrides(default_checks(method) if own is None else own, further)
 
 
 class CanarySettings(Section):

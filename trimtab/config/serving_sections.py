@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
+from serve.engine.gpu_memory import parse_memory
 from serve.engine.spec import EngineSpec, Rank
 from serve.metering.limits import Budget, Limits
 from store.accounts import names
@@ -137,6 +138,17 @@ class EngineSettings(Section):
         pattern=r"^\d+[KMG]?$",
         description="key-value cache of an engine on the CPU",
     )
+    gpu_memory: float | str | None = Field(
+        _ENGINE.gpu_memory,
+        description='memory of a card that an engine takes: a share (0.5) or a size ("12GB"); none sizes it by the '
+        "model and `kv_cache_tokens`, and leaves room for training where it can",
+    )
+    kv_cache_tokens: int = Field(
+        _ENGINE.kv_cache_tokens,
+        ge=1,
+        description="tokens that the key-value cache of an engine on a card holds, of all its chats together, unless "
+        "`gpu_memory` is set; fewer where room is short",
+    )
     threads: int | None = Field(
         _ENGINE.threads, ge=1, description="CPU threads of an engine; none takes all cores"
     )
@@ -169,6 +181,13 @@ class EngineSettings(Section):
     max_loras: int = Field(_ENGINE.max_loras, ge=1, le=64, description="adapters in one batch")
     max_cpu_loras: int = Field(_ENGINE.max_cpu_loras, ge=1, le=1024, description="adapters kept loaded")
     max_lora_rank: Rank = Field(_ENGINE.max_lora_rank, description="largest LoRA rank")
+
+    @field_validator("gpu_memory")
+    @classmethod
+    def _is_memory(cls, value: float | str | None) -> float | str | None:
+        if value is not None:
+            parse_memory(value)
+        return value
 
     def specs(self, name: str, model: str) -> list[EngineSpec]:
         """Return one specification per replica of the engine `name`, which serves the weights `model`."""

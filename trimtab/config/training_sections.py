@@ -142,6 +142,12 @@ class TrainingSettings(Section):
         gt=0,
         description="largest drift of a QLoRA adapter from its NF4 base to the served one, nats per token",
     )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+        description="where a run trains: auto (the card with most room, else the processor), cpu, cuda, or cuda:N for one "
+        "card, as `nvidia-smi` counts",
+    )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
     keep_warm: bool = Field(
         True,

@@ -186,11 +186,13 @@ class Rollout:
 def final_state(run: Run, on_undecided: str) -> str:
     """Return the state that a judged run ends in: what its rollout asks for, as far as the gate allows.
 
-    A gate that is `undecided` leads to a canary at most, never to stable.
+    A gate that is `undecided` leads to a canary at most, never to stable, as does one that says so (`at_most`).
     """
     asked = {"none": "published", "canary": "canary", "promote": "stable"}[run.rollout]
     decision = run.gate_decision or {}
     verdict = decision.get("verdict") or ("pass" if decision.get("passed") else "fail")
+    if run.gate == "enforce" and verdict == "pass" and asked == "stable":
+        return str(decision.get("at_most") or asked)
     if run.gate != "enforce" or verdict == "pass":
         return asked
     if verdict == "fail" or on_undecided == "reject":

@@ -5,8 +5,6 @@ Imports no torch: a graphics card is asked through its driver's own tool.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,10 +15,12 @@ import psutil
 
 from align.recipe.plan import Plan, Rows, count_rows, plan, require_fit
 from align.recipe.recipe import Recipe, resolve
+from common.gpu_cards import read_cards
 from store.db.database import Store
 from store.errors import Conflict
 from store.training_data import demonstrations, likes, pairs
 from trimtab.config.training_sections import TrainingSettings
+from trimtab.runs.worker_device import UnknownDevice, choose_cards
 
 SAMPLE = 256
 """Rows whose tokens are counted, the newest."""
@@ -36,15 +36,18 @@ class Machine:
     rate: float | None = None
 
 
-def this_machine() -> Machine:
-    """Ask the system, or the driver of the first CUDA card where torch can use one."""
-    smi = shutil.which("nvidia-smi")
-    if smi and "+cpu" not in version("torch"):
-        command = [smi, "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits", "--id=0"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        if found.returncode == 0:
-            free, total = (float(part) * 2**20 for part in found.stdout.split(","))
-            return Machine("cuda", free, total)
+def this_machine(device: str = "auto", processes: int = 1) -> Machine:
+    """Ask the system, or the driver of the cards that a run would take (`training.device`) where torch can use them.
+
+    Raises Conflict for a card that is not there.
+    """
+    if device != "cpu" and "+cpu" not in version("torch"):
+        try:
+            cards = choose_cards(device, read_cards(), processes)
+        except UnknownDevice as error:
+            raise Conflict(str(error)) from error
+        if cards:
+            return Machine("cuda", min(card.free for card in cards), min(card.total for card in cards))
     memory = psutil.virtual_memory()
     cores = len(psutil.Process().cpu_affinity()) or 1
     return Machine("cpu", float(memory.available), float(memory.total), 40e9 * cores)
@@ -71,14 +74,19 @@ def store_rows(db: Store, method: str, deployment: str) -> tuple[list[dict[str, 
 
 
 def make_plan(
-    db: Store, recipe: Recipe, deployment: str, base: Path, machine: Machine | None = None
+    db: Store,
+    recipe: Recipe,
+    deployment: str,
+    base: Path,
+    machine: Machine | None = None,
+    device: str = "auto",
 ) -> tuple[Plan, Rows, Machine]:
     """Return the plan of a run of `recipe` against what is free now. Raises `Conflict` without rows, `ModelError`."""
     rows, total = store_rows(db, recipe.method, deployment)
     if not rows:
         raise Conflict(f"nothing to plan for: {deployment} has no rows for {recipe.method} yet")
     counted = count_rows(rows, total, base, recipe.method)
-    machine = machine or this_machine()
+    machine = machine or this_machine(device, recipe.num_processes)
     return plan(base, recipe, counted, machine.device, machine.free, machine.rate), counted, machine
 
 

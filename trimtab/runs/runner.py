@@ -1,6 +1,6 @@
 """Drives runs through their states: submit, resume, cancel, and continue after a restart.
 
-What happens in each state is a step; the runner receives them (`trimtab.loop.STEPS`) and knows none itself.
+What happens in each state is a step; the runner receives them (`trimtab.loop.STEPS`) and imports none.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Runner:
     async def resume(self, run_id: str) -> Run:
         """Continue a cancelled or failed run from where its files are. Raises Conflict where its data was erased."""
         if run_id in await call_store(self.db, erasure.runs_touched):
-            raise Conflict(f"run {run_id} can not go on: {DATA_ERASED['message']}")
+            raise Conflict(f"run {run_id} cannot go on: {DATA_ERASED['message']}")
         run = await call_store(self.db, runs.get, run_id)
         if run.state in ("failed", "cancelled") and run_id not in self.queue:
             directory = RunDirectory(self.paths.run(run_id))

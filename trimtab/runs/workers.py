@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from align.run_directory import EXIT_STOPPED, RunDirectory
+from common.gpu_cards import Card, read_cards
 from serve.engine.process import GuardedProcess, ProcessOptions
 from store.db.database import Store
 from store.rollout import runs
 from trimtab.config.training_sections import TrainingSettings
+from trimtab.runs.worker_device import UnknownDevice, worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +50,47 @@ class Workers:
     The imports (torch, TRL and what they need) take longer than a short run's training.
     """
 
-    def __init__(self, settings: TrainingSettings, waiting_log: Path) -> None:
-        self.settings, self.waiting_log = settings, waiting_log
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        waiting_log: Path,
+        read: Callable[[], list[Card]] = read_cards,
+    ) -> None:
+        self.settings, self.waiting_log, self._read = settings, waiting_log, read
         self._waiting: GuardedProcess | None = None
+        self._waiting_on: dict[str, str] = {}
 
     async def warm(self) -> None:
         """Have a worker wait, where the settings want one; one that ended by itself is not tried again before a run."""
         if self.settings.keep_warm and self._waiting is None:
             self.waiting_log.unlink(missing_ok=True)
-            self._waiting = await self._start("--warm", self.waiting_log, reads_input=True)
+            # A card that is not there fails the run, which can say so.
+            with contextlib.suppress(UnknownDevice):
+                self._waiting_on = await self._cards(1)
+                self._waiting = await self._start(
+                    "--warm", self.waiting_log, self._waiting_on, reads_input=True
+                )
 
     async def start(self, directory: RunDirectory) -> GuardedProcess:
-        """Return a worker on this run directory: the one that waits, or a new one."""
+        """Return a worker on this run directory: the one that waits, or a new one. Raises TrainingFailed.
+
+        A worker keeps the cards that it was started with; one that waits on others than now have most room is ended.
+        """
         own_log, waiting = directory.path / "worker.log", self._waiting
+        processes = int(directory.spec().recipe["params"].get("num_processes") or 1)
+        try:
+            on = await self._cards(processes)
+        except UnknownDevice as error:
+            raise TrainingFailed({"kind": "device", "message": str(error)}) from error
         self._waiting = None
         if waiting is None:
-            return await self._start(str(directory.path), own_log)
+            return await self._start(str(directory.path), own_log, on)
         if waiting.returncode is not None:
             log.warning("the waiting worker ended with %s; its log is %s", waiting.returncode, waiting.log)
-            return await self._start(str(directory.path), own_log)
+            return await self._start(str(directory.path), own_log, on)
+        if on != self._waiting_on:
+            await waiting.stop(grace_s=1.0)
+            return await self._start(str(directory.path), own_log, on)
         waiting.send_line(str(directory.path), own_log)
         return waiting
 
@@ -82,11 +106,17 @@ class Workers:
         if self._waiting is not None:
             await self._waiting.stop(grace_s=1.0)
 
-    async def _start(self, argument: str, own_log: Path, reads_input: bool = False) -> GuardedProcess:
+    async def _cards(self, processes: int) -> dict[str, str]:
+        cards = await asyncio.to_thread(self._read)
+        return worker_environment(self.settings.device, cards, processes)
+
+    async def _start(
+        self, argument: str, own_log: Path, on: dict[str, str], reads_input: bool = False
+    ) -> GuardedProcess:
         return await GuardedProcess.start(
             [sys.executable, "-m", "align.worker", argument],
             ProcessOptions(
-                log=own_log, env=self._environment(), nice=WORKER_NICENESS, reads_input=reads_input
+                log=own_log, env=self._environment() | on, nice=WORKER_NICENESS, reads_input=reads_input
             ),
         )
 

@@ -86,7 +86,7 @@ OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logo
 
 
 class SignInFirst:
-    """ASGI middleware: a browser that nobody knows is led from the UI to the sign-in page."""
+    """ASGI middleware: a browser without a session is redirected from the UI to the sign-in page."""
 
     def __init__(self, app: ASGIApp, platform: Platform) -> None:
         self.app, self.platform = app, platform

@@ -2,7 +2,7 @@
 
 `shard-RANK.pt` holds that process's slices of the trainable parameters and its optimiser's state, so a checkpoint serves
 the number of processes that wrote it, which the recipe fixes. The adapter beside them is whole and in PEFT's format. The
-base's weights are in none of them. This module knows FSDP and nothing of losses.
+base's weights are in none of them. This module is about FSDP, not about losses.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ W[target] - p W, whatever comes after; only its scale comes from the loss. So it
 pass, while the logits of a chunk are at hand, and the backward pass is one product by one number per token: no
 logits are kept and none are computed twice. The head itself is frozen (LoRA), so it needs no gradient.
 
-This module knows tensors only.
+This module works on tensors only.
 """
 
 from __future__ import annotations

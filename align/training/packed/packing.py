@@ -12,7 +12,7 @@ Every answer sees its own prompt and itself, nothing else, and its positions con
 the prompt follows "Accelerating Direct Preference Optimization with Prefix Sharing" (arXiv 2410.20305); here
 each tree is attended on its own, so there is no mask over the whole axis and no arithmetic on padding.
 
-This module knows tokens and attention; it knows neither losses nor trainers.
+This module is about tokens and attention, not about losses or trainers.
 """
 
 from __future__ import annotations

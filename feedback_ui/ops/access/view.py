@@ -193,13 +193,13 @@ def _wire_erasure(
     """Connect the preview of an erasure and the erasure."""
 
     async def on_look(who: str, request: gr.Request) -> Update:
-        """Show what forgetting a person would delete."""
+        """Show what erasing a person would delete."""
         with toasts():
             async with connection.client(request) as client:
                 return {form.erased: render.erased(await actions.preview_erasure(client, who or ""))}
 
     async def on_erase(who: str, same: str, request: gr.Request) -> Update:
-        """Forget a person."""
+        """Erase a person."""
         with toasts():
             async with connection.client(request) as client:
                 done = await actions.erase_person(client, who or "", same or "")

@@ -21,7 +21,7 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Import:
-    """How far an import is: what the platform told last, and in the end its result.
+    """How far an import is: the last reported progress, and in the end its result.
 
     `refused` is a file of all refused rows, where there are any; `put_away` removes it.
     """
@@ -68,8 +68,8 @@ async def follow(
     )
     try:
         with source, refused:
-            async with aclosing(sent) as told:
-                async for line in told:
+            async with aclosing(sent) as lines:
+                async for line in lines:
                     if "result" in line:
                         now = replace(now, result=line["result"], refused=refused.path)
                     elif stop.said:
@@ -100,7 +100,7 @@ async def _pieces(source: IO[bytes], stop: Stop) -> AsyncIterator[bytes]:
 
 
 class _Refused:
-    """The file of refused rows, under a name that a person knows again when it was downloaded; `path` once there is one.
+    """The file of refused rows, under a name that a person recognizes among downloads; `path` once there is one.
 
     It goes at once where the import does not come to its end.
     """

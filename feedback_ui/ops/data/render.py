@@ -99,8 +99,8 @@ def _snapshot(row: Mapping[str, Any]) -> str:
 
 
 def _report(report: Mapping[str, Any]) -> str:
-    told = {"languages", "agreement", "mean_weight"}
-    rows = _stats({name: value for name, value in report.items() if name not in told})
+    shown_elsewhere = {"languages", "agreement", "mean_weight"}
+    rows = _stats({name: value for name, value in report.items() if name not in shown_elsewhere})
     more = (
         [("Mean weight", number(report["mean_weight"], 2))] if report.get("mean_weight") is not None else []
     )

@@ -50,6 +50,30 @@ def engines(rows: list[dict[str, Any]]) -> str:
     return card(texts.ENGINES, "".join(_engine(row) for row in rows))
 
 
+def cards(rows: list[dict[str, Any]]) -> str:
+    """Render one block per graphics card: who holds its memory and what is left; nothing where there is none."""
+    return card(texts.CARDS, "".join(_card(row) for row in rows)) if rows else ""
+
+
+def _card(row: dict[str, Any]) -> str:
+    known = [
+        (
+            str(holder.get("name")),
+            ("" if holder.get("measured") else texts.ABOUT) + _gigabytes(holder.get("bytes")),
+        )
+        for holder in row.get("holders") or ()
+    ]
+    known.append((texts.FREE, f"{_gigabytes(row.get('free'))} of {_gigabytes(row.get('total'))}"))
+    return (
+        f'<article class="tt-engine"><header><b>{esc(row.get("index"))} · {esc(row.get("name"))}</b></header>'
+        f"{facts(known)}</article>"
+    )
+
+
+def _gigabytes(size: Any) -> str:
+    return f"{float(size or 0) / 1e9:,.1f} GB"
+
+
 def _engine(row: dict[str, Any]) -> str:
     state = str(row.get("state", ""))
     adapters = row.get("adapters") or ()

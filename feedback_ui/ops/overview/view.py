@@ -84,7 +84,7 @@ def build_overview(connection: Connection) -> Part:
         offered = lanes.get("canary") or next(iter(values), lanes.get("stable"))
         return {
             tiles: render.tiles(status),
-            engines: render.engines(status.get("engines", [])),
+            engines: render.engines(status.get("engines", [])) + render.cards(status.get("cards", [])),
             deployments: render.deployments(status.get("deployments", [])),
             schedule: render.schedules(status.get("schedules", [])),
             about: render.about(status),

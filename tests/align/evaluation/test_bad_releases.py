@@ -69,7 +69,7 @@ async def test_a_turn_that_learned_passes_the_default_checks(tmp_path: Path) -> 
         (silent, "length_ratio"),
     ],
 )
-async def test_answers_that_nobody_wants_are_rejected_though_votes_were_learned(
+async def test_degenerate_answers_are_rejected_though_votes_were_learned(
     answer: Any, measure: str, tmp_path: Path
 ) -> None:
     _, decision = await judged(tmp_path, Release(answer, **LEARNED))
@@ -92,7 +92,7 @@ async def test_training_on_garbage_is_rejected_by_neutral_texts(tmp_path: Path) 
     assert failed(decision) >= {"kl", "perplexity_ratio"}
 
 
-async def test_the_quick_suite_lets_nothing_become_stable(tmp_path: Path) -> None:
+async def test_quick_suite_promotes_no_release(tmp_path: Path) -> None:
     _, decision = await judged(tmp_path, Release(**LEARNED), "quick")
     assert decision.verdict == "undecided"
     _, decision = await judged(tmp_path, Release(repeating, chosen=-1.9, rejected=-2.2, text=-5.0), "quick")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.errors import RecipeError
-from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, decide, with_overrides
+from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, decide, default_checks, with_overrides
 from align.stats import difference_interval, mean_interval, ratio_interval, share_interval
 
 
@@ -56,7 +56,7 @@ def test_a_fail_outweighs_an_undecided_and_an_undecided_a_pass() -> None:
     assert decide(REPORT, [passes, undecided, fails]).verdict == "fail"
 
 
-def test_what_was_not_measured_is_undecided_and_never_passed() -> None:
+def test_missing_measure_is_undecided_and_never_passed() -> None:
     assert decide({}, DEFAULT_CHECKS).verdict == "undecided"
     only_loss = {"measures": {"loss": {"release": estimate(2)}}}
     for bound in BOUNDS:
@@ -108,6 +108,34 @@ def test_the_decision_as_json() -> None:
         "required": True,
         "estimate": estimate(0.5),
     }
+
+
+def test_reasons_begin_with_what_failed_and_say_what_it_means() -> None:
+    measures = {
+        "kl": {"release": estimate(0.1)},
+        "reward_accuracy": {"release": estimate(0.52)},
+        "rep4": {"difference": estimate(0.8)},
+    }
+    checks = [Check("kl", max=0.5), Check("win_rate", min=0.5, required=False)]
+    checks += [Check("reward_accuracy", min=0.5), Check("rep4", not_worse_than_stable_by=0.15)]
+    reasons = decide({"measures": measures}, checks).reasons
+    assert [reason.split()[0] for reason in reasons] == ["rep4", "reward", "kl", "win"]
+    assert "answers repeat themselves" in reasons[0]
+    assert "do not show that it learned what raters prefer" in reasons[1]
+
+
+def test_demonstrations_must_have_become_likelier_and_need_no_reward() -> None:
+    checks = default_checks("sft")
+    assert not [check for check in checks if check.measure == "reward_accuracy"]
+    assert Check("chosen_logp_per_token", not_worse_than_stable_by=0.0) in checks
+    assert default_checks("dpo") == default_checks("kto") == DEFAULT_CHECKS
+    report = Turn(0, 40, gain=0.3).report()
+    del report["measures"]["reward_accuracy"]
+    found = decide(report, checks)
+    assert (found.verdict, found.compared) == ("pass", False)
+    assert decide(Turn(0, 40, gain=0.3).report(), DEFAULT_CHECKS).compared
+    report["measures"]["chosen_logp_per_token"]["difference"] = estimate(-0.15)
+    assert decide(report, checks).verdict == "fail"
 
 
 class Turn:
@@ -184,7 +212,7 @@ def test_flipped_votes_do_not_pass_on_few_prompts(n: int) -> None:
     assert verdicts(n, right=0.3)["pass"] <= 0.01
 
 
-def test_the_suite_before_generated_answers_lets_none_of_them_to_stable() -> None:
+def test_suite_without_generated_answers_promotes_none_of_them() -> None:
     """Without health measures, repetition and garbage are still caught by what the chosen answers lost."""
     for name in ("endless repetition", "SFT on garbage"):
         truth = {key: value for key, value in BAD_TURNS[name].items() if key == "gain"}
@@ -213,5 +241,6 @@ def test_the_keys_of_before_become_checks() -> None:
         Check("reward_accuracy", min=0.7),
         Check("length_ratio", max=2.0),
     )
+    assert GateSettings(min_reward_accuracy=0.9).all_checks("sft") == default_checks("sft")
     raised = GateSettings(min_reward_accuracy=0.9).all_checks()
     assert [check.min for check in raised if check.measure == "reward_accuracy"] == [0.9]

@@ -129,7 +129,7 @@ async def test_a_judge_that_disagrees_with_people_does_not_count(tmp_path: Path)
     assert verdict_of(report) == "undecided"
 
 
-async def test_a_judge_that_always_says_a_gives_ties_and_is_unusable(tmp_path: Path) -> None:
+async def test_judge_that_always_answers_a_gives_ties_and_is_unusable(tmp_path: Path) -> None:
     report, _ = await judged(tmp_path, always_a, voted())
     assert report["measures"]["judge_win_rate"]["unproven"]["value"] == 0.5
     assert "100% of its verdicts follow the order" in why(report)
@@ -148,7 +148,7 @@ async def test_a_judge_with_a_slight_position_bias_still_finds_the_better_answer
 @pytest.mark.parametrize(
     "said", ["A is better", "", '{"verdict": "C"}', '{"verdict": ["A"]}', "[]", '{"winner": "A"}']
 )
-async def test_what_is_no_verdict_is_asked_once_more_and_then_counted(said: str, tmp_path: Path) -> None:
+async def test_invalid_judgement_is_retried_once_and_then_counted(said: str, tmp_path: Path) -> None:
     report, bodies = await judged(tmp_path, lambda a, b: said, voted(), concurrency=1)
     assert "judge_win_rate" not in report["measures"]
     assert report["measures"]["judge_invalid_share"]["release"]["value"] == 1.0

@@ -77,7 +77,7 @@ async def test_sums_by_hand_and_an_overloaded_platform_is_asked_again(tmp_path: 
     assert [body["max_tokens"] for body in bodies if "temperature" not in body] == [32, 32]
 
 
-async def test_of_likes_only_what_was_liked_shall_be_likely(tmp_path: Path) -> None:
+async def test_loss_of_likes_counts_liked_answers_only(tmp_path: Path) -> None:
     """The reward's sign is compared with the label; `loss` is over what was liked."""
 
     async def handler(request: web.Request) -> web.Response:
@@ -108,7 +108,7 @@ async def test_of_likes_only_what_was_liked_shall_be_likely(tmp_path: Path) -> N
         (200, {"prompt_token_ids": [1, 2], "prompt_logprobs": None}, "prompt_logprobs"),
     ],
 )
-async def test_what_the_platform_refuses_is_said(status: int, body: Any, words: str, tmp_path: Path) -> None:
+async def test_error_of_the_platform_is_reported(status: int, body: Any, words: str, tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.Response:
         return (
             web.json_response(body, status=status)

@@ -89,7 +89,7 @@ def test_a_4_bit_run_on_the_cpu_counts_the_file_that_it_reads(tiny: Path) -> Non
         ({"per_device_train_batch_size": 1, "max_length": 32768}, True, "max_length"),
     ],
 )
-def test_what_cannot_fit_is_refused_with_the_knob_to_turn(
+def test_run_that_cannot_fit_is_rejected_and_names_the_parameter(
     params: dict[str, Any], qlora: bool, knob: str, tmp_path: Path
 ) -> None:
     recipe = resolve("dpo", qlora, params)

@@ -77,7 +77,7 @@ def test_reasoning_in_an_answer_is_trained_after_an_open_think(smollm2: Path) ->
     assert texts[1] == "It flies.\n</think>\n\nA wren.<|im_end|>\n"
 
 
-def test_a_row_knows_its_context_and_else_has_the_releases_prompt(smollm2: Path) -> None:
+def test_row_without_a_context_has_the_release_prompt(smollm2: Path) -> None:
     renderer = RowRenderer(with_template(smollm2, OTHER), system_prompt="Now.")
     assert renderer.row(row(USER), [])[0] == "Now.|Name a bird.|"
     assert renderer.row(row(USER, context=None), [])[0] == "Now.|Name a bird.|"
@@ -106,7 +106,7 @@ def test_tool_arguments_are_objects_for_the_template() -> None:
     assert "tool_calls" not in prepared([{**given, "tool_calls": []}], TEMPLATES["chatml"])[0]
 
 
-def test_templates_that_read_parts_are_told_apart() -> None:
+def test_templates_that_read_parts_are_detected() -> None:
     assert {name for name, template in TEMPLATES.items() if reads_parts(template)} == {
         "parts",
         "parts in a macro",

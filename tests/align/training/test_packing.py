@@ -123,7 +123,7 @@ def test_a_packed_model_refuses_rows_without_a_layout(model: torch.nn.Module) ->
         attend(model, torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), None)
 
 
-def test_what_cannot_be_packed_says_why(model: torch.nn.Module) -> None:
+def test_model_that_cannot_be_packed_has_a_reason(model: torch.nn.Module) -> None:
     model.config.sliding_window = 32
     assert "sliding window" in str(why_not(model, 64))
     assert why_not(model, 16) is None

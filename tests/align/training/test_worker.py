@@ -152,7 +152,7 @@ def test_stop_leaves_a_checkpoint_within_seconds(how: str, make_run: MakeRun) ->
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["a run", "none yet"])
-def test_a_waiting_worker_that_still_imports_hears_a_request_to_stop(named: bool, make_run: MakeRun) -> None:
+def test_waiting_worker_that_still_imports_obeys_a_request_to_stop(named: bool, make_run: MakeRun) -> None:
     run = make_run("dpo", {"max_steps": 1})
     command = [sys.executable, "-m", "align.worker", "--warm"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as worker:
@@ -196,7 +196,7 @@ def test_sft_then_dpo_in_one_run(make_run: MakeRun) -> None:
     assert losses(first)[8] < losses(first)[1]
 
 
-def test_a_changed_reference_is_noticed(make_run: MakeRun) -> None:
+def test_changed_reference_fails_the_run(make_run: MakeRun) -> None:
     origin = make_run("dpo", {"max_steps": 2}, name="origin")
     assert in_process(origin) == 0
     run = make_run("dpo", {"num_train_epochs": 60}, name="next", start_adapter=str(origin.adapter))
@@ -275,7 +275,7 @@ def test_a_tracker_receives_every_step(make_run: MakeRun, monkeypatch: pytest.Mo
     assert "TENSORBOARD_LOGGING_DIR" not in os.environ, "the next run has a directory of its own"
 
 
-def test_a_flip_rate_that_nobody_knows_is_assumed_and_said(make_run: MakeRun) -> None:
+def test_unknown_flip_rate_is_assumed_and_noted(make_run: MakeRun) -> None:
     run = make_run("dpo", {"max_steps": 1, "loss_type": ["robust"], "label_smoothing": "auto"})
     assert in_process(run) == 0, run.error()
     report = run.report()

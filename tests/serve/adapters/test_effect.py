@@ -78,7 +78,7 @@ def test_an_effect_below_the_noise_is_named() -> None:
     world = World(1, effect=0.005)
     parity = world.judge(world.parts.sum(0))
     assert parity.ok
-    assert "can not show" in str(parity.note)
+    assert "cannot show" in str(parity.note)
 
 
 def test_a_zero_adapter_is_named() -> None:

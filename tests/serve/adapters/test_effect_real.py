@@ -44,7 +44,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Parity]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_honest_and_wrong_are_told_apart(case: str, verdicts: dict[str, Parity]) -> None:
+def test_parity_distinguishes_honest_and_wrong_adapters(case: str, verdicts: dict[str, Parity]) -> None:
     parity = verdicts[case]
     assert parity.base_mean_abs is not None
     assert parity.base_mean_abs > 0.005, "bfloat16 is less exact than float32"

@@ -82,7 +82,7 @@ def test_budgets_come_from_the_settings(platform: Platform) -> None:
     platform.db.close()
 
 
-def test_a_merged_adapter_says_what_base_and_adapter_say(
+def test_merged_adapter_answers_as_base_with_adapter(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`align.training.merge` compares what it wrote with PEFT's own numbers before the directory gets its name."""

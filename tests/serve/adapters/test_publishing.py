@@ -65,7 +65,7 @@ def nothing_of(name: str, directory: Path) -> bool:
     return not any(name in path.name for path in directory.iterdir())
 
 
-async def test_what_peft_computes_is_what_is_served(part: Part, adapter: Path, probe: Probe) -> None:
+async def test_served_logprobs_equal_those_of_peft(part: Part, adapter: Path, probe: Probe) -> None:
     done = await publish(adapter, part.adapters_dir, part.pool, BASE, probe, 1e-3)
     assert done.parity is not None
     assert done.parity.ok
@@ -154,7 +154,7 @@ async def test_a_bad_adapter_never_reaches_the_engine(
     await engine.probe(30)
 
 
-async def test_what_the_engine_refuses_is_undone(
+async def test_adapter_rejected_by_the_engine_is_removed(
     part: Part, engine: Engine, tiny_base: Path, tmp_path: Path
 ) -> None:
     # Settings that this check does not read and vLLM does.

@@ -134,7 +134,7 @@ NOT_APPLIED: dict[str, tuple[Callable[[Path], object], str]] = {
         with_config(target_modules=[*ALL_LINEAR, "zz_proj"]),
         "target_modules names zz_proj, and the base model has no such module",
     ),
-    "not a regular expression": (with_config(target_modules="(q_proj"), "target_modules can not be read"),
+    "not a regular expression": (with_config(target_modules="(q_proj"), "target_modules cannot be read"),
     "the head": (
         both(add("lm_head", 260), with_config(target_modules=[*ALL_LINEAR, "lm_head"])),
         "lm_head is outside the blocks of the base model, where the engine adapts nothing; accepted: down_proj",
@@ -172,7 +172,7 @@ def test_weights_that_would_be_ignored_are_refused(
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda p: (p / CONFIG).unlink(), "adapter_config.json is missing"),
     "no weights": (lambda p: (p / WEIGHTS).unlink(), "adapter_model.safetensors is missing"),
-    "config not JSON": (lambda p: (p / CONFIG).write_text("{"), "can not be read as JSON"),
+    "config not JSON": (lambda p: (p / CONFIG).write_text("{"), "cannot be read as JSON"),
     "config a list": (lambda p: (p / CONFIG).write_text("[]"), "must be a JSON object"),
     "pickle alone": (
         lambda p: (p / WEIGHTS).rename(p / "adapter_model.bin"),
@@ -259,13 +259,13 @@ def test_the_name_follows_the_content(good: Path, base: Path, tmp_path: Path) ->
     assert check(copy, config, 16).hash != name
 
 
-def test_another_base_is_noticed(good: Path, tmp_path: Path) -> None:
+def test_changed_base_is_rejected(good: Path, tmp_path: Path) -> None:
     other = make_tiny_base(tmp_path / "other", layers=3)
     with pytest.raises(AdapterRefused, match=r"num_hidden_layers is 2; this base model has 3"):
         check(good, read_config(other), 16)
 
 
-def test_another_chat_template_is_noticed(good: Path, base: Path, tmp_path: Path) -> None:
+def test_changed_chat_template_is_rejected(good: Path, base: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(good, tmp_path / "copy"))
     (copy / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(AdapterRefused, match="another chat format"):
@@ -338,7 +338,7 @@ def test_every_way_to_name_targets_is_read_as_peft_does(
         check(path, read_config(base), 16, base)
 
 
-def test_an_adapter_that_is_zero_says_so(good: Path, base: Path, tmp_path: Path) -> None:
+def test_zero_adapter_is_reported(good: Path, base: Path, tmp_path: Path) -> None:
     config = read_config(base)
     assert not check(good, config, 16, base).is_zero
     for number, zero in enumerate(("lora_B", "lora_A", "lora_")):

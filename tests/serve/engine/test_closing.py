@@ -30,7 +30,7 @@ async def test_requests_wait_until_the_adapter_can_be_loaded_again(idle: Engine)
     await asyncio.wait_for(waiting, 1)
 
 
-async def test_requests_are_refused_where_it_goes_for_good(idle: Engine) -> None:
+async def test_requests_are_rejected_for_an_adapter_being_withdrawn(idle: Engine) -> None:
     async with idle.in_flight.pause_adapter(NAME, 1, refuse=True):
         with pytest.raises(AdapterNotLoaded) as caught:
             await idle.in_flight.wait_until_open(NAME)

@@ -24,7 +24,7 @@ async def greedy(engine: Engine, model: str, prompt: str = "Hello", n: int = 12)
     return str(answer["choices"][0]["text"])
 
 
-async def test_it_serves_and_says_so(engine: Engine) -> None:
+async def test_engine_serves_and_is_ready(engine: Engine) -> None:
     assert (engine.state, engine.spec.base) == ("ready", BASE)
     assert Path(f"/proc/{engine.pid}").exists()
     assert "vllm" in engine.log_tail(200).lower()

@@ -26,6 +26,13 @@ LOGS = [
         1,
         "no support for FooForCausalLM",
     ),
+    (
+        "RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update",
+        1,
+        "the NVIDIA driver is too old; 580 or newer is needed",
+    ),
+    ("RuntimeError: Failed to find C compiler. Please specify via CC", 1, "install gcc and python3-dev"),
+    ("cuda_utils.c:6:10: fatal error: Python.h: No such file or directory", 1, "the headers of Python"),
     ("OSError: [Errno 28] No space left on device", 1, "the disk is full"),
     ("x\n(APIServer pid=7) ValueError: something odd\n", 1, "ValueError: something odd"),
     ("WARNING OSError: [Errno 24] harmless", 0, "it ended with status 0"),
@@ -36,5 +43,5 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("log", "status", "words"), LOGS)
-def test_the_cause_is_said_in_words(log: str, status: int | None, words: str) -> None:
+def test_failure_reason_is_a_sentence(log: str, status: int | None, words: str) -> None:
     assert words in cause(log, status)

@@ -68,7 +68,7 @@ def raw_request(part: Part, tokens: int) -> tuple[str, int, bytes]:
     return host, int(port), head.encode() + body
 
 
-async def test_a_slow_client_holds_up_nobody(part: Part, engine: Engine) -> None:
+async def test_slow_client_delays_no_other_client(part: Part, engine: Engine) -> None:
     host, port, request = raw_request(part, 800)
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -83,7 +83,7 @@ async def test_a_slow_client_holds_up_nobody(part: Part, engine: Engine) -> None
     assert await idle(part, engine)
 
 
-async def test_a_client_that_closes_half_and_goes_stops_its_generation(part: Part, engine: Engine) -> None:
+async def test_half_closed_client_that_disconnects_stops_its_generation(part: Part, engine: Engine) -> None:
     host, port, request = raw_request(part, 900)
     half = socket.create_connection((host, port))
     half.sendall(request)
@@ -103,7 +103,7 @@ async def test_an_answer_that_does_not_begin_in_time_is_stopped(
         assert await idle(hasty, engine)
 
 
-async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, engine: Engine) -> None:
+async def test_canary_without_its_adapter_falls_back_to_stable(part: Part, engine: Engine) -> None:
     gone = "a-00000000deadbeef"
     adapters.record(part.db, AdapterRecord(hash=gone, base=BASE, path=str(part.adapters_dir / gone)))
     release = releases.create(part.db, "assistant", BASE, adapter=gone)
@@ -123,7 +123,7 @@ async def test_a_canary_whose_adapter_is_gone_gives_way_to_stable(part: Part, en
         await part.reconciler.refresh()
 
 
-async def test_a_canary_that_is_too_slow_gives_way_to_stable(
+async def test_slow_canary_falls_back_to_stable(
     part: Part, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = releases.create(part.db, "assistant", BASE)

@@ -1,5 +1,5 @@
 """Busy is not dead: what an engine shows while its probe waits decides. Real processes and sockets; vLLM is stood in for,
-since it can not be made to be slow or silent at will. tests/serve/engine/test_faults.py has the real one.
+since it cannot be made to be slow or silent at will. tests/serve/engine/test_faults.py has the real one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def test_silence_ends_it_and_any_sign_starts_the_count_again() -> None:
     assert "no token, no step and no computing for 11 s (probe_timeout_s is 10)" in str(stall.reason())
 
 
-def test_computing_without_a_step_is_borne_for_longer_and_progress_for_ever() -> None:
+def test_computing_without_a_step_has_a_longer_timeout_and_progress_none() -> None:
     stall = Stall(probe_timeout_s=10, busy_timeout_s=100)
     for _ in range(1000):
         stall.add(60, Sign.COMPUTING)

@@ -69,7 +69,7 @@ async def test_exit_status_and_output(tmp_path: Path) -> None:
     assert log.read_text() == "hello\n"
 
 
-async def test_a_nice_child_stands_back_with_its_whole_session(tmp_path: Path) -> None:
+async def test_niceness_applies_to_the_whole_session_of_a_child(tmp_path: Path) -> None:
     """Niceness counts within a session's autogroup, so that of the group counts too, where the kernel has them."""
     log = tmp_path / "child.log"
     told = "import os; print(os.nice(0)); print(open('/proc/self/autogroup').read())"
@@ -246,7 +246,7 @@ def start_platform(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int], 
     return platform, family_of(tmp_path / "child.log"), guard_pid
 
 
-def test_a_killed_platform_takes_the_family_with_it(tmp_path: Path) -> None:
+def test_killed_platform_ends_its_process_group(tmp_path: Path) -> None:
     platform, pids, guard_pid = start_platform(tmp_path)
     platform.kill()
     platform.wait()

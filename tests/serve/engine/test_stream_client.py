@@ -65,7 +65,7 @@ async def test_a_connection_is_kept_and_the_request_is_whole() -> None:
         assert len(connections) == 1
 
 
-async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced() -> None:
+async def test_idle_connection_closed_by_the_server_is_replaced() -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(WHOLE)  # promises to keep the connection, and closes it
@@ -89,7 +89,7 @@ async def test_an_answer_that_ends_early_is_broken(answer: bytes) -> None:
             await collect(client)
 
 
-async def test_nobody_listening_is_broken() -> None:
+async def test_refused_connection_is_a_broken_stream() -> None:
     client = HttpStream("http://127.0.0.1:1", {})
     with pytest.raises(StreamBroken, match="no connection"):
         await client.post("/p", b"{}")

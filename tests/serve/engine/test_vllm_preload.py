@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -79,17 +80,43 @@ def test_children_and_theirs_are_forked_by_one_process_that_ends_with_them(tmp_p
     [
         ("cpu", {}, True),
         ("cpu", {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, False),
-        ("cuda", {}, False),
         ("cpu", {vllm_preload.SWITCH: "0"}, False),
     ],
 )
-def test_only_where_openmp_is_not_bound_and_never_for_cuda(
+def test_on_the_cpu_only_where_openmp_is_not_bound(
     device: str, env: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = EngineSpec("e", "base", "hub/model", device=device, env=env)  # type: ignore[arg-type]
     for key, value in environment(spec, "key", Path("/adapters"), Path("/tmp/e")).items():
         monkeypatch.setenv(key, value)
     assert vllm_preload.is_possible() is expected
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("1", True), ("0", False)])
+def test_engines_on_cuda_share_their_imports_too(
+    switch: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_preload, "vllm_build", lambda: "vllm")
+    monkeypatch.setattr(vllm_preload, "vllm_version", lambda: "0.32.0")
+    monkeypatch.setenv(vllm_preload.SWITCH, switch)
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    assert vllm_preload.is_possible() is expected
+
+
+def test_the_modules_of_both_builds_exist() -> None:
+    names = (*vllm_preload.PRELOAD, *(n for names in vllm_preload.PRELOAD_BY_BUILD.values() for n in names))
+    where = importlib.util.find_spec("vllm")
+    assert where is not None
+    assert where.submodule_search_locations is not None
+    root = Path(where.submodule_search_locations[0]).parent
+    assert [name for name in names if not (root / (name.replace(".", "/") + ".py")).is_file()] == []
+
+
+def test_a_process_that_holds_cuda_is_not_forked(tmp_path: Path) -> None:
+    (tmp_path / "3").symlink_to("/dev/nvidiactl")
+    assert not vllm_preload.holds_cuda(str(tmp_path))
+    (tmp_path / "4").symlink_to("/dev/nvidia-uvm")
+    assert vllm_preload.holds_cuda(str(tmp_path))
 
 
 @pytest.mark.parametrize("version", ["", "0.31.4", "0.33.0", "1.0"])

@@ -34,7 +34,7 @@ CANARY = Target("m", "m", "m@2", "rel-2", "b", lane="canary")
 STABLE = replace(CANARY, release="m@1", release_id="rel-1", lane="stable")
 
 
-async def test_the_alarm_rings_once() -> None:
+async def test_alarm_is_raised_once() -> None:
     rung: list[str] = []
 
     async def on_alarm(target: Target, why: str) -> None:
@@ -50,7 +50,7 @@ async def test_the_alarm_rings_once() -> None:
     assert "requests failed, more often than stable's" in said
 
 
-async def test_a_canary_that_fails_as_often_as_stable_rings_nothing() -> None:
+async def test_canary_that_fails_as_often_as_stable_raises_no_alarm() -> None:
     """An outage of the engine that both run on is not the canary's fault."""
     watch = CanaryMonitor(CanaryPolicy(max_failed=0.2, min_requests=10))
     for n in range(200):
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
             print(error)
     """)
     done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True)
-    assert "can not be placed" in done.stdout
+    assert "cannot be placed" in done.stdout
     assert list((tmp_path / "adapters").iterdir()) == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4096
     shutil.rmtree(source)

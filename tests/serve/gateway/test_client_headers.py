@@ -111,7 +111,7 @@ async def test_what_is_asked_to_be_left_out_is_left_out(part: Part) -> None:
         ({"X-Trimtab-Source": "our-portal", "X-Trimtab-Conversation": "p"}, "say 1", "our-portal", None),
     ],
 )
-async def test_a_conversation_says_what_it_came_from(
+async def test_conversation_records_its_source(
     part: Part, headers: dict[str, str], text: str, source: str, task: str | None
 ) -> None:
     assert (await ask(part, headers, text=text)).status_code == 200
@@ -148,7 +148,7 @@ async def test_a_name_has_one_spelling(part: Part, value: bytes) -> None:
     assert (await ask(part, {"X-Trimtab-User": value})).status_code == 200
     assert conversations.list_recent(part.db, limit=1)[0].user == "Zoë"
     assert erasure.erase_person(part.db, "Zoe\u0308").removed["completions"] == 1
-    assert not erasure.knows(part.db, "Zoë")
+    assert not erasure.is_known(part.db, "Zoë")
 
 
 @pytest.mark.parametrize(

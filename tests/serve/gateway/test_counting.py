@@ -166,7 +166,7 @@ async def test_a_stream_that_breaks_is_paid_for_as_far_as_it_came(part: Part) ->
     assert used(part, "user ada") == (1, 2, 3)
 
 
-async def test_what_never_began_costs_nothing(part: Part) -> None:
+async def test_request_that_never_began_costs_nothing(part: Part) -> None:
     assert (await post(part, "ada", "refuse")).status_code == 400
     assert (await post(part, "ada", "refuse", stream=False)).status_code == 400
     with pytest.raises(httpx.ReadTimeout):
@@ -183,10 +183,10 @@ async def test_the_turn_of_who_left_is_recorded_without_a_guess(part: Part) -> N
     assert rows == [(None, "client_stopped")]
 
 
-# ---- people who are forgotten meanwhile
+# ---- people who are erased meanwhile
 
 
-async def test_what_was_under_way_when_a_person_was_forgotten_does_not_come_back(part: Part) -> None:
+async def test_requests_in_flight_during_an_erasure_store_nothing(part: Part) -> None:
     writer = UsageWriter(part.db, part.gateway.rate_limiter.counter)
     await post(part, "ada", "say 1")
     async with (

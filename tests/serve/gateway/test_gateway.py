@@ -256,7 +256,7 @@ async def test_bad_requests(part: Part, body: Any, status: int, code: str, param
     assert not re.search(r"\ba-[0-9a-f]{16}\b", message)
 
 
-async def test_too_long_a_context_is_said_clearly(part: Part) -> None:
+async def test_context_too_long_is_a_clear_error(part: Part) -> None:
     response = await post(part, {"model": "assistant", "messages": [{"role": "user", "content": "x" * 9000}]})
     assert response.status_code == 400
     assert "4096" in response.json()["error"]["message"]
@@ -316,7 +316,7 @@ async def test_keys_and_roles(pool: EnginePool, tmp_path: Path) -> None:
 # ---- recording
 
 
-async def test_turns_are_recorded_unless_told_not_to(part: Part) -> None:
+async def test_turns_are_recorded_unless_store_is_false(part: Part) -> None:
     conversation = "conv-recorded"
     deltas = [d async for d in part.client.chat.stream("assistant", HI, conversation=conversation)]
     text = "".join(d.text for d in deltas)

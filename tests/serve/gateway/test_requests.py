@@ -49,7 +49,7 @@ def test_each_fault_names_its_field(body: dict[str, Any], field: str, why: str) 
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b'{"a": NaN}', b"\xff"])
-def test_what_is_no_object_is_refused(raw: bytes) -> None:
+def test_row_that_is_no_object_is_rejected(raw: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         parse(raw)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
@@ -90,7 +90,7 @@ def test_the_release_fills_in_what_the_client_left_out() -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
-def test_a_system_message_of_the_client_stands(role: str) -> None:
+def test_system_message_of_the_client_is_kept(role: str) -> None:
     messages = [{"role": role, "content": "Mine."}, *HI]
     out, _ = for_engine({"messages": messages}, TARGET, Limits())
     assert out["messages"] == messages
@@ -134,7 +134,7 @@ def test_completions_have_a_prompt_and_no_system_prompt() -> None:
 
 
 @pytest.mark.parametrize("value", [10**30, "\ud800"])
-def test_what_json_has_no_form_for_is_the_callers_error(value: object) -> None:
-    with pytest.raises(RequestError, match="can not be passed on") as caught:
+def test_value_without_a_json_form_is_a_client_error(value: object) -> None:
+    with pytest.raises(RequestError, match="cannot be passed on") as caught:
         to_bytes({"model": "m", "seed": value})
     assert caught.value.status == 400

@@ -50,7 +50,7 @@ def test_only_whole_events_go_out(cuts: list[int]) -> None:
         assert not out or out.endswith(b"\n\n")
 
 
-def test_a_broken_stream_gives_what_it_had() -> None:
+def test_broken_stream_returns_the_part_received() -> None:
     rewriter = StreamRewriter(NAME, "m@1", True)
     assert rewriter.feed(event("Hi")[:-1]) == b""
     assert rewriter.finish().startswith(b"data: {")

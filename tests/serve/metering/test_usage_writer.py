@@ -178,7 +178,7 @@ def test_increments_are_kept_and_tried_again(
     assert tokens(counter) == (9, 16)
 
 
-def test_what_can_not_be_written_at_the_end_is_said(
+def test_failed_final_write_is_reported(
     db: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     counter, writer = started(db, clock)
@@ -188,7 +188,7 @@ def test_what_can_not_be_written_at_the_end_is_said(
     assert "is lost" in caplog.text
 
 
-def test_a_forgotten_person_is_forgotten_in_memory_too(db: Store, clock: Clock) -> None:
+def test_erasure_drops_usage_in_memory(db: Store, clock: Clock) -> None:
     counter, writer = started(db, clock)
     counter.add([ada, bob], Used(7))
     writer.flush()

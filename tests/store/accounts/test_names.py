@@ -78,11 +78,11 @@ def test_a_name_stored_before_the_rule_is_erased(db: Store, stored: str, asked: 
     conversations.record_turns(db, [Turn("c1", "v", (Message("user", "Hi"),), "Yes.", user=stored)])
     made = comparisons.create(db, "Q", [Candidate("x"), Candidate("y")], "assistant", asked_by="bob")
     comparisons.vote(db, made.id, "a", stored)
-    assert erasure.knows(db, asked)
+    assert erasure.is_known(db, asked)
     assert erasure.preview(db, asked).removed["votes"] == 1
     done = erasure.erase_person(db, asked)
     assert (done.removed["conversations"], done.removed["votes"]) == (1, 1)
-    assert not erasure.knows(db, stored)
+    assert not erasure.is_known(db, stored)
     assert verify.verify(db) == []
 
 

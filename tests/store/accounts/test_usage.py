@@ -1,4 +1,4 @@
-"""What callers used: increments add up, and a person that is forgotten is in none of them."""
+"""What callers used: increments add up, and an erased person is in none of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_many_holders_are_one_commit(db: Store) -> None:
     assert len(found) == 5_000
 
 
-def test_a_forgotten_person_has_no_usage_and_no_name_beside_a_keys(db: Store) -> None:
+def test_erased_person_has_no_usage_and_no_name_on_a_key(db: Store) -> None:
     users.create(db, "ada", ["chat"], "correct horse")
     hers, _ = keys.create(db, "laptop of Ada L.", ["chat"], user="ada")
     shared = [used("key-2", 1, 1, 1, "ci"), used("user bob", 1, 1, 1)]
@@ -67,7 +67,7 @@ def test_a_forgotten_person_has_no_usage_and_no_name_beside_a_keys(db: Store) ->
     )
 
 
-def test_someone_who_only_used_the_platform_can_be_forgotten(db: Store) -> None:
+def test_person_with_usage_only_can_be_erased(db: Store) -> None:
     usage.add(db, {MONDAY: [used("user eve", 1, 1, 1)]})
     assert erasure.erase_person(db, "eve").removed == {"usage": 1}
     assert usage.sums(db, MONDAY, MONDAY) == []

@@ -58,7 +58,7 @@ def test_a_pair_has_the_system_prompt_under_which_its_chosen_answer_was_given(
     }
 
 
-def test_a_pair_knows_which_of_its_answers_was_cut(db: Store, tmp_path: Path) -> None:
+def test_pair_records_which_answer_was_cut(db: Store, tmp_path: Path) -> None:
     compare(
         db,
         Candidate("A wren.", finish_reason="stop"),

@@ -209,7 +209,7 @@ def test_deployments_that_share_rows_have_snapshots_of_their_own(db: Store, tmp_
     assert "DPO rows for `poet`" in (tmp_path / made[1].hash / "report.md").read_text()
 
 
-def test_what_others_say_again_after_an_erasure_is_a_snapshot_of_its_own(db: Store, tmp_path: Path) -> None:
+def test_same_rows_of_others_after_an_erasure_are_a_new_snapshot(db: Store, tmp_path: Path) -> None:
     asked = [
         comparisons.create(
             db, f"public question {n}", [Candidate("good"), Candidate("bad")], "assistant", votes_wanted=2
@@ -231,9 +231,7 @@ def test_what_others_say_again_after_an_erasure_is_a_snapshot_of_its_own(db: Sto
     assert verify.verify(db) == []
 
 
-def test_what_has_been_trained_on_is_not_held_out_when_something_like_it_arrives(
-    db: Store, tmp_path: Path
-) -> None:
+def test_trained_rows_are_not_held_out_when_near_duplicates_arrive(db: Store, tmp_path: Path) -> None:
     chance = random.Random(3)
     asked = [
         " ".join(chance.choice(string.ascii_lowercase) * 5 + str(chance.randrange(99)) for _ in range(30))
@@ -291,7 +289,7 @@ def test_replay_and_caps(db: Store, tmp_path: Path) -> None:
     assert limited.train_rows == 112
 
 
-def test_what_arrives_meanwhile_is_not_in_it(db: Store, tmp_path: Path) -> None:
+def test_snapshot_leaves_out_rows_that_arrive_while_it_is_taken(db: Store, tmp_path: Path) -> None:
     pairs.import_rows(db, rows(10), "test")
 
     def late(phase: str) -> None:
@@ -360,7 +358,7 @@ def test_likes_become_a_kto_snapshot(db: Store, tmp_path: Path) -> None:
     assert snapshots.build(db, tmp_path / "s", "assistant", "kto", 0.2, mix={"import": 1}) == made
 
 
-def test_a_file_that_can_not_be_written_is_an_error_and_reading_stops(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_and_reading_stops(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def batches() -> Iterator[pa.RecordBatch]:

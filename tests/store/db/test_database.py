@@ -26,7 +26,7 @@ from store.training_data import pairs
 from store.values import Message, PreferencePair
 
 
-def test_a_second_owner_is_told_who_holds_the_file(db: Store) -> None:
+def test_second_owner_gets_the_holder_of_the_file(db: Store) -> None:
     with pytest.raises(StoreLocked) as caught:
         Store.open(db.path)
     assert caught.value.pid == os.getpid()
@@ -34,7 +34,7 @@ def test_a_second_owner_is_told_who_holds_the_file(db: Store) -> None:
     assert str(os.getpid()) in str(caught.value)
 
 
-def test_a_second_process_is_told_who_holds_the_file(db: Store) -> None:
+def test_second_process_gets_the_holder_of_the_file(db: Store) -> None:
     code = f"from store.db.database import Store\nStore.open({str(db.path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -242,6 +242,6 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -
     assert path.read_bytes() == content
 
 
-def test_the_lock_file_says_who(db: Store) -> None:
+def test_lock_file_names_its_holder(db: Store) -> None:
     holder = json.loads(db.path.with_name(db.path.name + ".lock").read_text())
     assert holder["pid"] == os.getpid()

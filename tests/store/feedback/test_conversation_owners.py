@@ -210,7 +210,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(step, min_size=4, max_size=12), gone=st.sampled_from(PEOPLE))
-def test_an_erasure_leaves_no_word_of_theirs_and_takes_nothing_else_unlisted(
+def test_erasure_deletes_all_of_a_person_and_lists_all_it_deletes(
     steps: list[tuple[str, str, str, int]], gone: str, template: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "history.duckdb"

@@ -7,7 +7,7 @@ from store.feedback import comparisons, decided
 from store.feedback.comparisons import Candidate
 
 
-def test_the_verdict_is_what_most_votes_say(db: Store) -> None:
+def test_majority_of_votes_decides(db: Store) -> None:
     def compared(question: str, *choices: str, wanted: int | None = None) -> str:
         made = comparisons.create(
             db, question, [Candidate("x"), Candidate("y")], "assistant", votes_wanted=wanted or len(choices)

@@ -95,7 +95,7 @@ def test_bad_raters_are_flagged_and_good_ones_are_not(db: Store) -> None:
     assert raters.report(db, "poet") == []
 
 
-def test_the_report_says_agreement_and_languages(db: Store, tmp_path: Path) -> None:
+def test_report_lists_agreement_and_languages(db: Store, tmp_path: Path) -> None:
     ask(db, {"ada": "good", "bob": "good"})
     ask(db, {"ada": "tie", "bob": "good"})
     rows = [

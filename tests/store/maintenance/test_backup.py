@@ -176,7 +176,7 @@ def damage_pairs(path: Path) -> None:
     raise AssertionError("no block holds them")
 
 
-def test_damage_in_a_store_too_large_to_be_read_at_the_start_is_told_by_what_reads_it(
+def test_damage_in_a_large_store_is_reported_by_the_query_that_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "trimtab.duckdb"
@@ -200,7 +200,7 @@ def test_damage_in_a_store_too_large_to_be_read_at_the_start_is_told_by_what_rea
     assert list(tmp_path.glob("*copy*")) == []
 
 
-def test_a_large_store_is_read_whole_unless_it_is_closed_meanwhile(
+def test_large_store_is_read_whole_unless_closed_first(
     db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(db)
@@ -227,7 +227,7 @@ def test_a_large_store_is_read_whole_unless_it_is_closed_meanwhile(
         assert not copy.verified
 
 
-def test_what_can_not_be_restored_is_called_by_its_own_name(db: Store, tmp_path: Path) -> None:
+def test_what_cannot_be_restored_is_called_by_its_own_name(db: Store, tmp_path: Path) -> None:
     foreign, target = tmp_path / "letter.txt", tmp_path / "home" / "trimtab.duckdb"
     foreign.write_text("Dear Ada, " * 1000)
     with pytest.raises(StoreDamaged, match=f"nothing was put at {target}") as caught:

@@ -67,7 +67,7 @@ def test_items_of_an_unknown_evaluation_are_refused(db: Store) -> None:
 
 
 def test_an_item_about_no_row_of_the_store_is_not_kept(db: Store) -> None:
-    """Its text could not be found again when somebody is forgotten."""
+    """Its text could not be found again when somebody is erased."""
     ident = evaluation(db)
     assert evaluation_items.record(db, ident, [item("pair-gone"), item(None), item("suite:1")]) == 1
 

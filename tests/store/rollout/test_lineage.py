@@ -1,4 +1,4 @@
-"""From a release to what trained it, from a person or a pair to every release, and forgetting a person."""
+"""From a release to what trained it, from a person or a pair to every release, and the erasure of a person."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_held_out_row_taught_nothing(db: Store, tmp_path: Path) -> None:
     assert sum(len(lineage.of_pair(db, pair)) for pair in made) == snapshot.train_rows
 
 
-def test_forgetting_a_person(db: Store, tmp_path: Path) -> None:
+def test_erasure_of_a_person_reaches_releases_and_snapshots(db: Store, tmp_path: Path) -> None:
     users.create(db, "ada", ["rater"], "correct horse")
     token = users.start_session(db, "ada")
     conversations.record_turns(
@@ -254,7 +254,7 @@ def test_votes_on_what_others_said_too_stay(db: Store, elsewhere: Callable[[Stor
     assert verify.verify(db) == []
 
 
-def test_a_question_that_another_brought_or_that_is_suggested_is_nobody_s_alone(db: Store) -> None:
+def test_question_of_another_person_or_a_suggested_one_has_no_single_owner(db: Store) -> None:
     vote(db, "older", "bob", asked_by="bob")
     vote(db, "starter", "bob", asked_by="ada")
     vote(db, "lonely", "ada", asked_by="ada")
@@ -275,7 +275,7 @@ def test_a_question_that_another_brought_or_that_is_suggested_is_nobody_s_alone(
     assert verify.verify(db) == []
 
 
-def test_a_preview_is_of_somebody_and_stands_alone(db: Store) -> None:
+def test_preview_of_an_erasure_needs_a_known_person_and_no_second_name(db: Store) -> None:
     with pytest.raises(NotFound):
         erasure.preview(db, "nobody")
     with db.atomic(), pytest.raises(RuntimeError):
@@ -328,7 +328,7 @@ def test_files_that_an_erasure_could_not_delete_go_later(db: Store, tmp_path: Pa
     assert not train.exists()
 
 
-def test_what_was_on_its_way_when_a_person_was_forgotten_is_refused(db: Store) -> None:
+def test_writes_started_before_an_erasure_are_rejected(db: Store) -> None:
     vote(db, "before", "ada")
     asked = comparisons.create(db, "Q", [Candidate("good"), Candidate("bad")], "assistant")
     turn = Turn("c1", "conv", (Message("user", "Hi"),), "Hello.", deployment="assistant", user="bob")
@@ -346,7 +346,7 @@ def test_what_was_on_its_way_when_a_person_was_forgotten_is_refused(db: Store) -
     assert comparisons.vote(db, again.id, "b", "ada", began=datetime.now(UTC)).rater == "ada"
 
 
-def test_an_erasure_that_is_not_committed_forgets_nobody(db: Store) -> None:
+def test_erasure_rolled_back_changes_nothing(db: Store) -> None:
     vote(db, "before", "ada")
     began = datetime.now(UTC)
 
@@ -383,7 +383,7 @@ def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_
         snapshots.build(db, tmp_path, "assistant", "dpo")
 
 
-def test_a_release_that_learned_from_likes_knows_them_and_forgets_them(db: Store, tmp_path: Path) -> None:
+def test_lineage_of_a_release_lists_likes_until_they_are_erased(db: Store, tmp_path: Path) -> None:
     for n, who in enumerate(("ada", "bob")):
         asked = (Message("user", f"Question {n}"),)
         conversations.record_turns(db, [Turn(f"c{n}", f"v{n}", asked, "Yes.", "assistant", user=who)])

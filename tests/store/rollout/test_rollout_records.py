@@ -16,7 +16,7 @@ def adapter(db: Store, name: str = "a-1", base: str = "smol", **facts: object) -
     return adapters.record(db, AdapterRecord(hash=name, base=base, path=f"/data/{name}", **facts)).hash  # type: ignore[arg-type]
 
 
-def test_a_run_walks_its_states_and_keeps_what_it_is_told(db: Store) -> None:
+def test_run_moves_through_its_states_and_stores_its_fields(db: Store) -> None:
     run = runs.create(db, "dpo", "assistant", True, {"max_steps": 3}, "canary", "report", "ada")
     assert (run.state, run.step, run.params, run.qlora) == ("queued", 0, {"max_steps": 3}, True)
     runs.move(db, run.id, "snapshot")
@@ -193,7 +193,7 @@ def test_evaluations_move_and_keep_their_report(db: Store) -> None:
         evaluations.create(db, "assistant@7")
 
 
-def test_lineage_names_what_a_release_stands_on(db: Store) -> None:
+def test_lineage_lists_the_rows_behind_a_release(db: Store) -> None:
     deployments.ensure(db, "assistant", "smol")
     plain = lineage.of_release(db, releases.get(db, "assistant@1"))
     assert (plain["adapter"], plain["run"], plain["pairs"], plain["raters"]) == (None, None, 0, [])

@@ -75,7 +75,7 @@ def said(messages: list[Row]) -> list[tuple[str, str]]:
         ({"conversations": '[{"from": "human", "value": "Q"}]'}, [(USER, "Q")]),
     ],
 )  # fmt: skip
-def test_what_was_asked_is_found(db: Store, columns: Row, prompt: list[tuple[str, str]]) -> None:
+def test_recorded_turn_is_found(db: Store, columns: Row, prompt: list[tuple[str, str]]) -> None:
     made = one(db, {**columns, "chosen": "The answer is good", "rejected": "The answer is bad"})
     assert said(made["prompt"]) == prompt
     assert said(made["chosen"]) == [(ASSISTANT, "The answer is good")]
@@ -103,7 +103,7 @@ def test_what_was_asked_is_found(db: Store, columns: Row, prompt: list[tuple[str
         ({"prompt": "P", "tool_calls": '[{"name": "one"}]'}, ["tool_calls"]),
     ],
 )
-def test_a_column_that_can_not_be_used_refuses_the_row_by_name(db: Store, row: Row, names: list[str]) -> None:
+def test_a_column_that_cannot_be_used_refuses_the_row_by_name(db: Store, row: Row, names: list[str]) -> None:
     done, found = take(db, [{**row, "chosen": "The one", "rejected": "The other"}])
     assert found == []
     assert all(name in done.rejected[0].why for name in names), done.rejected[0].why
@@ -274,7 +274,7 @@ def test_an_export_has_what_messages_carry(db: Store, empty: Path, tmp_path: Pat
     assert hashes[0] == hashes[1]
 
 
-def test_calls_that_can_not_be_kept_are_refused(db: Store) -> None:
+def test_calls_that_cannot_be_kept_are_refused(db: Store) -> None:
     done, _ = take(db, [{**CARRYING, "chosen": [{"role": ASSISTANT, "content": "", "tool_calls": ["x"]}]}])
     assert "chosen[0].tool_calls" in done.rejected[0].why
 
@@ -287,7 +287,7 @@ def test_what_is_redacted_is_redacted_in_tool_calls(db: Store) -> None:
 # ---- what an import says
 
 
-def test_an_import_says_what_it_did_not_use_and_what_rules_it_followed(db: Store) -> None:
+def test_import_reports_unused_columns_and_applied_rules(db: Store) -> None:
     rows = [
         {"question": f"Q{n}", "chosen": "a", "rejected": "b", "mood": "good", "note": ("", "x")[n % 2]}
         for n in range(4)
@@ -354,7 +354,7 @@ def test_a_refusal_names_the_columns_found_and_missing(db: Store, tmp_path: Path
         import_file(db, tmp_path / "rows")
 
 
-def test_a_date_out_of_range_decides_nothing_in_a_column_that_nobody_needs(db: Store, tmp_path: Path) -> None:
+def test_date_out_of_range_in_an_unused_column_is_ignored(db: Store, tmp_path: Path) -> None:
     texts = pa.array(["a", "b"])
     ages = pa.array([2**31 - 1, 0], pa.int32()).cast(pa.date32())
     odd = pa.array([2**60, 0], pa.duration("s"))

@@ -68,7 +68,7 @@ BAD_ELEMENTS = {
 
 @pytest.mark.parametrize("case", BAD_ELEMENTS)
 @pytest.mark.parametrize("container", ["json", "jsonl"])
-def test_a_bad_row_of_json_is_told_and_the_others_are_read(path: Path, case: str, container: str) -> None:
+def test_bad_json_row_is_reported_and_the_others_are_read(path: Path, case: str, container: str) -> None:
     bad, why = BAD_ELEMENTS[case]
     if container == "json":
         found = read(path, f"[{GOOD}, {bad}, {GOOD}\n,{GOOD}]")
@@ -307,7 +307,7 @@ HEAD = "prompt,chosen,rejected\n"
         ('"many\nQ,good,bad\nlines" of it,y,n\n', "expected after"),
     ],
 )
-def test_a_bad_row_of_csv_is_told_and_the_others_are_read(path: Path, bad: str, why: str) -> None:
+def test_bad_csv_row_is_reported_and_the_others_are_read(path: Path, bad: str, why: str) -> None:
     good = 'Q,good,bad\n"Q","good",bad\n'
     _, rows, where = read(path, f"{HEAD}{good}{bad}{good}{good}")
     assert where is None
@@ -409,7 +409,7 @@ def test_a_value_of_parquet_that_is_no_text_is_a_bad_row(path: Path) -> None:
     assert "can be read" in rows[1]
 
 
-def test_progress_of_parquet_is_told(path: Path) -> None:
+def test_progress_of_parquet_is_reported(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([ROW] * 3000), path)
     with RowFile(path) as file:
         rows = file.rows()

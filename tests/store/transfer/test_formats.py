@@ -267,7 +267,7 @@ def test_texts_of_lmarena_that_look_like_json_are_texts() -> None:
 # ---- through a file
 
 
-def test_the_format_is_told_by_the_first_row_that_says_it(db: Store, tmp_path: Path) -> None:
+def test_format_is_detected_from_the_first_row_that_shows_it(db: Store, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("prompt,chosen,rejected\nh1,y,n,EXTRA\nh2,y,n\n")
     done = import_file(db, path)

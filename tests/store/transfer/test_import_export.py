@@ -123,7 +123,7 @@ def packed(data: bytes, compression: str | None) -> bytes:
 
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
-def test_containers_are_told_by_content(
+def test_containers_are_detected_by_content(
     db: Store, tmp_path: Path, container: str, compression: str | None
 ) -> None:
     rows = [{"prompt": f"Q {n}, with \n a comma", "chosen": "good", "rejected": "bad"} for n in range(30)]
@@ -190,7 +190,7 @@ def test_a_dry_run_counts_and_stores_nothing(db: Store, tmp_path: Path) -> None:
     assert db.read().execute("select count(*) from imports").fetchone() == (1,)
 
 
-def test_progress_is_told_and_may_stop_the_import(
+def test_progress_callback_is_called_and_may_stop_the_import(
     db: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_import, "TELL_S", 60)
@@ -315,7 +315,7 @@ def test_likes_are_filtered_by_the_release_that_answered(db: Store, tmp_path: Pa
     out = tmp_path / "out.csv"
     assert export(db, out, "likes", "csv", Filter(release="rel-1")) == 1
     assert out.read_text().splitlines() == ["prompt,completion,label", "Question 1,Yes.,false"]
-    with pytest.raises(Invalid, match="likes can not be filtered by tag"):
+    with pytest.raises(Invalid, match="likes cannot be filtered by tag"):
         export(db, tmp_path / "no", "likes", where=Filter(tag="x"))
 
 

@@ -109,7 +109,7 @@ def test_one_keen_rater_does_not_decide_for_the_others() -> None:
     assert decided(votes("a1 " * 160)) == "promote", "alone, it is their own taste"
 
 
-def test_the_evidence_names_whom_the_verdict_hangs_on() -> None:
+def test_evidence_names_the_decisive_raters() -> None:
     both = votes("a1 b1 " * 9)
     found = weigh(both, "team", alpha_promote=0.05, alpha_rollback=0.05)
     assert (found.verdict, found.without) == ("promote", ())

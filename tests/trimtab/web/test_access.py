@@ -74,7 +74,7 @@ def test_key_passes_by_another_host_name_and_alone(client: TestClient) -> None:
     assert client.get("/api/whoami", headers=bearer).json()["name"] == "ci"
 
 
-def test_sign_in_page_says_that_nobody_can_sign_in(client: TestClient, platform: Platform) -> None:
+def test_sign_in_page_without_users_explains_how_to_add_one(client: TestClient, platform: Platform) -> None:
     assert "trimtab users add NAME --role ops" in client.get("/login").text
     users.create(platform.db, "ada", ["ops"], "correct horse")
     assert "trimtab users add" not in client.get("/login").text

@@ -98,7 +98,7 @@ def test_path_without_v1_is_named_to_strangers_too(tmp_path: Path) -> None:
     platform = make(tmp_path / "data")
     with TestClient(build_app(platform), base_url=URL, client=HERE) as client:
         users.create(platform.db, "ada", ["ops"], "correct horse")
-        platform.authenticator.forget()
+        platform.authenticator.drop_cached()
         assert "/v1" in openai_error(client.post("/chat/completions", json={}), 404)["message"]
 
 
@@ -160,7 +160,7 @@ def test_page_of_a_listed_origin_needs_a_key(tmp_path: Path) -> None:
         assert client.get("/v1/models").status_code == 200, "this machine needs no key"
         assert client.get("/v1/models", headers={"origin": PAGE}).status_code == 401
         _, secret = keys.create(platform.db, "page", ["chat"])
-        platform.authenticator.forget()
+        platform.authenticator.drop_cached()
         with_key = {"origin": PAGE, "authorization": f"Bearer {secret}"}
         answer = client.get("/v1/models", headers=with_key)
         assert answer.status_code == 200

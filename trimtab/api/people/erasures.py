@@ -33,9 +33,9 @@ async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Opera
 
 @router.get("/users/{name:path}/lineage")
 async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
-    """List every release that learned from a person's words or votes; 404 for somebody the store knows nothing of."""
+    """List every release that learned from a person's words or votes; 404 for a person who is not in the store."""
     found = await call_store(platform.db, lineage.of_person, name)
-    if not found and not await call_store(platform.db, erasure.knows, name):
+    if not found and not await call_store(platform.db, erasure.is_known, name):
         raise NotFound("person", name)
     return found
 

@@ -32,7 +32,7 @@ async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operato
     key, secret = await call_store(
         platform.db, keys.create, body.name, body.roles, body.user, stores=body.store
     )
-    platform.authenticator.forget()
+    platform.authenticator.drop_cached()
     view = key_view(key, secret)
     view.notice = await call_store(platform.db, access_notice.of_key)
     return view
@@ -42,7 +42,7 @@ async def create_key(body: KeyRequest, platform: ThePlatform, principal: Operato
 async def revoke_key(key_id: str, platform: ThePlatform, principal: Operator) -> Response:
     """Revoke a key at once."""
     await call_store(platform.db, keys.revoke, key_id)
-    platform.authenticator.forget()
+    platform.authenticator.drop_cached()
     return Response(status_code=204)
 
 
@@ -56,7 +56,7 @@ async def list_users(platform: ThePlatform, principal: Operator) -> list[UserVie
 async def create_user(body: UserRequest, platform: ThePlatform, principal: Operator) -> UserView:
     """Add a user."""
     made = await call_store(platform.db, users.create, body.name, body.roles, body.password)
-    platform.authenticator.forget()
+    platform.authenticator.drop_cached()
     view = UserView.model_validate(made)
     view.notice = await call_store(platform.db, access_notice.of_user)
     return view
@@ -66,5 +66,5 @@ async def create_user(body: UserRequest, platform: ThePlatform, principal: Opera
 async def remove_user(name: str, platform: ThePlatform, principal: Operator) -> Response:
     """Revoke a user's access."""
     await call_store(platform.db, users.remove, name)
-    platform.authenticator.forget()
+    platform.authenticator.drop_cached()
     return Response(status_code=204)

@@ -113,7 +113,8 @@ async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
 async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine]:
     deployment = await call_store(platform.db, deployments.get, body.deployment)
     base = platform.serving.model_path(deployment.base)
-    return await call_store(platform.db, make_plan, recipe, body.deployment, base)
+    device = platform.settings.training.device
+    return await call_store(platform.db, make_plan, recipe, body.deployment, base, None, device)
 
 
 @router.get("")

@@ -25,6 +25,24 @@ class EngineView(View):
     log_tail: list[str] = Field(default_factory=list)
 
 
+class CardHolderView(View):
+    """Who holds memory of a card."""
+
+    name: str = Field(description="`engine NAME`, `training` or other programs")
+    bytes: int
+    measured: bool = Field(description="false where the driver shows no processes: what the engine was given")
+
+
+class CardView(View):
+    """One NVIDIA card; sizes in bytes."""
+
+    index: int = Field(description="as `nvidia-smi` counts")
+    name: str
+    total: int
+    free: int
+    holders: list[CardHolderView]
+
+
 class ScheduleView(View):
     """When retraining starts by itself."""
 
@@ -54,6 +72,7 @@ class StatusView(View):
     pid: int
     started_at: datetime
     engines: list[EngineView]
+    cards: list[CardView] = Field(default_factory=list)
     deployments: list[DeploymentView]
     pairs: dict[str, int]
     demonstrations: dict[str, int]

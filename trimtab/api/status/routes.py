@@ -24,7 +24,7 @@ from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
-from trimtab.api.status.models import EngineView, ScheduleView, StatusView
+from trimtab.api.status.models import CardView, EngineView, ScheduleView, StatusView
 from trimtab.api.training_data.files import new_path
 from trimtab.background import call_store
 from trimtab.config.training_sections import ScheduleSettings
@@ -74,6 +74,7 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         pid=os.getpid(),
         started_at=platform.started_at,
         engines=[EngineView(**row) for row in platform.serving.engine_rows()],
+        cards=[CardView(**row) for row in await platform.serving.cards.rows()],
         deployments=[await describe(platform, row, names, principal) for row in found],
         pairs={"total": await call_store(platform.db, pairs.count), "new": sum(new_pairs.values())},
         demonstrations={"total": await call_store(platform.db, demonstrations.count)},

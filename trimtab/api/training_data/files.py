@@ -11,7 +11,7 @@ from trimtab.config.writing import writing
 def new_path(file: str, field: str = "file") -> Path:
     """Return where a new file may be made. Raises Problem 409 where something is there, 422 where no directory is."""
     if "\0" in file:
-        raise Problem(422, "a path can not hold a NUL character", field=field, accepted="a new file's path")
+        raise Problem(422, "a path cannot hold a NUL character", field=field, accepted="a new file's path")
     path = Path(file).expanduser().absolute()
     with writing(path):
         if path.exists():

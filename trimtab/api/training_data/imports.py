@@ -195,11 +195,11 @@ class _Import:
         The import ends where the client leaves; ask for its `result` then, too.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Queue[Progress | None] = asyncio.Queue()
+        reported: asyncio.Queue[Progress | None] = asyncio.Queue()
 
         def tell(progress: Progress | None) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(told.put_nowait, progress)
+                loop.call_soon_threadsafe(reported.put_nowait, progress)
 
         self._work = work = self._platform.long_work.submit_import(self._run, tell)
         work.add_done_callback(lambda _: tell(None))
@@ -208,7 +208,7 @@ class _Import:
         try:
             while True:
                 try:
-                    progress = await asyncio.wait_for(told.get(), MAX_SILENCE_S)
+                    progress = await asyncio.wait_for(reported.get(), MAX_SILENCE_S)
                 except TimeoutError:
                     progress = newest
                 if progress is None:
