@@ -34,8 +34,8 @@ CHAT_HISTORY = "Conversations"
 CHAT_HISTORY_EMPTY = "Nothing here yet. Your conversations appear here after their first answer."
 CHAT_EMPTY = """### What would you like to talk about?
 
-Every answer says which release gave it. The thumbs below an answer become training data;
-**Compare two answers** asks for two and lets you choose."""
+Every answer says which release gave it. The thumbs below an answer become training data, unless you choose otherwise
+below; **Compare two answers** asks for two and lets you choose."""
 CHAT_EXAMPLES = (
     "Explain in two sentences how tides work.",
     "Write a polite reply that declines a meeting on Friday.",
@@ -54,6 +54,17 @@ CHAT_PAIR_HINT = "Two answers, in random order. The one you choose stays in the 
 CHAT_BOTH_BAD = "Recorded that neither was good. Ask again, or put it differently."
 CHAT_LIKED = "Thanks: recorded as a good answer."
 CHAT_DISLIKED = "Thanks: recorded as a poor answer."
+CHAT_SHARE = "Who may use my conversations"
+CHAT_SHARES = (
+    ("Nobody", "none"),
+    ("People who rate answers may read them", "show"),
+    ("They may, and models may learn from them", "train"),
+)
+CHAT_SHARED = {
+    "none": "Saved. Raters will not see what you said, earlier conversations included, and the next training leaves it out.",
+    "show": "Saved. Raters may see what you said; the next training leaves it out.",
+    "train": "Saved. Raters may see what you said, and models may learn from it.",
+}
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 

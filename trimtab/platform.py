@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from serve.auth import Authenticator
@@ -54,6 +55,7 @@ class Platform:
     url: str
     key: str
     started_at: datetime
+    settings_file: Path | None = None
     damage: StoreDamaged | None = None
     stop: Callable[[], None] = field(default=lambda: None)
 

@@ -114,6 +114,8 @@ class BlockingChat(Blocking[Chat]):
     like = blocking(Chat.like)
     conversations = blocking(Chat.conversations)
     conversation = blocking(Chat.conversation)
+    shared = blocking(Chat.shared)
+    set_share = blocking(Chat.set_share)
 
 
 class BlockingPreferences(Blocking[Preferences]):
@@ -166,6 +168,9 @@ class BlockingRollout(Blocking[Rollout]):
     release = blocking(Rollout.release)
     create_release = blocking(Rollout.create_release)
     lineage = blocking(Rollout.lineage)
+    base_models = blocking(Rollout.base_models)
+    add_base_model = blocking(Rollout.add_base_model)
+    remove_base_model = blocking(Rollout.remove_base_model)
     deployments = blocking(Rollout.deployments)
     deployment = blocking(Rollout.deployment)
     canary = blocking(Rollout.canary)
@@ -192,6 +197,8 @@ class BlockingAdmin(Blocking[Admin]):
     user_lineage = blocking(Admin.user_lineage)
     erase_user = blocking(Admin.erase_user)
     erasures = blocking(Admin.erasures)
+    shares = blocking(Admin.shares)
+    set_share_of = blocking(Admin.set_share_of)
     usage = blocking(Admin.usage)
     audit = blocking(Admin.audit)
     backup = blocking(Admin.backup)

@@ -84,6 +84,10 @@ class Transport:
         """POST a JSON body, an empty object by default."""
         return await self.request("POST", path, body={} if body is None else body)
 
+    async def put(self, path: str, body: Json) -> Json:
+        """PUT a JSON body."""
+        return await self.request("PUT", path, body=body)
+
     async def delete(self, path: str, **params: Any) -> Json:
         """DELETE; parameters that are None are left out."""
         return await self.request("DELETE", path, params=params)

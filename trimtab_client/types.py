@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from trimtab_client.values import Choice, GateMode, Method, Role, Rollout, RunState
+from trimtab_client.values import Choice, GateMode, Method, Role, Rollout, RunState, Share
 
 
 class WhoAmI(TypedDict):
@@ -169,3 +169,12 @@ class User(TypedDict):
     roles: list[Role]
     created_at: str
     notice: str | None
+
+
+class Shared(TypedDict):
+    """What may be done with somebody's conversations; `default` is the platform's setting."""
+
+    share: Share
+    chosen: bool
+    default: Share
+    name: str | None

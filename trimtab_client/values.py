@@ -27,6 +27,10 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Choice = Literal["a", "b", "tie", "both_bad"]
 CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
 
+Share = Literal["none", "show", "train"]
+"""What may be done with what somebody says: nothing, show it to raters, or also train on it."""
+SHARES: Final[tuple[Share, ...]] = get_args(Share)
+
 Rollout = Literal["none", "canary", "promote"]
 """How far a run rolls its release out by itself."""
 

@@ -9,6 +9,7 @@ import gradio as gr
 from feedback_ui import dialogue, texts
 from feedback_ui.chat.sampling import build_sampling
 from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.chat.sharing import build_share
 from feedback_ui.conversation import Talk
 from feedback_ui.listing import pickable, static
 from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
@@ -48,6 +49,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
             chatbot = _build_log()
             offer = _build_offer()
             composer = _build_composer()
+            share = build_share()
     return ChatScreen(
         notice=notice,
         talk=talk,
@@ -65,6 +67,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         send=composer.send,
         stop=composer.stop,
         compare=composer.compare,
+        share=share,
     )
 
 

@@ -33,6 +33,7 @@ class ChatScreen:
     send: gr.Button
     stop: gr.Button
     compare: gr.Button
+    share: gr.Radio
 
     def settings(self) -> list[Any]:
         """Return the inputs that say who answers, and how."""

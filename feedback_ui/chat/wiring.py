@@ -8,6 +8,7 @@ from feedback_ui.chat.answering import Answering
 from feedback_ui.chat.browsing import Browsing
 from feedback_ui.chat.judging import Judging
 from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.chat.sharing import Sharing
 from feedback_ui.connection import Connection
 
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -23,6 +24,11 @@ def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> No
     screen.past.click(browsing.on_pick, None, screen.outputs(), cancels=running, **_QUIET)
     demo.load(browsing.on_open, None, [*screen.outputs(), screen.model], **_QUIET)
     _wire_address(screen)
+    sharing = Sharing(connection)
+    demo.load(sharing.on_open, None, [screen.share], **_QUIET)
+    screen.share.input(
+        sharing.on_choose, [screen.share], [screen.share], api_name="share", show_progress="hidden"
+    )
 
 
 def _wire_answers(screen: ChatScreen, answering: Answering) -> list:

@@ -7,6 +7,7 @@ the caller may fall back to another release.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +19,13 @@ from starlette.types import Send
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.engine.stream_client import Connection, StreamBroken
-from serve.errors import EngineUnavailable
 from serve.gateway import requests, responses
 from serve.gateway.admission import Admitted
 from serve.gateway.exchange import Answer
 from serve.gateway.metrics import Metrics
 from serve.gateway.openai_paths import CHAT
 from serve.gateway.stream_rewriter import StreamRewriter, error_event, model_field
-from serve.gateway.upstream import Upstream, whole
+from serve.gateway.upstream import RESTART_S, EngineLost, Upstream, whole
 from serve.metering import token_estimate
 from serve.metering.limits import Limits
 from serve.metering.usage_counter import Used
@@ -34,6 +34,8 @@ from serve.router import Target
 EVENTS = b"text/event-stream; charset=utf-8"
 SENT_AT_ONCE = 16 * 2**10
 """Bytes that a server takes without waiting for the client; lifting a timeout costs 3 µs, a twentieth of a request."""
+ERROR_EVENT = b'data: {"error"'
+"""How an event of the engine begins that reports its failure."""
 BROKEN = "The engine stopped in the middle of the answer."
 
 
@@ -60,9 +62,30 @@ class Forwarder:
         Raises `RequestError` and `EngineUnavailable` where no answer began.
         """
         out, usage_asked = requests.for_engine(request.body, target, self._limits)
-        async with Upstream(self._pool, target, request.path, requests.to_bytes(out)) as (engine, response):
+        body, tried = requests.to_bytes(out), list[Engine]()
+        while True:
+            upstream = Upstream(self._pool, target, request.path, body, tried)
+            try:
+                return await self._forward_by(
+                    upstream, request, target, out, not usage_asked, first_byte_timeout, send
+                )
+            except EngineLost:  # nothing has reached the client
+                continue
+
+    async def _forward_by(
+        self,
+        upstream: Upstream,
+        request: Admitted,
+        target: Target,
+        out: Mapping[str, Any],
+        drop_usage: bool,
+        first_byte_timeout: asyncio.Timeout,
+        send: Send,
+    ) -> Answer:
+        """Have one replica answer. Raises `EngineLost` where it ended before its answer began."""
+        async with upstream as (engine, response):
             if out.get("stream"):
-                rewriter = StreamRewriter(target.engine_model, target.release, drop_usage=not usage_asked)
+                rewriter = StreamRewriter(target.engine_model, target.release, drop_usage)
                 return await self._stream(
                     request, target, out, rewriter, engine, response, first_byte_timeout, send
                 )
@@ -108,6 +131,8 @@ class Forwarder:
                     if not data:
                         continue
                     if first_token_s is None:
+                        if data.startswith(ERROR_EVENT) and not await engine.is_healthy():
+                            raise StreamBroken("the engine has ended")
                         first_token_s = time.perf_counter() - request.started
                         first_byte_timeout.reschedule(None)
                         self._metrics.series(target).first_token.observe(first_token_s)
@@ -119,7 +144,7 @@ class Forwarder:
             except StreamBroken:
                 if first_token_s is None:
                     why = "the engine stopped before its answer began"
-                    raise EngineUnavailable(target.base, why, 2) from None
+                    raise EngineLost(target.base, why, RESTART_S) from None
                 status, error = 502, BROKEN
                 self._metrics.series(target).broken.inc()
                 await send(responses.more(rewriter.finish() + error_event(BROKEN, "stream_broken", 502)))
@@ -141,7 +166,7 @@ class Forwarder:
             data = await whole(response)
         except StreamBroken as error:
             why = "the engine stopped in the middle of the answer"
-            raise EngineUnavailable(target.base, why, 2) from error
+            raise EngineLost(target.base, why, RESTART_S) from error
         return data.replace(model_field(target.engine_model), model_field(target.release), 1)
 
     async def ask(self, target: Target, body: Mapping[str, Any]) -> Completion:
@@ -152,8 +177,11 @@ class Forwarder:
         given = {**body, "stream": False}
         given.pop("stream_options", None)
         out, _ = requests.for_engine(given, target, self._limits)
-        async with Upstream(self._pool, target, CHAT, requests.to_bytes(out)) as (_engine, response):
-            data = await self._read_whole(target, response)
+        sent, tried, data = requests.to_bytes(out), list[Engine](), None
+        while data is None:
+            with contextlib.suppress(EngineLost):
+                async with Upstream(self._pool, target, CHAT, sent, tried) as (_engine, response):
+                    data = await self._read_whole(target, response)
         answer = {**orjson.loads(data), "model": target.release}
         usage = answer.get("usage")
         return Completion(answer, target, read_usage(usage) if usage else token_estimate.of_whole(out, data))

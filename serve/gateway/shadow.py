@@ -17,11 +17,14 @@ from serve.gateway.canary_monitor import CanaryMonitor
 from serve.gateway.exchange import Exchange
 from serve.gateway.forwarder import Completion
 from serve.router import Router, Target, share
+from store.accounts import sharing
+from store.accounts.owners import owner_of
 from store.db import erasure_guard
 from store.db.database import Store
-from store.errors import StoreError
-from store.feedback import comparisons
+from store.errors import Invalid, StoreError
+from store.feedback import comparisons, prompt_owners
 from store.feedback.comparisons import Candidate
+from store.values import conversation
 
 log = logging.getLogger(__name__)
 Ask = Callable[[Target, Mapping[str, Any]], Awaitable[Completion]]
@@ -75,6 +78,8 @@ class Shadow:
         self, stable: Target, canary: Target, body: Mapping[str, Any], exchange: Exchange
     ) -> None:
         try:
+            if await asyncio.to_thread(self._owners, exchange) is None:
+                return
             answer = (await self._ask(canary, body)).body
             self._canaries.note(canary, ok=True)
             await asyncio.to_thread(self._record, stable, canary, exchange, answer)
@@ -84,6 +89,18 @@ class Shadow:
         except StoreError as error:
             log.warning("shadow of %s is not recorded: %s", canary.release, error)
 
+    def _owners(self, exchange: Exchange) -> list[str] | None:
+        """Return whose words a request holds; None where they are not shared with raters."""
+        request = exchange.request
+        try:
+            messages = conversation(list(request.messages))
+        except Invalid:
+            return None  # images are not kept
+        owners = prompt_owners.of_turn(
+            self._db, owner_of(request.user, request.key_id), request.conversation_id, messages
+        )
+        return owners if sharing.allow(self._db, owners, "show") else None
+
     def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
         own, request = exchange.parse(), exchange.request
         choice = answer["choices"][0]
@@ -92,6 +109,9 @@ class Shadow:
             return  # nothing to compare
         with self._db.atomic():
             if erasure_guard.erased_since(self._db, request.user or request.key_id, request.created_at):
+                return
+            owners = self._owners(exchange)
+            if owners is None:
                 return
             comparisons.create(
                 self._db,
@@ -116,4 +136,5 @@ class Shadow:
                 ],
                 deployment=stable.deployment,
                 source="shadow",
+                owners=owners,
             )

@@ -16,34 +16,48 @@ from serve.engine.vllm_api import error_message
 from serve.errors import AdapterNotLoaded, EngineFailed, EngineUnavailable, RequestError
 from serve.router import Target
 
+ENGINE_FAILED = 502
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])")
 TOOL_CHOICE = re.compile(r"\btool[_ ]choice\b")
+
+
+RESTART_S = 5
+"""After how many seconds to try again where an engine has ended; its restart takes longer."""
+
+
+class EngineLost(EngineUnavailable):
+    """An engine ended before its answer began: nothing has reached the client, so another replica may answer."""
 
 
 class Upstream:
     """`async with Upstream(...) as (engine, response)`: a request at a replica, with its answer of status 200.
 
     Leaving the block early aborts the generation. Entering raises `EngineUnavailable` when no replica answers,
-    `RequestError` with the engine's own status for a request that it refuses. A class, since it is entered for each request:
+    `RequestError` with the engine's own status for a request that it refuses. Replicas in `tried` are not asked, and
+    each that is asked is added. A class, since it is entered for each request:
     nested generators and exit stacks take more of the processor.
     """
 
-    __slots__ = ("_adapter", "_body", "_engine", "_path", "_pool", "_response", "_target")
+    __slots__ = ("_adapter", "_body", "_engine", "_path", "_pool", "_response", "_target", "_tried")
     _engine: Engine
     _response: Connection
 
-    def __init__(self, pool: EnginePool, target: Target, path: str, body: bytes) -> None:
+    def __init__(
+        self, pool: EnginePool, target: Target, path: str, body: bytes, tried: list[Engine] | None = None
+    ) -> None:
         self._pool, self._target, self._path, self._body = pool, target, path, body
+        self._tried: list[Engine] = [] if tried is None else tried
         self._adapter = target.adapter
 
     async def __aenter__(self) -> tuple[Engine, Connection]:
-        target, adapter = self._target, self._adapter
-        tried: list[Engine] = []
+        target, adapter, tried = self._target, self._adapter, self._tried
         failure: RequestError | None = None
         while True:
             engine = self._pool.pick(target.base, adapter, avoid=tried)
             if engine in tried:
-                raise failure or EngineUnavailable(target.base, f"{engine.spec.name} does not answer", 2)
+                if failure is None or (failure.status == ENGINE_FAILED and not await tried[-1].is_healthy()):
+                    raise EngineUnavailable(target.base, f"{engine.spec.name} does not answer", RESTART_S)
+                raise failure
             tried.append(engine)
             try:
                 await engine.in_flight.wait_until_open(adapter)
@@ -104,7 +118,7 @@ def refusal(raw: bytes, status: int, target: Target) -> RequestError:
         # The public name is known, so this is the adapter: its files are gone or it cannot be loaded.
         return adapter_unavailable(target)
     if status >= 500:
-        return RequestError(f"The engine failed: {message}", status=502, code="engine_error")
+        return RequestError(f"The engine failed: {message}", status=ENGINE_FAILED, code="engine_error")
     return RequestError(message, param, status=status, code="refused_by_engine")
 
 

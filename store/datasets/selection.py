@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from store.accounts import sharing
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor
 from store.db.rows import scalar
 from store.near_duplicates.index import PROMPT_KEY
 
+WITHHELD = "whoever said it does not share it for training"
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 # A number from 0 to 1 that seed and hash decide.
 _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
@@ -25,13 +27,14 @@ _CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 # One vote with a rewrite makes up to three pairs, which share the weight of one vote: `part`.
 _SUPPORT = """
 supporters as (
-    select subject_id, person,
+    select subject_id, kind, ref, person,
         1.0 / count(*) filter (subject_id like 'pair-%') over (partition by kind = 'like', ref) as part
     from evidence
 ),
 believed as (
     select subject_id, count(*) as supporters, avg(part) as part
     from supporters
+    anti join withheld_evidence using (kind, ref)
     where person is null or person not in (select unnest($excluded::varchar[]))
     group by subject_id
 )
@@ -62,7 +65,7 @@ select seq, content_hash, hash(coalesce(alike_questions.question, versus_hash)) 
 from pairs
 left join believed on believed.subject_id = pairs.id
 left join alike_questions using (seq)
-where deployment in ('', $deployment) and seq <= $last_seq
+where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
 """
 
 # Votes for neither side, by question.
@@ -127,7 +130,7 @@ create or replace temp table members as
 with scoped as (
     select seq, id, content_hash, {PROMPT_KEY} as prompt_key, import_id
     from demonstrations
-    where deployment in ('', $deployment) and seq <= $last_seq
+    where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
 ),
 {_SUPPORT}
 select min(seq) as seq, content_hash, prompt_key, bool_and(supporters is null) as imported, count(*) as copies,
@@ -148,7 +151,7 @@ with standing as (
         bool_and(user_name is null) as imported, count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as supporters
     from likes
-    where deployment in ('', $deployment) and seq <= $last_seq
+    where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
     group by content_hash, prompt_hash, prompt, completion, carried
 )
 select seq, content_hash, prompt_key, imported, copies, supporters, supporters as agreeing,
@@ -179,9 +182,18 @@ select content_hash, user_name as person from likes where deployment in ('', $de
 
 
 def pick(
-    cursor: Cursor, method: str, deployment: str, last_seq: int, seen_seq: int, settings: SnapshotSettings
+    cursor: Cursor,
+    method: str,
+    deployment: str,
+    last_seq: int,
+    seen_seq: int,
+    settings: SnapshotSettings,
+    share: sharing.Share,
 ) -> None:
-    """Fill `members` and `dropped`; `seen_seq` is the newest row that an earlier snapshot saw."""
+    """Fill `members` and `dropped`.
+
+    `seen_seq` is the newest row that an earlier snapshot saw, `share` what people share who made no choice.
+    """
     seed = str(settings.seed)
     cursor.execute("create or replace temp table dropped (reason varchar, rows bigint)")
     params: dict[str, object] = {
@@ -189,6 +201,7 @@ def pick(
         "last_seq": last_seq,
         "excluded": list(settings.exclude_raters),
     }
+    _withhold(cursor, _TABLES[method], share, params)
     if method == "dpo":
         cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
@@ -234,6 +247,23 @@ def pick(
             _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
     _split(cursor, settings, _TABLES[method], params)
     _mix(cursor, settings, _TABLES[method])
+
+
+def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[str, object]) -> None:
+    """Fill `withheld_rows` and `withheld_evidence`: what holds words that are not shared for training."""
+    rows, evidence = sharing.withheld_rows(table, share), sharing.withheld_evidence(share)
+    none = " limit 0" if sharing.everybody_agrees(cursor, "train", share) else ""
+    cursor.execute(f"create or replace temp table withheld_rows as select id from ({rows}){none}")
+    cursor.execute(
+        f"create or replace temp table withheld_evidence as select kind, ref from ({evidence}){none}"
+    )
+    if not none:
+        count = f"""
+            select count(*)
+            from {table}
+            where deployment in ('', $deployment) and seq <= $last_seq and id in (from withheld_rows)
+            """
+        _note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("deployment", "last_seq")})))
 
 
 def _drop_near(cursor: Cursor) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common.training_methods import METHODS
+from store.accounts.sharing import Share
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
@@ -104,7 +105,13 @@ def build(
         try:
             cursor.execute("begin")
             return _build(
-                cursor, Path(directory), deployment, method, checked, on_phase or (lambda phase: None)
+                cursor,
+                Path(directory),
+                deployment,
+                method,
+                checked,
+                db.share,
+                on_phase or (lambda phase: None),
             )
         finally:
             cursor.close()
@@ -116,12 +123,13 @@ def _build(
     deployment: str,
     method: str,
     settings: SnapshotSettings,
+    share: Share,
     tell: Callable[[str], None],
 ) -> Snapshot:
     tell("selecting")
     last_seq, seen_seq = _bounds(cursor, deployment, method)
     _groups(cursor, method, settings)
-    selection.pick(cursor, method, deployment, last_seq, seen_seq, settings)
+    selection.pick(cursor, method, deployment, last_seq, seen_seq, settings, share)
     if not scalar(cursor, "select count(*) from members where split = 'train'"):
         raise Invalid(
             _TABLES[method],

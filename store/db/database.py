@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import duckdb
 
@@ -113,6 +113,8 @@ class Store:
         self.erased: dict[str, datetime] = {}
         # The share of comparisons that want a second vote where several people may rate; see store.feedback.comparisons.
         self.second_votes = 0.0
+        # What somebody who made no choice shares of what they say; see store.accounts.sharing.
+        self.share: Literal["none", "show", "train"] = "train"
         # Applied to every text that people or models wrote before it is stored; see store.db.redaction.
         self.redact: Callable[[str], str] | None = None
 

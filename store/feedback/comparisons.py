@@ -11,6 +11,8 @@ from typing import Any, Literal
 import duckdb
 
 from store import carried, values
+from store.accounts import sharing
+from store.accounts.owners import owner_of
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
@@ -34,7 +36,10 @@ from store.values import Conversation, Message
 
 STATES = ("open", "decided", "withdrawn")
 
-_COLUMNS = "id, messages, deployment, source, asked_by, state, votes_wanted, votes_given, gold, created_at, decided_at"
+_COLUMNS = (
+    "id, messages, deployment, source, asked_by, owners, state, votes_wanted, votes_given, gold, "
+    "created_at, decided_at"
+)
 _SIDES = "side, content, release, lane, model, completion_id, sampling, finish_reason"
 
 
@@ -63,7 +68,7 @@ class Comparison(Record):
     """One conversation so far and two candidates. `state` is open, decided or withdrawn.
 
     Which candidate is `a` was drawn at random when it was made. `gold` is the known right choice of a gold
-    question, else None. `blind` is what a rater may see.
+    question, else None. `owners` are those whose words the conversation holds. `blind` is what a rater may see.
     """
 
     id: str
@@ -79,6 +84,7 @@ class Comparison(Record):
     created_at: datetime
     decided_at: datetime | None = None
     gold: str | None = None
+    owners: tuple[str, ...] = ()
 
     def blind(self) -> dict[str, Any]:
         """Return what a rater may see: id, messages and the two texts."""
@@ -122,6 +128,7 @@ def create(
     votes_wanted: int | None = None,
     gold: str | None = None,
     began: datetime | None = None,
+    owners: Iterable[str] | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
@@ -131,7 +138,8 @@ def create(
     It is decided once it has `votes_wanted` votes: without a number one, or two in the share `db.second_votes` of
     comparisons where several people may rate, so that agreement is known. `gold` ("first", "second", "tie" or
     "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure raters and teach nothing.
-    `began` is when the request came in (an aware time). Raises `Invalid`, and `Conflict` where `asked_by` was erased
+    `began` is when the request came in (an aware time). `owners` are those whose words the conversation holds (see
+    `store.feedback.prompt_owners`), without it who asked. Raises `Invalid`, and `Conflict` where `asked_by` was erased
     since `began`.
     """
     prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
@@ -148,6 +156,8 @@ def create(
     order = [0, 1] if secrets.randbelow(2) else [1, 0]
     if gold in ("first", "second"):
         gold = "ab"[order.index(0 if gold == "first" else 1)]
+    if owners is None:
+        owners = () if asked_by is None or gold is not None else (owner_of(asked_by, None),)
     id = new_id("cmp")
     sides = [(Message("assistant", c.content),) for c in candidates]
     asked: Row = {
@@ -161,6 +171,7 @@ def create(
         "state": "open",
         "votes_wanted": validation.whole("votes_wanted", votes_wanted, 1, 1000),
         "gold": gold,
+        "owners": sorted(set(owners)),
         "created_at": utcnow(),
     }
     shown: list[Row] = [
@@ -247,17 +258,19 @@ def count_by_state(db: Store) -> dict[str, int]:
 def next_unvoted(db: Store, rater: str) -> Comparison | None:
     """Return the oldest open comparison that `rater` has not voted on, or None; it is theirs for two minutes.
 
-    What as many others hold as there are votes wanted is left to them (store.feedback.leases).
+    What as many others hold as there are votes wanted is left to them (store.feedback.leases); what somebody said who
+    does not share it with raters is shown to nobody.
     """
     held_by = leases.of(db)
     with held_by.lock:
         others = held_by.held(rater)
         row = fetch_first(
             db.read(),
-            """
+            f"""
             select id
             from comparisons
             where state = 'open'
+                and {sharing.all_agree("owners", "show", db.share)}
                 and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
                 and votes_wanted - votes_given > coalesce(($counts::integer[])[list_position($held::varchar[], id)], 0)
             order by seq
@@ -280,13 +293,15 @@ def vote(
     tags: Iterable[str] = (),
     seconds: float | None = None,
     began: datetime | None = None,
+    owner: str | None = None,
 ) -> Vote:
     """Record a rater's vote and what follows from it, in one commit.
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
     the rater wrote, makes a demonstration, and pairs better > a and better > b (none
     with an answer that it hardly changes). `seconds` is how long the rater
-    took, `began` when the request came in (an aware time). Raises `NotFound`; `Conflict` when the comparison is
+    took, `began` when the request came in (an aware time), `owner` whose words a rewrite is (see `owner_of`; without it
+    the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.
     """
     validation.one_of("choice", choice, CHOICES)
@@ -297,6 +312,7 @@ def vote(
         "id": new_id("vote"),
         "comparison_id": id,
         "rater": rater,
+        "owner": owner_of(rater, None) if owner is None else owner,
         "choice": choice,
         "better": better,
         "tags": list(redaction.tags(db, values.clean_tags(tags))),
@@ -368,6 +384,7 @@ def _comparison(row: Row, sides: dict[str, Row]) -> Comparison:
             "messages": messages(row["messages"]),
             "a": _candidate(sides["a"]),
             "b": _candidate(sides["b"]),
+            "owners": tuple(row["owners"] or ()),
             "created_at": stamp(row["created_at"]),
             "decided_at": aware(row["decided_at"]),
         }

@@ -12,20 +12,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from store.accounts.owners import OWNER, owner_of
 from store.db.database import Cursor
 from store.db.rows import fetch_all
 from store.errors import NotFound
 from store.feedback.turn import Turn
-
-OWNER = "case when user_name is not null then 'user ' || user_name when key_id is not null then 'key ' || key_id else '' end"
-"""The owner of a row of `conversations` or `completions`, in SQL."""
-
-
-def owner_of(user: str | None, key_id: str | None) -> str:
-    """Return the owner of what a person, else a key, says; as `OWNER` in SQL."""
-    if user is not None:
-        return f"user {user}"
-    return f"key {key_id}" if key_id is not None else ""
 
 
 def own_id(given: str, owner: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from store.accounts import sharing
 from store.db.database import Store
 from store.db.rows import Row, check_limit, fetch_all
 
@@ -9,11 +10,12 @@ from store.db.rows import Row, check_limit, fetch_all
 def list_decided(db: Store, deployment: str, limit: int = 100) -> list[Row]:
     """Return the newest decided comparisons of a deployment: id, prompt_hash, messages, a, b, verdict.
 
-    The verdict is what most votes say: `a`, `b`, or `tie` where neither has more. Gold questions are left out.
+    The verdict is what most votes say: `a`, `b`, or `tie` where neither has more. Gold questions are left out, and what
+    is not shared with raters.
     """
     return fetch_all(
         db.read(),
-        """
+        f"""
         with counted as (
             select comparison_id,
                 count(*) filter (choice = 'a') as for_a, count(*) filter (choice = 'b') as for_b
@@ -27,6 +29,7 @@ def list_decided(db: Store, deployment: str, limit: int = 100) -> list[Row]:
         join candidates as first on first.comparison_id = comparisons.id and first.side = 'a'
         join candidates as second on second.comparison_id = comparisons.id and second.side = 'b'
         where gold is null and state = 'decided' and deployment = $deployment
+            and {sharing.all_agree("owners", "show", db.share)}
         order by seq desc
         limit $limit
         """,

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store import carried
+from store.accounts import sharing
 from store.db import bulk
 from store.db.database import Store
 from store.db.rows import naive, scalar
@@ -133,7 +134,9 @@ def export(
     where: Filter | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write rows to `path` and return how many; the file, or for `parquet` the directory, appears whole or not at all.
+    """Write the rows that may be trained on to `path` and return how many.
+
+    The file, or for `parquet` the directory, appears whole or not at all.
 
     `trl` (JSONL) and `parquet` are TRL's conversational columns; `parquet` makes a directory with a dataset card that
     `datasets.load_dataset(path)` reads. Reads one instant of the store. Raises `Conflict` where `path` exists, and for
@@ -175,7 +178,7 @@ def export(
 
 def _carries(db: Store, noun: str, where: Filter) -> bool:
     """Tell whether a message of the rows carries more than role and text."""
-    conditions, params = _conditions(noun, where)
+    conditions, params = _conditions(db, noun, where)
     return bool(
         scalar(db.read(), f"select count(*) from {noun} where carried is not null and {conditions}", params)
     )
@@ -187,7 +190,7 @@ def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duck
     First the keys are sorted, then the texts are read in their order, a few at a time: to sort the texts themselves, or to
     hold the result, would take memory that grows with the store.
     """
-    conditions, params = _conditions(noun, where)
+    conditions, params = _conditions(db, noun, where)
     key = "id" if noun == "likes" else "seq"
     cursor = db.cursor()
     try:
@@ -212,8 +215,10 @@ def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duck
         cursor.close()
 
 
-def _conditions(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
+def _conditions(db: Store, noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
     sql, params = ["true"], dict[str, Any]()
+    if not sharing.everybody_agrees(db.read(), "train", db.share):
+        sql.append(f"id not in ({sharing.withheld_rows(noun, db.share)})")
 
     def add(name: str, value: Any, condition: str, nouns: tuple[str, ...]) -> None:
         if value is None:

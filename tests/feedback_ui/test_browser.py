@@ -76,6 +76,15 @@ class TestChat:
         expect(page.locator("#chat-model input")).to_have_value("assistant")
         expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
 
+    def test_what_is_shared_is_remembered(self, page: Page, screens: Screens) -> None:
+        open_chat(page, screens)
+        expect(page.locator("#chat-share")).to_contain_text("Who may use my conversations")
+        expect(page.get_by_label("They may, and models may learn from them")).to_be_checked()
+        page.get_by_label("Nobody").check()
+        until(lambda: screens.stub.share == "none", "the choice did not reach the platform")
+        page.reload()
+        expect(page.get_by_label("Nobody")).to_be_checked()
+
     def test_stop_keeps_what_was_said(self, page: Page, screens: Screens) -> None:
         screens.stub.delta_s = 1.0
         open_chat(page, screens)

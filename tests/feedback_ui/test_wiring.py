@@ -88,3 +88,9 @@ def test_the_pages_carry_no_foreign_address_and_no_history(screens: Screens) -> 
     config = httpx.get(f"{screens.url}/config").json()
     assert config["analytics_enabled"] is False
     assert not config.get("run_history")
+
+
+def test_what_is_shared_is_kept_by_the_platform(client: Client, screens: Screens) -> None:
+    assert client.predict("none", api_name="/share") == "none"
+    assert screens.stub.share == "none"
+    assert client.predict("show", api_name="/share") == "show"

@@ -2,6 +2,10 @@
 
 The text asked for is what it does: `say 3` streams three words and reports usage, `hold 3` streams three and then
 nothing more, `break 3` closes the connection after three, `wait` never begins, `refuse` is answered with 400.
+
+`app.state.fault` has it end as vLLM does when its engine core is killed, at whatever is asked: `error` answers 500, or
+streams the error as its first event; `silence` closes the connection before the first event. With either /health is 503.
+`bug` fails in the way of `error` while /health stays 200.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ USAGE = {"prompt_tokens": 90, "completion_tokens": 70, "total_tokens": 160}
 
 def app() -> Starlette:
     """Return it as an ASGI app."""
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/health", _health),
             Route("/v1/models", _models),
@@ -31,10 +35,12 @@ def app() -> Starlette:
             Route("/v1/completions", _answer, methods=["POST"]),
         ]
     )
+    made.state.fault = None
+    return made
 
 
 async def _health(request: Request) -> Response:
-    return JSONResponse({})
+    return JSONResponse({}, 503 if request.app.state.fault in ("error", "silence") else 200)
 
 
 async def _models(request: Request) -> Response:
@@ -44,10 +50,28 @@ async def _models(request: Request) -> Response:
 
 
 async def _answer(request: Request) -> Response:
+    if fault := request.app.state.fault:
+        return _fail(fault, bool((await request.json()).get("stream")))
     try:
         return _reply(await request.json())
     except (TypeError, ValueError, KeyError, IndexError) as error:
         return JSONResponse({"error": {"message": f"not accepted: {error!r}", "param": None}}, 400)
+
+
+def _fail(fault: str, stream: bool) -> Response:
+    error = {
+        "error": {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
+    }
+    if fault == "silence":
+        return StreamingResponse(_break_off(), media_type="text/event-stream")
+    if stream:
+        return Response(b"data: " + _dump(error) + b"\n\ndata: [DONE]\n\n", media_type="text/event-stream")
+    return JSONResponse(error, 500)
+
+
+async def _break_off() -> AsyncIterator[bytes]:
+    yield b""
+    raise ConnectionError("the engine core was killed")
 
 
 def _reply(body: dict[str, Any]) -> Response:

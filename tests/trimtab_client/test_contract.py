@@ -13,6 +13,7 @@ import pytest
 from common.training_methods import METHODS, Method
 from serve import auth
 from store.accounts.roles import ROLES
+from store.accounts.sharing import SHARES
 from store.rollout import run_states
 from store.rollout import runs as stored
 from trimtab.api.comparisons import models as comparisons
@@ -35,6 +36,7 @@ RECORDS: list[tuple[type, Any]] = [
     (types.Evaluation, evals.EvalView),
     (types.Key, people.KeyView),
     (types.User, people.UserView),
+    (types.Shared, people.ShareView),
 ]
 STREAMS = {"stream", "import_file", "events"}
 
@@ -47,6 +49,7 @@ def test_records_have_the_fields_of_the_platform(record: type, model: Any) -> No
 def test_values_are_those_of_the_platform() -> None:
     assert values.METHODS == METHODS == get_args(Method)
     assert values.ROLES == ROLES
+    assert values.SHARES == SHARES
     assert values.RUN_STATES == run_states.RUN_STATES
     assert values.RUN_UNDER_WAY == run_states.RUN_UNDER_WAY
     assert get_args(values.Choice) == get_args(comparisons.Choice)

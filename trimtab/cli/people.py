@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli import offline
-from trimtab.cli.common import AsJson, DataOption, ask, console, errors, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, errors, fail, show
 from trimtab.cli.offline import running
 
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -138,6 +138,44 @@ def erase_user(
             return
         typer.confirm(f"Erase {name}? This cannot be undone", abort=True)
     _print_removed(_erase(data, name), f"{name} is erased, with")
+
+
+@users_app.command("share")
+def share(
+    wanted: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[none|show|train|default]",
+            help="none: nothing; show: raters may see them; train: raters may see them, and models may learn from them; "
+            "default: what the setting privacy.share says. Without it, show what holds.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--user", help="A person, such as one of a front end; default: the caller.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List who chose what.")] = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Say what may be done with somebody's conversations, or show what was chosen."""
+    from trimtab_client.values import SHARES
+
+    if wanted not in (None, "default", *SHARES):
+        fail(f"{wanted} is not accepted; accepted: {', '.join(SHARES)}, default", 2)
+    if wanted is None and (every or name is not None):
+        rows = ask(lambda client: client.admin.shares(), data)
+        named = [row for row in rows if every or row["name"] == name]
+        columns = {"name": "name", "share": "share"}
+        show(named, as_json, columns, "nobody chose: the setting privacy.share holds")
+        return
+    chosen = next((known for known in SHARES if known == wanted), None)
+    if wanted is None:
+        shared = ask(lambda client: client.chat.shared(), data)
+    elif name is None:
+        shared = ask(lambda client: client.chat.set_share(chosen), data)
+    else:
+        shared = ask(lambda client: client.admin.set_share_of(name, chosen), data)
+    show(shared, as_json)
 
 
 def _erase(data: Path | None, name: str, dry_run: bool = False) -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from store.accounts import names
+from store.accounts.sharing import DEFAULT, Share
 from store.db.database import MEMORY
 from trimtab.config.section import Section
 
@@ -29,7 +30,13 @@ class RankSettings(Section):
 
 
 class PrivacySettings(Section):
-    """What is taken out of people's words before they are stored."""
+    """What is done with people's words, and what is taken out of them before they are stored."""
+
+    share: Share = Field(
+        DEFAULT,
+        description="what may be done with conversations of people who made no choice in Chat: none (nothing), show "
+        "(raters may see them) or train (raters may see them, and models may learn from them)",
+    )
 
     redact: tuple[Literal["email", "phone", "secret"], ...] = Field(
         (), description="kinds that become [email], [phone], [secret] when storing: email, phone, secret"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from trimtab_client.resources.base import Resource
 from trimtab_client.transport import given, path
-from trimtab_client.types import Key, User
-from trimtab_client.values import Json, Rows
+from trimtab_client.types import Key, Shared, User
+from trimtab_client.values import Json, Rows, Share
 
 
 class Admin(Resource):
@@ -57,6 +57,15 @@ class Admin(Resource):
     async def erasures(self) -> Json:
         """GET /api/erasures: `{erasures, flagged}`; flagged releases learned from something erased."""
         return await self._http.get("/api/erasures")
+
+    async def shares(self) -> list[Shared]:
+        """GET /api/shares: who chose what may be done with their conversations."""
+        return list(await self._http.get("/api/shares") or ())
+
+    async def set_share_of(self, name: str, share: Share | None) -> Shared:
+        """PUT /api/shares: choose for a person, such as one of a front end; None goes back to the setting."""
+        found: Shared = await self._http.put("/api/shares", {"name": name, "share": share})
+        return found
 
     async def usage(self, since: str | None = None, until: str | None = None) -> Rows:
         """GET /api/usage: requests and tokens by caller, days YYYY-MM-DD in UTC; default: this month."""

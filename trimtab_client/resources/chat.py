@@ -8,7 +8,8 @@ from typing import Any
 from trimtab_client.chat_stream import ChatDelta, deltas
 from trimtab_client.resources.base import Resource
 from trimtab_client.transport import given, path
-from trimtab_client.values import Json, Rows
+from trimtab_client.types import Shared
+from trimtab_client.values import Json, Rows, Share
 
 COMPLETIONS = "/v1/chat/completions"
 
@@ -64,6 +65,16 @@ class Chat(Resource):
     async def conversation(self, ident: str) -> Json:
         """GET /api/conversations/{id}: one conversation with its messages."""
         return await self._http.get(path("api", "conversations", ident))
+
+    async def shared(self) -> Shared:
+        """GET /api/me/share: what may be done with the caller's conversations."""
+        found: Shared = await self._http.get("/api/me/share")
+        return found
+
+    async def set_share(self, share: Share | None) -> Shared:
+        """PUT /api/me/share: `none`, `show` or `train`; None goes back to the platform's setting."""
+        found: Shared = await self._http.put("/api/me/share", {"share": share})
+        return found
 
 
 def _headers(conversation: str | None, source: str | None) -> dict[str, str]:

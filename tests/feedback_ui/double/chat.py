@@ -99,11 +99,18 @@ class Chat(Memory):
             return problem(404, "Not Found", f"no conversation {request.path_params['id']}")
         return JSONResponse(found)
 
+    async def own_share(self, request: Request) -> Response:
+        if request.method == "PUT":
+            self.share = (await request.json())["share"]
+        shared = {"share": self.share or "train", "chosen": self.share is not None}
+        return JSONResponse(shared | {"default": "train", "name": None})
+
     def chat_routes(self) -> list[Route]:
         return [
             Route("/v1/models", self.models),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/api/messages/{id}/like", self.like, methods=["POST"]),
+            Route("/api/me/share", self.own_share, methods=["GET", "PUT"]),
             Route("/api/conversations", self.list_conversations),
             Route("/api/conversations/{id}", self.get_conversation),
         ]

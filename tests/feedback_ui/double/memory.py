@@ -30,6 +30,7 @@ class Memory:
         self.cancelled = 0
         self.mode = "single-user"
         self.roles = ["chat", "ops", "rater"]
+        self.share: str | None = None
         self.likes: dict[str, bool | None] = {}
         self.votes: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []

@@ -12,10 +12,10 @@ import pytest
 
 from serve.build import ServingOptions
 from serve.router import share, sticky_key
-from store.accounts import keys, users
+from store.accounts import keys, sharing, users
+from store.accounts.owners import owner_of
 from store.db.rows import scalar
 from store.feedback import conversations
-from store.feedback.conversation_owners import owner_of
 from store.privacy import erasure
 from store.rollout import deployments, releases
 from tests.serve.gateway_harness import KEY, Part, running, stub_pool
@@ -184,3 +184,29 @@ async def test_raters_are_shown_no_copy_of_a_program_s_traffic(
         for headers in ({}, {"X-Trimtab-Task": "tags"}, {"X-Trimtab-Source": "chat"}, {"X-Chat-Id": "c"}):
             await ask(shadowed, headers)
         assert sorted(copied) == ["chat", "frontend"]
+
+
+@pytest.mark.parametrize(("chosen", "compared"), [("none", 0), ("show", 1)])
+async def test_raters_are_shown_no_copy_of_what_is_not_shared(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: sharing.Share, compared: int
+) -> None:
+    options = ServingOptions(shadow_fraction=1.0)
+    async with running(part.pool, tmp_path, stub_engine.MODEL, options=options) as shadowed:
+        release = releases.create(shadowed.db, "assistant", stub_engine.MODEL)
+        deployments.set_canary(shadowed.db, "assistant", release.ref, 0.0)
+        await shadowed.reconciler.refresh()
+        sharing.choose(shadowed.db, owner_of("ada", None), chosen)
+        shadow = shadowed.parts.shadow
+        assert shadow is not None
+        engine = shadow._ask
+
+        async def other_words(target: Any, body: Any) -> Any:
+            answer = await engine(target, body)
+            answer.body["choices"][0]["message"]["content"] = "Other words."
+            return answer
+
+        monkeypatch.setattr(shadow, "_ask", other_words)
+        await ask(shadowed, {"X-Trimtab-User": "ada"})
+        await shadow.aclose()
+        rows = shadowed.db.read().execute("select owners from comparisons").fetchall()
+        assert rows == [(["user ada"],)] * compared

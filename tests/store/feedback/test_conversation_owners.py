@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from store.accounts.owners import owner_of
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import NotFound
 from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
-from store.feedback.conversation_owners import owner_of
 from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure

@@ -7,7 +7,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from serve.auth import Principal
@@ -15,8 +15,9 @@ from serve.errors import RequestError
 from serve.gateway import requests as bodies
 from serve.metering.limits import Limits
 from store import values
-from store.errors import Invalid
-from store.feedback import comparisons
+from store.accounts import sharing
+from store.errors import Invalid, NotFound
+from store.feedback import comparisons, prompt_owners
 from store.feedback.comparisons import Candidate
 from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform
@@ -28,17 +29,29 @@ from trimtab.api.comparisons.models import (
     VoteView,
 )
 from trimtab.api.deployments.routes import known_deployment, release_names
+from trimtab.api.people.shares import owner_of_request
 from trimtab.api.views import comparison_view
 from trimtab.background import call_store
 from trimtab.platform import Platform
+from trimtab.sample_prompts import SAMPLE_PROMPTS
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
 
 @router.post("", status_code=201)
-async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rater) -> ComparisonView:
-    """Sample two responses: of two named releases, of stable and canary, or twice of stable."""
+async def create(
+    body: ComparisonRequest, platform: ThePlatform, principal: Rater, request: Request
+) -> ComparisonView:
+    """Sample two responses: of two named releases, of stable and canary, or twice of stable.
+
+    409 for a prompt that was drawn and that whoever said it no longer shares with raters.
+    """
     began = datetime.now(UTC)
+    messages = [message.model_dump() for message in body.messages]
+    owners = [owner_of_request(principal, request)]
+    if body.drawn is not False:
+        said = await call_store(platform.db, prompt_owners.of_drawn, messages)
+        owners = _without_suggested(messages, owners) if said is None else said
     if body.releases:
         names, deployment = body.releases, None
     else:
@@ -46,7 +59,6 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         found = await call_store(platform.db, deployments.get, deployment)
         refs = await release_names(platform)
         names = [refs[found.stable], refs[found.canary or found.stable]]
-    messages = [message.model_dump() for message in body.messages]
     candidates = await sample(platform, principal, messages, names, body.sampling)
     source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
     if body.releases:
@@ -62,8 +74,15 @@ async def create(body: ComparisonRequest, platform: ThePlatform, principal: Rate
         source=source,
         asked_by=principal.name,
         began=began,
+        owners=owners,
     )
     return comparison_view(made)
+
+
+def _without_suggested(messages: list[dict[str, Any]], owners: list[str]) -> list[str]:
+    """Return nobody as the owners of a prompt that the platform itself suggests."""
+    suggested = len(messages) == 1 and messages[0]["content"] in SAMPLE_PROMPTS
+    return [] if suggested else owners
 
 
 async def _deployment_of(platform: Platform, candidates: list[Candidate]) -> str | None:
@@ -142,13 +161,22 @@ async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
 
 
 @router.get("/{comparison_id}")
-async def get(comparison_id: str, platform: ThePlatform, principal: Rater) -> ComparisonView:
-    """Return one comparison, blind."""
-    return comparison_view(await call_store(platform.db, comparisons.get, comparison_id))
+async def get(
+    comparison_id: str, platform: ThePlatform, principal: Rater, request: Request
+) -> ComparisonView:
+    """Return one comparison, blind; 404 for one that whoever said it does not share with raters."""
+    found = await call_store(platform.db, comparisons.get, comparison_id)
+    if owner_of_request(principal, request) not in found.owners and not await call_store(
+        platform.db, sharing.allow, found.owners, "show"
+    ):
+        raise NotFound("comparison", comparison_id)
+    return comparison_view(found)
 
 
 @router.post("/{comparison_id}/vote")
-async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater) -> VoteView:
+async def vote(
+    comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater, request: Request
+) -> VoteView:
     """Record a vote and what follows from it; the answer says which release wrote which."""
     began = datetime.now(UTC)
     recorded = await call_store(
@@ -161,6 +189,7 @@ async def vote(comparison_id: str, body: VoteRequest, platform: ThePlatform, pri
         tags=tuple(body.tags),
         seconds=body.seconds,
         began=began,
+        owner=owner_of_request(principal, request),
     )
     if recorded.deployment is not None:
         await platform.rollout.weigh_votes(recorded.deployment)

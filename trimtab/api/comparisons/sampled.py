@@ -12,7 +12,8 @@ from pydantic import Field
 from serve.gateway import client_headers
 from serve.gateway.admission import person_of
 from serve.router import Route, share, sticky_key
-from store.accounts import names
+from store.accounts import names, sharing
+from store.accounts.owners import owner_of
 from store.feedback import comparisons as stored_comparisons
 from store.ids import new_id
 from trimtab.api.access import Rater, ThePlatform
@@ -74,6 +75,9 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
     turn = f"{conversation} {len(body.messages)}"
     if route is None or not wants_pair(route, body.deployment, sticky, turn, platform.settings.canary.pair):
         return Response(status_code=204)
+    owner = owner_of(user, principal.key_id)
+    if not await call_store(platform.db, sharing.allow, [owner], "show"):
+        return Response(status_code=204)  # other raters would see it, too
     assert route.canary is not None
     messages = [message.model_dump() for message in body.messages]
     releases = [route.stable.release, route.canary.release]
@@ -89,5 +93,6 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
         source="pair",
         asked_by=said.user or principal.name,
         began=began,
+        owners=[owner],
     )
     return OfferView(id=made.id, a=made.a.content, b=made.b.content, conversation=conversation)

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from serve.auth import Principal
+from store.accounts.owners import owner_of
 from store.errors import NotFound
 from store.feedback import conversations
-from store.feedback.conversation_owners import owner_of
 from trimtab.api.access import Chatter, Rater, ThePlatform
 from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from store.accounts.roles import Role
+from store.accounts.sharing import Share
 from trimtab.api.base import Request, View
 
 
@@ -68,3 +69,29 @@ class ErasureRequest(Request):
 
     name: str = Field(min_length=1, max_length=1000)
     dry_run: bool = Field(default=False, description="say what would go, and change nothing")
+
+
+class ShareRequest(Request):
+    """Says what may be done with the caller's conversations."""
+
+    share: Share | None = Field(
+        description="none (nothing), show (raters may see them), train (raters may see them and models may learn from "
+        "them); null goes back to the setting `privacy.share`"
+    )
+
+
+class ShareOfRequest(ShareRequest):
+    """Says it for a person who told an operator or uses a front end."""
+
+    name: str = Field(min_length=1, max_length=1000)
+
+
+class ShareView(View):
+    """What may be done with somebody's conversations."""
+
+    share: Share
+    chosen: bool = Field(description="false where the setting `privacy.share` says so")
+    default: Share = Field(description="the setting `privacy.share`")
+    name: str | None = Field(
+        default=None, description="the person or key; null for the operator on this machine"
+    )
