@@ -149,7 +149,11 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
         "max_length": case.length,
         "lr_scheduler_type": "constant",
         "share_prompt": not args.no_share,
+        "learning_rate": 1e-4,
+        "warmup_steps": 0,
+        "beta": 0.1,
         "r": 16,
+        "lora_alpha": 32,
     }
     recipe = resolve("dpo", case.nf4, params)
     hardware = Hardware(args.device, dtype, args.optim, args.device == "cuda")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from serve.auth import Authenticator
@@ -56,6 +57,7 @@ class Platform:
     key: str
     started_at: datetime
     draws: Draws = field(default_factory=Draws)
+    settings_file: Path | None = None
     damage: StoreDamaged | None = None
     stop: Callable[[], None] = field(default=lambda: None)
 

@@ -81,7 +81,7 @@ async def run_suite(
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
     sides = len(asking.sides(*SIDES))
-    expected = estimate(plan, len(asking.models), sides, len(rows), answers_a_row)
+    expected = estimate(plan, len(asking.models), sides, len(rows), answers_a_row, len(voted))
     asking.total, asking.expected_s = expected.requests, expected.seconds
     log.info("suite %s of %s: %d requests, about %.0f s", suite, release, expected.requests, expected.seconds)
     await asking.progress()

@@ -21,6 +21,8 @@ TOKENS_PER_S = 60.0
 PROMPT_TOKENS_PER_S = 800.0
 EXPECTED_ANSWER = 150
 EXPECTED_PROMPT = 120
+JUDGE_S = 2.0
+"""Assumed for a verdict of a judge, seconds; a pair has two."""
 
 
 class SuiteError(EvaluationError):
@@ -179,25 +181,36 @@ def _first(error: ValidationError) -> str:
     return f"{where}: {found['msg']}"
 
 
-def estimate(suite: Suite, releases: int, sides: int, rows: int, answers_a_row: int) -> Estimate:
-    """Count what a suite asks of `releases` releases, of which `sides` generate answers, over `rows` held-out rows."""
-    requests = tokens = prompt_tokens = 0
+def estimate(
+    suite: Suite, releases: int, sides: int, rows: int, answers_a_row: int, voted: int = 0
+) -> Estimate:
+    """Count what a suite asks of `releases` releases, of which `sides` generate answers, over `rows` held-out rows.
+
+    `voted` are the comparisons that people decided, for judges; `requests` are those to the releases.
+    """
+    requests = tokens = prompt_tokens = pairs = 0
+    judging = 0.0
     for part in suite.measurements:
         if isinstance(part, Heldout):
             count = min(part.rows, rows) * releases * (1 + answers_a_row)
             prompt_tokens += count * EXPECTED_PROMPT
         elif isinstance(part, Answers):
             count = part.prompts * part.repeats * sides
+            pairs += part.prompts * part.repeats * (sides - 1)
             tokens += count * min(part.max_tokens, EXPECTED_ANSWER)
             prompt_tokens += count * EXPECTED_PROMPT
         elif isinstance(part, Instructions):
             count = part.prompts * sides
             tokens += count * min(part.max_tokens, EXPECTED_ANSWER)
             prompt_tokens += count * EXPECTED_PROMPT
-        elif isinstance(part, WinRate | Judge):
+        elif isinstance(part, Judge):
+            count = 0
+            judging += 2 * (pairs + min(part.voted, voted)) * JUDGE_S / part.concurrency
+        elif isinstance(part, WinRate):
             count = 0
         else:
             count = (part.texts + 1) * releases
             prompt_tokens += count * EXPECTED_PROMPT
         requests += count
-    return Estimate(requests, tokens, tokens / TOKENS_PER_S + prompt_tokens / PROMPT_TOKENS_PER_S)
+    generating = tokens / TOKENS_PER_S + prompt_tokens / PROMPT_TOKENS_PER_S
+    return Estimate(requests, tokens, generating + judging)

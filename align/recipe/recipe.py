@@ -24,6 +24,9 @@ MIN_JUDGED_TWICE = 20
 DEFAULT_FLIP_RATE = 0.1
 MIN_FLIP_RATE = 0.001
 MAX_FLIP_RATE = 0.45
+# `num_train_epochs` "auto": passes until this many steps, and how many passes at most.
+MIN_STEPS = 40
+MAX_PASSES = 5
 # The losses that read `label_smoothing`.
 SMOOTHED_LOSSES = ("robust", "exo_pair")
 # Below these values of beta a run is warned about (`cautions`).
@@ -132,10 +135,28 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
     return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 
+def with_passes(recipe: Recipe, rows: int) -> tuple[Recipe, str]:
+    """Return the recipe with `num_train_epochs` "auto" replaced by what `rows` to train on need, and a note (else "").
+
+    A few dozen rows give too few steps in one pass to learn anything; with thousands one pass is enough.
+    """
+    if recipe.values.get("num_train_epochs") != "auto":
+        return recipe, ""
+    batch = recipe.per_device_train_batch_size * recipe.num_processes
+    per_pass = max(1, math.ceil(math.ceil(rows / batch) / recipe.gradient_accumulation_steps))
+    passes = float(min(MAX_PASSES, max(1, math.ceil(MIN_STEPS / per_pass))))
+    values = {**recipe.values, "num_train_epochs": passes}
+    origin = {**recipe.origin, "num_train_epochs": f"auto: {rows} rows, {per_pass} steps per pass"}
+    note = f"num_train_epochs = {passes:g}: {rows} rows are {per_pass} steps per pass"
+    return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
+
+
 def cautions(recipe: Recipe) -> list[str]:
     """Return what is accepted and yet seldom meant, as notes for the plan and the report."""
-    losses, beta = recipe.values.get("loss_type", ()), float(recipe.values.get("beta", 1.0))
-    notes = []
+    losses, beta = recipe.values.get("loss_type", ()), recipe.values.get("beta", "auto")
+    notes: list[str] = []
+    if beta == "auto":
+        return notes
     if "ipo" in losses and beta < MIN_IPO_BETA:
         notes.append(
             f"ipo with beta = {beta} aims at a difference of {1 / (2 * beta):g} nats per token, which hardly "

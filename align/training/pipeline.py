@@ -19,6 +19,8 @@ from typing import Any
 
 from align.errors import DataError, ModelError
 from align.progress import ProgressLog, StopSwitch
+from align.recipe.auto import facts_of, with_auto, with_balance
+from align.recipe.auto import notes as auto_notes
 from align.recipe.recipe import Recipe, cautions, with_flip_rate
 from align.report import TrainReport
 from align.run_directory import RunDirectory, RunSpec
@@ -28,7 +30,7 @@ from align.training import trackers
 from align.training.callbacks import peak_memory
 from align.training.chat_template import differences
 from align.training.cpu.allocator import map_large_blocks, trim_heap
-from align.training.data import Dropped, Row, read_rows
+from align.training.data import Dropped, Row, count_rows, read_rows
 from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
 from align.training.methods import METHODS
@@ -103,9 +105,12 @@ def train(job: Job) -> None:
 def prepare(job: Job) -> TrainingState:
     """Check what the run needs, choose the hardware, and train the SFT stage of an SFT-then-DPO run."""
     started = time.monotonic()
-    recipe, flips = with_flip_rate(Recipe.from_dict(job.spec.recipe), None)
+    asked, flips = with_flip_rate(Recipe.from_dict(job.spec.recipe), None)
     require_files(job.spec)
-    trackers.require(recipe)
+    trackers.require(asked)
+    recipe = with_auto(
+        asked, facts_of(job.spec.base_model, count_rows(job.run.train), job.spec.start_adapter)
+    )
     spec = with_sft_stage(
         job.run,
         job.spec,
@@ -118,7 +123,7 @@ def prepare(job: Job) -> TrainingState:
     if hardware.gradient_checkpointing:
         map_large_blocks()
     session = Session(job.run, spec, recipe, hardware, job.log, job.stop, group=job.group)
-    for note in (*([flips] if flips else []), *cautions(recipe)):
+    for note in (*([flips] if flips else []), *auto_notes(recipe), *cautions(recipe)):
         session.note(note)
     for _ in range(int(os.environ.get(HALVED, 0))):
         session.halve_micro_batch("another process ran out of memory")
@@ -140,6 +145,7 @@ def load_data(state: TrainingState) -> TrainingState:
     if not rows:
         raise _nothing_to_train_on(dropped)
     state.method.check(rows)
+    _balance(session, rows)
     heldout: list[Row] = []
     if run.heldout.is_file() and recipe.heldout_limit:
         heldout, _ = _read(session, run.heldout, tokenizer, recipe.heldout_limit)
@@ -312,6 +318,16 @@ def _read(
         system_prompt=spec.system_prompt,
         template_options=spec.chat_template_kwargs,
     )
+
+
+def _balance(session: Session, rows: list[Row]) -> None:
+    """Choose the weights of liked and disliked rows where the recipe leaves them open."""
+    before = session.recipe
+    session.recipe = with_balance(before, ((row.desirable, row.weight) for row in rows))
+    known = auto_notes(before)
+    for note in auto_notes(session.recipe):
+        if note not in known:
+            session.note(note)
 
 
 def _nothing_to_train_on(dropped: Dropped) -> DataError:

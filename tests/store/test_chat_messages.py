@@ -37,7 +37,9 @@ def test_a_message_is_one_text(read: Any, message: dict[str, Any], text: str) ->
         ({"role": "assistant", "content": "x", "tool_calls": [{"id": "c"}]}, "message.tool_calls"),
     ],
 )
-def test_unsupported_column_is_rejected_by_name(message: dict[str, Any], field: str) -> None:
+def test_part_of_a_message_that_cannot_be_kept_is_rejected_by_name(
+    message: dict[str, Any], field: str
+) -> None:
     with pytest.raises(Invalid, match="accepted") as caught:
         Message.from_json(message)
     assert caught.value.field == field

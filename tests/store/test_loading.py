@@ -94,7 +94,7 @@ def test_row_groups_end_when_full_or_nearly_so_with_a_long_log(
 
 
 @pytest.mark.parametrize(("batch", "stay"), [(47_000, True), (40_000, False)])
-def test_loaded_usage_is_not_written_again(
+def test_loaded_rows_are_not_written_again(
     db: Store, monkeypatch: pytest.MonkeyPatch, batch: int, stay: bool
 ) -> None:
     monkeypatch.setattr(database, "LOADING_LOG", 0)

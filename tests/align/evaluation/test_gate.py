@@ -157,7 +157,7 @@ class Turn:
         stable = 40 * np.exp(0.3 * self.random.normal(size=self.n))
         measures["length_ratio"] = {"release": ratio_interval(stable * self.truth["length"], stable)}
         for name in ("cut_share", "refusal_share", "rep4", "empty_share"):
-            values = self._share(name, answers := max(28, self.n))
+            values = self._share(name, answers := max(40, self.n))
             difference = difference_interval(values, np.zeros(answers))
             measures[name] = {"release": share_interval(values), "difference": difference}
         if "anchor_right" in self.truth:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.evaluation.suite import run_suite
-from align.evaluation.suite_file import SuiteError, estimate, load_suite
+from align.evaluation.suite_file import JUDGE_S, SuiteError, estimate, load_suite
 from align.evaluation.win_rate import length_controlled
 from align.stats import share_interval
 from tests.support.stub_releases import Release, StubPlatform, sensible, write_heldout
@@ -120,3 +120,16 @@ def test_the_built_in_suites_can_be_read() -> None:
 def test_the_default_suite_is_expected_to_end_within_four_minutes() -> None:
     """By the assumed rates, with an anchor beside stable."""
     assert estimate(load_suite("default"), 3, 2, rows=1000, answers_a_row=2).seconds <= 240
+
+
+def test_a_judge_s_time_is_part_of_what_is_expected(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    answers = '[[measurements]]\nkind = "answers"\ngeneral = 10\nseeds = 2\n'
+    file.write_text(answers)
+    alone = estimate(load_suite(str(file)), 2, 2, 0, 1)
+    judge = 'kind = "judge"\nurl = "http://127.0.0.1:1"\nmodel = "m"\nvoted = 60\nconcurrency = 2\n'
+    file.write_text(f"{answers}[[measurements]]\n{judge}")
+    for voted, verdicts in ((0, 40), (30, 100), (500, 160)):
+        found = estimate(load_suite(str(file)), 2, 2, 0, 1, voted)
+        assert found.requests == alone.requests
+        assert found.seconds - alone.seconds == pytest.approx(verdicts * JUDGE_S / 2)

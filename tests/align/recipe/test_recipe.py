@@ -21,6 +21,7 @@ from align.recipe.recipe import (
     reference,
     resolve,
     with_flip_rate,
+    with_passes,
 )
 from common.training_methods import METHODS, Method
 
@@ -37,7 +38,7 @@ def test_params_win_over_the_file_which_wins_over_the_default(tmp_path: Path) ->
     file = tmp_path / "mine.toml"
     file.write_text('method = "dpo"\nqlora = true\nbeta = 0.3\nr = 8\n')
     recipe = resolve("dpo", params={"r": 4}, recipe=file)
-    assert (recipe.beta, recipe.r, recipe.lora_alpha, recipe.qlora) == (0.3, 4, 32, True)
+    assert (recipe.beta, recipe.r, recipe.lora_alpha, recipe.qlora) == (0.3, 4, "auto", True)
     assert [recipe.origin[k] for k in ("beta", "r", "lora_alpha")] == ["mine", "params", "default"]
     assert "beta" in recipe.explain()
 
@@ -92,7 +93,7 @@ def test_a_bad_value_names_field_value_and_what_is_accepted(params: dict[str, An
 
 def test_accepted_values_are_described_from_the_bounds() -> None:
     assert accepted("max_steps") == "a whole number from 1 to 10000000 or -1"
-    assert accepted("beta") == "a number above 0 to 10"
+    assert accepted("beta") == "'auto' or a number above 0 to 10"
     assert accepted("label_smoothing") == "'auto' or a number from 0 to below 0.5"
     assert accepted("gradient_checkpointing") == "'auto' or one of True, False"
     assert accepted("distributed") == "one of 'ddp', 'fsdp'"
@@ -125,6 +126,17 @@ def test_the_flip_rate_comes_from_raters_agreement(
     assert Recipe.from_dict(found.to_dict()) == found
     assert with_flip_rate(found, agreement) == (found, "")
     assert with_flip_rate(resolve("sft"), agreement)[1] == ""
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(1, 5), (53, 5), (81, 4), (160, 2), (320, 1), (100_000, 1)])
+def test_few_rows_are_passed_over_more_often(rows: int, passes: int) -> None:
+    """One pass over fifty pairs is seven steps, which teach nothing."""
+    recipe, note = with_passes(resolve("dpo"), rows)
+    assert recipe.num_train_epochs == passes
+    assert f"{rows} rows" in note
+    assert Recipe.from_dict(recipe.to_dict()).num_train_epochs == passes
+    own = resolve("dpo", params={"num_train_epochs": 2})
+    assert with_passes(own, rows) == (own, "")
 
 
 def test_settings_lie_between_the_default_and_the_recipe() -> None:
@@ -188,10 +200,11 @@ def test_the_platform_side_imports_no_torch() -> None:
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"loss_type": ["ipo"]}, "ipo with beta = 0.1 aims at a difference of 5 nats"),
-        ({"loss_type": ["sigmoid_norm"]}, "sigmoid_norm with beta = 0.1 hardly learns"),
+        ({"loss_type": ["ipo"], "beta": 0.1}, "ipo with beta = 0.1 aims at a difference of 5 nats"),
+        ({"loss_type": ["sigmoid_norm"], "beta": 0.1}, "sigmoid_norm with beta = 0.1 hardly learns"),
         ({"loss_type": ["ipo"], "beta": 1.0}, None),
         ({"loss_type": ["sigmoid_norm"], "beta": 2.0}, None),
+        ({"loss_type": ["ipo"]}, None),
         ({}, None),
     ],
 )

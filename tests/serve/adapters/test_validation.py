@@ -259,13 +259,13 @@ def test_the_name_follows_the_content(good: Path, base: Path, tmp_path: Path) ->
     assert check(copy, config, 16).hash != name
 
 
-def test_changed_base_is_rejected(good: Path, tmp_path: Path) -> None:
+def test_adapter_of_another_base_is_rejected(good: Path, tmp_path: Path) -> None:
     other = make_tiny_base(tmp_path / "other", layers=3)
     with pytest.raises(AdapterRefused, match=r"num_hidden_layers is 2; this base model has 3"):
         check(good, read_config(other), 16)
 
 
-def test_changed_chat_template_is_rejected(good: Path, base: Path, tmp_path: Path) -> None:
+def test_adapter_with_another_chat_template_is_rejected(good: Path, base: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(good, tmp_path / "copy"))
     (copy / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(AdapterRefused, match="another chat format"):

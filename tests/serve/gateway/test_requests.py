@@ -49,7 +49,7 @@ def test_each_fault_names_its_field(body: dict[str, Any], field: str, why: str) 
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b'{"a": NaN}', b"\xff"])
-def test_row_that_is_no_object_is_rejected(raw: bytes) -> None:
+def test_body_that_is_no_object_is_rejected(raw: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         parse(raw)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
