@@ -87,7 +87,8 @@ def contestant_align(job: dict[str, Any]) -> dict[str, Any]:
     if options.pop("whole_logits", False):
         logprobs.CPU_CHUNK = 1 << 30
     grouped = options.pop("grouped", False)
-    recipe = resolve(method, params={**job["params"], "max_length": LENGTH, **options})
+    peers = {"beta": 0.1} if method == "dpo" else {}  # TRL's default
+    recipe = resolve(method, params={**peers, **job["params"], "max_length": LENGTH, **options})
     hardware = choose(recipe)
     base = load_base(job["model"], recipe, hardware)
     (make_packed if recipe.packing else make_plain)(base)

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from align.errors import ModelError
+from align.recipe.auto import facts_of, with_auto
+from align.recipe.auto import notes as auto_notes
 from align.recipe.recipe import with_flip_rate
 from align.run_directory import RunDirectory, RunSpec, adapter_identity
 from store.datasets import snapshots
+from store.datasets.snapshots import Snapshot
 from store.db.database import Store
-from store.privacy import erasure
 from store.rollout import adapters, deployments, releases, runs
 from store.rollout.releases import Release
 from store.rollout.runs import Run
@@ -33,9 +37,11 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
 from trimtab.rollout.rollout import Rollout, final_state
+from trimtab.runs.make_room import needed_by, room_for
 from trimtab.runs.planning import recipe_of
 from trimtab.runs.workers import Worker, Workers
 from trimtab.serving import Serving
+from trimtab.start_run import start_adapter
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +68,15 @@ async def take_snapshot(loop: Loop, run: Run) -> Run:
     """Freeze the data and write the run directory, `run.toml` last; queued -> snapshot -> training."""
     if run.state == "queued":
         run = await _move(loop, run, "snapshot")
+    stable = await call_store(loop.db, _stable, run.deployment)
+    await loop.serving.wait_downloaded(stable.base)
     facts = await loop.long_work.run(_freeze, loop, run)
     return await _move(loop, run, "training", **facts)
+
+
+def _stable(db: Store, deployment: str) -> Release:
+    """Return the stable release of a deployment."""
+    return releases.get(db, deployments.get(db, deployment).stable)
 
 
 def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
@@ -76,30 +89,30 @@ def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
         snapshot = snapshots.build(
             db, paths.snapshots, run.deployment, run.method, **loop.settings.snapshot.model_dump()
         )
-        stable = releases.get(db, deployments.get(db, run.deployment).stable)
-        # an adapter that learned from something erased since is left out: its nearest clean ancestor, or the base
-        start = erasure.clean_start(db, stable.adapter) if run.start_from == "stable" else None
-        spec = _run_spec(loop, run, stable, snapshot.id, start, snapshot.report.get("agreement"))
+        stable = _stable(db, run.deployment)
+        start = start_adapter(db, run.deployment, run.start_from)
+        spec = _run_spec(loop, run, stable, snapshot, start)
         frozen = paths.snapshots / snapshot.id
         RunDirectory(paths.run(run.id)).write(spec, frozen / "train.parquet", frozen / "heldout.parquet")
         runs.update(db, run.id, snapshot=snapshot.id)
     return {"snapshot": snapshot.id, "base": stable.base, "start_adapter": start}
 
 
-def _run_spec(
-    loop: Loop, run: Run, stable: Release, snapshot: str, start: str | None, agreement: Any
-) -> RunSpec:
+def _run_spec(loop: Loop, run: Run, stable: Release, snapshot: Snapshot, start: str | None) -> RunSpec:
     """Return what the worker is to do: `run`'s recipe on the base of `stable`, from the adapter `start` if any."""
     asked = recipe_of(loop.settings.training, run.method, run.qlora, run.params, run.recipe)
-    recipe, flips = with_flip_rate(asked, agreement)
-    if flips:
-        log.info("%s: %s", run.id, flips)
+    recipe, flips = with_flip_rate(asked, snapshot.report.get("agreement"))
     adapter = loop.paths.adapters / start if start else None
+    base = loop.serving.model_path(stable.base)
+    with suppress(ModelError):  # the worker says what is wrong with the base
+        recipe = with_auto(recipe, facts_of(base, snapshot.train_rows, adapter))
+    for note in (*([flips] if flips else []), *auto_notes(recipe)):
+        log.info("%s: %s", run.id, note)
     return RunSpec(
         method=run.method,
-        base_model=str(loop.serving.model_path(stable.base)),
+        base_model=str(base),
         recipe=recipe.to_dict(),
-        snapshot=snapshot,
+        snapshot=snapshot.id,
         start_adapter=str(adapter) if adapter else None,
         start_sha256=adapter_identity(adapter) if adapter else None,
         run_id=run.id,
@@ -115,7 +128,10 @@ async def train(loop: Loop, run: Run) -> Run:
     """Train in a worker from the newest checkpoint, and store its progress; training -> publishing."""
     directory = RunDirectory(loop.paths.run(run.id))
     if directory.report() is None:
-        await Worker(loop.db, run.id, directory, loop.workers).execute()
+        settings = loop.settings.training
+        needed = await needed_by(loop.db, directory, run.deployment, settings)
+        async with room_for(needed, loop.serving.pool, settings):
+            await Worker(loop.db, run.id, directory, loop.workers).execute()
     return await _move(loop, run, "publishing")
 
 

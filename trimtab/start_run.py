@@ -7,7 +7,8 @@ from typing import Any
 
 from store.db.database import Store
 from store.errors import Conflict
-from store.rollout import runs
+from store.privacy import erasure
+from store.rollout import deployments, releases, runs
 from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
@@ -34,6 +35,17 @@ async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, 
     run = await call_store(db, runs.create, method=method, deployment=deployment, **request)
     runner.submit(run.id)
     return run
+
+
+def start_adapter(db: Store, deployment: str, start_from: str) -> str | None:
+    """Return the adapter that a run goes on from, None for the base alone.
+
+    An adapter that learned from something erased since is left out: its nearest clean ancestor, or the base.
+    """
+    if start_from != "stable":
+        return None
+    stable = releases.get(db, deployments.get(db, deployment).stable)
+    return erasure.clean_start(db, stable.adapter)
 
 
 def count_new_rows(db: Store, plan: ScheduleSettings) -> int:

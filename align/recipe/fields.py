@@ -182,12 +182,12 @@ class RecipeFields(BaseModel):
         Literal["auto"] | Annotated[Number, Field(gt=0, le=1000)], Defaults({"sft": 2.0, "kto": 1.0})
     ] = Field("auto", description="passes over the data; auto: as many as give 40 steps, 1 to 5")
     # Optimiser
-    learning_rate: Annotated[Number, Field(gt=0, le=1), Defaults({"sft": 2e-4, "kto": 5e-5})] = Field(
-        1e-4, description="peak rate"
+    learning_rate: Literal["auto"] | Annotated[Number, Field(gt=0, le=1)] = Field(
+        "auto", description="peak rate; auto: by the base's size and the rows"
     )
     lr_scheduler_type: Scheduler = Field("cosine", description="shape of the rate over the run")
-    warmup_steps: Annotated[Number, Field(ge=0, le=1_000_000)] = Field(
-        0.0, description="below 1: share of the run; from 1: steps"
+    warmup_steps: Literal["auto"] | Annotated[Number, Field(ge=0, le=1_000_000)] = Field(
+        "auto", description="below 1: share of the run; from 1: steps; auto: 0.1, and 0 in a run of few steps"
     )
     weight_decay: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.0, description="AdamW's decay of the adapter"
@@ -216,12 +216,14 @@ class RecipeFields(BaseModel):
         True, description="compute a pair's common prompt once (2410.20305)"
     )
     gradient_checkpointing: Literal["auto"] | StrictBool = Field(
-        "auto", description="recompute activations: less memory, more time"
+        "auto",
+        description="recompute activations: less memory, more time; auto: on CUDA, in the layers that do not fit",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on the CPU")
     # Method
-    beta: Annotated[Number, Field(gt=0, le=10), _PREFERENCE] = Field(
-        0.1, description="how far the policy may leave its reference"
+    beta: Annotated[Literal["auto"] | Annotated[Number, Field(gt=0, le=10)], _PREFERENCE] = Field(
+        "auto",
+        description="how far the policy may leave its reference; auto: by loss, the base's size and the rows",
     )
     loss_type: Annotated[LossTypes, _PAIRWISE] = Field(
         ("sigmoid",), description="preference loss, or several added"
@@ -234,14 +236,22 @@ class RecipeFields(BaseModel):
         description="share of votes taken to be flipped, for loss_type 'robust' and 'exo_pair'; "
         "auto: from raters' agreement",
     )
-    desirable_weight: Annotated[Weight, _LIKES] = Field(1.0, description="weight of liked answers")
-    undesirable_weight: Annotated[Weight, _LIKES] = Field(1.0, description="weight of disliked answers")
+    desirable_weight: Annotated[Literal["auto"] | Weight, _LIKES] = Field(
+        "auto", description="weight of liked answers; auto: so that they weigh 1 to 4/3 of the disliked ones"
+    )
+    undesirable_weight: Annotated[Literal["auto"] | Weight, _LIKES] = Field(
+        "auto", description="weight of disliked answers; auto: see desirable_weight"
+    )
     sft_epochs: Annotated[Number, Field(ge=0, le=100), _PAIRWISE] = Field(
         0.0, description="first train on the chosen answers for so many epochs"
     )
     # Adapter
     r: Rank = Field(16, description="LoRA rank")
-    lora_alpha: Alpha = Field(32, description="LoRA scale: alpha / r (alpha / sqrt(r) with use_rslora)")
+    lora_alpha: Literal["auto"] | Alpha = Field(
+        "auto",
+        description="LoRA scale: alpha / r (alpha / sqrt(r) with use_rslora); auto: 2 r, and r with a base above 2B, QLoRA "
+        "or use_rslora",
+    )
     lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="dropout on the adapter's input"
     )

@@ -9,13 +9,14 @@ the machine's measured or assumed rate. Estimates are for models of the Llama fa
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from align.errors import AlignError, DataError, ModelError
+from align.recipe.auto import count_steps
+from align.recipe.auto import notes as auto_notes
 from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe, cautions, with_passes
 from common.durations import duration
@@ -108,6 +109,7 @@ def plan(
     when the configuration cannot be read.
     """
     shape = _Shape.read(Path(base_model))
+    planned = recipe
     recipe, passes = with_passes(recipe, rows.count)
     trainable = shape.trainable(recipe)
     weight_bytes = 4 if device == "cpu" or recipe.dtype == "float32" else 2
@@ -125,7 +127,8 @@ def plan(
         "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
-    notes = [*cautions(recipe), *([passes] if passes and recipe.max_steps < 0 else [])]
+    chosen = [passes] if passes and recipe.max_steps < 0 else []
+    notes = [*auto_notes(planned), *chosen, *cautions(recipe)]
     if device == "cpu" and not checkpointing:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":
@@ -139,7 +142,7 @@ def plan(
         notes.append(
             f"{recipe.num_processes} processes" + ("" if device == "cpu" else ": memory is that of each GPU")
         )
-    steps = _steps(recipe, rows)
+    steps = count_steps(recipe, rows.count)
     seconds = _seconds(shape, recipe, rows, steps, checkpointing, rate or RATE[device], device)
     advice = _advice(recipe, parts, checkpointing)
     return Plan(trainable, parts, steps, seconds, available, advice, tuple(notes))
@@ -297,14 +300,6 @@ def _optimiser_bytes(recipe: Recipe, device: str) -> float:
         recipe.optim == "auto" and recipe.qlora
     )
     return {"sgd": 0.0, "adafactor": 0.1, "lion_8bit": 1.0}.get(recipe.optim, 2.0 if eight_bit else 8.0)
-
-
-def _steps(recipe: Recipe, rows: Rows) -> int:
-    if recipe.max_steps > 0:
-        return int(recipe.max_steps)
-    batch = recipe.per_device_train_batch_size * recipe.num_processes
-    per_epoch = math.ceil(math.ceil(rows.count / batch) / recipe.gradient_accumulation_steps)
-    return max(1, math.ceil(per_epoch * recipe.num_train_epochs))
 
 
 def _seconds(

@@ -146,15 +146,17 @@ def with_passes(recipe: Recipe, rows: int) -> tuple[Recipe, str]:
     per_pass = max(1, math.ceil(math.ceil(rows / batch) / recipe.gradient_accumulation_steps))
     passes = float(min(MAX_PASSES, max(1, math.ceil(MIN_STEPS / per_pass))))
     values = {**recipe.values, "num_train_epochs": passes}
-    origin = {**recipe.origin, "num_train_epochs": "number of rows"}
+    origin = {**recipe.origin, "num_train_epochs": f"auto: {rows} rows, {per_pass} steps per pass"}
     note = f"num_train_epochs = {passes:g}: {rows} rows are {per_pass} steps per pass"
     return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 
 def cautions(recipe: Recipe) -> list[str]:
     """Return what is accepted and yet seldom meant, as notes for the plan and the report."""
-    losses, beta = recipe.values.get("loss_type", ()), float(recipe.values.get("beta", 1.0))
-    notes = []
+    losses, beta = recipe.values.get("loss_type", ()), recipe.values.get("beta", "auto")
+    notes: list[str] = []
+    if beta == "auto":
+        return notes
     if "ipo" in losses and beta < MIN_IPO_BETA:
         notes.append(
             f"ipo with beta = {beta} aims at a difference of {1 / (2 * beta):g} nats per token, which hardly "

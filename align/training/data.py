@@ -99,6 +99,14 @@ def read_rows(
     return rows, dropped
 
 
+def count_rows(path: Path) -> int:
+    """Return the rows of a snapshot file. Raises `DataError` for a file that is missing or unreadable."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path.name} cannot be read: {error}") from error
+
+
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of rendered texts; the template has written every special token already."""
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []

@@ -19,6 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from align.errors import ModelError, RecipeError
+from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
 
 
@@ -160,7 +161,8 @@ def _same_shape(recipe: Recipe, config: LoraConfig) -> None:
         "use_rslora": bool(config.use_rslora),
     }
     for name, value in have.items():
-        if recipe.origin[name] != "default" and getattr(recipe, name) != value:
+        chosen = recipe.origin[name] == "default" or recipe.origin[name].startswith(ORIGIN)
+        if not chosen and getattr(recipe, name) != value:
             raise RecipeError(
                 name, getattr(recipe, name), f"{value}, as in the adapter that training goes on from"
             )

@@ -19,7 +19,9 @@ from typing import Any
 
 from align.errors import DataError, ModelError
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.recipe import Recipe, cautions, with_flip_rate, with_passes
+from align.recipe.auto import facts_of, with_auto, with_balance
+from align.recipe.auto import notes as auto_notes
+from align.recipe.recipe import Recipe, cautions, with_flip_rate
 from align.report import TrainReport
 from align.run_directory import RunDirectory, RunSpec
 from align.training import model as models
@@ -28,13 +30,16 @@ from align.training import trackers
 from align.training.callbacks import peak_memory
 from align.training.chat_template import differences
 from align.training.cpu.allocator import map_large_blocks, trim_heap
-from align.training.data import Dropped, Row, read_rows
+from align.training.data import Dropped, Row, count_rows, read_rows
 from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
+from align.training.fused.lora import fuse_lora
+from align.training.fused.norms import fuse_norms
 from align.training.methods import METHODS
 from align.training.methods.method import Method
 from align.training.model_card import write_card
 from align.training.packed.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
+from align.training.recomputation import choose_recomputation, free_memory
 from align.training.reference import record_reference
 from align.training.scoring import ReferenceCache, Scores, score_in_group
 from align.training.session import Session
@@ -103,9 +108,12 @@ def train(job: Job) -> None:
 def prepare(job: Job) -> TrainingState:
     """Check what the run needs, choose the hardware, and train the SFT stage of an SFT-then-DPO run."""
     started = time.monotonic()
-    recipe, flips = with_flip_rate(Recipe.from_dict(job.spec.recipe), None)
+    asked, flips = with_flip_rate(Recipe.from_dict(job.spec.recipe), None)
     require_files(job.spec)
-    trackers.require(recipe)
+    trackers.require(asked)
+    recipe = with_auto(
+        asked, facts_of(job.spec.base_model, count_rows(job.run.train), job.spec.start_adapter)
+    )
     spec = with_sft_stage(
         job.run,
         job.spec,
@@ -118,7 +126,7 @@ def prepare(job: Job) -> TrainingState:
     if hardware.gradient_checkpointing:
         map_large_blocks()
     session = Session(job.run, spec, recipe, hardware, job.log, job.stop, group=job.group)
-    for note in (*([flips] if flips else []), *cautions(recipe)):
+    for note in (*([flips] if flips else []), *auto_notes(recipe), *cautions(recipe)):
         session.note(note)
     for _ in range(int(os.environ.get(HALVED, 0))):
         session.halve_micro_batch("another process ran out of memory")
@@ -140,9 +148,7 @@ def load_data(state: TrainingState) -> TrainingState:
     if not rows:
         raise _nothing_to_train_on(dropped)
     state.method.check(rows)
-    session.recipe, passes = with_passes(recipe, len(rows))
-    if passes and recipe.max_steps < 0:
-        session.note(passes)
+    _balance(session, rows)
     heldout: list[Row] = []
     if run.heldout.is_file() and recipe.heldout_limit:
         heldout, _ = _read(session, run.heldout, tokenizer, recipe.heldout_limit)
@@ -196,6 +202,7 @@ def fit(state: TrainingState) -> TrainingState:
     session = state.session
     count = models.trainable_parameters(state.model)
     session.log.phase("training", trainable_parameters=count)
+    choose_recomputation(session, state.model, state.rows, free_memory(session.hardware.device))
     clock = time.monotonic()
     with trackers.reporting(session.run.path):
         trained = state.method.fit(session, state.model, state.tokenizer, state.rows, state.reference)
@@ -317,6 +324,16 @@ def _read(
     )
 
 
+def _balance(session: Session, rows: list[Row]) -> None:
+    """Choose the weights of liked and disliked rows where the recipe leaves them open."""
+    before = session.recipe
+    session.recipe = with_balance(before, ((row.desirable, row.weight) for row in rows))
+    known = auto_notes(before)
+    for note in auto_notes(session.recipe):
+        if note not in known:
+            session.note(note)
+
+
 def _nothing_to_train_on(dropped: Dropped) -> DataError:
     counts = dropped.to_dict()
     reasons = ", ".join(f"{k}: {v}" for k, v in counts.items() if v and k != "examples")
@@ -336,8 +353,13 @@ def _base_with_adapter(session: Session, start: str | None) -> tuple[Any, Any]:
         make_packed(base)
     else:
         session.note(f"rows are padded, not packed: {reason}")
+        session.padded = True
         make_plain(base)
-    return base, models.add_adapter(base, session.recipe, start, session.spec.max_lora_rank)
+    model = models.add_adapter(base, session.recipe, start, session.spec.max_lora_rank)
+    if not session.sharded:  # a sharded weight is whole only within its own module's forward pass
+        fuse_norms(base)
+        fuse_lora(model)
+    return base, model
 
 
 def _why_padded(session: Session, base: Any) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from align.progress import NoLog, ProgressLog
+from align.recipe.auto import ORIGIN
 from align.recipe.fields import methods_of
 from align.recipe.recipe import Recipe, resolve
 from align.run_directory import RunDirectory, RunSpec
@@ -47,7 +48,12 @@ def _write_stage(run: RunDirectory, stage: RunDirectory, spec: RunSpec, recipe: 
         if source.is_file():
             _write_demonstrations(source, target)
     params = recipe.to_dict()["params"]
-    shared = {name: value for name, value in params.items() if "sft" in methods_of(name)}
+    shared = {
+        name: value
+        for name, value in params.items()
+        # What was chosen for DPO is chosen anew for SFT; the scale is the adapter's own and stays.
+        if "sft" in methods_of(name) and (name == "lora_alpha" or not recipe.origin[name].startswith(ORIGIN))
+    }
     sft = resolve("sft", recipe.qlora, {**shared, "max_steps": -1, "num_train_epochs": recipe.sft_epochs})
     stage.write(replace(spec, method="sft", recipe=sft.to_dict()))
 

@@ -7,7 +7,6 @@ owner (`store.feedback.conversation_owners`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,11 +14,11 @@ from datetime import datetime
 from store.accounts import sharing
 from store.accounts.owners import OWNER, owner_of
 from store.db import bulk, erasure_guard, redaction
-from store.db.bulk import Columns
 from store.db.database import Cursor, Store
 from store.db.record import Record
 from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, naive, run, stamp
 from store.errors import Conflict, NotFound
+from store.feedback import message_tree, turn_columns
 from store.feedback.conversation_owners import find, owned
 from store.feedback.turn import Turn
 from store.training_data import demonstrations, likes
@@ -74,15 +73,15 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
     with db.atomic() as cursor:
         given = {turn.completion_id: turn.conversation_id for turn in turns}
         turns = owned(cursor, turns)
-        nodes: dict[str, tuple[Turn, str | None, Message]] = {}
+        nodes: turn_columns.Nodes = {}
         links: dict[str, tuple[Turn, str | None, str | None]] = {}
         for turn in turns:
             parent: str | None = None
             for message in turn.messages:
-                parent = _grow(nodes, turn, parent, message)
+                parent = turn_columns.grow(nodes, turn, parent, message)
             answer = None
             if turn.answer is not None:
-                answer = _grow(nodes, turn, parent, Message("assistant", turn.answer))
+                answer = turn_columns.grow(nodes, turn, parent, Message("assistant", turn.answer))
             links.setdefault(turn.completion_id, (turn, parent, answer))
         newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
         # Looked up and then inserted: `on conflict` adds 2 ms to each statement, `in (select unnest($ids))` of more than
@@ -101,13 +100,13 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
         bulk.insert_columns(
             cursor,
             {
-                "conversations": _conversation_columns(
+                "conversations": turn_columns.conversation_columns(
                     [turn for id, turn in newest.items() if ("conversation", id) not in known], given
                 ),
-                "messages": _message_columns(
+                "messages": turn_columns.message_columns(
                     {id: node for id, node in nodes.items() if ("message", id) not in known}
                 ),
-                "completions": _completion_columns(
+                "completions": turn_columns.completion_columns(
                     [link for id, link in links.items() if ("completion", id) not in known]
                 ),
             },
@@ -146,8 +145,7 @@ def like(
             raise NotFound("completion", completion_id)
         if not (row["content"] or "").strip() or row["prompt_id"] is None:
             raise Conflict(f"completion {completion_id} has no text to like")
-        branch = _branch(_nodes(cursor, row["conversation_id"]), row["prompt_id"])
-        prompt = tuple(Message(node["role"], node["content"]) for node in branch)
+        prompt = message_tree.prompt(message_tree.nodes_in(cursor, row["conversation_id"]), row["prompt_id"])
         value = Demonstration(prompt, (Message("assistant", row["content"]),))
         origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
         likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
@@ -181,8 +179,8 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
         """,
         {"id": id},
     )
-    nodes = _nodes(cursor, id)
-    branch = _branch(nodes, (last["message_id"] or last["prompt_id"]) if last else None)
+    nodes = message_tree.nodes_in(cursor, id)
+    branch = message_tree.branch(nodes, (last["message_id"] or last["prompt_id"]) if last else None)
     given = {
         c["message_id"]: c
         for c in fetch_all(
@@ -279,10 +277,9 @@ def recent_prompts(db: Store, limit: int = 100, sources: Sequence[str] | None = 
         },
     )
     prompts: dict[Conversation, None] = {}
-    nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
+    nodes = message_tree.nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
     for row in rows:
-        branch = _branch(nodes[row["conversation_id"]], row["prompt_id"])
-        prompts[tuple(Message(node["role"], node["content"]) for node in branch)] = None
+        prompts[message_tree.prompt(nodes[row["conversation_id"]], row["prompt_id"])] = None
     return list(prompts)
 
 
@@ -297,11 +294,10 @@ def prompts_of(cursor: Cursor, table: str) -> dict[Conversation, datetime]:
         group by all
         """,
     )
-    nodes = _nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
+    nodes = message_tree.nodes_of(cursor, sorted({row["conversation_id"] for row in rows}))
     found: dict[Conversation, datetime] = {}
     for row in rows:
-        branch = _branch(nodes[row["conversation_id"]], row["prompt_id"])
-        prompt = tuple(Message(node["role"], node["content"]) for node in branch)
+        prompt = message_tree.prompt(nodes[row["conversation_id"]], row["prompt_id"])
         found[prompt] = min(row["since"], found.get(prompt, row["since"]))
     return found
 
@@ -340,95 +336,6 @@ def _renew(cursor: Cursor, turns: list[Turn]) -> None:
             "times": [naive(turn.created_at) for turn in turns],
         },
     )
-
-
-def _conversation_columns(turns: list[Turn], given: dict[str, str]) -> Columns:
-    times = [naive(turn.created_at) for turn in turns]
-    return {
-        "id": [turn.conversation_id for turn in turns],
-        "user_name": [turn.user for turn in turns],
-        "key_id": [None if turn.user else turn.key_id for turn in turns],
-        "given_id": [given[turn.completion_id] for turn in turns],
-        "source": [turn.source for turn in turns],
-        "task": [turn.task for turn in turns],
-        "deployment": [turn.deployment for turn in turns],
-        "created_at": times,
-        "updated_at": times,
-    }
-
-
-def _grow(
-    nodes: dict[str, tuple[Turn, str | None, Message]], turn: Turn, parent: str | None, message: Message
-) -> str:
-    facts = "\0".join((turn.conversation_id, parent or "", message.role, message.content))
-    node = hashlib.sha256(facts.encode("utf-8", "replace")).hexdigest()
-    nodes.setdefault(node, (turn, parent, message))
-    return node
-
-
-def _message_columns(nodes: dict[str, tuple[Turn, str | None, Message]]) -> Columns:
-    items = list(nodes.values())
-    return {
-        "id": list(nodes),
-        "conversation_id": [turn.conversation_id for turn, _, _ in items],
-        "parent_id": [parent for _, parent, _ in items],
-        "role": [message.role for _, _, message in items],
-        "content": [_storable(message.content) for _, _, message in items],
-        "created_at": [naive(turn.created_at) for turn, _, _ in items],
-    }
-
-
-def _completion_columns(links: list[tuple[Turn, str | None, str | None]]) -> Columns:
-    return {
-        "id": [turn.completion_id for turn, _, _ in links],
-        "conversation_id": [turn.conversation_id for turn, _, _ in links],
-        "prompt_id": [prompt for _, prompt, _ in links],
-        "message_id": [answer for _, _, answer in links],
-        "deployment": [turn.deployment for turn, _, _ in links],
-        "release": [turn.release for turn, _, _ in links],
-        "lane": [turn.lane for turn, _, _ in links],
-        "model": [turn.model for turn, _, _ in links],
-        "user_name": [turn.user for turn, _, _ in links],
-        "key_id": [turn.key_id for turn, _, _ in links],
-        "prompt_tokens": [turn.prompt_tokens for turn, _, _ in links],
-        "completion_tokens": [turn.completion_tokens for turn, _, _ in links],
-        "finish_reason": [turn.finish_reason for turn, _, _ in links],
-        "first_token_s": [turn.first_token_s for turn, _, _ in links],
-        "seconds": [turn.seconds for turn, _, _ in links],
-        "error": [turn.error for turn, _, _ in links],
-        "created_at": [naive(turn.created_at) for turn, _, _ in links],
-    }
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-def _nodes(cursor: Cursor, conversation_id: str) -> dict[str, Row]:
-    return _nodes_of(cursor, [conversation_id])[conversation_id]
-
-
-def _nodes_of(cursor: Cursor, conversation_ids: list[str]) -> dict[str, dict[str, Row]]:
-    nodes: dict[str, dict[str, Row]] = {id: {} for id in conversation_ids}
-    for row in fetch_all(
-        cursor,
-        """
-        select id, conversation_id, parent_id, role, content, created_at
-        from messages
-        where conversation_id in (select unnest($ids))
-        """,
-        {"ids": conversation_ids},
-    ):
-        nodes[row["conversation_id"]][row["id"]] = row
-    return nodes
-
-
-def _branch(nodes: dict[str, Row], leaf: str | None) -> list[Row]:
-    branch = []
-    while leaf is not None and leaf in nodes:
-        branch.append(nodes[leaf])
-        leaf = nodes[leaf]["parent_id"]
-    return branch[::-1]
 
 
 def _conversation(row: Row, branch: tuple[MessageRecord, ...] = ()) -> ConversationRecord:

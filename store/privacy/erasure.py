@@ -31,15 +31,9 @@ from store.db.rows import dumps, fetch_all, fetch_first, loads, scalar, stamp
 from store.errors import NotFound
 from store.ids import new_id
 from store.near_duplicates import index as near
-from store.privacy import erased_files, prompt_ownership, quotations
+from store.privacy import erased_files
+from store.privacy import erasure_steps as steps
 from store.rollout import lineage
-
-# Every column that names a person and whose row stays.
-_NAMED = (
-    ("audit", "actor"), ("audit", "subject"), ("runs", "requested_by"), ("releases", "created_by"),
-    ("evaluations", "requested_by"), ("adapters", "created_by"), ("imports", "imported_by"),
-    ("deployment_history", "actor"), ("comparisons", "asked_by"), ("keys", "name"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iter
             audit.record(
                 db, actor, "person.erase", id, {"releases": [row["ref"] for row in report["releases"]]}
             )
-            late = [*names.spellings(name), *_keys_of_nobody(cursor)]
+            late = [*names.spellings(name), *steps.keys_of_nobody(cursor)]
             db.after_commit(lambda: db.erased.update(dict.fromkeys(late, now)))
         if not db.in_transaction:
             erased_files.delete_erased(db)
@@ -116,8 +110,8 @@ def _erase(
     """Take everything of a person away within a transaction; return the report and the ids of the rows that it hit."""
     removed: dict[str, int] = {}
     who = names.spellings(name)
-    _collect(cursor, who, suggested)
-    of_others = {what: count for what, sql in _OF_OTHERS.items() if (count := scalar(cursor, sql))}
+    steps.collect(cursor, who, suggested)
+    of_others = {what: count for what, sql in steps.OF_OTHERS.items() if (count := scalar(cursor, sql))}
     learned = [row for one in who for row in lineage.of_person(db, one)]
     likes = fetch_all(
         cursor,
@@ -127,10 +121,10 @@ def _erase(
         where user_name in (from their_names) or completion_id in (select id from their_completions)
         """,
     )
-    _delete_words(cursor, removed)
-    _reopen(cursor)
-    items = sorted([*_delete_rows(cursor, removed), *(row["id"] for row in likes)])
-    _delete(
+    steps.delete_words(cursor, removed)
+    steps.reopen(cursor)
+    items = sorted([*steps.delete_rows(cursor, removed), *(row["id"] for row in likes)])
+    steps.delete(
         cursor,
         removed,
         "evaluation_items",
@@ -143,15 +137,15 @@ def _erase(
         {"gone": items},
     )
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
-    _erase_usage(cursor, id, removed)
+    steps.delete_usage(cursor, id, removed)
     for table, column, what in (
         ("users", "name", "user"),
         ("sessions", "user_name", "sessions"),
         ("keys", "user_name", "keys"),
     ):
-        _delete(cursor, removed, what, f"delete from {table} where {column} in (from their_names)")
-    _delete(cursor, removed, "consents", f"delete from consents where owner in ({_THEIR_OWNERS})")
-    removed["names"] = _rename(cursor, who, id)
+        steps.delete(cursor, removed, what, f"delete from {table} where {column} in (from their_names)")
+    steps.delete(cursor, removed, "consents", f"delete from consents where owner in ({steps.THEIR_OWNERS})")
+    removed["names"] = steps.rename(cursor, who, id)
     if not any(removed.values()):
         raise NotFound("person", name)
     near.erase(cursor)
@@ -189,7 +183,8 @@ def is_known(db: Store, name: str) -> bool:
     )  # fmt: skip
     who = names.spellings(name)
     places = [
-        f"exists (from {table} where list_contains($names, {column}))" for table, column in (*own, *_NAMED)
+        f"exists (from {table} where list_contains($names, {column}))"
+        for table, column in (*own, *steps.NAMED)
     ]
     places.append("exists (from usage where list_contains($holders, holder))")
     places.append("exists (from consents where list_contains($holders, owner))")
@@ -242,235 +237,6 @@ def clean_start(db: Store, adapter: str | None) -> str | None:
         {"adapter": adapter},
     )
     return row["ancestor"] if row else None
-
-
-_THEIR_OWNERS = "select 'user ' || name from their_names union select 'key ' || id from their_keys"
-
-_OF_OTHERS = {
-    "votes": """
-        select count(*)
-        from votes
-        where rater not in (from their_names) and comparison_id in (select id from their_comparisons)
-        """,
-    "likes": """
-        select count(*)
-        from likes
-        where coalesce(user_name not in (from their_names), true)
-            and completion_id in (select id from their_completions)
-        """,
-    "completions": "select count(*) from quoting_completions",
-}
-
-
-def _collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
-    """Note which names, keys, turns, prompts and comparisons are theirs, before anything goes."""
-    cursor.execute(
-        "create or replace temp table their_names as select unnest($names::varchar[]) as name", {"names": who}
-    )
-    cursor.execute(
-        """
-        create or replace temp table their_keys as
-        select id from keys where user_name is null and name in (from their_names)
-        """
-    )
-    for table in ("completions", "conversations"):
-        cursor.execute(
-            f"""
-            create or replace temp table their_{table} as
-            select id
-            from {table}
-            where user_name in (from their_names) or (user_name is null and key_id in (select id from their_keys))
-            """
-        )
-    quotations.collect(cursor)
-    own = prompt_ownership.own_prompts(cursor, suggested)
-    cursor.execute(
-        "create or replace temp table their_prompts as select unnest($hashes::varchar[]) as prompt_hash",
-        {"hashes": own},
-    )
-    cursor.execute("insert into their_completions select id from quoting_completions")
-    cursor.execute(
-        """
-        create or replace temp table their_comparisons as
-        select id
-        from comparisons
-        where prompt_hash in (from their_prompts)
-            or (
-                asked_by in (from their_names)
-                and not exists (
-                    from votes where comparison_id = comparisons.id and rater not in (from their_names)
-                )
-            )
-        """
-    )
-    cursor.execute(
-        """
-        create or replace temp table voted_comparisons as
-        select distinct comparison_id as id from votes where rater in (from their_names)
-        """
-    )
-
-
-def _keys_of_nobody(cursor: Cursor) -> list[str]:
-    """Return the ids of the keys that bear the name and speak for nobody else; after `_collect`."""
-    return [str(row["id"]) for row in fetch_all(cursor, "select id from their_keys")]
-
-
-def _reopen(cursor: Cursor) -> None:
-    """Count again the votes of the comparisons that lost one; those that have too few now wait for more."""
-    cursor.execute(
-        """
-        update comparisons
-        set votes_given = given,
-            state = case when state = 'decided' and given < votes_wanted then 'open' else state end,
-            decided_at = case when given < votes_wanted then null else decided_at end
-        from (
-            select id as voted, (select count(*) from votes where comparison_id = voted_comparisons.id) as given
-            from voted_comparisons
-        )
-        where id = voted
-        """
-    )
-
-
-def _rename(cursor: Cursor, who: list[str], pseudonym: str) -> int:
-    """Put the pseudonym in the place of the name where the row stays; return how many rows that were."""
-    count = 0
-    for table, column in _NAMED:
-        spare = " and user_name is null" if table == "keys" else ""
-        count += _changed(
-            cursor,
-            f"update {table} set {column} = $pseudonym where {column} in (from their_names){spare}",
-            {"pseudonym": pseudonym},
-        )
-    count += _changed(
-        cursor,
-        f"""
-        update comparisons
-        set owners = list_transform(
-            comparisons.owners, lambda o: if(list_contains(their.owners, o), 'user ' || $pseudonym, o)
-        )
-        from (select coalesce(list(owner), []) as owners from ({_THEIR_OWNERS}) as theirs (owner)) as their
-        where list_has_any(comparisons.owners, their.owners)
-        """,
-        {"pseudonym": pseudonym},
-    )
-    cursor.execute(
-        "update candidates set completion_id = null where completion_id in (from their_completions)"
-    )
-    for row in fetch_all(
-        cursor,
-        "select id, settings from snapshots where list_has_any((settings->>'$.exclude_raters[*]'), $names)",
-        {"names": who},
-    ):
-        settings = loads(row["settings"])
-        settings["exclude_raters"] = [pseudonym if one in who else one for one in settings["exclude_raters"]]
-        count += _changed(
-            cursor,
-            "update snapshots set settings = $settings where id = $id",
-            {"settings": dumps(settings, "settings"), "id": row["id"]},
-        )
-    return count
-
-
-def _delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
-    cursor.execute(
-        """
-        create or replace temp table tagged as
-        select distinct subject_id as id
-        from evidence
-        where ref in (select id from votes where rater in (from their_names))
-        """
-    )
-    for what, condition in (
-        (
-            "evidence",
-            """
-            person in (from their_names)
-            or ref in (select id from their_completions)
-            or ref in (select id from votes where rater in (from their_names))
-            or ref in (select id from votes where comparison_id in (select id from their_comparisons))
-            """,
-        ),
-        ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
-        ("candidates", "comparison_id in (select id from their_comparisons)"),
-        ("comparisons", "id in (select id from their_comparisons)"),
-        ("likes", "user_name in (from their_names) or completion_id in (select id from their_completions)"),
-        ("completions", "id in (select id from their_completions)"),
-        ("messages", "conversation_id in (select id from their_conversations)"),
-        ("conversations", "id in (select id from their_conversations)"),
-    ):
-        _delete(cursor, removed, what, f"delete from {what} where {condition}")
-    for what, count in quotations.prune(cursor).items():
-        removed[what] += count
-
-
-def _delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
-    """Delete the pairs and demonstrations without remaining evidence; return their ids."""
-    gone: list[str] = []
-    for table in ("pairs", "demonstrations"):
-        cursor.execute(
-            f"""
-            delete from {table}
-            where import_id is null and (
-                prompt_hash in (from their_prompts)
-                or not exists (from evidence where subject_id = {table}.id)
-            )
-            returning id
-            """
-        )
-        ids = [str(row[0]) for row in cursor.fetchall()]
-        removed[table] = len(ids)
-        gone += ids
-        # A row has the tags of the first vote for it; where that was theirs, it gets those of the next.
-        cursor.execute(
-            f"""
-            update {table}
-            set tags = coalesce(
-                (
-                    select arg_min(votes.tags, votes.id)
-                    from evidence
-                    join votes on votes.id = evidence.ref
-                    where subject_id = {table}.id
-                ),
-                []
-            )
-            where import_id is null and id in (from tagged)
-            """
-        )
-    if gone:
-        cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
-    return sorted(gone)
-
-
-def _erase_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:
-    """Delete what they used; what was used with their keys stays as a sum, since these are about to go by id."""
-    _delete(
-        cursor,
-        removed,
-        "usage",
-        "delete from usage where holder in (select 'user ' || name from their_names)",
-    )
-    cursor.execute(
-        """
-        update usage set name = $pseudonym
-        where name in (from their_names) or holder in (select id from keys where user_name in (from their_names))
-        """,
-        {"pseudonym": pseudonym},
-    )
-
-
-def _delete(
-    cursor: Cursor, removed: dict[str, int], what: str, sql: str, params: dict[str, Any] | None = None
-) -> None:
-    removed[what] = _changed(cursor, sql, params or {})
-
-
-def _changed(cursor: Cursor, sql: str, params: dict[str, Any]) -> int:
-    """Run a statement that changes rows and return how many it changed."""
-    cursor.execute(sql, params)
-    row = cursor.fetchone()
-    return int(row[0]) if row else 0
 
 
 def _erasure(id: str, report: dict[str, Any], created_at: datetime) -> Erasure:

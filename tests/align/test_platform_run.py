@@ -54,11 +54,19 @@ def test_likes_are_trained_on_by_kto(tiny: Path, tmp_path: Path, monkeypatch: py
         assert sent.json()["accepted"] == 24, sent.text
         planned = client.post("/api/runs/plan", json=body).json()
         assert (planned["rows"], planned["fits"]) == (24, True)
+        assert planned["values"]["beta"] == 0.1
+        assert planned["origin"]["beta"].startswith("auto: ")
+        assert planned["origin"]["desirable_weight"] == "auto: 12 liked, 12 disliked, by weight"
+        assert "lora_alpha = 8" in planned["text"]
         asked = client.post("/api/runs", json=body).json()
         assert (asked["method"], asked["recipe"], asked["state"]) == ("kto", "thumbs", "queued")
         trained = until(client, asked["id"], ("publishing",))
         assert trained["state"] == "publishing", trained["error"]
         assert trained["step"] == trained["total_steps"]
+        assert (trained["values"]["beta"], trained["values"]["lora_alpha"]) == (0.1, 8)
+        assert trained["origin"]["lora_alpha"].startswith("auto: ")
+        assert trained["origin"]["desirable_weight"].startswith("auto: ")
+        assert any("desirable_weight = " in note for note in trained["notes"])
         # what a screen shows of a step
         shown = trained["metrics"]
         named = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from align.recipe.auto import facts_of, with_auto, with_balance
 from align.recipe.plan import Plan, Rows, count_rows, plan, require_fit
 from align.recipe.recipe import Recipe, resolve
 from common.gpu_cards import read_cards
@@ -80,14 +81,22 @@ def make_plan(
     base: Path,
     machine: Machine | None = None,
     device: str = "auto",
-) -> tuple[Plan, Rows, Machine]:
-    """Return the plan of a run of `recipe` against what is free now. Raises `Conflict` without rows, `ModelError`."""
+    start: Path | None = None,
+) -> tuple[Plan, Rows, Machine, Recipe]:
+    """Return the plan of a run of `recipe` against what is free now, and the recipe with its "auto" values chosen.
+
+    The rows are all of the store's, of which a snapshot holds some out. Raises `Conflict` without rows, `ModelError`.
+    """
     rows, total = store_rows(db, recipe.method, deployment)
     if not rows:
         raise Conflict(f"nothing to plan for: {deployment} has no rows for {recipe.method} yet")
     counted = count_rows(rows, total, base, recipe.method)
     machine = machine or this_machine(device, recipe.num_processes)
-    return plan(base, recipe, counted, machine.device, machine.free, machine.rate), counted, machine
+    recipe = with_auto(recipe, facts_of(base, total, start))
+    if recipe.method == "kto":
+        labels = likes.count(db, deployment)
+        recipe = with_balance(recipe, ((True, labels["liked"]), (False, labels["disliked"])))
+    return plan(base, recipe, counted, machine.device, machine.free, machine.rate), counted, machine, recipe
 
 
 def require_fits(estimate: Plan, machine: Machine) -> None:

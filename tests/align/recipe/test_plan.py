@@ -10,6 +10,7 @@ import pytest
 from align_helpers import write_rows
 
 from align.errors import DataError, ModelError
+from align.recipe.auto import facts_of, with_auto
 from align.recipe.plan import PlanError, Rows, measure_rows, plan, require_fit
 from align.recipe.recipe import load, names, resolve
 from align.training.model import add_adapter, choose, load_base, trainable_parameters
@@ -63,7 +64,7 @@ def test_trainable_parameters_are_exact(tiny: Path) -> None:
         {"target_modules": ["q_proj", "down_proj"]},
         {"rank_pattern": {"k_proj": 2}},
     ):
-        recipe = resolve("dpo", False, params)
+        recipe = with_auto(resolve("dpo", False, params), facts_of(tiny, rows.count))
         model = add_adapter(load_base(str(tiny), recipe, choose(recipe)), recipe, None)
         assert plan(tiny, recipe, rows).trainable_parameters == trainable_parameters(model)
 

@@ -38,7 +38,7 @@ def test_params_win_over_the_file_which_wins_over_the_default(tmp_path: Path) ->
     file = tmp_path / "mine.toml"
     file.write_text('method = "dpo"\nqlora = true\nbeta = 0.3\nr = 8\n')
     recipe = resolve("dpo", params={"r": 4}, recipe=file)
-    assert (recipe.beta, recipe.r, recipe.lora_alpha, recipe.qlora) == (0.3, 4, 32, True)
+    assert (recipe.beta, recipe.r, recipe.lora_alpha, recipe.qlora) == (0.3, 4, "auto", True)
     assert [recipe.origin[k] for k in ("beta", "r", "lora_alpha")] == ["mine", "params", "default"]
     assert "beta" in recipe.explain()
 
@@ -93,7 +93,7 @@ def test_a_bad_value_names_field_value_and_what_is_accepted(params: dict[str, An
 
 def test_accepted_values_are_described_from_the_bounds() -> None:
     assert accepted("max_steps") == "a whole number from 1 to 10000000 or -1"
-    assert accepted("beta") == "a number above 0 to 10"
+    assert accepted("beta") == "'auto' or a number above 0 to 10"
     assert accepted("label_smoothing") == "'auto' or a number from 0 to below 0.5"
     assert accepted("gradient_checkpointing") == "'auto' or one of True, False"
     assert accepted("distributed") == "one of 'ddp', 'fsdp'"
@@ -200,10 +200,11 @@ def test_the_platform_side_imports_no_torch() -> None:
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"loss_type": ["ipo"]}, "ipo with beta = 0.1 aims at a difference of 5 nats"),
-        ({"loss_type": ["sigmoid_norm"]}, "sigmoid_norm with beta = 0.1 hardly learns"),
+        ({"loss_type": ["ipo"], "beta": 0.1}, "ipo with beta = 0.1 aims at a difference of 5 nats"),
+        ({"loss_type": ["sigmoid_norm"], "beta": 0.1}, "sigmoid_norm with beta = 0.1 hardly learns"),
         ({"loss_type": ["ipo"], "beta": 1.0}, None),
         ({"loss_type": ["sigmoid_norm"], "beta": 2.0}, None),
+        ({"loss_type": ["ipo"]}, None),
         ({}, None),
     ],
 )

@@ -26,7 +26,9 @@ COMMON: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "max_length": 40,
     "learning_rate": 5e-3,
+    "warmup_steps": 0,
     "r": 4,
+    "lora_alpha": 32,
     "seed": 7,
 }
 
@@ -80,8 +82,8 @@ def adapter_on(tiny: Path, recipe: Recipe) -> PeftModel:
 def test_dpo_takes_trls_steps(
     params: dict[str, Any], make_run: Callable[..., RunDirectory], tiny: Path, tmp_path: Path
 ) -> None:
-    params = {**COMMON, **params}
-    recipe = resolve("dpo", params={"r": 4, **params})
+    params = {**COMMON, "beta": 0.1, **params}
+    recipe = resolve("dpo", params=params)
     rows = pairs(16, seed=3)
     data = [
         {

@@ -285,7 +285,7 @@ def test_unknown_flip_rate_is_assumed_and_noted(make_run: MakeRun) -> None:
 
 
 def test_a_beta_that_does_not_fit_the_loss_is_in_the_reports_notes(make_run: MakeRun) -> None:
-    run = make_run("dpo", {"max_steps": 1, "loss_type": ["ipo"]})
+    run = make_run("dpo", {"max_steps": 1, "loss_type": ["ipo"], "beta": 0.1})
     assert in_process(run) == 0, run.error()
     report = run.report()
     assert report is not None

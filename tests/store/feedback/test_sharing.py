@@ -62,9 +62,11 @@ def waiting(db: Store) -> set[str]:
         comparisons.vote(db, one.id, "tie", "skipper")
 
 
-def compare(db: Store, text: str, owners: list[str], choice: str | None = None, **vote: Any) -> str:
+def compare(db: Store, text: str, owners: list[str], voted: bool = False, **vote: Any) -> str:
+    """Ask for a comparison and, where it is `voted` on, choose the first answer: the sides are drawn."""
     made = comparisons.create(db, text, PAIR, "assistant", owners=owners)
-    if choice is not None:
+    if voted:
+        choice = "a" if made.a.content == PAIR[0].content else "b"
         comparisons.vote(db, made.id, choice, "rob", **vote)
     return made.id
 
@@ -180,7 +182,7 @@ def test_the_queue_shows_nothing_of_who_shows_nothing(db: Store) -> None:
 
 
 def test_a_judge_is_not_held_against_what_is_not_shown(db: Store) -> None:
-    compare(db, "ada's", [ADA], "a")
+    compare(db, "ada's", [ADA], voted=True)
     assert len(decided.list_decided(db, "assistant")) == 1
     sharing.choose(db, ADA, "none")
     assert decided.list_decided(db, "assistant") == []
@@ -190,7 +192,9 @@ def test_a_judge_is_not_held_against_what_is_not_shown(db: Store) -> None:
 def test_nothing_is_trained_on_that_is_not_shared_for_it(db: Store, tmp_path: Path, share: Share) -> None:
     for who in ("ada", "bob"):
         for n in range(3):
-            compare(db, f"{who} compares {n}", [owner_of(who, None)], "a", better=f"Better for {who}, {n}.")
+            compare(
+                db, f"{who} compares {n}", [owner_of(who, None)], voted=True, better=f"Better for {who}, {n}."
+            )
             conversations.like(db, say(db, who, f"{who} likes {n}"), True, "rob")
     texts = {method: trained_on(db, tmp_path, method) for method in ("dpo", "sft", "kto")}
     assert ("ada compares" in texts["dpo"], "ada likes" in texts["sft"], "ada likes" in texts["kto"]) == (
@@ -219,9 +223,9 @@ def test_a_rewrite_is_not_trained_on_where_who_wrote_it_shares_nothing(db: Store
 
 
 def test_a_row_that_others_support_too_stays(db: Store, tmp_path: Path) -> None:
-    compare(db, "both", [ADA], "a")
-    compare(db, "both", ["user bob"], "a")
-    compare(db, "other", ["user cleo"], "a")
+    compare(db, "both", [ADA], voted=True)
+    compare(db, "both", ["user bob"], voted=True)
+    compare(db, "other", ["user cleo"], voted=True)
     assert scalar(db.read(), "select count(*) from pairs") == 2
     sharing.choose(db, ADA, "none")
     assert "both" in trained_on(db, tmp_path, "dpo")
@@ -236,7 +240,7 @@ def test_an_erasure_takes_the_choice_and_the_name_along(db: Store) -> None:
     sharing.choose(db, ADA, "none")
     conversations.like(db, say(db, "bob", "Hi"), True, "bob")
     say(db, "ada", "Hi")
-    compare(db, "Hi", [ADA, "user bob"], "a")
+    compare(db, "Hi", [ADA, "user bob"], voted=True)
     assert erasure.is_known(db, "ada")
     erasure.erase_person(db, "ada")
     assert not erasure.is_known(db, "ada")

@@ -87,6 +87,11 @@ class RunView(View):
     left_out: dict[str, int] = Field(
         default_factory=dict, description="rows of the snapshot left out of training or shortened, by reason"
     )
+    values: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the complete recipe that it is trained with, once its snapshot is taken",
+    )
+    origin: dict[str, str] = Field(default_factory=dict, description="where each of those values came from")
     notes: list[str] = Field(default_factory=list, description="what the worker had to say of data and model")
     requested_by: str | None = None
     created_at: datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -28,7 +28,7 @@ from trimtab.api.views import event_view, run_view
 from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.runs.planning import Machine, make_plan, recipe_of, require_fits
-from trimtab.start_run import start_run
+from trimtab.start_run import start_adapter, start_run
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -44,9 +44,11 @@ async def _view(platform: Platform, run: Run) -> RunView:
     if run.state == "training":
         found = await asyncio.to_thread(RunDirectory(platform.paths.run(run.id)).activity)
         view.activity = ActivityView(**found) if found else None
-    elif run.snapshot is not None:
+    if run.snapshot is not None:
         report = await asyncio.to_thread(_report, platform, run.id)
         view.notes, view.left_out = report.notes, report.left_out
+        recipe = report.recipe or await asyncio.to_thread(_asked, platform, run.id)
+        view.values, view.origin = recipe.get("params", {}), recipe.get("origin", {})
     return view
 
 
@@ -57,6 +59,13 @@ def _report(platform: Platform, run_id: str) -> TrainReport:
     return TrainReport()
 
 
+def _asked(platform: Platform, run_id: str) -> Mapping[str, Any]:
+    """Return the recipe that the worker was given, empty where its file is gone or damaged."""
+    with contextlib.suppress(RunDirectoryError, RecipeError):
+        return RunDirectory(platform.paths.run(run_id)).spec().recipe
+    return {}
+
+
 @router.post("", status_code=202)
 async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
     """Queue a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
@@ -64,7 +73,7 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
     with contextlib.suppress(
         Conflict, ModelError
     ):  # without rows or a local base there is nothing to plan with
-        estimate, _, machine = await _plan(platform, body, recipe)
+        estimate, _, machine, _ = await _plan(platform, body, recipe)
         require_fits(estimate, machine)
     run = await start_run(
         platform.db,
@@ -86,7 +95,7 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
 async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> PlanView:
     """Estimate what such a run needs: trainable parameters, memory by part, time, whether it fits now. Starts nothing."""
     recipe = await _recipe(platform, body)
-    estimate, rows, machine = await _plan(platform, body, recipe)
+    estimate, rows, machine, recipe = await _plan(platform, body, recipe)
     return PlanView(
         device=machine.device,
         rows=rows.count,
@@ -110,11 +119,13 @@ async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
     return recipe
 
 
-async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine]:
+async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine, Recipe]:
     deployment = await call_store(platform.db, deployments.get, body.deployment)
     base = platform.serving.model_path(deployment.base)
+    start = await call_store(platform.db, start_adapter, body.deployment, body.start)
+    directory = platform.paths.adapters / start if start else None
     device = platform.settings.training.device
-    return await call_store(platform.db, make_plan, recipe, body.deployment, base, None, device)
+    return await call_store(platform.db, make_plan, recipe, body.deployment, base, None, device, directory)
 
 
 @router.get("")

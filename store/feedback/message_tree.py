@@ -1,0 +1,42 @@
+"""The tree of a conversation's messages: a regenerated answer is a sibling, a branch leads from the first to one."""
+
+from __future__ import annotations
+
+from store.db.database import Cursor
+from store.db.rows import Row, fetch_all
+from store.values import Conversation, Message
+
+
+def nodes_in(cursor: Cursor, conversation_id: str) -> dict[str, Row]:
+    """Return the messages of a conversation by id."""
+    return nodes_of(cursor, [conversation_id])[conversation_id]
+
+
+def nodes_of(cursor: Cursor, conversation_ids: list[str]) -> dict[str, dict[str, Row]]:
+    """Return the messages of conversations by conversation and id."""
+    nodes: dict[str, dict[str, Row]] = {id: {} for id in conversation_ids}
+    for row in fetch_all(
+        cursor,
+        """
+        select id, conversation_id, parent_id, role, content, created_at
+        from messages
+        where conversation_id in (select unnest($ids))
+        """,
+        {"ids": conversation_ids},
+    ):
+        nodes[row["conversation_id"]][row["id"]] = row
+    return nodes
+
+
+def branch(nodes: dict[str, Row], leaf: str | None) -> list[Row]:
+    """Return the messages from the first to `leaf`."""
+    found = []
+    while leaf is not None and leaf in nodes:
+        found.append(nodes[leaf])
+        leaf = nodes[leaf]["parent_id"]
+    return found[::-1]
+
+
+def prompt(nodes: dict[str, Row], leaf: str | None) -> Conversation:
+    """Return the messages from the first to `leaf` as values."""
+    return tuple(Message(node["role"], node["content"]) for node in branch(nodes, leaf))
