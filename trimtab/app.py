@@ -78,6 +78,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
     key = secrets.token_urlsafe(24)
     authenticator = _authenticator(settings, db, key)
     pool = EnginePool(engine_specs(settings.engines, paths), paths.root)
+    pool.cards.can_sleep = settings.training.make_room == "sleep"
     reconciler = Reconciler(db, Router(), pool, paths.adapters)
     serving = Serving(db, settings, paths, pool, reconciler)
     rollout = Rollout(db, serving, paths.adapters, settings.canary, settings.snapshot.exclude_raters)

@@ -37,6 +37,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
 from trimtab.rollout.rollout import Rollout, final_state
+from trimtab.runs.make_room import needed_by, room_for
 from trimtab.runs.planning import recipe_of
 from trimtab.runs.workers import Worker, Workers
 from trimtab.serving import Serving
@@ -127,7 +128,10 @@ async def train(loop: Loop, run: Run) -> Run:
     """Train in a worker from the newest checkpoint, and store its progress; training -> publishing."""
     directory = RunDirectory(loop.paths.run(run.id))
     if directory.report() is None:
-        await Worker(loop.db, run.id, directory, loop.workers).execute()
+        settings = loop.settings.training
+        needed = await needed_by(loop.db, directory, run.deployment, settings)
+        async with room_for(needed, loop.serving.pool, settings):
+            await Worker(loop.db, run.id, directory, loop.workers).execute()
     return await _move(loop, run, "publishing")
 
 

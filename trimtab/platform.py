@@ -18,6 +18,7 @@ from store.errors import StoreDamaged
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.draws import Draws
 from trimtab.evaluations import Evaluations
 from trimtab.loop import Loop
 from trimtab.rollout.rollout import Rollout
@@ -55,6 +56,7 @@ class Platform:
     url: str
     key: str
     started_at: datetime
+    draws: Draws = field(default_factory=Draws)
     settings_file: Path | None = None
     damage: StoreDamaged | None = None
     stop: Callable[[], None] = field(default=lambda: None)
