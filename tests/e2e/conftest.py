@@ -31,7 +31,7 @@ def platform(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         running.stop()
 
 
-ORDER = ("test_loop", "test_bad_input", "test_cli", "test_browser", "test_kill", "test_models")
+ORDER = ("test_loop", "test_bad_input", "test_cli", "test_browser", "test_kill")
 """The story of the loop begins with an empty store, so it comes first; the test that kills the platform comes last."""
 
 
