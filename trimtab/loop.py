@@ -82,7 +82,8 @@ def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
             db, paths.snapshots, run.deployment, run.method, **loop.settings.snapshot.model_dump()
         )
         stable = releases.get(db, deployments.get(db, run.deployment).stable)
-        start = start_adapter(db, run.deployment, run.start_from)
+        replay = loop.settings.snapshot.replay
+        start = start_adapter(db, run.method, run.deployment, run.start_from, replay)
         spec = _run_spec(loop, run, stable, snapshot, start)
         frozen = paths.snapshots / snapshot.id
         RunDirectory(paths.run(run.id)).write(spec, frozen / "train.parquet", frozen / "heldout.parquet")
