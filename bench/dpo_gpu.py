@@ -20,17 +20,16 @@ A row is a prompt of half the length and two answers of the other half; tokens a
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +38,21 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import torch
+from gpu_meter import Meter, matrix_rate, step_timer, versions
 from random_model import SHAPES, build, parameters, word_tokenizer
 
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.recipe import resolve
+from align.recipe.plan import Rows, plan
+from align.recipe.recipe import Recipe, resolve
 from align.run_directory import RunDirectory, RunSpec
 from align.training.data import Row
-from align.training.methods import dpo
+from align.training.fused.lora import fuse_lora
+from align.training.fused.norms import fuse_norms
+from align.training.methods import dpo, sft
 from align.training.model import Hardware, add_adapter, without_dropout
 from align.training.packed.packed_model import disagreement, make_packed
 from align.training.packed.packing import Tree
+from align.training.recomputation import choose_recomputation, free_memory
 from align.training.scoring import score_rows
 from align.training.session import Session
 from align.training.trainer import train
@@ -64,6 +68,7 @@ class Case:
     length: int
     budget_gb: float | None = None
     against_trl: bool = False
+    method: str = "dpo"
 
 
 CASES = {
@@ -74,109 +79,101 @@ CASES = {
     "8b-nf4": Case("8b", True, 8, 512, against_trl=True),
     "1b-bf16": Case("1b", False, 8, 512, against_trl=True),
     "1b-nf4": Case("1b", True, 8, 512, against_trl=True),
+    "8b-nf4-sft": Case("8b", True, 8, 512, method="sft"),
+    "1b-bf16-sft": Case("1b", False, 8, 512, method="sft"),
+    "135m-bf16": Case("135m", False, 8, 512),
+    "135m-nf4": Case("135m", True, 8, 512),
     "135m-cpu": Case("135m", False, 4, 128, against_trl=True),
     "tiny-bf16": Case("tiny", False, 2, 32, against_trl=True),
     "tiny-nf4": Case("tiny", True, 2, 32, against_trl=True),
+    "tiny-sft": Case("tiny", False, 2, 32, method="sft"),
 }
-DEFAULT = [name for name in CASES if not name.startswith(("tiny", "135m"))]
-
-
-class Meter:
-    """Peak GPU memory, and seconds per step without the first, which warms up kernels and the allocator."""
-
-    def __init__(self, device: str) -> None:
-        self.cuda = device == "cuda"
-
-    def gigabytes(self) -> dict[str, float]:
-        """Return the peak of this process; nothing without a GPU."""
-        if not self.cuda:
-            return {}
-        return {
-            "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
-            "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2),
-        }
-
-    def synchronize(self) -> None:
-        """Wait for the device, so that times cover finished work."""
-        if self.cuda:
-            torch.cuda.synchronize()
-
-
-def step_timer(meter: Meter) -> tuple[Any, list[float]]:
-    """Return a callback that records the end of each step, and the list of those times."""
-    from transformers import TrainerCallback
-
-    times: list[float] = []
-
-    class Timer(TrainerCallback):
-        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            meter.synchronize()
-            times.append(time.perf_counter())
-
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            meter.synchronize()
-            times.append(time.perf_counter())
-
-    return Timer(), times
+DEFAULT = [name for name in CASES if not name.startswith(("tiny", "135m")) and not name.endswith("sft")]
 
 
 def make_rows(case: Case, n: int) -> list[Row]:
     """Return random rows of exactly `case.length` tokens; each answer ends with TRL's end token."""
     generator = torch.Generator().manual_seed(1)
     half = case.length // 2
+    answers = 2 if case.method == "dpo" else 1
 
     def ids(count: int) -> list[int]:
         high = int(SHAPES[case.shape]["vocab_size"])
         return torch.randint(2, high, (count,), generator=generator).tolist()
 
     return [
-        Row(str(i), Tree(ids(half), tuple([*ids(case.length - half - 1), 0] for _ in range(2))))
+        Row(str(i), Tree(ids(half), tuple([*ids(case.length - half - 1), 0] for _ in range(answers))))
         for i in range(n)
     ]
 
 
-def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
-    """Train with our trainer; include the reference pass in the peak, and report it apart in time."""
-    model = build(case.shape, case.nf4, args.device, dtype)
-    built = meter.gigabytes()
-    without_dropout(model)  # not eval(): on the CPU that repacks 4-bit weights for another, coarser product
-    gap = disagreement(model)
-    make_packed(model)
-    params = {
+def recipe_of(case: Case, args: argparse.Namespace) -> Recipe:
+    """Return the recipe that the worker would get for the case."""
+    params: dict[str, Any] = {
         "max_steps": args.steps,
         "per_device_train_batch_size": case.pairs,
         "gradient_accumulation_steps": 1,
         "max_length": case.length,
         "lr_scheduler_type": "constant",
-        "share_prompt": not args.no_share,
         "learning_rate": 1e-4,
         "warmup_steps": 0,
-        "beta": 0.1,
+        "optim": args.optim,
         "r": 16,
         "lora_alpha": 32,
+        "gradient_checkpointing": True if args.recompute else "auto",
     }
-    recipe = resolve("dpo", case.nf4, params)
+    if case.method == "dpo":
+        params |= {"share_prompt": not args.no_share, "beta": 0.1}
+    return resolve(case.method, case.nf4, params)
+
+
+def planned(case: Case, args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """Return what `align.recipe.plan` says of the case on this device."""
+    half = case.length / 2
+    rows = Rows(case.pairs * args.steps, half, half, case.length)
+    available = float(torch.cuda.mem_get_info()[0]) if args.device == "cuda" else None
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "config.json").write_text(json.dumps(SHAPES[case.shape]))
+        found = plan(scratch, recipe, rows, args.device, available)
+    parts = {name: round(size / 1e9, 3) for name, size in found.parts.items()}
+    return {"gb": round(found.total / 1e9, 2), "seconds": round(found.seconds, 1), "parts_gb": parts}
+
+
+def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
+    """Train with our trainer; include the reference pass in the peak, and report it apart in time."""
+    recipe = recipe_of(case, args)
+    plan_of_case = planned(case, args, recipe)
+    model = build(case.shape, case.nf4, args.device, dtype)
+    built = meter.gigabytes()
+    without_dropout(model)  # not eval(): on the CPU that repacks 4-bit weights for another, coarser product
+    gap = disagreement(model)
+    make_packed(model)
     hardware = Hardware(args.device, dtype, args.optim, args.device == "cuda")
     peft_model = add_adapter(model, recipe, None)
+    if not args.plain:
+        fuse_norms(model)
+        fuse_lora(peft_model)
     with tempfile.TemporaryDirectory() as scratch:
         run = RunDirectory(scratch)
-        spec = RunSpec("dpo", "random", recipe.to_dict(), "s-random")
+        spec = RunSpec(case.method, "random", recipe.to_dict(), "s-random")
         session = Session(run, spec, recipe, hardware, ProgressLog(run), StopSwitch(run))
         rows = make_rows(case, case.pairs * args.steps)
         without_dropout(peft_model)
-        began = time.perf_counter()
-        reference: list[list[float]] = [[] for _ in rows]
-        with peft_model.disable_adapter():
-            for index, sums in score_rows(
-                peft_model, rows, recipe.share_prompt, autocast=session.autocast, tokens=args.reference_tokens
-            ):
-                reference[index] = sums
-        reference_seconds = time.perf_counter() - began
-        timer, times = step_timer(meter)
+        reference: list[list[float]] = []
+        reference_seconds = warm_up = 0.0
+        if case.method == "dpo":
+            # Once to warm up, as the first step of training is not timed either.
+            warm_up, _ = score_reference(session, peft_model, rows[: case.pairs], args.reference_tokens)
+            reference_seconds, reference = score_reference(session, peft_model, rows, args.reference_tokens)
+        choose_recomputation(session, peft_model, rows, free_memory(args.device))
+        timer, times = step_timer(meter, args.profile)
         tokenizer = word_tokenizer(int(SHAPES[case.shape]["vocab_size"]))
 
         def make(watch: Any) -> Any:
-            trainer = dpo.build(session, peft_model, tokenizer, rows, reference, watch)
+            if case.method == "dpo":
+                trainer: Any = dpo.build(session, peft_model, tokenizer, rows, reference, watch)
+            else:
+                trainer = sft.build(session, peft_model, tokenizer, rows, watch)
             trainer.add_callback(timer)
             return trainer
 
@@ -186,15 +183,36 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
     return {
         "built": built,
         **found,
-        "reference_seconds_per_step": round(reference_seconds / args.steps, 3),
+        "reference_seconds_per_step": round(reference_seconds / args.steps, 4),
+        "reference_warm_up_seconds": round(warm_up, 2),
         "losses": [round(x, 4) for x in losses],
         "packed_against_plain": gap,
+        "plan": plan_of_case,
         "notes": session.notes,
     }
 
 
-def run_trl(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
-    """Train the same rows with plain TRL, its defaults but for batch, optimiser and logging."""
+def score_reference(
+    session: Session, model: Any, rows: list[Row], tokens: int | None
+) -> tuple[float, list[list[float]]]:
+    """Return seconds and log-probabilities of a pass over `rows` without the adapter."""
+    began = time.perf_counter()
+    found: list[list[float]] = [[] for _ in rows]
+    share = bool(session.recipe.share_prompt)
+    with model.disable_adapter():
+        for index, sums in score_rows(model, rows, share, autocast=session.autocast, tokens=tokens):
+            found[index] = sums
+    return time.perf_counter() - began, found
+
+
+# TRL as somebody who knows it would set it on a card with room.
+TUNED: dict[str, Any] = {"gradient_checkpointing": False, "precompute_ref_log_probs": True}
+
+
+def run_trl(
+    case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype, tuned: bool = False
+) -> dict[str, Any]:
+    """Train the same rows with plain TRL, its defaults but for batch, optimiser and logging, or with `TUNED` too."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer
@@ -214,6 +232,7 @@ def run_trl(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dty
         for row in rows
     ]
     timer, times = step_timer(meter)
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         trainer = DPOTrainer(
             model=model,
@@ -230,6 +249,7 @@ def run_trl(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dty
                 save_strategy="no",
                 disable_tqdm=True,
                 bf16=args.device == "cuda",
+                **(TUNED if tuned else {}),
                 use_cpu=args.device == "cpu",
             ),
             train_dataset=Dataset.from_list(data),
@@ -237,6 +257,7 @@ def run_trl(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dty
             peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
             callbacks=[timer],
         )
+        prepared = time.perf_counter() - began
         lengths = {len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in trainer.train_dataset}
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -244,6 +265,7 @@ def run_trl(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dty
         **_figures(case, args, times, meter),
         "losses": [round(x, 4) for x in losses],
         "row_tokens": sorted(lengths),
+        "prepared_seconds": round(prepared, 2),  # its reference pass too, where that is computed beforehand
     }
 
 
@@ -252,38 +274,23 @@ def _figures(case: Case, args: argparse.Namespace, times: list[float], meter: Me
     seconds = sorted(steps)[len(steps) // 2]
     return {
         "step_seconds": round(seconds, 4),
-        "tokens_per_second": round(2 * case.pairs * case.length / seconds, 1),
+        "tokens_per_second": round(
+            (2 if case.method == "dpo" else 1) * case.pairs * case.length / seconds, 1
+        ),
         **meter.gigabytes(),
     }
 
 
-def matrix_rate(device: str, dtype: torch.dtype) -> float:
-    """Measure the device's rate of large matrix products in FLOP/s."""
-    n = 8192 if device == "cuda" else 1024
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    meter = Meter(device)
-    best = 0.0
-    for _ in range(5):
-        meter.synchronize()
-        began = time.perf_counter()
-        for _ in range(10):
-            a @ b
-        meter.synchronize()
-        best = max(best, 20 * n**3 / (time.perf_counter() - began))
-    return best
-
-
-def versions() -> dict[str, str]:
-    names = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = getattr(sys.modules.get(name), "__version__", "unknown")
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
+def measure(args: argparse.Namespace, case: str, who: str) -> dict[str, Any]:
+    """Return the figures of one contestant, from a process of its own unless asked otherwise."""
+    if not args.together:
+        return alone(case, who)
+    result = figures(args, case, who)
+    gc.collect()
+    if args.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return result
 
 
 def alone(case: str, who: str) -> dict[str, Any]:
@@ -298,19 +305,27 @@ def alone(case: str, who: str) -> dict[str, Any]:
         return result
 
 
-def contestant(args: argparse.Namespace) -> int:
-    """Train one contestant in this process; write the figures or the error."""
-    name, who, out = args.contestant
+def figures(args: argparse.Namespace, name: str, who: str) -> dict[str, Any]:
+    """Train one contestant in this process; return the figures or the error."""
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     meter = Meter(args.device)
     began = time.perf_counter()
     try:
-        result = (run_align if who == "align" else run_trl)(CASES[name], args, meter, dtype)
+        if who == "align":
+            result = run_align(CASES[name], args, meter, dtype)
+        else:
+            result = run_trl(CASES[name], args, meter, dtype, who == "trl-tuned")
     except Exception as error:
         traceback.print_exc()
         result = {"error": f"{type(error).__name__}: {error}"[:500], **meter.gigabytes()}
     result["wall_seconds"] = round(time.perf_counter() - began, 1)
-    Path(out).write_text(json.dumps(result))
+    return result
+
+
+def contestant(args: argparse.Namespace) -> int:
+    """Train the contestant that `alone` started this process for; write the figures."""
+    name, who, out = args.contestant
+    Path(out).write_text(json.dumps(figures(args, name, who)))
     return 0
 
 
@@ -325,6 +340,11 @@ def main() -> int:
         "--optim", default="adamw_8bit", help="paged_adamw_8bit is what a recipe chooses on CUDA"
     )
     parser.add_argument("--no-share", action="store_true", help="compute each prompt twice")
+    parser.add_argument("--tuned", action="store_true", help="TRL with " + ", ".join(TUNED) + " as well")
+    parser.add_argument("--recompute", action="store_true", help="recompute all activations")
+    parser.add_argument("--plain", action="store_true", help="PEFT's LoRA layers and the model's own norms")
+    parser.add_argument("--together", action="store_true", help="all in one process, which saves the imports")
+    parser.add_argument("--profile", action="store_true", help="print the kernels of the third step")
     parser.add_argument("--no-trl", action="store_true", help="leave the comparison out")
     parser.add_argument(
         "--quick", action="store_true", help="the two 65B cases on CUDA, the tiny ones elsewhere"
@@ -351,10 +371,11 @@ def main() -> int:
         }
         count = parameters(case.shape)
         result["parameters"] = count
-        for who in ("align", "trl"):
-            if who == "trl" and (args.no_trl or not case.against_trl):
-                continue
-            result[who] = alone(name, who)
+        rivals = (
+            ("trl", *(["trl-tuned"] if args.tuned else [])) if case.against_trl and not args.no_trl else ()
+        )
+        for who in ("align", *rivals):
+            result[who] = measure(args, name, who)
             if "tokens_per_second" in result[who]:
                 # Forward and backward to the inputs: 4 FLOPs a parameter and token; no gradient of frozen weights.
                 useful = 4 * count * result[who]["tokens_per_second"]
@@ -364,7 +385,10 @@ def main() -> int:
             and "error" not in result["align"]
             and "error" not in result["trl"]
         ):
-            result["speedup"] = round(result["trl"]["step_seconds"] / result["align"]["step_seconds"], 2)
+            ours, theirs = result["align"], result["trl"]["step_seconds"]
+            result["speedup"] = round(theirs / ours["step_seconds"], 2)
+            once = ours["step_seconds"] + ours["reference_seconds_per_step"]
+            result["speedup_with_reference_one_epoch"] = round(theirs / once, 2)
         if case.budget_gb is not None:
             result["budget_gb"] = case.budget_gb
             result["ok"] = result["align"].get("peak_gb", 1e9) <= case.budget_gb

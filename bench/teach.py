@@ -236,7 +236,7 @@ def teach_rows(
         copy = (args.keep / "sampled.duckdb").absolute() if args.keep else None
         if copy is not None and not copy.exists():
             platform.post("/api/backup", {"file": str(copy)})
-    progress.facts["votes"] = vote(platform, case, rng)
+    progress.facts["votes"] = progress.facts.get("votes") or vote(platform, case, rng)
     progress.add("votes")
 
 
@@ -275,7 +275,10 @@ def main() -> None:
     parser.add_argument("--sampled", type=Path, help="a sampled.duckdb to vote on")
     parser.add_argument("--suite", type=Path, help="the gate's suite, in place of the default one")
     parser.add_argument(
-        "--params", default="{}", help="parameters of the run as JSON, in place of the defaults"
+        "--params",
+        type=json.loads,
+        default={},
+        help="parameters of the run as JSON, in place of the defaults",
     )
     parser.add_argument("--no-win-rate", action="store_true", help="leave out the win rate by rule")
     args = parser.parse_args()

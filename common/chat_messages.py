@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SYSTEM_ROLES = ("system", "developer")
+MESSAGE_ROLES = (*SYSTEM_ROLES, "user", "assistant", "tool")
+REQUEST_ROLES = (*MESSAGE_ROLES, "function")
+"""Roles that a request may have; `function` is the deprecated form of `tool` and is stored nowhere."""
 
 # Types of content parts that are text for vLLM, with the key of their text.
 TEXT_PARTS = {

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.chat_messages import part_text, text_of
+from common.chat_messages import MESSAGE_ROLES, part_text, text_of
 from store import carried, import_notes, message_text
 from store.errors import Invalid
-
-MESSAGE_ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import Any
 from store import shared_turns
 from store.errors import Invalid
 from store.message import (
-    MESSAGE_ROLES,
     Conversation,
     Message,
     characters,
@@ -29,7 +28,6 @@ from store.message import (
 )
 
 __all__ = [
-    "MESSAGE_ROLES",
     "Conversation",
     "Demonstration",
     "Judgement",

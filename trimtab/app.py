@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -18,7 +19,6 @@ from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.build import ServingOptions, build_serving
 from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.gateway.content_encoding import CompressedBodies
 from serve.gateway.handler import HotPath
 from serve.router import Router
@@ -34,6 +34,7 @@ from trimtab.api.comparisons import sampled
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
+from trimtab.api.models import routes as models
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.recipes import routes as recipes
@@ -44,6 +45,7 @@ from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
+from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
@@ -55,7 +57,7 @@ from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Schedule, Scheduler
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
-from trimtab.serving import Serving, model_of
+from trimtab.serving import Serving
 from trimtab.start_run import ScheduledRuns
 from trimtab.ui_mount import Screens
 from trimtab.web import login
@@ -66,13 +68,17 @@ MAX_API_BODY = 64 * 2**20
 """Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
 
 
-def build_platform(settings: Settings, url: str) -> Platform:
-    """Open the store and construct every part; nothing runs yet. Raises StoreError and its kinds."""
+def build_platform(settings: Settings, url: str, settings_file: Path | None = None) -> Platform:
+    """Open the store and construct every part; nothing runs yet. Raises StoreError and its kinds.
+
+    `settings_file` is read again for base models that are added while the platform runs.
+    """
     paths = DataPaths(settings.data.absolute())
     db = _open_store(settings, paths)
     key = secrets.token_urlsafe(24)
     authenticator = _authenticator(settings, db, key)
-    pool = EnginePool(engine_specs(settings, paths), paths.root)
+    pool = EnginePool(engine_specs(settings.engines, paths), paths.root)
+    pool.cards.can_sleep = settings.training.make_room == "sleep"
     reconciler = Reconciler(db, Router(), pool, paths.adapters)
     serving = Serving(db, settings, paths, pool, reconciler)
     rollout = Rollout(db, serving, paths.adapters, settings.canary, settings.snapshot.exclude_raters)
@@ -113,6 +119,7 @@ def build_platform(settings: Settings, url: str) -> Platform:
         url=url,
         key=key,
         started_at=datetime.now(UTC),
+        settings_file=settings_file,
     )
 
 
@@ -151,15 +158,6 @@ def _serving_options(settings: Settings) -> ServingOptions:
     )
 
 
-def engine_specs(settings: Settings, paths: DataPaths) -> list[EngineSpec]:
-    """Return one specification per engine process."""
-    return [
-        spec
-        for name, engine in settings.engines.items()
-        for spec in engine.specs(name, str(model_of(settings, paths, engine.base)))
-    ]
-
-
 def api_router() -> APIRouter:
     """Return the operations API, `/api`."""
     api = APIRouter(prefix="/api")
@@ -179,6 +177,7 @@ def api_router() -> APIRouter:
         deployment_routes,
         adapters,
         evals,
+        models,
         people,
         shares,
         usage,

@@ -19,6 +19,7 @@ from serve.engine.spec import EngineSpec
 from store.db.database import Store
 from store.errors import StoreError, StoreLocked
 from store.maintenance.verify import verify
+from trimtab.base_models.local import resolve
 from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
@@ -177,9 +178,10 @@ def _model(name: str, engine: Any, paths: DataPaths) -> Check:
     what = f"engine {name}"
     if engine.url:
         return Check(what, True, f"{engine.base} at {engine.url}")
-    if engine.model and not Path(engine.model).exists():
-        return Check(what, True, f"{engine.base}: {engine.model} is taken as a hub id")
-    directory = Path(engine.model) if engine.model else paths.model(engine.base)
+    directory = resolve(engine.model, engine.revision) if engine.model else paths.model(engine.base)
+    if engine.model and not directory.exists():
+        said = f"{engine.base}: {engine.model} is taken as a hub id; the engine downloads it at its start"
+        return Check(what, True, said)
     if (directory / "config.json").is_file():
         return Check(what, True, f"{engine.base} in {directory}")
     return Check(

@@ -15,6 +15,7 @@ from serve.engine.gpu_memory import GB
 from serve.engine.placement import Cards
 from serve.engine.vllm_preload import vllm_build
 from serve.errors import EngineFailed
+from trimtab.base_models.local import engine_specs
 from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
@@ -121,18 +122,16 @@ def _memory(settings: Settings, paths: DataPaths, read: Callable[[], list[Card]]
 async def _place_all(settings: Settings, paths: DataPaths, cards: Cards) -> list[Check]:
     """Place every engine as a start would, one after the other."""
     checks = []
-    for name, engine in settings.engines.items():
-        model = engine.model or str(paths.model(engine.base))
-        for spec in engine.specs(name, model):
-            if spec.url or spec.on_cpu:
-                continue
-            what = f"memory of engine {spec.name}"
-            try:
-                placed = await cards.place(spec)
-            except EngineFailed as error:
-                checks.append(Check(what, False, error.message))
-                continue
-            on = ", ".join(f"card {card.index}" for card in placed.cards)
-            part = placed.need.explain() if placed.need else f"{placed.taken / GB:.1f} GB"
-            checks.append(Check(what, True, f"{part}, on {on}"))
+    for spec in engine_specs(settings.engines, paths):
+        if spec.url or spec.on_cpu:
+            continue
+        what = f"memory of engine {spec.name}"
+        try:
+            placed = await cards.place(spec)
+        except EngineFailed as error:
+            checks.append(Check(what, False, error.message))
+            continue
+        on = ", ".join(f"card {card.index}" for card in placed.cards)
+        part = placed.need.explain() if placed.need else f"{placed.taken / GB:.1f} GB"
+        checks.append(Check(what, True, f"{part}, on {on}"))
     return checks

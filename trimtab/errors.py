@@ -8,6 +8,7 @@ TrimtabError
 ├── PlatformNotFound     the command line found no running platform
 ├── StoreNotFound        a data directory holds no store
 ├── PathRefused          the system does not let a path be used
+├── ModelRefused         a base model can't be added or removed; carries field and accepted
 └── ModelNotPrepared     a model directory is missing and could not be made
 ```
 """
@@ -51,6 +52,14 @@ class PathRefused(TrimtabError):
     def __init__(self, path: str, why: str, full: bool = False) -> None:
         self.path, self.why, self.full = path, why, full
         super().__init__(f"{path} cannot be used: {why}")
+
+
+class ModelRefused(TrimtabError):
+    """A base model can't be added or removed: `field` is at fault, `accepted` says what it takes."""
+
+    def __init__(self, field: str, why: str, accepted: str) -> None:
+        self.field, self.why, self.accepted = field, why, accepted
+        super().__init__(f"{field}: {why}; accepted: {accepted}")
 
 
 class ModelNotPrepared(TrimtabError):

@@ -37,6 +37,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
 from trimtab.rollout.rollout import Rollout, final_state
+from trimtab.runs.make_room import needed_by, room_for
 from trimtab.runs.planning import recipe_of
 from trimtab.runs.workers import Worker, Workers
 from trimtab.serving import Serving
@@ -67,8 +68,15 @@ async def take_snapshot(loop: Loop, run: Run) -> Run:
     """Freeze the data and write the run directory, `run.toml` last; queued -> snapshot -> training."""
     if run.state == "queued":
         run = await _move(loop, run, "snapshot")
+    stable = await call_store(loop.db, _stable, run.deployment)
+    await loop.serving.wait_downloaded(stable.base)
     facts = await loop.long_work.run(_freeze, loop, run)
     return await _move(loop, run, "training", **facts)
+
+
+def _stable(db: Store, deployment: str) -> Release:
+    """Return the stable release of a deployment."""
+    return releases.get(db, deployments.get(db, deployment).stable)
 
 
 def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
         snapshot = snapshots.build(
             db, paths.snapshots, run.deployment, run.method, **loop.settings.snapshot.model_dump()
         )
-        stable = releases.get(db, deployments.get(db, run.deployment).stable)
+        stable = _stable(db, run.deployment)
         replay = loop.settings.snapshot.replay
         start = start_adapter(db, run.method, run.deployment, run.start_from, replay)
         spec = _run_spec(loop, run, stable, snapshot, start)
@@ -121,7 +129,10 @@ async def train(loop: Loop, run: Run) -> Run:
     """Train in a worker from the newest checkpoint, and store its progress; training -> publishing."""
     directory = RunDirectory(loop.paths.run(run.id))
     if directory.report() is None:
-        await Worker(loop.db, run.id, directory, loop.workers).execute()
+        settings = loop.settings.training
+        needed = await needed_by(loop.db, directory, run.deployment, settings)
+        async with room_for(needed, loop.serving.pool, settings):
+            await Worker(loop.db, run.id, directory, loop.workers).execute()
     return await _move(loop, run, "publishing")
 
 

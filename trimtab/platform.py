@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from serve.auth import Authenticator
@@ -17,6 +18,7 @@ from store.errors import StoreDamaged
 from trimtab.background import LongWork
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.draws import Draws
 from trimtab.evaluations import Evaluations
 from trimtab.loop import Loop
 from trimtab.rollout.rollout import Rollout
@@ -54,6 +56,8 @@ class Platform:
     url: str
     key: str
     started_at: datetime
+    draws: Draws = field(default_factory=Draws)
+    settings_file: Path | None = None
     damage: StoreDamaged | None = None
     stop: Callable[[], None] = field(default=lambda: None)
 

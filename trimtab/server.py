@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import webbrowser
+from pathlib import Path
 
 import uvicorn
 
@@ -15,6 +16,7 @@ from store.accounts import keys, users
 from store.db.database import Store
 from trimtab import doctor_gpu
 from trimtab.app import build_app, build_platform
+from trimtab.config.paths import SETTINGS_FILE
 from trimtab.config.settings import Settings
 from trimtab.config.writing import writing
 from trimtab.errors import PortInUse, UnsafeAddress
@@ -22,10 +24,11 @@ from trimtab.web.http10 import Protocol
 from trimtab.web.shutdown import EndCancelledRequests
 
 
-def up(settings: Settings, open_browser: bool = False) -> None:
+def up(settings: Settings, open_browser: bool = False, settings_file: Path = SETTINGS_FILE) -> None:
     """Serve until SIGINT or SIGTERM. Raises PortInUse, UnsafeAddress, PathRefused, StoreError and its kinds.
 
-    A store that turns out to be damaged while it serves ends it too, with StoreDamaged.
+    `settings_file` is read again for base models that are added meanwhile. A store that turns out to be damaged while it
+    serves ends it too, with StoreDamaged.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -33,7 +36,7 @@ def up(settings: Settings, open_browser: bool = False) -> None:
     port = listener.getsockname()[1]
     url = f"http://{browser_host(settings.server.host)}:{port}"
     with writing(settings.data.absolute()):
-        platform = build_platform(settings, url)
+        platform = build_platform(settings, url, settings_file.absolute())
     try:
         require_sign_in(platform.db, settings.server.host)
     except UnsafeAddress:
@@ -41,7 +44,13 @@ def up(settings: Settings, open_browser: bool = False) -> None:
         raise
     app = build_app(platform)
     platform.paths.write_platform(
-        {"pid": os.getpid(), "url": url, "started_at": platform.started_at.isoformat(), "key": platform.key}
+        {
+            "pid": os.getpid(),
+            "url": url,
+            "started_at": platform.started_at.isoformat(),
+            "key": platform.key,
+            "settings": str(platform.settings_file),
+        }
     )
     logging.getLogger(__name__).info(
         "Trimtab answers at %s (engines are loading; Ctrl-C stops everything)", url

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -25,9 +25,11 @@ from serve.errors import AdapterRefused
 from store.db.database import Store
 from store.rollout.adapters import AdapterRecord
 from store.values import Probe
+from trimtab.base_models.fetching import Downloads
+from trimtab.base_models.local import engine_specs, model_of
 from trimtab.card_usage import CardUsage
 from trimtab.config.paths import DataPaths
-from trimtab.config.serving_sections import DEFAULT_BASE
+from trimtab.config.serving_sections import DEFAULT_BASE, EngineSettings
 from trimtab.config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,10 @@ class Serving:
     ) -> None:
         self.db, self.settings, self.paths = db, settings, paths
         self.pool, self.reconciler = pool, reconciler
+        self.engines = dict(settings.engines)
+        self._downloads = Downloads(paths.logs)
+        for engine in pool.engines():
+            self._downloads.attach(engine, self._revision(engine.spec.base))
         self.preparing: str | None = None
         self.cards = CardUsage(pool)
 
@@ -54,8 +60,35 @@ class Serving:
         return sorted(self.pool.bases())
 
     def model_path(self, base: str) -> Path:
-        """Return where the weights of a base lie (a directory, or a hub id for libraries to resolve)."""
-        return model_of(self.settings, self.paths, base)
+        """Return the directory of a base's weights; a hub id until an engine has downloaded it."""
+        engines = self.pool.engines(base)
+        return Path(engines[0].spec.model) if engines else model_of(self.engines, self.paths, base)
+
+    def _revision(self, base: str) -> str | None:
+        return next((engine.revision for engine in self.engines.values() if engine.base == base), None)
+
+    async def add_base(self, base: str, engines: Mapping[str, EngineSettings]) -> None:
+        """Start the engines of a further base model and route to it. Raises ValueError for an engine's name used twice."""
+        added = self.pool.add(engine_specs(engines, self.paths))
+        self.engines |= engines
+        for engine in added:
+            self._downloads.attach(engine, self._revision(base))
+            await engine.start()
+        await self.reconciler.refresh()
+
+    async def remove_base(self, base: str) -> None:
+        """Route nothing to a base model any more and stop its engines; answers in flight get their time."""
+        self.engines = {name: engine for name, engine in self.engines.items() if engine.base != base}
+        gone = self.pool.remove(base)
+        try:
+            await self.reconciler.refresh()
+        finally:
+            await asyncio.gather(*(engine.stop() for engine in gone))
+
+    async def wait_downloaded(self, base: str) -> None:
+        """Return once the weights of a base that an engine downloads are on this disk."""
+        while any(engine.fetch is not None for engine in self.pool.engines(base)):  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
 
     def max_lora_rank(self, base: str) -> int:
         """Return the largest rank that every engine of the base accepts."""
@@ -75,9 +108,7 @@ class Serving:
 
     async def _prepare(self) -> None:
         directory = self.paths.model(DEFAULT_BASE)
-        needed = any(
-            e.base == DEFAULT_BASE and not e.model and not e.url for e in self.settings.engines.values()
-        )
+        needed = any(e.base == DEFAULT_BASE and not e.model and not e.url for e in self.engines.values())
         if not needed or (directory / "config.json").is_file():
             return
         self.preparing = f"preparing {DEFAULT_BASE} (once, about half a minute)"
@@ -214,11 +245,3 @@ class Serving:
             parity=published.parity.to_json() if published.parity else None,
             created_by=created_by,
         )
-
-
-def model_of(settings: Settings, paths: DataPaths, base: str) -> Path:
-    """Return where the weights of `base` lie, by the settings."""
-    for engine in settings.engines.values():
-        if engine.base == base and engine.model:
-            return Path(engine.model)
-    return paths.model(base).absolute()

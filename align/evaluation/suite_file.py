@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from align.evaluation import BUILT_IN_SUITES
 from align.evaluation.chat_api import EvaluationError
 from align.evaluation.rules import check_rule
 
-BUILT_IN = ("quick", "default", "full")
 KINDS = ("heldout", "answers", "texts", "instructions", "win_rate", "judge")
 FOLDER = Path(__file__).with_name("suites")
 
@@ -162,11 +162,11 @@ def load_suite(name: str) -> Suite:
 
     Raises `SuiteError` that names the field and what is accepted.
     """
-    if name not in BUILT_IN and not name.endswith(".toml"):
+    if name not in BUILT_IN_SUITES and not name.endswith(".toml"):
         raise SuiteError(
-            f"suite = {name!r}: accepted is one of {', '.join(BUILT_IN)}, or the path of a .toml file"
+            f"suite = {name!r}: accepted is one of {', '.join(BUILT_IN_SUITES)}, or the path of a .toml file"
         )
-    path = FOLDER / f"{name}.toml" if name in BUILT_IN else Path(name)
+    path = FOLDER / f"{name}.toml" if name in BUILT_IN_SUITES else Path(name)
     try:
         return Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -216,7 +216,8 @@ class RecipeFields(BaseModel):
         True, description="compute a pair's common prompt once (2410.20305)"
     )
     gradient_checkpointing: Literal["auto"] | StrictBool = Field(
-        "auto", description="recompute activations: less memory, more time"
+        "auto",
+        description="recompute activations: less memory, more time; auto: on CUDA, in the layers that do not fit",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on the CPU")
     # Method

@@ -52,7 +52,7 @@ def training_arguments(session: Session) -> TrainingArguments:
         per_device_train_batch_size=session.micro_batch,
         gradient_accumulation_steps=session.accumulation,
         optim=hardware.optim,
-        gradient_checkpointing=hardware.gradient_checkpointing,
+        gradient_checkpointing=hardware.gradient_checkpointing and session.recomputed != 0,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=False,  # the loss computes in autocast itself: see Session.autocast
         use_cpu=on_cpu,

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from align.errors import Diverged
 from align.training.checkpoints import mark_complete, random_state
+from align.training.recomputation import recompute_first
 from align.training.session import Session
 
 # A loss so many times the median of the first few (at least 1) has exploded and does not recover.
@@ -34,7 +35,9 @@ class Watch(TrainerCallback):
         self._first = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
+        """Start the clock, and recompute no more layers than the session says."""
+        if self.session.recomputed:
+            recompute_first(kwargs["model"], self.session.recomputed)
         self._began = time.monotonic()
         self._first = state.global_step
 

@@ -33,10 +33,13 @@ from align.training.cpu.allocator import map_large_blocks, trim_heap
 from align.training.data import Dropped, Row, count_rows, read_rows
 from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
+from align.training.fused.lora import fuse_lora
+from align.training.fused.norms import fuse_norms
 from align.training.methods import METHODS
 from align.training.methods.method import Method
 from align.training.model_card import write_card
 from align.training.packed.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
+from align.training.recomputation import choose_recomputation, free_memory
 from align.training.reference import record_reference
 from align.training.scoring import ReferenceCache, Scores, score_in_group
 from align.training.session import Session
@@ -199,6 +202,7 @@ def fit(state: TrainingState) -> TrainingState:
     session = state.session
     count = models.trainable_parameters(state.model)
     session.log.phase("training", trainable_parameters=count)
+    choose_recomputation(session, state.model, state.rows, free_memory(session.hardware.device))
     clock = time.monotonic()
     with trackers.reporting(session.run.path):
         trained = state.method.fit(session, state.model, state.tokenizer, state.rows, state.reference)
@@ -349,8 +353,13 @@ def _base_with_adapter(session: Session, start: str | None) -> tuple[Any, Any]:
         make_packed(base)
     else:
         session.note(f"rows are padded, not packed: {reason}")
+        session.padded = True
         make_plain(base)
-    return base, models.add_adapter(base, session.recipe, start, session.spec.max_lora_rank)
+    model = models.add_adapter(base, session.recipe, start, session.spec.max_lora_rank)
+    if not session.sharded:  # a sharded weight is whole only within its own module's forward pass
+        fuse_norms(base)
+        fuse_lora(model)
+    return base, model
 
 
 def _why_padded(session: Session, base: Any) -> str | None:

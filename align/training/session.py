@@ -20,7 +20,11 @@ HINT_MEMORY = "lower max_length, set gradient_checkpointing = true, or use QLoRA
 
 @dataclass
 class Session:
-    """One run in one process. `micro_batch` and `accumulation` begin as the recipe's and change when memory runs out."""
+    """One run in one process. `micro_batch` and `accumulation` begin as the recipe's and change when memory runs out.
+
+    `recomputed` is the number of layers, from the first, whose activations are recomputed; None: all or none, as `hardware`
+    says. `padded` says that the model computes padded rows. `out_of_memory` counts how often memory ran out.
+    """
 
     run: RunDirectory
     spec: RunSpec
@@ -32,6 +36,9 @@ class Session:
     accumulation: int = 0
     notes: list[str] = field(default_factory=list)
     group: ProcessGroup = field(default_factory=ProcessGroup)
+    recomputed: int | None = None
+    padded: bool = False
+    out_of_memory: int = 0
 
     def __post_init__(self) -> None:
         self.micro_batch = self.micro_batch or self.recipe.per_device_train_batch_size
@@ -61,8 +68,18 @@ class Session:
             return nullcontext()
         return torch.autocast(self.hardware.device, dtype=self.hardware.dtype, cache_enabled=False)
 
+    def need_less_memory(self, why: str) -> None:
+        """Recompute every layer's activations, or where that is done halve the micro-batch. Raises `OutOfMemory`."""
+        if self.recomputed is None:
+            self.halve_micro_batch(why)
+            return
+        self.out_of_memory += 1
+        self.recomputed = None
+        self.note("out of memory: going on with the activations of all layers recomputed")
+
     def halve_micro_batch(self, why: str) -> None:
         """Halve the micro-batch and double the accumulation. Raises `OutOfMemory` when the micro-batch is one row."""
+        self.out_of_memory += 1
         if self.micro_batch == 1:
             raise OutOfMemory(f"one row does not fit ({why})", HINT_MEMORY)
         self.accumulation *= 2 if self.micro_batch % 2 == 0 else self.micro_batch

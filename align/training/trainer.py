@@ -91,7 +91,7 @@ def train(session: Session, build: Callable[[Watch], PackedTrainer], model: torc
         del trainer
         if session.group.is_distributed:
             raise OutOfMemory(f"{session.micro_batch} rows per process do not fit ({why})", HINT_MEMORY)
-        session.halve_micro_batch(why)
+        session.need_less_memory(why)
         _restore(model, initial)
 
 

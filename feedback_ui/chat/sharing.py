@@ -7,14 +7,22 @@ import gradio as gr
 from feedback_ui import texts
 from feedback_ui.connection import Connection
 from feedback_ui.errors import explain
+from feedback_ui.listing import static
 from trimtab_client.values import SHARES
 
 
 def build_share() -> gr.Radio:
     """Lay out the choice; the platform has what was chosen, so it is the same on every device."""
-    return gr.Radio(
-        list(texts.CHAT_SHARES), label=texts.CHAT_SHARE, elem_id="chat-share", elem_classes="tt-share"
-    )
+    with gr.Row(elem_classes="tt-share", equal_height=False):
+        static(f"<span>{texts.CHAT_SHARE}</span>")
+        return gr.Radio(
+            list(texts.CHAT_SHARES),
+            label=texts.CHAT_SHARE,
+            show_label=False,
+            container=False,
+            min_width=200,
+            elem_id="chat-share",
+        )
 
 
 class Sharing:

@@ -36,7 +36,7 @@ from serve.errors import EngineFailed, ProcessFailed
 __all__ = ["Engine", "EngineSpec"]
 
 log = logging.getLogger(__name__)
-State = Literal["stopped", "starting", "ready", "failed"]
+State = Literal["stopped", "starting", "ready", "sleeping", "failed"]
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 BEHIND_GATEWAY = 10  # niceness of an engine that computes on the cores which the gateway answers from
 BACKOFF_RESET_S = 300.0  # an engine that served this long restarts after the shortest back-off
@@ -50,9 +50,9 @@ PROBES_SKIPPED = 6  # while answers move, one probe in so many still looks for a
 class Engine(VllmApi):
     """One vLLM server. Belongs to the event loop in which `start` was awaited.
 
-    `state` is stopped, starting, ready or failed (waiting for the next start); `detail` says more in words. `in_flight`
-    counts the requests under way, `boots` the starts, `restarts` those after the first. `last_sign_of_life` is when an
-    answer last moved, set by whoever passes answers on.
+    `state` is stopped, starting, ready, sleeping (`card_room`) or failed (waiting for the next start); `detail` says
+    more in words. `in_flight` counts the requests under way, `boots` the starts, `restarts` those after the first.
+    `last_sign_of_life` is when an answer last moved, set by whoever passes answers on.
     """
 
     def __init__(self, spec: EngineSpec, data_dir: Path, cards: Cards | None = None) -> None:
@@ -66,10 +66,14 @@ class Engine(VllmApi):
         self.last_sign_of_life = 0.0
         self.starting_since = 0.0
         self.on_ready: list[Callable[[Engine], Awaitable[None]]] = []
+        # returns the directory of a model that is not on this disk, after its download
+        self.fetch: Callable[[], Awaitable[Path]] | None = None
         self.log_path = data_dir / "logs" / f"engine-{spec.name}.log"
         self.adapters_dir = data_dir / "adapters"
         self._starts_path = data_dir / "cache" / "engine-starts.json"
         self._stages: StartStages | None = None
+        self.cache_limit: int | None = None  # tokens of the next start's KV cache at the most
+        self._asked_restart = ""  # why, where somebody asked for one
         self._preloads = True  # not after a start on a card that failed: it might be the reason
         self._log_from = 0  # where this boot's output begins
         self._state_dir = data_dir / "processes"
@@ -115,6 +119,14 @@ class Engine(VllmApi):
         await self.disconnect()
         self._set("stopped", "stopped")
 
+    async def restart(self, why: str) -> None:
+        """End the server after its answers under way; the supervisor starts it again at once."""
+        if self._process is None or self._stopping:
+            return
+        self._asked_restart = why
+        self._set("starting", why)
+        await self._process.stop(self.spec.drain_s + 5 if self.in_flight.outstanding else 5)
+
     async def wait_ready(self, timeout: float) -> None:
         """Wait until the engine serves; raises `EngineFailed` after `timeout` seconds, saying what it does."""
         end = time.monotonic() + timeout
@@ -155,7 +167,9 @@ class Engine(VllmApi):
             self.loaded.clear()
             self.starting_since = time.monotonic()
             ready_since = math.inf
+            self._asked_restart, before = "", self._process
             try:
+                await self._fetch()
                 await self._launch()
                 self.connect()
                 await self._wait_until_serving()
@@ -169,17 +183,29 @@ class Engine(VllmApi):
                 why = error.message if isinstance(error, EngineFailed) else str(error)
             if time.monotonic() - ready_since > BACKOFF_RESET_S:
                 failures = 0
-            if ready_since == math.inf and not self.spec.on_cpu:
+            if ready_since == math.inf and self._process is not before and not self.spec.on_cpu:
                 self._preloads = False
-            wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
-            failures += 1
-            self._set("failed", f"{why}; next start in {wait:.0f} s")
-            log.error("engine %s: %s", self.spec.name, why)
+            if self._asked_restart:
+                wait = 0.0
+            else:
+                wait = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+                failures += 1
+                self._set("failed", f"{why}; next start in {wait:.0f} s")
+                log.error("engine %s: %s", self.spec.name, why)
             await self.disconnect()
             if self._process is not None:
                 await self._process.stop(0 if ready_since < math.inf else 2)
             self.cards.release(self.spec.name)
             await asyncio.sleep(wait)
+
+    async def _fetch(self) -> None:
+        """Have a model that is not on this disk downloaded; raises `EngineFailed`, after which it is tried again."""
+        if self.fetch is None:
+            return
+        self._set("starting", f"downloading {self.spec.model}")
+        self.spec = replace(self.spec, model=str(await self.fetch()))
+        self.fetch = None
+        self.starting_since = time.monotonic()
 
     async def _launch(self) -> None:
         if self.spec.url is not None:
@@ -212,11 +238,15 @@ class Engine(VllmApi):
         """Return the specification with its part of a card, and the device's name. Raises `EngineFailed`."""
         if self.spec.on_cpu:
             return self.spec, "cpu"
-        placed = await self.cards.place(self.spec)
+        spec = replace(self.spec, can_sleep=self.cards.can_sleep)
+        if self.cache_limit is not None:
+            limit = min(self.cache_limit, spec.kv_cache_tokens)
+            spec = replace(spec, gpu_memory=None, kv_cache_tokens=limit)
+        placed = await self.cards.place(spec)
         if placed.need is not None:
             log.info("engine %s takes %s of %s", self.spec.name, placed.need.explain(), placed.device)
-        args, env = placed.arguments | dict(self.spec.args), placed.environment | dict(self.spec.env)
-        return replace(self.spec, args=args, env=env), placed.device
+        args, env = placed.arguments | dict(spec.args), placed.environment | dict(spec.env)
+        return replace(spec, args=args, env=env), placed.device
 
     def _environment(self, spec: EngineSpec, scratch: Path) -> dict[str, str]:
         found = environment(spec, self._key, self.adapters_dir, scratch)
@@ -266,6 +296,8 @@ class Engine(VllmApi):
             since = time.monotonic()
             await self._wait_for_exit(self.spec.probe_interval_s)
             self._raise_if_ended()
+            if self.state == "sleeping":
+                continue
             if self.last_sign_of_life > since and skipped < PROBES_SKIPPED:
                 skipped += 1
                 continue
@@ -282,6 +314,8 @@ class Engine(VllmApi):
                 began = time.monotonic()
                 await asyncio.wait({probing}, timeout=step_s)
                 self._raise_if_ended()
+                if self.state == "sleeping":
+                    return
                 if probing.done():
                     try:
                         return probing.result()

@@ -143,6 +143,18 @@ def _kv_bytes(args: Mapping[str, Any], wide: int) -> int:
     return 1 if str(args.get("kv-cache-dtype", "auto")).startswith("fp8") else wide
 
 
+def kv_bytes_per_token(config: Mapping[str, Any], width: int) -> int | None:
+    """Return the KV cache per token with values of `width` bytes, None where `config.json` does not say it."""
+    config = {**config, **(config.get("text_config") or {})}
+    try:
+        layers, heads, hidden = (
+            int(config[name]) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+        )
+        return _kv_per_token(config, layers, heads, hidden, width)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _kv_per_token(config: Mapping[str, Any], layers: int, heads: int, hidden: int, width: int) -> int:
     if rank := config.get("kv_lora_rank"):  # multi-head latent attention keeps one compressed vector
         return layers * (int(rank) + int(config.get("qk_rope_head_dim") or 0)) * width

@@ -53,6 +53,9 @@ class Cards:
 
     def __init__(self, read: Callable[[], list[Card]] = read_cards) -> None:
         self._read = read
+        self.can_sleep = (
+            False  # whether engines are started so that they can give their memory up for a while
+        )
         self._given: dict[str, Placement] = {}
         self._starting: set[str] = set()
         self._lock = asyncio.Lock()

@@ -20,13 +20,10 @@ class EnginePool:
     def __init__(self, specs: Iterable[EngineSpec], data_dir: Path) -> None:
         self._data_dir = data_dir
         self.cards = Cards()
-        self._engines = [Engine(spec, data_dir, self.cards) for spec in specs]
-        names = [engine.spec.name for engine in self._engines]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"engine name {sorted(twice)[0]!r} is used twice; names must differ")
+        self._engines: list[Engine] = []
         self._by_base: dict[str, list[Engine]] = {}
-        for engine in self._engines:
-            self._by_base.setdefault(engine.spec.base, []).append(engine)
+        self._callbacks: list[Callable[[Engine], Awaitable[None]]] = []
+        self.add(specs)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def adapter_lock(self, name: str) -> asyncio.Lock:
@@ -38,6 +35,24 @@ class EnginePool:
         await asyncio.to_thread(reap_leftovers, self._data_dir / "processes")
         for engine in self._engines:
             await engine.start()
+
+    def add(self, specs: Iterable[EngineSpec]) -> Sequence[Engine]:
+        """Take further engines and return them, not started yet. Raises ValueError for a name used twice."""
+        added = [Engine(spec, self._data_dir, self.cards) for spec in specs]
+        names = [engine.spec.name for engine in (*self._engines, *added)]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"engine name {sorted(twice)[0]!r} is used twice; names must differ")
+        for engine in added:
+            engine.on_ready += self._callbacks
+            self._by_base.setdefault(engine.spec.base, []).append(engine)
+        self._engines += added
+        return added
+
+    def remove(self, base: str) -> Sequence[Engine]:
+        """Take away every engine of a base model and return them; no request is sent to them any more."""
+        gone = self._by_base.pop(base, [])
+        self._engines = [engine for engine in self._engines if engine not in gone]
+        return gone
 
     async def stop(self) -> None:
         """Stop every engine, all at once."""
@@ -84,5 +99,6 @@ class EnginePool:
 
     def on_ready(self, callback: Callable[[Engine], Awaitable[None]]) -> None:
         """Have `callback(engine)` awaited each time an engine can answer, before it gets traffic."""
+        self._callbacks.append(callback)
         for engine in self._engines:
             engine.on_ready.append(callback)

@@ -26,6 +26,7 @@ OURS = (
     "model", "served-model-name", "host", "port", "enable-lora", "max-loras", "max-cpu-loras",
     "max-lora-rank", "api-key", "lora-modules", "uds",
 )  # fmt: skip
+SLEEP_ROUTES = "serve.vllm_plugin.sleep_routes.SleepRoutes"
 CACHE = "cache/engines"
 """Directory in the data directory for what engines on a card compile; it may be deleted while none runs."""
 
@@ -40,7 +41,8 @@ class EngineSpec:
     `args` are further vLLM arguments by their name without the dashes (True for a switch). `device` auto
     takes CUDA where there is a card. `kv_cache_memory_bytes` (CPU; a vLLM size such as 512M) bounds the
     cache. On a card `gpu_memory` is what the engine takes of it, a share or a size such as 12GB; None sizes it by
-    the model, with a cache of `kv_cache_tokens`. `nice` is the niceness of its processes; None chooses by the device.
+    the model, with a cache of `kv_cache_tokens`, and `can_sleep` has vLLM hold its memory so that it can
+    be given up for a while. `nice` is the niceness of its processes; None chooses by the device.
     Times are in seconds: an engine must serve within `start_timeout_s`; it is probed every `probe_interval_s`, and
     restarted when a probe waits while no sign of life comes for `probe_timeout_s`, or no step is finished for
     `busy_timeout_s` though it computes; running requests get `drain_s` to finish when it is stopped. Raises ValueError
@@ -61,6 +63,7 @@ class EngineSpec:
     kv_cache_memory_bytes: str = "512M"
     gpu_memory: float | str | None = None
     kv_cache_tokens: int = 131072
+    can_sleep: bool = False
     threads: int | None = None
     start_timeout_s: float = 900.0
     probe_interval_s: float = 10.0
@@ -115,6 +118,8 @@ def command(spec: EngineSpec, port: int) -> list[str]:
         defaults |= {"dtype": "float32", "kv-cache-memory-bytes": spec.kv_cache_memory_bytes}
     else:
         defaults |= graph_arguments(given)
+        if spec.can_sleep:
+            defaults |= {"enable-sleep-mode": True, "middleware": SLEEP_ROUTES}
     if spec.model_dir is not None and (modules := linear_modules(spec.model_dir)):
         defaults["lora-target-modules"] = modules
     fixed: dict[str, Any] = {

@@ -11,17 +11,15 @@ from typing import Any
 
 import orjson
 
-from common.chat_messages import context_of, served
+from common.chat_messages import REQUEST_ROLES, context_of, served
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
-from store.message import MESSAGE_ROLES
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
 FLAGS = ("stream", "store")
 """Fields that decide how the gateway answers and what it keeps; the engine would accept "false" as text."""
-ROLES = (*MESSAGE_ROLES, "function")
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -86,11 +84,11 @@ def _check_message(message: Any, place: int) -> None:
     if not isinstance(message, dict):
         raise RequestError(f"`{where}` must be an object with role and content, not {_kind(message)}.", where)
     role = message.get("role")
-    if role not in ROLES:
+    if role not in REQUEST_ROLES:
         raise RequestError(
-            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(ROLES)}.",
+            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(REQUEST_ROLES)}.",
             f"{where}.role",
-            accepted=ROLES,
+            accepted=REQUEST_ROLES,
         )
     content = message.get("content")
     if isinstance(content, str) or (content is None and role == "assistant"):

@@ -129,17 +129,21 @@ def create(
     gold: str | None = None,
     began: datetime | None = None,
     owners: Iterable[str] | None = None,
+    queue: str | None = None,
+    propensity: float | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
-    `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn`, `named` (drawn, but of
-    releases that somebody named) or `shadow` (it comes from people's conversations), `rank` (one or the other).
+    `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn`, `named` or `chosen`
+    (drawn, but of releases that somebody named or that `trimtab.draws` chose) or `shadow` (it comes from people's
+    conversations), `rank` (one or the other).
 
     It is decided once it has `votes_wanted` votes: without a number one, or two in the share `db.second_votes` of
     comparisons where several people may rate, so that agreement is known. `gold` ("first", "second", "tie" or
     "both_bad") makes a gold question of it, in the order of `candidates`: its votes measure raters and teach nothing.
     `began` is when the request came in (an aware time). `owners` are those whose words the conversation holds (see
-    `store.feedback.prompt_owners`), without it who asked. Raises `Invalid`, and `Conflict` where `asked_by` was erased
+    `store.feedback.prompt_owners`), without it who asked. `queue` is what drew the prompt, `propensity` the chance with
+    which it drew this prompt and these releases. Raises `Invalid`, and `Conflict` where `asked_by` was erased
     since `began`.
     """
     prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
@@ -172,6 +176,8 @@ def create(
         "votes_wanted": validation.whole("votes_wanted", votes_wanted, 1, 1000),
         "gold": gold,
         "owners": sorted(set(owners)),
+        "queue": queue,
+        "propensity": propensity,
         "created_at": utcnow(),
     }
     shown: list[Row] = [
@@ -253,6 +259,26 @@ def count_by_state(db: Store) -> dict[str, int]:
     rows = fetch_all(db.read(), "select state, count(*) as n from comparisons group by state")
     counts = {row["state"]: int(row["n"]) for row in rows}
     return {"open": 0, "decided": 0} | counts | {"total": sum(counts.values())}
+
+
+def compared_prompts(db: Store) -> dict[str, int]:
+    """Return how many comparisons there are of each prompt, by its cluster (see `cluster_of`)."""
+    rows = fetch_all(
+        db.read(),
+        """
+        select lower([turn.content for turn in messages if turn.role = 'user'][1]) as cluster, count(*) as n
+        from comparisons
+        where gold is null
+        group by cluster
+        having cluster is not null
+        """,
+    )
+    return {row["cluster"]: int(row["n"]) for row in rows}
+
+
+def cluster_of(messages: Conversation) -> str:
+    """Return what prompts of one cluster have in common: the first user message, in lower case."""
+    return next((message.content for message in messages if message.role == "user"), "").lower()
 
 
 def next_unvoted(db: Store, rater: str) -> Comparison | None:

@@ -11,7 +11,10 @@ from store.db.rows import Row, fetch_all, scalar, stamp
 from store.rollout import deployments
 
 DECIDING_SOURCES = ("pair", "shadow", "drawn")
-"""Sources of comparisons that are sampled from traffic; of typed prompts and named releases no vote decides."""
+"""Sources of comparisons that are sampled from traffic; of typed prompts and named releases no vote decides.
+
+Nor of drawn prompts that were not drawn uniformly.
+"""
 
 KNOWN_DAYS = 30
 """How long before a canary's beginning a rater must have voted to be one that its rounds wait for."""
@@ -139,7 +142,8 @@ def _votes(
         cursor,
         """
         with duels as (
-            select votes.id as id, rater, votes.created_at as cast_at, votes.comparison_id as comparison_id, source,
+            select votes.id as id, rater, votes.created_at as cast_at, votes.comparison_id as comparison_id,
+                if(coalesce(queue, 'uniform') = 'uniform', source, null) as source,
                 case choice when 'a' then a.release = $canary when 'b' then b.release = $canary end as won,
                 lower([turn.content for turn in messages if turn.role = 'user'][1]) as prompt
             from votes

@@ -54,7 +54,14 @@ def rank(db: Store, deployment: str | None = None) -> list[LeaderboardRow]:
     Scores of one group have the mean 1000; those of different groups say nothing about each other. The group
     with most votes comes first.
     """
-    duels = fetch_all(
+    found = duels(db, deployment)
+    groups = sorted(_groups(found), key=lambda group: (-sum(_votes(row) for row in group), group[0]["one"]))
+    return [row for number, group in enumerate(groups, 1) for row in _standing(group, number)]
+
+
+def duels(db: Store, deployment: str | None = None) -> list[Row]:
+    """Return how often each release won, lost and tied against each other one, by rater; by record ids."""
+    return fetch_all(
         db.read(),
         """
         with duels as (
@@ -76,8 +83,18 @@ def rank(db: Store, deployment: str | None = None) -> list[LeaderboardRow]:
         """,
         {"deployment": deployment},
     )
-    groups = sorted(_groups(duels), key=lambda group: (-sum(_votes(row) for row in group), group[0]["one"]))
-    return [row for number, group in enumerate(groups, 1) for row in _standing(group, number)]
+
+
+def wins_between(db: Store, deployment: str, names: Sequence[str]) -> Counts:
+    """Return how often each of these releases (record ids) beat each other one, a tie as half a win for both."""
+    place = {name: n for n, name in enumerate(names)}
+    wins = np.zeros((len(place), len(place)))
+    for row in duels(db, deployment):
+        if row["one"] in place and row["other"] in place:
+            i, j = place[row["one"]], place[row["other"]]
+            wins[i, j] += row["won"] + row["tied"] / 2
+            wins[j, i] += row["lost"] + row["tied"] / 2
+    return wins
 
 
 def fit(wins: Counts) -> tuple[Counts, Counts]:

@@ -10,8 +10,6 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store import carried
-from store.accounts import sharing
 from store.db import bulk
 from store.db.database import Store
-from store.db.rows import naive, scalar
+from store.db.rows import scalar
 from store.errors import Conflict, Invalid
 from store.ids import new_id
 from store.message_text import looks_like_messages
+from store.transfer.export_filter import Filter, conditions_of
 
 FORMATS = {
     "pairs": ("trl", "parquet", "openai", "ultrafeedback", "csv"),
@@ -108,24 +106,6 @@ _LINES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which rows to take; None takes all.
-
-    deployment: its own rows and those of every deployment. release: rows whose chosen or rated answer a release (record
-    id) gave. rater: rows that a person supports. since, until: aware times of arrival, from and before. tag: rows
-    with it. min_agreement: 0 to 1, the margin between the votes for and against a pair.
-    """
-
-    deployment: str | None = None
-    release: str | None = None
-    rater: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    tag: str | None = None
-    min_agreement: float | None = None
-
-
 def export(
     db: Store,
     path: str | Path,
@@ -178,7 +158,7 @@ def export(
 
 def _carries(db: Store, noun: str, where: Filter) -> bool:
     """Tell whether a message of the rows carries more than role and text."""
-    conditions, params = _conditions(db, noun, where)
+    conditions, params = conditions_of(db, noun, where)
     return bool(
         scalar(db.read(), f"select count(*) from {noun} where carried is not null and {conditions}", params)
     )
@@ -190,7 +170,7 @@ def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duck
     First the keys are sorted, then the texts are read in their order, a few at a time: to sort the texts themselves, or to
     hold the result, would take memory that grows with the store.
     """
-    conditions, params = _conditions(db, noun, where)
+    conditions, params = conditions_of(db, noun, where)
     key = "id" if noun == "likes" else "seq"
     cursor = db.cursor()
     try:
@@ -213,78 +193,6 @@ def _batches(db: Store, noun: str, columns: str, where: Filter) -> Iterator[duck
             )
     finally:
         cursor.close()
-
-
-def _conditions(db: Store, noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
-    sql, params = ["true"], dict[str, Any]()
-    if not sharing.everybody_agrees(db.read(), "train", db.share):
-        sql.append(f"id not in ({sharing.withheld_rows(noun, db.share)})")
-
-    def add(name: str, value: Any, condition: str, nouns: tuple[str, ...]) -> None:
-        if value is None:
-            return
-        if noun not in nouns:
-            raise Invalid(name, value, f"nothing: {noun} cannot be filtered by {name}")
-        sql.append(condition)
-        params[name] = value
-
-    every, trained = ("pairs", "demonstrations", "likes"), ("pairs", "demonstrations")
-    add("deployment", where.deployment, "deployment in ('', $deployment)", every)
-    add("since", where.since and naive(where.since), "created_at >= $since", every)
-    add("until", where.until and naive(where.until), "created_at < $until", every)
-    add("tag", where.tag, "list_contains(tags, $tag)", trained)
-    person = (
-        "user_name = $rater"
-        if noun == "likes"
-        else "id in (select subject_id from evidence where person = $rater)"
-    )
-    add("rater", where.rater, person, every)
-    add(
-        "release",
-        where.release,
-        """
-        id in (
-            select subject_id
-            from evidence
-            join votes on votes.id = evidence.ref
-            join candidates on candidates.comparison_id = votes.comparison_id and candidates.side = votes.choice
-            where evidence.kind = 'vote' and candidates.release = $release
-        )
-        """
-        if noun == "pairs"
-        else "completion_id in (select id from completions where release = $release)"
-        if noun == "likes"
-        else """
-        id in (
-            select subject_id
-            from evidence
-            join completions on completions.id = evidence.ref
-            where evidence.kind = 'like' and completions.release = $release
-        )
-        """,
-        every,
-    )
-    add(
-        "min_agreement",
-        where.min_agreement,
-        """
-        content_hash in (
-            with supporters as (
-                select content_hash, versus_hash,
-                    sum((import_id is not null)::int
-                        + (select count(*) from evidence where subject_id = pairs.id)) as for_it
-                from pairs
-                group by content_hash, versus_hash
-            )
-            select content_hash
-            from supporters
-            qualify 2 * for_it - sum(for_it) over (partition by versus_hash)
-                >= $min_agreement * sum(for_it) over (partition by versus_hash)
-        )
-        """,
-        ("pairs",),
-    )
-    return " and ".join(sql), params
 
 
 def _write_lines(

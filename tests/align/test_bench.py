@@ -28,7 +28,14 @@ def load(name: str) -> Any:
 def test_the_gpu_benchmark_runs_on_the_cpu() -> None:
     bench = load("dpo_gpu")
     args = argparse.Namespace(
-        device="cpu", steps=2, no_share=False, optim="adamw_8bit", reference_tokens=None
+        device="cpu",
+        steps=2,
+        no_share=False,
+        optim="adamw_8bit",
+        reference_tokens=None,
+        recompute=False,
+        plain=False,
+        profile=False,
     )
     found = bench.run_align(bench.CASES["tiny-nf4"], args, bench.Meter("cpu"), torch.float32)
     assert found["losses"][0] == pytest.approx(0.6931, abs=1e-3)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIALS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+BYTES = 256
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -23,22 +26,12 @@ def make_tiny_base(directory: Path, *, seed: int = 0, hidden: int = 128, layers:
     if (directory / "config.json").exists():
         return directory
     import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE({c: i for i, c in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(s, special=True) for s in SPECIALS])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", bos_token="<|end|>"
-    )
-    fast.chat_template = TEMPLATE
+    fast = make_tokenizer(TEMPLATE, SPECIALS, "<|end|>")
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(alphabet) + len(SPECIALS),
+        vocab_size=BYTES + len(SPECIALS),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
@@ -47,15 +40,37 @@ def make_tiny_base(directory: Path, *, seed: int = 0, hidden: int = 128, layers:
         max_position_embeddings=4096,
         tie_word_embeddings=False,
         initializer_range=0.3,
-        bos_token_id=len(alphabet),
-        eos_token_id=len(alphabet),
-        pad_token_id=len(alphabet),
+        bos_token_id=BYTES,
+        eos_token_id=BYTES,
+        pad_token_id=BYTES,
     )
-    model = LlamaForCausalLM(config).float()
+    return save_whole(directory, LlamaForCausalLM(config).float(), fast)
+
+
+def make_tokenizer(template: str, specials: Sequence[str], eos: str, bos: str | None = None) -> Any:
+    """Return a byte tokenizer: ids 0 to 255 are the bytes, the special tokens follow in their order."""
+    from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(s, special=True) for s in specials])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=eos, pad_token=eos, bos_token=bos or eos
+    )
+    fast.chat_template = template
+    return fast
+
+
+def save_whole(directory: Path, model: Any, tokenizer: Any) -> Path:
+    """Write a model directory that is complete or absent."""
     scratch = directory.with_name(directory.name + ".part")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(scratch)
-    fast.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
     scratch.rename(directory)
     return directory
 

@@ -15,7 +15,7 @@ from trimtab.cli.runs import _parameter
 
 GROUPS = {
     "": "up status doctor backup restore chat eval usage raters",
-    "models": "list add prepare compare",
+    "models": "list add remove prepare compare",
     "pairs": "import export stats",
     "demos": "import export",
     "likes": "import export",
@@ -150,14 +150,12 @@ def test_doctor_says_when_the_store_is_damaged() -> None:
     assert "restore" in found["store"]["said"]
 
 
-def test_models_add_keeps_the_default_base_and_refuses_twice(tmp_path: Path) -> None:
+def test_models_add_refuses_a_directory_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     assert "no config.json" in run("models", "add", "mine", "./m", status=1)
     (tmp_path / "m" / "config.json").write_text("{}")
-    run("models", "add", "mine", "./m")
-    bases = [row["base"] for row in json.loads(run("models", "list", "--json"))]
-    assert bases == ["smollm2-135m-instruct", "mine"]
-    assert "already" in run("models", "add", "mine", "./m", status=1)
+    assert "lacks safetensors weights" in " ".join(run("models", "add", "mine", "./m", status=1).split())
+    assert not (tmp_path / "trimtab.toml").exists()
 
 
 @pytest.mark.parametrize(

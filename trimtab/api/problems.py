@@ -29,6 +29,7 @@ from serve.gateway.openai_paths import is_openai_path
 from serve.gateway.responses import error_response
 from trimtab.errors import (
     ModelNotPrepared,
+    ModelRefused,
     PathRefused,
     PlatformNotFound,
     SettingsError,
@@ -95,6 +96,7 @@ STATUSES: dict[type[Exception], int] = {
     TrainingFailed: 409,
     TrainingStopped: 409,
     SettingsError: 422,
+    ModelRefused: 422,
     StoreNotFound: 404,
     PlatformNotFound: 503,
     ModelNotPrepared: 503,
@@ -154,7 +156,7 @@ def problem_of(error: Exception) -> JSONResponse:
         return problem(known.status, str(error), retry_after(error, known), **members)
     detail = ". ".join(part for part in (str(error), getattr(error, "hint", "")) if part)
     status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
-    return problem(status, detail or type(error).__name__)
+    return problem(status, detail or type(error).__name__, **members)
 
 
 def openai_error(error: Exception) -> Response:

@@ -119,7 +119,7 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
         **comparison.blind(),
         state=comparison.state,
         source="rank"
-        if comparison.source in ("typed", "drawn")
+        if comparison.source in ("typed", "drawn", "chosen")
         else comparison.source,  # as of a gold question
         created_at=comparison.created_at,
     )

@@ -62,7 +62,7 @@ def merge(
     config: ConfigOption = None,
 ) -> None:
     """Merge a release's adapter into its base model, for an engine of its own without the cost of LoRA."""
-    from trimtab.serving import model_of  # the engines: seconds to import
+    from trimtab.base_models.local import model_of
 
     found = ask(lambda client: client.rollout.release(release), data)
     if not found["adapter"]:
@@ -70,7 +70,13 @@ def merge(
     chosen = settings(config, data=data)
     paths = DataPaths(chosen.data.absolute())
     argv = [
-        *(sys.executable, "-m", "align.merge", "--model", str(model_of(chosen, paths, found["base"]))),
+        *(
+            sys.executable,
+            "-m",
+            "align.merge",
+            "--model",
+            str(model_of(chosen.engines, paths, found["base"])),
+        ),
         *("--adapter", str(paths.adapters / found["adapter"]), "--out", str(out)),
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

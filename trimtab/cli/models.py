@@ -1,4 +1,4 @@
-"""`trimtab models list|add|prepare|compare`: base models."""
+"""`trimtab models list|add|remove|prepare|compare`: base models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, settings, show
-from trimtab.config.paths import DataPaths
-from trimtab.errors import PathRefused
+from trimtab.cli import offline
+from trimtab.cli.common import (
+    INTERRUPTED,
+    AsJson,
+    ConfigOption,
+    DataOption,
+    ask,
+    console,
+    errors,
+    fail,
+    settings,
+    show,
+)
+from trimtab.cli.common import paths as _paths
+from trimtab.config.paths import SETTINGS_FILE, DataPaths
+from trimtab.errors import ModelRefused, PathRefused, SettingsError
 
 if TYPE_CHECKING:
+    from trimtab.base_models.add import Found, Request
+    from trimtab.config.serving_sections import EngineSettings
     from trimtab_client import AsyncClient
 
 app = typer.Typer(help="Base models.", no_args_is_help=True)
@@ -24,60 +39,142 @@ PROMPT = "Explain in three sentences why the sky is blue."
 
 @app.command("list")
 def list_models(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:
-    """List the base models of the settings, and whether their weights are here."""
-    chosen = settings(config, data=data)
+    """List the base models of the settings, whether their weights are here, and what their engines do."""
+    chosen = settings(_settings_file(data, config), data=data)
     paths = DataPaths(chosen.data.absolute())
-    rows = []
-    for name, engine in chosen.engines.items():
-        directory = Path(engine.model) if engine.model else paths.model(engine.base)
-        here = (directory / "config.json").is_file()
-        where = (
-            "elsewhere"
-            if engine.url
-            else "here"
-            if here
-            else "hub id"
-            if engine.model
-            else "not prepared yet"
-        )
-        rows.append(
-            {"engine": name, "base": engine.base, "model": engine.url or str(directory), "weights": where}
-        )
-    show(rows, as_json, {"engine": "engine", "base": "base", "model": "model", "weights": "weights"})
+    states = _engine_states(data)
+    rows = [
+        {
+            "engine": name,
+            "base": engine.base,
+            "model": engine.url or engine.model or str(paths.model(engine.base)),
+            "revision": engine.revision,
+            "weights": _weights(engine, paths),
+            "state": states.get(engine.base),
+        }
+        for name, engine in chosen.engines.items()
+    ]
+    columns = ("engine", "base", "model", "revision", "weights", "state")
+    show(rows, as_json, {name: name for name in columns})
+
+
+def _data(file: Path, data: Path | None) -> DataPaths:
+    return DataPaths(settings(file if file.is_file() else None, data=data).data.absolute())
+
+
+def _weights(engine: EngineSettings, paths: DataPaths) -> str:
+    from trimtab.base_models.local import resolve
+
+    if engine.url:
+        return "elsewhere"
+    directory = resolve(engine.model, engine.revision) if engine.model else paths.model(engine.base)
+    if (directory / "config.json").is_file():
+        return "here"
+    return "hub id" if engine.model else "not prepared yet"
+
+
+def _engine_states(data: Path | None) -> dict[str, str]:
+    """Return the state of each base's engines, nothing where no platform runs."""
+    if not offline.running(data):
+        return {}
+    found = ask(lambda client: client.status(), data)["engines"]
+    return {engine["base"]: engine["state"] for engine in found}
+
+
+def _settings_file(data: Path | None, config: Path | None) -> Path | None:
+    """Return the settings file that is meant: the one named, else that of the platform that runs on the data directory."""
+    if config is not None:
+        return config
+    facts = _paths(data).read_platform() or {}
+    named = facts.get("settings")
+    return Path(named) if named and Path(named).is_file() else None
 
 
 @app.command("add")
 def add_model(
-    base: Annotated[str, typer.Argument(help="Public name of the base model.")],
-    model: Annotated[str, typer.Argument(help="A Hugging Face directory or hub id.")],
-    config: Annotated[Path, typer.Option(help="Settings file to add it to.")] = Path("trimtab.toml"),
+    base: Annotated[str, typer.Argument(metavar="NAME", help="Public name of the base model.")],
+    model: Annotated[str, typer.Argument(help="A hub id, a Hugging Face directory or a .gguf file.")],
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch of a hub id; default: its main branch.")
+    ] = None,
+    deployment: Annotated[
+        str | None, typer.Option(help="New deployment of it, to collect votes and to train.")
+    ] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="Chat template to use instead of the model's own.")
+    ] = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Add a base model to the settings file; the next `trimtab up` serves it."""
-    import tomlkit
+    """Add a base model: download and check it, write it to the settings file, and serve it.
 
-    from trimtab.config.serving_sections import DEFAULT_BASE
+    A running platform serves it at once, without a restart; otherwise the next `trimtab up` does.
+    """
+    from trimtab.base_models import settings_edit
+    from trimtab.base_models.add import Request
 
-    if model.startswith((".", "/", "~")) and not (Path(model).expanduser() / "config.json").is_file():
-        fail(f"{model} is not a Hugging Face model directory: it has no config.json")
-    document = tomlkit.parse(config.read_text("utf-8-sig")) if config.exists() else tomlkit.document()
-    engines = document.setdefault("engines", tomlkit.table(is_super_table=True))
-    if base in engines or any(engine.get("base") == base for engine in engines.values()):
-        fail(f"{config} has a base model {base!r} already")
-    if not engines:
-        # naming one engine replaces the default ones, so the built-in base is named too
-        engines["main"] = {"base": DEFAULT_BASE}
-    engines[base] = {"base": base, "model": str(Path(model).expanduser()) if model.startswith("~") else model}
-    before = config.read_text() if config.exists() else None
-    config.write_text(tomlkit.dumps(document), "utf-8")
+    file = _settings_file(data, config) or SETTINGS_FILE
     try:
-        settings(config)
-    except typer.Exit:
-        if before is None:
-            config.unlink()
-        else:
-            config.write_text(before)
-        raise
-    console.print(f"{base} is in {config}; restart `trimtab up` to serve it", markup=False)
+        settings_edit.require_free(file, base, deployment)
+        found = _find(model, revision, Request(_data(file, data).model(base), chat_template, _say))
+        settings_edit.add(file, base, {"model": found.model, "revision": found.revision}, deployment)
+    except (ModelRefused, SettingsError, PathRefused) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command continues the download", highlight=False)
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(f"{base} is in {file}", markup=False, highlight=False)
+    if _is_served_here(data):
+        ask(lambda client: client.rollout.add_base_model(base), data)
+        console.print(
+            f"its engine starts now: `trimtab models list` shows it, `trimtab chat {base}` talks to it"
+        )
+    else:
+        console.print("the next `trimtab up` serves it", markup=False)
+
+
+@app.command("remove")
+def remove_model(
+    base: Annotated[str, typer.Argument(metavar="NAME", help="Public name of the base model.")],
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Stop serving a base model that no deployment needs and take it out of the settings file; its files stay."""
+    from trimtab.base_models import settings_edit
+
+    file = _settings_file(data, config) or SETTINGS_FILE
+    try:
+        settings_edit.require_removable(file, base)
+        if _is_served_here(data):
+            ask(lambda client: client.rollout.remove_base_model(base), data)
+        elif used := offline.deployments_of(data, base):
+            fail(f"{base} is in use by {', '.join(used)}: its stable, canary or earlier release is on it")
+        settings_edit.remove(file, base)
+    except (ModelRefused, SettingsError, PathRefused) as error:
+        fail(str(error))
+    console.print(f"{base} is out of {file}; its files stay where they are", markup=False, highlight=False)
+
+
+def _is_served_here(data: Path | None) -> bool:
+    """Return whether a platform runs on the data directory of this machine."""
+    return _paths(data).read_platform() is not None
+
+
+def _find(model: str, revision: str | None, request: Request) -> Found:
+    from trimtab.base_models import add
+
+    path = Path(model).expanduser()
+    gguf = model.endswith(".gguf")
+    local = path.is_dir() or model.startswith((".", "/", "~"))
+    if revision is not None and (gguf or local):
+        raise ModelRefused("--revision", f"{model} is a path", "a revision of a hub id")
+    if gguf:
+        return add.from_gguf(path, request)
+    return add.from_directory(path, request) if local else add.from_hub(model, revision, request)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False)
 
 
 @app.command("prepare")

@@ -114,6 +114,16 @@ def erase_user(data: Path | None, name: str, dry_run: bool) -> dict[str, Any]:
         return dict(done)
 
 
+def deployments_of(data: Path | None, base: str) -> list[str]:
+    """Return the deployments that need a base model; none where there is no store yet."""
+    from trimtab.live_models import deployments_of as needing
+
+    if not paths(data).store.is_file():
+        return []
+    with opened(data) as db:
+        return needing(db, base)
+
+
 def back_up(data: Path | None, file: Path) -> tuple[str, int]:
     """Write a backup of the store; return its path and size in bytes."""
     from store.maintenance.backup import write

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from trimtab.cli import offline
 from trimtab.cli.common import AsJson, ConfigOption, DataOption, ask, console, fail, paths, settings, show
+from trimtab.config.paths import SETTINGS_FILE
 from trimtab.errors import TrimtabError
 
 
@@ -36,7 +37,7 @@ def up(
     from trimtab.server import up as serve  # the web stack: seconds to import, and no other command needs it
 
     try:
-        serve(chosen, open_browser)
+        serve(chosen, open_browser, config or SETTINGS_FILE)
     except (TrimtabError, StoreError) as error:
         fail(str(error))
 

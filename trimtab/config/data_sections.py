@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from store.accounts import names
 from store.accounts.sharing import DEFAULT, Share
@@ -27,6 +27,29 @@ class RankSettings(Section):
         le=1,
         description="share of comparisons that two people judge, where several may rate: agreement is known from them",
     )
+
+    uniform: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of drawn prompts that are a uniform sample of what people asked; only votes on these decide "
+        "canaries, so all are while a canary is tested",
+    )
+    releases: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of drawn prompts that two releases answer which may each be the best one; the rest are answered "
+        "by stable twice",
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> RankSettings:
+        if self.uniform + self.releases > 1:
+            raise ValueError(
+                f"uniform + releases is {self.uniform + self.releases:g}; accepted: at most 1 together"
+            )
+        return self
 
 
 class PrivacySettings(Section):

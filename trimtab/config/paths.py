@@ -66,7 +66,7 @@ class DataPaths:
 
     @property
     def platform(self) -> Path:
-        """Who runs here: `{pid, url, started_at, key}`, mode 0600."""
+        """Who runs here: `{pid, url, started_at, key, settings}`, mode 0600."""
         return self.root / "platform.json"
 
     def run(self, run_id: str) -> Path:

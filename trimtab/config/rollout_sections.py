@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from align.evaluation import BUILT_IN_SUITES
 from align.evaluation.gate import BOUNDS, Check, default_checks, with_overrides
 from serve.gateway.canary_monitor import CanaryPolicy
 from trimtab.config.section import Section
@@ -92,7 +93,7 @@ class GateSettings(Section):
     @field_validator("suite")
     @classmethod
     def _can_be_read(cls, value: str) -> str:
-        if value not in ("quick", "default", "full"):
+        if value not in BUILT_IN_SUITES:
             from align.evaluation.suite_file import (  # the command line starts without it
                 SuiteError,
                 load_suite,

@@ -124,6 +124,11 @@ class EngineSettings(Section):
     model: str | None = Field(
         None, description="Hugging Face directory or hub id; none means the prepared directory of that base"
     )
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="commit, tag or branch of the hub id in `model`; none means its main branch",
+    )
     url: str | None = Field(
         _ENGINE.url,
         description="an engine that runs elsewhere; none means that one is started here",
@@ -191,7 +196,7 @@ class EngineSettings(Section):
 
     def specs(self, name: str, model: str) -> list[EngineSpec]:
         """Return one specification per replica of the engine `name`, which serves the weights `model`."""
-        fields = self.model_dump(exclude={"model", "replicas"}, exclude_none=True)
+        fields = self.model_dump(exclude={"model", "revision", "replicas"}, exclude_none=True)
         names = [name] if self.replicas == 1 else [f"{name}-{n}" for n in range(1, self.replicas + 1)]
         return [EngineSpec(name=replica, model=model, **fields) for replica in names]
 

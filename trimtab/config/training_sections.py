@@ -152,6 +152,11 @@ class TrainingSettings(Section):
         description="where a run trains: auto (the card with most room, else the processor), cpu, cuda, or cuda:N for one "
         "card, as `nvidia-smi` counts",
     )
+    make_room: Literal["never", "shrink", "sleep"] = Field(
+        "never",
+        description="what engines do where a run needs more memory than is left on its card: nothing; start again with "
+        "the least KV cache; or sleep until the run has trained, while requests go to replicas or get 503",
+    )
     worker_threads: int = Field(0, ge=0, description="CPU threads of a worker; 0 leaves it to torch")
     keep_warm: bool = Field(
         True,

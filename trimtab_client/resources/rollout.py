@@ -31,6 +31,18 @@ class Rollout(Resource):
         """GET /api/releases/{ref}/lineage: the run, snapshot and rows that a release learned from."""
         return await self._http.get(path("api", "releases", ref, "lineage"))
 
+    async def base_models(self) -> Rows:
+        """GET /api/models: base models, their engines and deployments."""
+        return list(await self._http.get("/api/models") or ())
+
+    async def add_base_model(self, name: str) -> Json:
+        """POST /api/models: serve a base model that the settings file has got since the start."""
+        return await self._http.post("/api/models", {"name": name})
+
+    async def remove_base_model(self, name: str) -> None:
+        """DELETE /api/models/{name}: stop serving a base model that no deployment needs."""
+        await self._http.delete(path("api", "models", name))
+
     async def deployments(self) -> list[Deployment]:
         """GET /api/deployments."""
         return list(await self._http.get("/api/deployments") or ())

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from align.training.packed.attention import ATTENTION, attend
 from align.training.packed.logprobs import token_logprobs
-from align.training.packed.packing import ATTENTION, Pack, Tree, attend, pack
+from align.training.packed.packing import Pack, Tree, pack
 
 AttentionInterface.register(ATTENTION, attend)
 

@@ -8,7 +8,13 @@ from typing import Any
 from feedback_ui import texts
 from feedback_ui.html import ago, badge, card, empty, esc, facts, fold, number, percent
 
-_ENGINE_TONES = {"ready": "good", "starting": "warn", "preparing": "warn", "failed": "bad"}
+_ENGINE_TONES = {
+    "ready": "good",
+    "starting": "warn",
+    "preparing": "warn",
+    "sleeping": "warn",
+    "failed": "bad",
+}
 
 
 def tiles(status: dict[str, Any]) -> str:

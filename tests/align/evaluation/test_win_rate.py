@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from align.evaluation import BUILT_IN_SUITES
 from align.evaluation.suite import run_suite
 from align.evaluation.suite_file import JUDGE_S, SuiteError, estimate, load_suite
 from align.evaluation.win_rate import length_controlled
@@ -113,7 +114,7 @@ def test_a_wrong_suite_names_the_field(text: str, words: str, tmp_path: Path) ->
 
 
 def test_the_built_in_suites_can_be_read() -> None:
-    for name in ("quick", "default", "full"):
+    for name in BUILT_IN_SUITES:
         assert load_suite(name).measurements[0].kind == "heldout"
 
 

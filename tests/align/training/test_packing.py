@@ -8,9 +8,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from align.training.packed import attention
+from align.training.packed.attention import (
+    attend,
+    attend_by_grid,
+    attend_by_part,
+    attend_by_segment,
+    has_varlen,
+)
 from align.training.packed.logprobs import token_logprobs
 from align.training.packed.packed_model import disagreement, make_packed, make_plain, why_not
-from align.training.packed.packing import Pack, Tree, attend, attend_by_grid, attend_by_part, pack
+from align.training.packed.packing import Pack, Tree, pack
 
 TREES = [Tree([1, 2, 3], ([4, 5], [6])), Tree([7], ([8], [9, 10, 11]))]
 
@@ -88,9 +96,44 @@ def test_a_batch_of_eight_is_eight_batches_of_one(model: torch.nn.Module) -> Non
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
+def by_hand(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    queries_from: torch.Tensor,
+    keys_from: torch.Tensor,
+    longest_queries: int,
+    longest_keys: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """The contract of torch's variable-length attention, whose kernels need a GPU: causal, aligned at the ends."""
+    assert window_size == (-1, 0)
+    assert enable_gqa
+    assert (queries_from.dtype, keys_from.dtype) == (torch.int32, torch.int32)
+    assert int(queries_from.diff().max()) == longest_queries
+    assert int(keys_from.diff().max()) == longest_keys
+    outs = []
+    for i in range(len(queries_from) - 1):
+        q = query[queries_from[i] : queries_from[i + 1]].transpose(0, 1)
+        k, v = (t[keys_from[i] : keys_from[i + 1]].transpose(0, 1) for t in (key, value))
+        mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
+        outs.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                q[None], k[None], v[None], mask, scale=scale, enable_gqa=True
+            )[0].transpose(0, 1)
+        )
+    return torch.cat(outs)
+
+
 @pytest.mark.parametrize("answers", [1, 2, 3])
-def test_part_by_part_and_in_padded_batches_are_the_same(answers: int) -> None:
-    """What CPUs compute part by part GPUs compute in two padded batches."""
+def test_part_by_part_by_segment_and_in_padded_batches_are_the_same(
+    answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What CPUs compute part by part GPUs compute in one call, or in two padded batches."""
+    monkeypatch.setattr(attention, "varlen_attn", by_hand)
     layout = pack(random_trees(4, answers)).layout
     length = sum(layout.sizes)
     generator = torch.Generator().manual_seed(2)
@@ -98,11 +141,19 @@ def test_part_by_part_and_in_padded_batches_are_the_same(answers: int) -> None:
     inputs = [torch.randn(s, generator=generator).requires_grad_() for s in shapes]
     upstream = torch.randn(1, length, 4, 8, generator=generator)
     results = []
-    for compute in (attend_by_part, attend_by_grid):
+    for compute in (attend_by_part, attend_by_grid, attend_by_segment):
         out = compute(*inputs, layout, 0.3)
         results.append([out, *torch.autograd.grad((out * upstream).sum(), inputs)])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    for tensors in zip(*results, strict=True):
+        for other in tensors[1:]:
+            torch.testing.assert_close(tensors[0], other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(torch.float32, 64), (torch.bfloat16, 260), (torch.bfloat16, 60)]
+)
+def test_only_what_the_kernel_computes_goes_to_it(dtype: torch.dtype, size: int) -> None:
+    assert not has_varlen(torch.device("cuda"), dtype, size)
 
 
 def test_one_answer_is_one_causal_sequence(model: torch.nn.Module, tiny: Path) -> None:

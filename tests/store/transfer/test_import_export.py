@@ -27,7 +27,8 @@ from store.training_data import batch_import, demonstrations, likes, pairs
 from store.training_data import import_file as importing
 from store.training_data.import_file import FileImport, import_file
 from store.transfer import formats
-from store.transfer.export_file import Filter, export
+from store.transfer.export_file import export
+from store.transfer.export_filter import Filter
 from store.values import Message
 from tests.store.samples import DEMONSTRATIONS, OPENWEBUI, PAIRS, TRL, turns
 

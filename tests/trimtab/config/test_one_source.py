@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from typer.testing import CliRunner
 
+from align import evaluation
 from feedback_ui import texts
 from serve import auth
 from serve.engine.spec import RANKS, EngineSpec
@@ -16,7 +19,8 @@ from store.accounts import roles
 from store.datasets import snapshot_settings
 from store.rollout import run_states, runs
 from trimtab.api.runs.models import RunRequest
-from trimtab.config.rollout_sections import CanarySettings
+from trimtab.cli import app as cli
+from trimtab.config.rollout_sections import CanarySettings, GateSettings
 from trimtab.config.serving_sections import BudgetSettings, EngineSettings, LimitsSettings
 from trimtab.config.training_sections import ScheduleSettings, SnapshotSettings
 
@@ -76,6 +80,15 @@ def test_every_list_of_rollouts_gates_ranks_and_ties_is_the_same() -> None:
     assert tuple(value for _, value in texts.TRAIN_GATES) == runs.GATES
     assert get_args(EngineSettings.model_fields["max_lora_rank"].annotation) == RANKS
     assert get_args(SnapshotSettings.model_fields["ties"].annotation) == snapshot_settings.TIES
+
+
+def test_command_line_and_settings_name_every_built_in_suite() -> None:
+    found = {path.stem for path in (Path(evaluation.__file__).parent / "suites").glob("*.toml")}
+    assert found == set(evaluation.BUILT_IN_SUITES)
+    listed = ", ".join(evaluation.BUILT_IN_SUITES)
+    assert listed in str(GateSettings.model_fields["suite"].description)
+    help = CliRunner().invoke(cli, ["eval", "--help"], env={"COLUMNS": "300"}).output
+    assert listed in " ".join(help.split())
 
 
 def test_run_states_are_listed_once() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
@@ -32,6 +33,7 @@ from trimtab.api.deployments.routes import known_deployment, release_names
 from trimtab.api.people.shares import owner_of_request
 from trimtab.api.views import comparison_view
 from trimtab.background import call_store
+from trimtab.draws import choose_releases, may_choose
 from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
 
@@ -52,31 +54,59 @@ async def create(
     if body.drawn is not False:
         said = await call_store(platform.db, prompt_owners.of_drawn, messages)
         owners = _without_suggested(messages, owners) if said is None else said
-    if body.releases:
-        names, deployment = body.releases, None
-    else:
-        deployment = body.deployment or next(iter(platform.settings.deployments))
-        found = await call_store(platform.db, deployments.get, deployment)
-        refs = await release_names(platform)
-        names = [refs[found.stable], refs[found.canary or found.stable]]
-    candidates = await sample(platform, principal, messages, names, body.sampling)
-    source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
-    if body.releases:
-        # a drawn prompt's votes decide a canary; those between releases that somebody named do not
-        source = "named" if source == "drawn" else source
-        deployment = await _deployment_of(platform, candidates)
+    plan = await _plan(body, platform, principal, messages)
+    candidates = await sample(platform, principal, messages, plan.names, body.sampling)
+    deployment = plan.deployment or await _deployment_of(platform, candidates)
     made = await call_store(
         platform.db,
         comparisons.create,
         messages,
         candidates,
         deployment=deployment,
-        source=source,
+        source=plan.source,
         asked_by=principal.name,
         began=began,
         owners=owners,
+        queue=plan.queue,
+        propensity=plan.propensity,
     )
     return comparison_view(made)
+
+
+class _Plan(NamedTuple):
+    """What to compare; `deployment` None is that of the releases. `queue` and `propensity`: see `trimtab.draws`."""
+
+    names: list[str]
+    deployment: str | None
+    source: str
+    queue: str | None = None
+    propensity: float | None = None
+
+
+async def _plan(
+    body: ComparisonRequest, platform: Platform, principal: Principal, messages: list[Any]
+) -> _Plan:
+    """Say which releases answer: those that were named, those that the draw chooses, else stable and canary."""
+    source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
+    if body.releases:
+        # a drawn prompt's votes decide a canary; those between releases that somebody named do not
+        return _Plan(body.releases, None, "named" if source == "drawn" else source)
+    deployment = body.deployment or next(iter(platform.settings.deployments))
+    found = await call_store(platform.db, deployments.get, deployment)
+    refs = await release_names(platform)
+    usual = [refs[found.stable], refs[found.canary or found.stable]]
+    drawn = platform.draws.take(principal.name, values.conversation(messages)) if body.drawn else None
+    if drawn is None:
+        return _Plan(usual, deployment, source)
+    table = platform.gateway.table
+    free = may_choose(table, deployment)
+    if drawn.queue == "releases" and free:
+        names, pair = await call_store(
+            platform.db, choose_releases, table, deployment, np.random.default_rng()
+        )
+        return _Plan(names, deployment, "chosen", drawn.queue, drawn.with_chosen(pair))
+    queue = "teach" if drawn.queue == "releases" else drawn.queue
+    return _Plan(usual, deployment, source, queue, drawn.with_usual(free))
 
 
 def _without_suggested(messages: list[dict[str, Any]], owners: list[str]) -> list[str]:

@@ -13,7 +13,9 @@ from fastapi import APIRouter, Query
 from serve.auth import Principal
 from store.accounts.owners import owner_of
 from store.errors import NotFound
-from store.feedback import conversations
+from store.feedback import comparisons, conversations
+from store.values import Message
+from trimtab import draws
 from trimtab.api.access import Chatter, Rater, ThePlatform
 from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
@@ -87,10 +89,15 @@ async def like(
 @router.get("/prompts/draw")
 async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]:
     """Draw a prompt to rank: one that people asked lately (see `rank.sources`), or a starter while nobody has."""
-    sources = platform.settings.rank.sources
-    recent = await call_store(platform.db, conversations.recent_prompts, DRAWN_FROM, sources)
-    prompts = [[message.to_json() for message in prompt] for prompt in recent]
+    rank = platform.settings.rank
+    recent = await call_store(platform.db, conversations.recent_prompts, DRAWN_FROM, rank.sources)
     limits = platform.settings.limits.build()
-    prompts = [prompt for prompt in prompts if can_be_compared(prompt, limits)]
-    prompts = prompts or [[{"role": "user", "content": text}] for text in SAMPLE_PROMPTS]
-    return {"messages": random.choice(prompts)}
+    prompts = [
+        prompt for prompt in recent if can_be_compared([message.to_json() for message in prompt], limits)
+    ]
+    prompts = prompts or [(Message("user", text),) for text in SAMPLE_PROMPTS]
+    compared = await call_store(platform.db, comparisons.compared_prompts)
+    shares = draws.shares_of(rank, platform.gateway.table)
+    place, draw = draws.draw(prompts, compared, shares, random.Random())
+    platform.draws.remember(principal.name, prompts[place], draw)
+    return {"messages": [message.to_json() for message in prompts[place]]}

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from store.db.database import Store
 from store.rollout import releases
-from store.transfer.export_file import Filter, export
+from store.transfer.export_file import export
+from store.transfer.export_filter import Filter
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.base import Request as Body
 from trimtab.api.deployments.routes import known_deployment

@@ -1,0 +1,127 @@
+"""Which layers' activations are recomputed in the backward pass: none as long as they fit.
+
+What a layer keeps is measured on the model itself, with a few tokens. The first layers are the ones to be recomputed: by
+then the gradient has freed what the later layers kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from align.training.data import Row
+from align.training.packed.logprobs import CUDA_CHUNK
+from align.training.packed.packing import pack
+from align.training.session import Session
+
+# Tokens of the pass that measures.
+SAMPLE_TOKENS = 512
+# Share of the free memory that is planned with; the rest is for fragments and for what others take meanwhile.
+USABLE = 0.9
+
+
+def layers_of(model: torch.nn.Module) -> list[Any]:
+    """Return the layers whose activations can be recomputed, in order."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def recompute_first(model: torch.nn.Module, count: int) -> None:
+    """Recompute the first `count` layers alone, of a model whose recomputation is enabled."""
+    for number, layer in enumerate(layers_of(model)):
+        layer.gradient_checkpointing = number < count
+
+
+def kept_per_token(
+    model: torch.nn.Module,
+    rows: Sequence[Row],
+    share: bool = True,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> float:
+    """Return the bytes that the forward pass keeps for the gradient, per token of a pack, measured on the first rows."""
+    sample = [rows[0].tree]
+    total = packed_tokens(rows[0], share)
+    for row in rows[1:]:
+        total += packed_tokens(row, share)
+        if total > SAMPLE_TOKENS:
+            break
+        sample.append(row.tree)
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # the tensor itself would keep its own graph alive for ever
+
+    batch = pack(sample, share).to(next(model.parameters()).device)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t), autocast():
+        alive = model(pack=batch)  # nothing that was kept is freed before it is counted
+    del alive
+    return sum(kept.values()) / batch.input_ids.numel()
+
+
+def packed_tokens(row: Row, share: bool) -> int:
+    """Return how many tokens of a pack the row takes."""
+    answers = row.tree.answers
+    return len(row.tree.prompt) * (1 if share else len(answers)) + sum(map(len, answers))
+
+
+def layers_to_recompute(free: float, kept: float, boundary: float, layers: int, tokens: int) -> int:
+    """Return the least number of layers to recompute so that `tokens` fit in `free` bytes.
+
+    `kept` bytes per token are what all layers keep together, `boundary` what a recomputed layer keeps: its input.
+    """
+    room = USABLE * free - tokens * boundary * layers
+    each = tokens * (kept / layers - boundary)
+    if each <= 0:
+        return 0
+    return min(layers, max(0, layers - math.floor(room / each)))
+
+
+def choose_recomputation(session: Session, model: torch.nn.Module, rows: Sequence[Row], free: float) -> None:
+    """Set `session.recomputed` so that the largest micro-batch fits in `free` bytes of the device.
+
+    Changes nothing where the recipe says what to recompute, where the model is in shards or computes padded rows, and after
+    memory ran out once.
+    """
+    hardware = session.hardware
+    auto = session.recipe.gradient_checkpointing == "auto" and hardware.gradient_checkpointing
+    if not auto or session.sharded or session.padded or session.out_of_memory:
+        return
+    share = bool(session.recipe.values.get("share_prompt", True))
+    sizes = sorted((packed_tokens(row, share) for row in rows), reverse=True)
+    tokens = sum(sizes[: session.micro_batch])
+    layers = len(layers_of(model))
+    if not layers:
+        return
+    kept = kept_per_token(model, rows, share, session.autocast)
+    boundary = model.config.get_text_config().hidden_size * hardware.dtype.itemsize
+    fixed = _beside_layers(model, hardware.dtype) + tokens * kept / layers
+    session.recomputed = layers_to_recompute(free - fixed, kept, boundary, layers, tokens)
+    session.note(
+        f"activations of {session.recomputed} of {layers} layers are recomputed: all would keep "
+        f"{kept * tokens / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    )
+
+
+def _beside_layers(model: torch.nn.Module, dtype: torch.dtype) -> float:
+    """Return the bytes of gradients, optimiser, a chunk of logits and the largest weight as floats."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    config = model.config.get_text_config()
+    largest = config.hidden_size * max(config.hidden_size, getattr(config, "intermediate_size", 0))
+    logits = CUDA_CHUNK * config.vocab_size * (4 + 4 + dtype.itemsize)
+    return 12.0 * trainable + logits + 2 * largest * dtype.itemsize
+
+
+def free_memory(device: str) -> float:
+    """Return the bytes that this process could still take on `device`; on the CPU nobody asks."""
+    if device != "cuda":
+        return math.inf
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
