@@ -249,7 +249,7 @@ def probe(state: TrainingState) -> TrainingState:
     session.log.phase("probe")
     gc.collect()  # trainer and model refer to each other
     trim_heap()
-    tokens = probes.tokens_for(session.hardware.dtype)
+    tokens = probes.tokens_for(session.hardware)
     rows = state.heldout or state.rows
     token_ids = probes.probe_tokens(state.tokenizer, rows, session.recipe.seed, tokens)
     table, missing = probes.measure(session.spec.base_model, state.unfinished, token_ids, session.recipe)

