@@ -3,7 +3,9 @@ SHELL := bash
 BIN := .venv/bin
 CONFIG ?=
 DATA ?= data
-BENCHES := command_line start_up full_collection lora_cpu hot_path gateway gateway_vllm publish store plan dpo dpo_gpu
+# Modules of bench/, in its folders by what is measured.
+BENCHES := starting.command_line starting.start_up starting.full_collection serving.lora_cpu serving.hot_path gateway \
+	serving.gateway_vllm publish store training.plan dpo dpo_gpu deciding.canary_errors deciding.interval_coverage
 
 # What needs no engine, no browser and no training: the values, rules and contracts of each package.
 QUICK := tests/common tests/store/accounts tests/store/feedback \
@@ -46,7 +48,7 @@ coverage: setup ## Line coverage of the quick tests, without those that start an
 
 bench: setup ## Every benchmark in its quick form; each ends with a line of JSON
 	@$(BIN)/trimtab models prepare --data $(DATA)
-	@for name in $(BENCHES); do echo "==> bench/$$name.py --quick"; PYTHONPATH=bench $(BIN)/python -m bench.$$name --quick || exit 1; done
+	@for name in $(BENCHES); do echo "==> bench.$$name --quick"; PYTHONPATH=bench $(BIN)/python -m bench.$$name --quick || exit 1; done
 
 docs: setup ## Write the generated parts of docs/
 	@$(BIN)/python scripts/write_docs.py

@@ -18,12 +18,19 @@ def embedded() -> Path:
 
 
 def random_directory(shape: str, out: Path, tokenizer: Path) -> Path:
-    """Write a model of a shape of `random_model` with random weights, and another's tokenizer, to `out`."""
+    """Write a model of a shape of `random_model` with random weights, and another's tokenizer, to `out`.
+
+    In float32 where it is made on the CPU, in bfloat16 on a GPU.
+    """
     import torch
     from random_model import build
 
     if not out.exists():
-        build(shape, False, "cpu", torch.float32).save_pretrained(out)
+        cuda = torch.cuda.is_available()
+        model = build(shape, False, "cuda" if cuda else "cpu", torch.bfloat16 if cuda else torch.float32)
+        model.save_pretrained(out)
+        del model
+        torch.cuda.empty_cache()
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             if (tokenizer / name).exists():
                 shutil.copy(tokenizer / name, out)

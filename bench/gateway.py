@@ -29,9 +29,9 @@ from typing import Any
 
 import psutil
 
-from bench.engine_turns import Pair, engine_and_gateway, turns
-from bench.http_clients import CLIENTS
-from bench.servers import ROOT, cpu, free_port, load, running
+from bench.serving.engine_turns import Pair, engine_and_gateway, turns
+from bench.serving.http_clients import CLIENTS
+from bench.serving.servers import ROOT, cpu, free_port, load, running
 from bench.versions import versions
 
 LITELLM = ROOT / ".venv-litellm" / "bin" / "litellm"
@@ -64,11 +64,21 @@ def compare_clients(seconds: float) -> None:
     """Run the gateway over the stub with each client and each event loop."""
     stub_port = free_port()
     stub = f"http://127.0.0.1:{stub_port}"
-    with running([sys.executable, "-m", "bench.stub_engine", "--port", str(stub_port)], f"{stub}/health"):
+    with running(
+        [sys.executable, "-m", "bench.serving.stub_engine", "--port", str(stub_port)], f"{stub}/health"
+    ):
         for client in ("ours", *CLIENTS):
             for loop in ("uvloop", "asyncio"):
                 port = free_port()
-                argv = [sys.executable, "-m", "bench.gateway_app", "--engine", stub, "--port", str(port)]
+                argv = [
+                    sys.executable,
+                    "-m",
+                    "bench.serving.gateway_app",
+                    "--engine",
+                    stub,
+                    "--port",
+                    str(port),
+                ]
                 here = f"http://127.0.0.1:{port}"
                 with running(
                     [*argv, "--client", client, "--loop", loop], f"{here}/v1/models", "bench"
@@ -80,9 +90,9 @@ def hold_open() -> dict[str, Any]:
     """Hold 1,000 streams of four seconds (two tokens per second each) open at once, twice in a row."""
     stub_port, port = free_port(), free_port()
     stub, here = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
-    argv = [sys.executable, "-m", "bench.stub_engine", "--port", str(stub_port), "--rate", "2"]
+    argv = [sys.executable, "-m", "bench.serving.stub_engine", "--port", str(stub_port), "--rate", "2"]
     with running(argv, f"{stub}/health"):
-        argv = [sys.executable, "-m", "bench.gateway_app", "--engine", stub, "--port", str(port)]
+        argv = [sys.executable, "-m", "bench.serving.gateway_app", "--engine", stub, "--port", str(port)]
         with running(argv, f"{here}/v1/models", "bench"):
             seen = load(here, "assistant", 1000, key="bench", tokens=8, seconds=16, stream=True)
     print(f"trimtab  1,000 streams held open: {seen}", flush=True)
@@ -95,9 +105,11 @@ def compare_proxies(seconds: float, with_litellm: bool) -> list[dict[str, Any]]:
     stub_port, port, other = free_port(), free_port(), free_port()
     stub, here = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
     parts = []
-    with running([sys.executable, "-m", "bench.stub_engine", "--port", str(stub_port)], f"{stub}/health"):
+    with running(
+        [sys.executable, "-m", "bench.serving.stub_engine", "--port", str(stub_port)], f"{stub}/health"
+    ):
         over_stub("stub", None, stub, "none", seconds)
-        argv = [sys.executable, "-m", "bench.gateway_app", "--engine", stub, "--port", str(port)]
+        argv = [sys.executable, "-m", "bench.serving.gateway_app", "--engine", stub, "--port", str(port)]
         with running(argv, f"{here}/v1/models", "bench") as process:
             ours = over_stub("trimtab", process, here, "bench", seconds)
         if with_litellm:

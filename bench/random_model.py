@@ -30,6 +30,14 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "num_key_value_heads": 8,
         "vocab_size": 128256,
     },
+    "7b": {  # the 8b shape with the vocabulary of SmolLM2, whose tokenizer can then serve it
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 49152,
+    },
     "1b": {
         "hidden_size": 2048,
         "intermediate_size": 8192,

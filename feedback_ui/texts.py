@@ -191,7 +191,11 @@ TRAIN_ROLLOUTS = (
 TRAIN_GATE = "Gate"
 TRAIN_GATES = (("Must pass", "enforce"), ("Report only", "report"))
 TRAIN_BEGIN = "Begin from"
-TRAIN_BEGINS = (("The stable release's adapter", "stable"), ("A new adapter", "base"))
+TRAIN_BEGINS = (
+    ("The base, or what other methods trained", "auto"),
+    ("The stable release's adapter", "stable"),
+    ("The base", "base"),
+)
 TRAIN_START = "Start training"
 TRAIN_PLAN = "Plan"
 TRAIN_PLAN_TITLE = "Plan"

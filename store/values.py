@@ -224,12 +224,20 @@ class Judgement:
 class Probe:
     """A probe text and the log-probabilities that models gave it.
 
-    `token_ids` has length T; `logprobs` maps the name of a model state ("base", "adapter", "nf4_adapter") to
-    T - 1 natural-log probabilities, of tokens 1 to T - 1 given those before.
+    `token_ids` has length T; `logprobs` maps the name of a model state ("base", "adapter", "nf4_adapter") to natural-log
+    probabilities: T - 1, of tokens 1 to T - 1 given those before. With `window` the text is read in windows of so many
+    tokens, each on its own, and a series leaves out the first token of each.
     """
 
     token_ids: tuple[int, ...]
     logprobs: dict[str, list[float]] = field(default_factory=dict)
+    window: int | None = None
+
+    @property
+    def windows(self) -> list[tuple[int, ...]]:
+        """The parts of the text that are read on their own."""
+        size = self.window or max(1, len(self.token_ids))
+        return [self.token_ids[start : start + size] for start in range(0, len(self.token_ids), size)]
 
     @property
     def content_hash(self) -> str:
@@ -237,8 +245,8 @@ class Probe:
         return hashlib.sha256(",".join(map(str, self.token_ids)).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Return `{"token_ids", "logprobs"}`."""
-        return {"token_ids": list(self.token_ids), "logprobs": self.logprobs}
+        """Return `{"token_ids", "window", "logprobs"}`."""
+        return {"token_ids": list(self.token_ids), "window": self.window, "logprobs": self.logprobs}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Probe:
@@ -249,7 +257,11 @@ class Probe:
         logprobs = value.get("logprobs") or {}
         if not isinstance(logprobs, Mapping):
             raise Invalid("logprobs", logprobs, "an object of lists of numbers")
-        return cls(tuple(ids), {str(name): [float(x) for x in series] for name, series in logprobs.items()})
+        window = value.get("window")
+        if window is not None and (not isinstance(window, int) or window < 2):
+            raise Invalid("window", window, "null, or a number of tokens of 2 or more")
+        series = {str(name): [float(x) for x in values] for name, values in logprobs.items()}
+        return cls(tuple(ids), series, window)
 
 
 def versus_hash(prompt: Conversation, one: Conversation, other: Conversation) -> str:

@@ -90,7 +90,8 @@ def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
             db, paths.snapshots, run.deployment, run.method, **loop.settings.snapshot.model_dump()
         )
         stable = _stable(db, run.deployment)
-        start = start_adapter(db, run.deployment, run.start_from)
+        replay = loop.settings.snapshot.replay
+        start = start_adapter(db, run.method, run.deployment, run.start_from, replay)
         spec = _run_spec(loop, run, stable, snapshot, start)
         frozen = paths.snapshots / snapshot.id
         RunDirectory(paths.run(run.id)).write(spec, frozen / "train.parquet", frozen / "heldout.parquet")

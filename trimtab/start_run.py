@@ -8,7 +8,7 @@ from typing import Any
 from store.db.database import Store
 from store.errors import Conflict
 from store.privacy import erasure
-from store.rollout import deployments, releases, runs
+from store.rollout import adapters, deployments, releases, runs
 from store.rollout.runs import Run
 from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
@@ -37,15 +37,20 @@ async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, 
     return run
 
 
-def start_adapter(db: Store, deployment: str, start_from: str) -> str | None:
+def start_adapter(db: Store, method: str, deployment: str, start_from: str, replay: float) -> str | None:
     """Return the adapter that a run goes on from, None for the base alone.
 
-    An adapter that learned from something erased since is left out: its nearest clean ancestor, or the base.
+    `auto` is what stable's adapter was before the method's first run for the deployment, if the snapshot has all of
+    the method's rows again (`replay` 1): the same rows on top of what they taught before would push ever further from the
+    base. With fewer old rows it is stable's adapter. An adapter that learned from something erased since is left out:
+    its nearest clean ancestor, or the base.
     """
-    if start_from != "stable":
+    if start_from == "base":
         return None
-    stable = releases.get(db, deployments.get(db, deployment).stable)
-    return erasure.clean_start(db, stable.adapter)
+    adapter = releases.get(db, deployments.get(db, deployment).stable).adapter
+    if start_from == "auto" and replay >= 1:
+        adapter = adapters.before_method(db, adapter, method, deployment)
+    return erasure.clean_start(db, adapter)
 
 
 def count_new_rows(db: Store, plan: ScheduleSettings) -> int:
@@ -78,6 +83,7 @@ class ScheduledRuns:
             params=dict(self.plan.params),
             recipe=self.plan.recipe,
             rollout=self.plan.rollout,
+            start_from=self.plan.start,
             gate="enforce",
             requested_by=f"schedule: {reason}",
         )

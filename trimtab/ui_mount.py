@@ -38,7 +38,7 @@ class Screens:
                 self._app = app
                 self._ready.set()
                 # What is loaded by now stays for good. Without this every full collection walks it, and all streams
-                # pause meanwhile (bench/full_collection.py).
+                # pause meanwhile (bench/starting/full_collection.py).
                 await asyncio.to_thread(gc.collect)
                 gc.freeze()
                 try:

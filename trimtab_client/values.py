@@ -35,7 +35,7 @@ Rollout = Literal["none", "canary", "promote"]
 """How far a run rolls its release out by itself."""
 
 GateMode = Literal["enforce", "report"]
-Start = Literal["stable", "base"]
+Start = Literal["auto", "stable", "base"]
 
 RunState = Literal[
     "queued", "snapshot", "training", "publishing", "evaluating", "published", "canary",

@@ -257,7 +257,10 @@ class RecipeFields(BaseModel):
     lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="dropout on the adapter's input"
     )
-    target_modules: Modules = Field("all-linear", description="which linear layers get an adapter")
+    target_modules: Modules = Field(
+        "all-linear",
+        description="which linear layers get an adapter; all-linear leaves out experts and routers",
+    )
     use_rslora: StrictBool = Field(False, description="rank-stabilised scale (2312.03732)")
     init_lora_weights: Init = Field(True, description="how A and B start")
     rank_pattern: RankPattern = Field({}, description="rank by module name")

@@ -26,7 +26,7 @@ GB = 1e9
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
 RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
-# The gaps between the activations in the C heap, as a share of them. Fitted to five cases of bench/plan.py when the
+# The gaps between the activations in the C heap, as a share of them. Fitted to five cases of bench/training/plan.py when the
 # allocator was set to keep its pages.
 HEAP_GAPS = 0.25
 # Share of the rate of large matrix products that a whole step reaches.

@@ -1,21 +1,21 @@
 """Log-probabilities that PEFT computes for a probe text: what a served adapter is compared with.
 
 Run as `python -m align.training.probe --model DIR --adapter DIR --out probe.json [--qlora]`. `probe.json` holds
-`token_ids` (T) and `logprobs`, a table of T - 1 natural-log probabilities of tokens 1 to T - 1: `base` and
-`adapter` over the base in full precision, as it is served; with QLoRA also `nf4_adapter`, over the 4-bit
-base that it was trained on. It uses plain transformers and PEFT, none of the training code, so that it
-checks that code too.
+`token_ids` (T), `window` and `logprobs`, a table of natural-log probabilities: `base` and `adapter` over the base in full
+precision, as it is served; with QLoRA also `nf4_adapter`, over the 4-bit base that it was trained on. Without a window a
+series has T - 1 values, those of tokens 1 to T - 1 given all before; with one, the text is read in windows of so many
+tokens, and a series has the values of each window but its first token. It uses plain transformers and PEFT, none of the
+training code, so that it checks that code too.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import random
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,21 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from align.errors import AlignError, ModelError
+from align.errors import AlignError, ModelError, OutOfMemory
+from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
-from align.training.model import choose, load_base, load_tokenizer
+from align.training.memory import HINT_PROBE, ran_out, release
+from align.training.model import Hardware, choose, load_base, load_tokenizer
 from common.files import write_atomic
 
-TOKENS, MANY_TOKENS = 96, 384
+Table = dict[str, list[float]]
+TOKENS, WINDOW, CUDA_WINDOWS = 96, 384, 6
+"""Length of the probe in float32; of one window where computing is less exact; and how many windows on a GPU.
+
+What two correct computations differ by goes down with the root of the number of tokens. A window fits in any engine.
+"""
 BLOCK = re.compile(r"\.(\d+)\.")
 TEXT = (
     "A trim tab is a small surface on the trailing edge of a rudder: moving it moves the rudder, and the "
@@ -62,61 +69,107 @@ MORE = (
 def probe_tokens(tokenizer: Any, rows: Sequence[Row], seed: int, max_tokens: int = TOKENS) -> list[int]:
     """Return at most `max_tokens` token ids: the start of rows drawn with `seed`, then fixed texts.
 
-    Without rows it is the fixed texts alone; of `TOKENS` those have several dozen.
+    Without rows it is the fixed texts alone; of `TOKENS` those have several dozen. More than a window is cut to whole ones.
     """
     texts = (TEXT, *MORE) if max_tokens > TOKENS else (TEXT,)
     chats = [render(tokenizer, [{"role": "user", "content": text}], True) for text in texts]
+    if max_tokens > WINDOW:
+        chats.append("\n\n".join(entry.text for entry in neutral.entries()))
     fixed = [token for ids in encode(tokenizer, chats) for token in ids]
     if not rows:
-        return fixed[:max_tokens]
+        return _whole_windows(fixed[:max_tokens])
     drawn = random.Random(seed)
     start: list[int] = []
     for _ in range(max_tokens // TOKENS):
         tree = rows[drawn.randrange(len(rows))].tree
         start += [*tree.prompt, *tree.answers[0]][: TOKENS // 2]
-    return (
-        start + fixed[: max_tokens - len(start)] if max_tokens > TOKENS else start + fixed[: max_tokens // 2]
-    )
+    rest = max_tokens - len(start) if max_tokens > TOKENS else max_tokens // 2
+    return _whole_windows(start + fixed[:rest])
 
 
-def tokens_for(dtype: torch.dtype) -> int:
-    """Return how long the probe is: longer where computations are less exact."""
-    return TOKENS if dtype == torch.float32 else MANY_TOKENS
+def _whole_windows(token_ids: list[int]) -> list[int]:
+    return token_ids if len(token_ids) < WINDOW else token_ids[: len(token_ids) // WINDOW * WINDOW]
+
+
+def tokens_for(hardware: Hardware) -> int:
+    """Return how long the probe is: longer where computations are less exact, and where more costs little."""
+    if hardware.dtype == torch.float32:
+        return TOKENS
+    return WINDOW * (CUDA_WINDOWS if hardware.device.startswith("cuda") else 1)
+
+
+def window_of(token_ids: Sequence[int]) -> int | None:
+    """Return the window that a probe text is read in, None where it is read whole."""
+    return WINDOW if len(token_ids) > WINDOW else None
 
 
 @torch.no_grad()
-def logprobs(model: torch.nn.Module, token_ids: Sequence[int]) -> list[float]:
-    """Return the natural-log probability of each token but the first, given those before it (T - 1)."""
-    ids = torch.tensor([list(token_ids)], device=next(model.parameters()).device)
-    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    picked: list[float] = logits.log_softmax(-1).gather(1, ids[0, 1:, None]).squeeze(1).tolist()
+def logprobs(model: torch.nn.Module, token_ids: Sequence[int], window: int | None = None) -> list[float]:
+    """Return the natural-log probability of each token but a window's first, given those before it in its window.
+
+    `window` None reads the text whole, which gives T - 1 values; else T is a multiple of it.
+    """
+    ids = torch.tensor(list(token_ids), device=next(model.parameters()).device)
+    ids = ids.reshape(-1, window or len(token_ids))
+    picked: list[float] = []
+    for logits, row in zip(model(input_ids=ids, use_cache=False).logits, ids, strict=True):
+        logp = logits[:-1].float().log_softmax(-1)
+        picked += logp.gather(1, row[1:, None]).squeeze(1).tolist()
     return picked
 
 
 def measure(
-    model_path: str, adapter: Path, token_ids: Sequence[int], recipe: Recipe
-) -> tuple[dict[str, list[float]], str]:
-    """Return the table `logprobs` for an adapter on disk, loading one model at a time, and what could not be
-    measured.
+    model_path: str,
+    adapter: Path,
+    token_ids: Sequence[int],
+    recipe: Recipe,
+    note: Callable[[str], None] = lambda message: None,
+) -> tuple[Table, str]:
+    """Return the table `logprobs` for an adapter on disk, loading one model at a time, and what could not be measured.
 
     A base that was trained in 4 bits may not fit in full precision; then `base` and `adapter` are missing
-    and the text says why. It is empty when nothing is missing.
+    and the text says why. It is empty when nothing is missing. Any other base that does not fit on the device is computed
+    on the CPU, of which `note` is informed. Raises `OutOfMemory` when that fails too.
     """
     hardware = choose(recipe)
     table: dict[str, list[float]] = {}
+
+    def over_nf4() -> Table:
+        model = load_adapter(load_base(model_path, recipe, hardware), adapter)
+        return {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
+
+    def over_floats(device: str) -> Table:
+        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(device)
+        return _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
+
     if recipe.qlora:
-        model: Any = load_adapter(load_base(model_path, recipe, hardware), adapter)
-        table |= {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
-        del model
-        gc.collect()
+        found, why = _unless_memory_runs_out(over_nf4)
+        if found is None:
+            raise OutOfMemory(f"the 4-bit base does not fit for the probe ({why})", HINT_PROBE)
+        table |= found
+    found, why = _unless_memory_runs_out(lambda: over_floats(hardware.device))
+    if found is None and recipe.qlora:
+        return table, why
+    if found is None:
+        note(f"the probe is computed on the CPU: out of memory on the device ({why})")
+        found, why = _unless_memory_runs_out(lambda: over_floats("cpu"))
+    if found is None:
+        raise OutOfMemory(f"the base does not fit for the probe ({why})", HINT_PROBE)
+    return table | found, ""
+
+
+def _unless_memory_runs_out(compute: Callable[[], Table]) -> tuple[Table | None, str]:
+    """Return what `compute` returns, or None and why memory ran out; nothing of it is left on the device."""
     try:
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(hardware.device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if not recipe.qlora:
+        found, why = compute(), ""
+    except OutOfMemory as error:
+        found, why = None, error.message
+    except (MemoryError, RuntimeError) as error:
+        found, why = None, ran_out(error) or ""
+        if not why:
             raise
-        return table, str(error).partition("\n")[0]
-    table |= _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
-    return table, ""
+    release()
+    return found, why
 
 
 def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:
@@ -132,9 +185,10 @@ def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:
 
 def _series(model: PeftModel, token_ids: Sequence[int], dtype: torch.dtype) -> dict[str, list[float]]:
     """Return the series without the adapter, with it, and, where computing is inexact, with each block's part."""
+    window = window_of(token_ids)
     with model.disable_adapter():
-        table = {"base": logprobs(model, token_ids)}
-    table["adapter"] = logprobs(model, token_ids)
+        table = {"base": logprobs(model, token_ids, window)}
+    table["adapter"] = logprobs(model, token_ids, window)
     if dtype == torch.float32:
         return table
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
@@ -144,7 +198,7 @@ def _series(model: PeftModel, token_ids: Sequence[int], dtype: torch.dtype) -> d
         for name, module in layers:
             on = numbers.get(name) == number
             module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
-        table[f"block_{number}"] = logprobs(model, token_ids)
+        table[f"block_{number}"] = logprobs(model, token_ids, window)
     for name, module in layers:
         module.scaling.update(scales[name])
     return table
@@ -152,7 +206,8 @@ def _series(model: PeftModel, token_ids: Sequence[int], dtype: torch.dtype) -> d
 
 def write(path: Path, token_ids: Sequence[int], table: dict[str, list[float]]) -> None:
     """Write `probe.json` whole."""
-    write_atomic(path, json.dumps({"token_ids": list(token_ids), "logprobs": table}) + "\n")
+    value = {"token_ids": list(token_ids), "window": window_of(token_ids), "logprobs": table}
+    write_atomic(path, json.dumps(value) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -170,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = resolve("dpo", args.qlora, {"dtype": args.dtype})
         tokenizer = load_tokenizer(args.model)
         rows = read_rows(args.heldout, "dpo", tokenizer, recipe.max_length)[0] if args.heldout else []
-        token_ids = probe_tokens(tokenizer, rows, args.seed, tokens_for(choose(recipe).dtype))
+        token_ids = probe_tokens(tokenizer, rows, args.seed, tokens_for(choose(recipe)))
         table, missing = measure(args.model, args.adapter, token_ids, recipe)
         if missing:
             raise ModelError(missing)

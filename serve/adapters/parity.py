@@ -55,11 +55,21 @@ class Parity:
         return asdict(self)
 
 
-async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[float]:
-    """Return the T - 1 log-probabilities that `model` gives tokens 1 to T - 1 of a text of T token ids.
+async def measure(engine: Engine, model: str, probe: Probe) -> list[float]:
+    """Return the log-probabilities that `model` gives the tokens of a probe text, window by window as its series hold them.
 
     Raises `EngineFailed` when the engine refuses or answers with something that is not finite.
     """
+    found: list[float] = []
+    with engine.in_flight.lease(None if model == engine.spec.base else model):
+        for token_ids in probe.windows:
+            found += await _measure_window(engine, model, token_ids)
+    if not all(map(math.isfinite, found)):
+        raise EngineFailed(engine.spec.name, f"{model} gives {NOT_FINITE}")
+    return found
+
+
+async def _measure_window(engine: Engine, model: str, token_ids: Sequence[int]) -> list[float]:
     body = {
         "model": model,
         "prompt": list(token_ids),
@@ -67,13 +77,9 @@ async def measure(engine: Engine, model: str, token_ids: Sequence[int]) -> list[
         "temperature": 0,
         "prompt_logprobs": 0,
     }
-    with engine.in_flight.lease(None if model == engine.spec.base else model):
-        answer = await engine.request("POST", "/v1/completions", body, timeout=None)
+    answer = await engine.request("POST", "/v1/completions", body, timeout=None)
     rows = answer["choices"][0]["prompt_logprobs"]
-    values = [float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], token_ids[1:], strict=True)]
-    if not all(map(math.isfinite, values)):
-        raise EngineFailed(engine.spec.name, f"{model} gives {NOT_FINITE}")
-    return values
+    return [float(row[str(token)]["logprob"]) for row, token in zip(rows[1:], token_ids[1:], strict=True)]
 
 
 def compare(served: Sequence[float], probe: Probe, tolerance: float, adapter: bool = True) -> Parity:

@@ -212,7 +212,7 @@ async def _parity(
 
 async def _compare(engine: Engine, facts: AdapterFacts, probe: Probe, tolerance: Tolerance) -> Parity:
     try:
-        served = await measure(engine, facts.hash, probe.token_ids)
+        served = await measure(engine, facts.hash, probe)
     except EngineFailed as error:
         if NOT_FINITE in error.message:
             raise ParityFailed(f"served, the adapter gives {NOT_FINITE}") from error
@@ -221,7 +221,7 @@ async def _compare(engine: Engine, facts: AdapterFacts, probe: Probe, tolerance:
         return compare(served, probe, tolerance)
     if not references(probe):
         return compare(served, probe, FIXED_TOLERANCE)
-    served_base = await measure(engine, engine.spec.base, probe.token_ids)
+    served_base = await measure(engine, engine.spec.base, probe)
     return judge(served, served_base, probe, facts.is_zero)
 
 

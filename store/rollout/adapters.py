@@ -111,3 +111,22 @@ def _adapter(row: Row) -> AdapterRecord:
         created_by=row["created_by"],
         created_at=stamp(row["created_at"]),
     )
+
+
+def before_method(db: Store, adapter: str | None, method: str, deployment: str) -> str | None:
+    """Return the adapter itself or its nearest ancestor that no run of `method` for `deployment` made; None is the base."""
+    row = fetch_first(
+        db.read(),
+        """
+        select ancestor
+        from adapter_ancestry as line
+        join adapters on adapters.id = line.ancestor
+        left join runs on runs.id = adapters.run
+        where line.adapter = $adapter
+            and not coalesce(runs.method = $method and runs.deployment = $deployment, false)
+        order by depth
+        limit 1
+        """,
+        {"adapter": adapter, "method": method, "deployment": deployment},
+    )
+    return row["ancestor"] if row else None

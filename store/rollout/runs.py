@@ -28,7 +28,7 @@ from store.rollout.run_states import RUN_FINAL, RUN_UNDER_WAY, RUN_WORKING, chec
 
 Rollout = Literal["none", "canary", "promote"]
 GateMode = Literal["enforce", "report"]
-Start = Literal["stable", "base"]
+Start = Literal["auto", "stable", "base"]
 ROLLOUTS: tuple[Rollout, ...] = get_args(Rollout)
 GATES: tuple[GateMode, ...] = get_args(GateMode)
 STARTS: tuple[Start, ...] = get_args(Start)
@@ -39,9 +39,9 @@ _COUNT_FIELDS = ("step", "total_steps")
 # All columns but `cancel_requested`, which nothing has written since a cancellation became a state; the column stays, since
 # the schema is read from outside.
 _COLUMNS = (
-    "id, method, deployment, qlora, params, recipe, rollout, gate, start_from, requested_by, state, step, total_steps, "
-    "base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, report, error, "
-    "created_at, updated_at, finished_at"
+    "id, method, deployment, qlora, params, recipe, rollout, gate, if(start_auto, 'auto', start_from) as start_from, "
+    "requested_by, state, step, total_steps, base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, "
+    "report, error, created_at, updated_at, finished_at"
 )
 
 
@@ -50,7 +50,7 @@ class Run(Record):
     """One training run; see store.rollout.run_states for `state`.
 
     `release` is a release's record id. `start_from` says what training goes on from: `stable` (its adapter,
-    where it has one) or `base`.
+    where it has one), `base`, or `auto` (what other methods and deployments trained of it: `store.rollout.adapters`).
     """
 
     id: str
@@ -100,7 +100,7 @@ def create(
     rollout: str = "none",
     gate: str = "enforce",
     requested_by: str | None = None,
-    start_from: str = "stable",
+    start_from: str = "auto",
     recipe: str | None = None,
 ) -> Run:
     """Record a run in state `queued`. `params` and `recipe` are kept as given; align.recipe.recipe judges them."""
@@ -112,7 +112,11 @@ def create(
         "params": dumps(validation.json_object("params", params), "params"),
         "rollout": validation.one_of("rollout", rollout, ROLLOUTS),
         "gate": validation.one_of("gate", gate, GATES),
-        "start_from": validation.one_of("start_from", start_from, STARTS),
+        # The column `start_from` accepts no third value.
+        "start_from": "stable"
+        if validation.one_of("start_from", start_from, STARTS) == "auto"
+        else start_from,
+        "start_auto": start_from == "auto",
         "recipe": recipe,
         "requested_by": requested_by,
         "now": utcnow(),
@@ -122,9 +126,9 @@ def create(
             cursor,
             f"""
             insert into runs (id, method, deployment, qlora, params, recipe, rollout, gate, start_from,
-                requested_by, state, created_at, updated_at)
+                start_auto, requested_by, state, created_at, updated_at)
             values ($id, $method, $deployment, $qlora, $params, $recipe, $rollout, $gate, $start_from,
-                $requested_by, 'queued', $now, $now)
+                $start_auto, $requested_by, 'queued', $now, $now)
             returning {_COLUMNS}
             """,
             values,

@@ -18,7 +18,7 @@ from align.stats import (
     tango,
     wilson,
 )
-from bench import interval_coverage
+from bench.deciding import interval_coverage
 
 
 def ends(found: Estimate) -> tuple[float, float]:

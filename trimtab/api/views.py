@@ -46,6 +46,7 @@ def run_view(run: Run, names: Names, metrics: dict[str, Any], events: list[RunEv
         "release": names.get(run.release or "", run.release),
         "error": (run.error or {}).get("message"),
         "metrics": metrics,
+        "start": run.start_from,
         "transitions": history,
         "seconds_by_state": seconds,
     }

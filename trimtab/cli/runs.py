@@ -28,7 +28,7 @@ Deployment = Annotated[str, typer.Option(help="Deployment to train for.")]
 Qlora = Annotated[bool, typer.Option("--qlora", help="Train over the 4-bit base (NF4).")]
 Rollout = Annotated[str, typer.Option(help="How far it goes by itself: none, canary or promote.")]
 Gate = Annotated[str, typer.Option(help="enforce or report.")]
-Start = Annotated[str, typer.Option(help="Go on from the adapter of stable, or from the base.")]
+Start = Annotated[str, typer.Option(help="What training goes on from: auto, stable (its adapter) or base.")]
 RecipeOption = Annotated[
     str | None,
     typer.Option("--recipe", help="A recipe's name, or a TOML file of your own; --param wins over it."),
@@ -56,7 +56,7 @@ def _register(method: Method, summary: str) -> None:
         param: Params = None,
         rollout: Rollout = "canary",
         gate: Gate = "enforce",
-        start: Start = "stable",
+        start: Start = "auto",
         plan: PlanOnly = False,
         watch: Watch = False,
         as_json: AsJson = False,

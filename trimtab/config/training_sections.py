@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 from common.training_methods import Method
 from store.accounts import names
 from store.datasets import snapshot_settings
-from store.rollout.runs import Rollout
+from store.rollout.runs import Rollout, Start
 from trimtab.config.section import Section
 
 # The value classes that the sections build; their defaults are written there alone.
@@ -33,6 +33,10 @@ class ScheduleSettings(Section):
     recipe: str | None = Field(None, description="recipe to begin with; `params` override it")
     qlora: bool = Field(False, description="train over the 4-bit base")
     rollout: Rollout = Field("canary", description="how far a run goes by itself")
+    start: Start = Field(
+        "auto",
+        description="what training goes on from: stable's adapter, the base, or auto (docs/training.md)",
+    )
     params: dict[str, Any] = Field(
         default_factory=dict, description="training parameters, TRL's and PEFT's names"
     )

@@ -25,7 +25,7 @@ class Request:
     qlora: bool
     rollout: str
     gate: str
-    start: str = "stable"
+    start: str = "auto"
     recipe: str | None = None
     max_steps: int | None = None
     learning_rate: float | None = None
@@ -105,7 +105,7 @@ def _fields(wanted: Request) -> dict[str, Any]:
         "rollout": wanted.rollout,
         "gate": wanted.gate,
     }
-    if wanted.start != "stable":
+    if wanted.start != "auto":
         fields["start"] = wanted.start
     if wanted.recipe:
         fields["recipe"] = wanted.recipe

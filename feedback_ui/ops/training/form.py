@@ -101,7 +101,7 @@ def _fields() -> Fields:
             render=False,
         ),
         gate=_choice(texts.TRAIN_GATES, "enforce", texts.TRAIN_GATE, "train-gate"),
-        begin=_choice(texts.TRAIN_BEGINS, "stable", texts.TRAIN_BEGIN, "train-begin"),
+        begin=_choice(texts.TRAIN_BEGINS, "auto", texts.TRAIN_BEGIN, "train-begin"),
         steps=_number(texts.TRAIN_STEPS, "train-steps"),
         rate=_number(texts.TRAIN_RATE, "train-rate"),
         beta=_number(texts.TRAIN_BETA, "train-beta"),

@@ -11,7 +11,19 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from align.errors import ModelError
-from align.training.probe import MANY_TOKENS, TOKENS, load_adapter, logprobs, main
+from align.training import probe as module
+from align.training.model import Hardware, load_tokenizer
+from align.training.probe import (
+    CUDA_WINDOWS,
+    TOKENS,
+    WINDOW,
+    load_adapter,
+    logprobs,
+    main,
+    probe_tokens,
+    tokens_for,
+)
+from store.values import Probe
 from tests.support.models import make_lora, make_tiny_base
 
 
@@ -30,7 +42,7 @@ def probe(base: Path, adapter: Path, out: Path, dtype: str) -> dict[str, list[fl
     assert main(command) == 0
     found = json.loads(out.read_text())
     table: dict[str, list[float]] = found["logprobs"]
-    count = TOKENS if dtype == "float32" else MANY_TOKENS
+    count = TOKENS if dtype == "float32" else WINDOW
     assert len(found["token_ids"]) == count
     assert {len(series) for series in table.values()} == {count - 1}
     if dtype == "float32":
@@ -52,6 +64,31 @@ def test_in_bfloat16_it_holds_each_blocks_part_too(base: Path, adapter: Path, tm
     for name in ("block_0", "block_1"):
         assert table[name] != table["base"]
         assert table[name] != table["adapter"]
+
+
+def test_on_a_gpu_the_probe_is_read_in_windows(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "tokens_for", lambda hardware: 2 * WINDOW)
+    command = ["--model", str(base), "--adapter", str(adapter), "--out", str(tmp_path / "probe.json")]
+    assert main(command) == 0
+    probe = Probe.from_json(json.loads((tmp_path / "probe.json").read_text()))
+    assert (probe.window, len(probe.token_ids)) == (WINDOW, 2 * WINDOW)
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    expected = [value for window in probe.windows for value in logprobs(model, window)]
+    assert probe.logprobs["base"] == pytest.approx(expected, abs=1e-4)
+    assert len(expected) == 2 * (WINDOW - 1)
+
+
+def test_only_inexact_computing_takes_a_long_probe(base: Path) -> None:
+    lengths = {
+        (device, dtype): tokens_for(Hardware(device, dtype, "adamw_torch", False))
+        for device in ("cpu", "cuda")
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert list(lengths.values()) == [TOKENS, WINDOW, TOKENS, WINDOW * CUDA_WINDOWS]
+    tokens = probe_tokens(load_tokenizer(str(base)), [], 0, WINDOW * CUDA_WINDOWS)
+    assert len(tokens) == WINDOW * CUDA_WINDOWS, "the fixed texts are enough"
 
 
 def test_weights_that_peft_passes_over_are_refused(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from align.training.probe import logprobs, main
-from bench.parity import wrongs
+from bench.serving.parity import wrongs
 from serve.adapters.parity import Parity, judge
 from store.values import Probe
 from tests.support.models import make_lora, make_tiny_base

@@ -99,7 +99,7 @@ async def test_served_logprobs_equal_those_of_peft(part: Part, adapter: Path, pr
 
 
 async def test_base_parity(engine: Engine, probe: Probe) -> None:
-    served = await measure(engine, BASE, TOKENS)
+    served = await measure(engine, BASE, probe)
     assert compare(served, probe, 1e-3, adapter=False).mean_abs < 1e-4
     with pytest.raises(ValueError, match="no series"):
         compare(served[:-1], probe, 1e-3)

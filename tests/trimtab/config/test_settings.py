@@ -174,7 +174,7 @@ def test_each_deployment_may_have_a_schedule_with_a_recipe(tmp_path: Path) -> No
         ("[schedules.p]\ndeployment = 'p'\n", "schedules.p.deployment 'p': no such deployment; accepted: assistant"),
         ("[schedules.p]\nmethod = 'ppo'\n", "schedules.p.method"),
         ("[schedules.p]\ndeployments = 'p'\n", "did you mean 'deployment'?"),
-        ("[schedule]\nparams = { beta = -1 }\n", "schedule.params.beta -1: accepted: a number above 0"),
+        ("[schedule]\nparams = { beta = -1 }\n", "schedule.params.beta -1: accepted: 'auto' or a number above 0"),
         ("[schedule]\nparams = { betas = 1 }\n", "schedule.params.betas 1: accepted: a field of dpo"),
         ("[schedules.p]\nevery_pairs = 0\n", "schedules.p.every_pairs"),
         ("[deployments.poet]\n[schedule]\ncron = '0 3 * * *'\n", "schedule.deployment 'assistant': no such deployment"),

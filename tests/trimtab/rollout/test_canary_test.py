@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from bench import canary_errors
+from bench.deciding import canary_errors
 from trimtab.rollout.canary_test import (
     BETS,
     CROWD_VOTES,
@@ -150,7 +150,7 @@ def test_alpha_is_a_chance(alpha: float) -> None:
 
 @pytest.mark.parametrize("name", list(canary_errors.CASES))
 def test_equal_canaries_are_seldom_promoted(name: str) -> None:
-    """At most 5% in the long run; bench/canary_errors.py tells 10,000 stories of each."""
+    """At most 5% in the long run; bench/deciding/canary_errors.py tells 10,000 stories of each."""
     stories = 150
     told = list(canary_errors.outcomes(canary_errors.CASES[name], stories, 150, seed=3))
     assert sum(promoted for promoted, _, _ in told) <= 0.05 * stories + 2.6 * math.sqrt(0.0475 * stories)

@@ -23,7 +23,11 @@ class RunRequest(Request):
     params: dict[str, Any] = Field(default_factory=dict)
     rollout: Rollout = "canary"
     gate: GateMode = "enforce"
-    start: Start = Field(default="stable", description="adapter to go on from: that of stable, or a new one")
+    start: Start = Field(
+        default="auto",
+        description="adapter to go on from: that of stable, a new one on the base, or auto: what other methods trained of "
+        "stable's",
+    )
 
 
 class PlanView(View):
@@ -73,6 +77,10 @@ class RunView(View):
     params: dict[str, Any]
     rollout: Rollout
     gate: GateMode
+    start: Start
+    start_adapter: str | None = Field(
+        default=None, description="what training went on from; null: the base model"
+    )
     state: str
     step: int = 0
     total_steps: int | None = None

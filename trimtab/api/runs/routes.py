@@ -122,7 +122,8 @@ async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
 async def _plan(platform: Platform, body: RunRequest, recipe: Recipe) -> tuple[Plan, Rows, Machine, Recipe]:
     deployment = await call_store(platform.db, deployments.get, body.deployment)
     base = platform.serving.model_path(deployment.base)
-    start = await call_store(platform.db, start_adapter, body.deployment, body.start)
+    replay = platform.settings.snapshot.replay
+    start = await call_store(platform.db, start_adapter, body.method, body.deployment, body.start, replay)
     directory = platform.paths.adapters / start if start else None
     device = platform.settings.training.device
     return await call_store(platform.db, make_plan, recipe, body.deployment, base, None, device, directory)

@@ -1,4 +1,4 @@
-"""What a rater (or an import) teaches in each case of `bench.teach`, and the verdicts that are right for it."""
+"""What a rater (or an import) teaches in each case of `bench.deciding.teach`, and the verdicts that are right for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pause of all streams by a full garbage collection, with and without the loaded screens.
 
-    python -m bench.full_collection
+    python -m bench.starting.full_collection
 
 The platform's imports and its screens are loaded as `trimtab up` loads them; medians of full collections before and after
 `gc.freeze`, which `trimtab.ui_mount` does once they are open, with 20,000 dictionaries of chats under way in both.

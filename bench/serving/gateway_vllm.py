@@ -1,6 +1,6 @@
 """vLLM's own serving benchmark as a client: of the gateway, and of the engine directly.
 
-    python -m bench.gateway_vllm [--quick] [--prompts 64] [--streams 16]
+    python -m bench.serving.gateway_vllm [--quick] [--prompts 64] [--streams 16]
 
 Runs `vllm bench serve` (its code; its console script does not start from the CPU distribution) over a real engine with
 SmolLM2, random prompts of 64 tokens and answers of 32, in turns. Every request must succeed. Ends with one line of JSON
@@ -20,8 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.engine_turns import KEY, engine_and_gateway
-from bench.servers import ROOT
+from bench.serving.engine_turns import KEY, engine_and_gateway
+from bench.serving.servers import ROOT
 from bench.versions import versions
 
 THROUGHPUT_BUDGET = 0.98

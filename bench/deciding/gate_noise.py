@@ -1,10 +1,10 @@
 """How often a release that is as good as stable passes the gate's checks of generated answers.
 
-    python -m bench.gate_noise sampled.duckdb [--prompts 18 28 40] [--stories 400]
+    python -m bench.deciding.gate_noise sampled.duckdb [--prompts 18 28 40] [--stories 400]
 
-The store is one that `bench.teach --keep DIR` left: two answers of the same release to each of 80 real prompts. One of the
-two plays the new release, at random, so that nothing but sampling noise differs. Prints the share of stories in which the
-check passes, by number of prompts; the budget is nine of ten for each check at the default suite's number.
+The store is one that `bench.deciding.teach --keep DIR` left: two answers of the same release to each of 80 real prompts.
+One of the two plays the new release, at random, so that nothing but sampling noise differs. Prints the share of stories in
+which the check passes, by number of prompts; the budget is nine of ten for each check at the default suite's number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plans against measured runs on the CPU: peak memory of the worker, for several models and recipes.
 
-    python bench/plan.py            six (model, recipe) pairs
-    python bench/plan.py --quick    two of them
+    python bench/training/plan.py            six (model, recipe) pairs
+    python bench/training/plan.py --quick    two of them
 
 Each case is a run directory with random words as data, planned with `align.recipe.plan` and trained for two steps by
 `python -m align.worker`; the measured peak is that of the whole process (ru_maxrss), from its report. The models are
@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from tests.support.words import sentence  # noqa: E402

@@ -17,7 +17,7 @@ import psutil
 
 from common.net import free_port  # noqa: F401 - benchmarks take it from here
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
@@ -44,8 +44,8 @@ def running(argv: list[str], ready: str, key: str = "none", **env: str) -> Itera
 
 
 def load(url: str, model: str, streams: int, *, key: str, tokens: int = 16, **options: Any) -> Any:
-    """Load a server from another process; `options` are those of bench.load."""
-    argv = [sys.executable, "-m", "bench.load", url, model, "--streams", str(streams), "--key", key]
+    """Load a server from another process; `options` are those of bench.serving.load."""
+    argv = [sys.executable, "-m", "bench.serving.load", url, model, "--streams", str(streams), "--key", key]
     argv += ["--max-tokens", str(tokens)]
     for name, value in options.items():
         argv += [] if value is False else [f"--{name}"] if value is True else [f"--{name}", str(value)]

@@ -1,10 +1,10 @@
 """A load generator for chat endpoints: a fixed number of requests at once, times measured at the socket.
 
-    python -m bench.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
+    python -m bench.serving.load URL MODEL --streams 64 --seconds 5 [--stream] [--key K] [--max-tokens 16]
 
 Prints one line of JSON: requests a second, tokens a second, milliseconds to the first byte of content (plain: to the
 whole answer) at p50 and p99, failures. A bare asyncio protocol on uvloop: it shares the machine with what it measures.
-Where one per cent counts, `bench.waves`.
+Where one per cent counts, `bench.serving.waves`.
 """
 
 from __future__ import annotations

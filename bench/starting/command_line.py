@@ -1,6 +1,6 @@
 """Start of the command line against the imports that it cannot omit.
 
-    python -m bench.command_line [--quick]
+    python -m bench.starting.command_line [--quick]
 
 Processor time (user and system) of `trimtab --help` and of `trimtab status` against a port where nobody answers, beside
 that of importing typer and rich; interleaved, medians. The budget is 0.6 s on cores where those imports take 0.25 s.

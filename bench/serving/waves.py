@@ -1,6 +1,6 @@
 """Two chat endpoints in alternate waves: the same requests to one, then to the other, many times.
 
-    python -m bench.waves URL_A MODEL_A URL_B MODEL_B --streams 64 --waves 100 [--key K] [--max-tokens 16]
+    python -m bench.serving.waves URL_A MODEL_A URL_B MODEL_B --streams 64 --waves 100 [--key K] [--max-tokens 16]
 
 A wave is one request a connection, all sent in one instant, and lasts until every answer is whole: what an engine that
 answers its streams in lockstep makes of a closed loop. Machines drift by more in ten seconds than a gateway costs; two
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import uvloop
 
-from bench.load import Asker, request_bytes
+from bench.serving.load import Asker, request_bytes
 
 
 class Wave:

@@ -1,6 +1,6 @@
 """LoRA's part of a step on the CPU: `serve.vllm_plugin.cpu_kernels` against vLLM's own kernels, on SmolLM2-135M's shapes.
 
-    python -m bench.lora_cpu [--quick]
+    python -m bench.serving.lora_cpu [--quick]
 
 All linear layers of one step (30 blocks, rank 16), with the same inputs and weights, taking turns in one process. The cases:
 one token of one adapter, 8 tokens of 4 adapters, 8 of which half belong to the base, 8 of the base alone, a prompt of 256

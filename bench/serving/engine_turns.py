@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from bench.bench_models import embedded
-from bench.servers import ROOT, cpu, free_port, running
+from bench.serving.servers import ROOT, cpu, free_port, running
 from serve.engine.engine import Engine, EngineSpec
 
 KEY = "bench"
@@ -63,7 +63,15 @@ async def engine_and_gateway(
             await engine.wait_ready(900)
             port = free_port()
             here = f"http://127.0.0.1:{port}"
-            argv = [sys.executable, "-m", "bench.gateway_app", "--engine", engine.url, "--engine-key", KEY]
+            argv = [
+                sys.executable,
+                "-m",
+                "bench.serving.gateway_app",
+                "--engine",
+                engine.url,
+                "--engine-key",
+                KEY,
+            ]
             argv += ["--base", "bench", "--port", str(port)]
             with running(argv, f"{here}/v1/models", KEY) as process:
                 own = psutil.Process(engine.pid) if engine.pid else None
@@ -73,7 +81,7 @@ async def engine_and_gateway(
 
 
 def turns(pair: Pair, streams: int, tokens: int, waves: int) -> dict[str, Any]:
-    """Measure both in alternate waves of `streams` answers of `tokens` tokens (`bench.waves`), `waves` of each.
+    """Measure both in alternate waves of `streams` answers of `tokens` tokens (`bench.serving.waves`), `waves` of each.
 
     Returns the medians over the waves: tokens a second and milliseconds to the first token of either, `share` (of the
     direct tokens a second, gateway over direct of two waves in a row) and `added_ms`, both with the interval in which
@@ -82,7 +90,16 @@ def turns(pair: Pair, streams: int, tokens: int, waves: int) -> dict[str, Any]:
     """
     before = cpu(pair.gateway_process), cpu(pair.engine_process) if pair.engine_process else 0.0
     asked = [word for _, url, served in pair.sides() for word in (url, served)]
-    argv = [sys.executable, "-m", "bench.waves", *asked, "--streams", str(streams), "--waves", str(waves)]
+    argv = [
+        sys.executable,
+        "-m",
+        "bench.serving.waves",
+        *asked,
+        "--streams",
+        str(streams),
+        "--waves",
+        str(waves),
+    ]
     argv += ["--key", KEY, "--max-tokens", str(tokens)]
     out = subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     rows = dict(zip(("direct", "gateway"), json.loads(out.stdout), strict=True))

@@ -1,6 +1,6 @@
 """Parity of honest and wrong adapters on a real engine: which are detected, and by what distance.
 
-    python -m bench.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
+    python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,
@@ -111,7 +111,7 @@ def wrongs(blocks: int) -> dict[str, Callable[[Path, Path], None]]:
 def trained(model: Path, adapter: Path, dtype: str, qlora: bool, tokens: int | None) -> Probe:
     """Return what PEFT computes for an adapter."""
     recipe = resolve("dpo", qlora, {"dtype": dtype})
-    count = tokens or probes.tokens_for(models.choose(recipe).dtype)
+    count = tokens or probes.tokens_for(models.choose(recipe))
     token_ids = probes.probe_tokens(models.load_tokenizer(str(model)), [], 0, count)
     table, _ = probes.measure(str(model), adapter, token_ids, recipe)
     if qlora:
@@ -119,14 +119,14 @@ def trained(model: Path, adapter: Path, dtype: str, qlora: bool, tokens: int | N
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return Probe(tuple(token_ids), table)
+    return Probe(tuple(token_ids), table, probes.window_of(token_ids))
 
 
 async def rows(
     engine: Engine, dtype: str, name: str, folder: Path, probe: Probe, blocks: int
 ) -> list[dict[str, Any]]:
     """Test an honest adapter and its wrong variants as the engine serves them."""
-    base = await measure(engine, engine.spec.base, probe.token_ids)
+    base = await measure(engine, engine.spec.base, probe)
     found = []
     cases: dict[str, Callable[[Path, Path], None] | None] = {"honest": None, **wrongs(blocks)}
     for number, (case, change) in enumerate(cases.items()):
@@ -135,7 +135,7 @@ async def rows(
             path = folder.with_name(f"{folder.name}-{number}")
             change(folder, path)
         await engine.load_adapter(path.name, path)
-        parity = judge(await measure(engine, path.name, probe.token_ids), base, probe)
+        parity = judge(await measure(engine, path.name, probe), base, probe)
         await engine.unload_adapter(path.name)
         row = {
             "dtype": dtype, "adapter": name, "served": case, "accepted": parity.ok,

@@ -1,6 +1,6 @@
 """Error rates of the canary test: how often votes promote a canary that is as good as stable.
 
-usage: python -m bench.canary_errors [--stories 10000] [--votes 300]
+usage: python -m bench.deciding.canary_errors [--stories 10000] [--votes 300]
 
 Each story is one canary. Beside the test stands the same betting over single votes as if they were independent ("pooled").
 A taste is how often a rater prefers the canary: Beta with mean 1/2 and standard deviation .167. A team of 15 or fewer

@@ -1,6 +1,6 @@
 """A stand-in engine for load tests: answers like vLLM's server, streams tokens at a fixed rate without computing.
 
-    python -m bench.stub_engine --port P [--rate TOKENS_PER_SECOND]
+    python -m bench.serving.stub_engine --port P [--rate TOKENS_PER_SECOND]
 
 Written on a bare asyncio protocol so that it is not what is measured.
 """

@@ -1,4 +1,4 @@
-"""Start-up of the platform and its speed: `python -m bench.start_up [--quick] [--data DIR]`.
+"""Start-up of the platform and its speed: `python -m bench.starting.start_up [--quick] [--data DIR]`.
 
 Starts `trimtab up` on a data directory whose model is prepared, and prints seconds from process start until the API and the
 UI answer (budget of the UI 10 s) and until the first served token, then tokens a second through the gateway and from the
@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.servers import free_port
+from bench.serving.servers import free_port
 from bench.versions import versions
 from common.gpu_cards import has_cuda
 

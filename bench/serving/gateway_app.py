@@ -1,6 +1,6 @@
 """The gateway alone as a server, for load tests: a store in a scratch directory, one external engine.
 
-    python -m bench.gateway_app --engine URL --base MODEL --port P [--engine-key K] [--client ours] [--loop uvloop]
+    python -m bench.serving.gateway_app --engine URL --base MODEL --port P [--engine-key K] [--client ours] [--loop uvloop]
 
 The model's public name is `assistant`. Served as `trimtab up` serves: uvicorn on uvloop with httptools.
 """
@@ -17,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 import serve.engine.engine
-from bench.http_clients import CLIENTS
+from bench.serving.http_clients import CLIENTS
 from serve.adapters.reconciler import Reconciler
 from serve.auth import Authenticator, Principal
 from serve.build import ServingOptions, build_serving
