@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,14 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
-from align.errors import ModelError, RecipeError
+from align.errors import ModelError, OutOfMemory, RecipeError
 from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
+from align.training.memory import HINT_LOADING, HINT_LOADING_QLORA, ran_out
+
+ALL_LINEAR = "all-linear"
+# Experts, shared ones too, and what chooses among them.
+_IN_EXPERTS = re.compile(r"(?:^|\.)(?:\w*experts?|gate|router|\w*expert_gate)(?:\.|$)")
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,18 @@ def load_base(path: str, recipe: Recipe, hardware: Hardware) -> PreTrainedModel:
         kwargs["device_map"] = {"": torch.cuda.current_device() if hardware.device == "cuda" else "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **kwargs)
+        if not recipe.qlora:
+            model = model.to(hardware.device)
     except (OSError, ValueError) as error:
         raise ModelError(f"the base model {path} cannot be loaded: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if (why := ran_out(error)) is None:
+            raise
+        hint = HINT_LOADING_QLORA if recipe.qlora else HINT_LOADING
+        raise OutOfMemory(f"the weights of the base model do not fit ({why})", hint) from error
     model.requires_grad_(False)
     model.config.use_cache = False
-    return model if recipe.qlora else model.to(hardware.device)
+    return model
 
 
 def quantization(recipe: Recipe, hardware: Hardware) -> BitsAndBytesConfig:
@@ -100,9 +113,11 @@ def sharded(recipe: Recipe) -> bool:
     return bool(recipe.num_processes > 1 and recipe.distributed == "fsdp")
 
 
-def lora_config(recipe: Recipe) -> LoraConfig:
-    """Return PEFT's configuration of a new adapter."""
+def lora_config(recipe: Recipe, base: torch.nn.Module | None = None) -> LoraConfig:
+    """Return PEFT's configuration of a new adapter, for a base whose experts are left out."""
     modules = recipe.target_modules
+    if base is not None and modules == ALL_LINEAR:
+        modules = all_linear(base)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe.r,
@@ -117,6 +132,23 @@ def lora_config(recipe: Recipe) -> LoraConfig:
     )
 
 
+def all_linear(base: torch.nn.Module) -> str | list[str]:
+    """Return the linear layers that "all-linear" means for `base`: in a mixture of experts, those outside the experts.
+
+    PEFT adapts experts as parameters of their own, in a form that vLLM does not load; and a router that moves changes
+    which experts answer. Names that experts and other layers share are left out too.
+    """
+    names = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
+    if not any(_IN_EXPERTS.search(name) for name, _ in base.named_modules()):
+        return ALL_LINEAR
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    kinds: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in names:
+        if base.get_submodule(name) is not head:
+            kinds[bool(_IN_EXPERTS.search(name))].add(name.rpartition(".")[2])
+    return sorted(kinds[False] - kinds[True])
+
+
 def add_adapter(
     base: PreTrainedModel, recipe: Recipe, start: str | None, max_rank: int | None = None
 ) -> PeftModel:
@@ -129,7 +161,7 @@ def add_adapter(
     if start is None:
         torch.manual_seed(recipe.seed)
         try:
-            model = get_peft_model(base, lora_config(recipe))
+            model = get_peft_model(base, lora_config(recipe, base))
         except ValueError as error:
             raise RecipeError(
                 "target_modules", recipe.target_modules, f"modules of this model ({error})"

@@ -20,7 +20,7 @@ from transformers.quantizers import AutoHfQuantizer
 
 from align.errors import AlignError, ModelError
 from align.training.chat_template import Refused, render
-from align.training.model import load_tokenizer
+from align.training.model import all_linear, load_tokenizer
 
 CHAT = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good morning."})
 
@@ -53,7 +53,7 @@ def examine(directory: Path) -> dict[str, Any]:
         with torch.device("meta"):
             peft = get_peft_model(
                 model,
-                LoraConfig(task_type="CAUSAL_LM", r=1, target_modules="all-linear"),
+                LoraConfig(task_type="CAUSAL_LM", r=1, target_modules=all_linear(model)),
                 low_cpu_mem_usage=True,
             )
     except ValueError as error:

@@ -11,6 +11,7 @@ from align.recipe.plan import Rows, plan
 from align.recipe.recipe import resolve
 from serve.engine.gpu_memory import kv_bytes_per_token
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 TYPICAL = Rows(count=256, prompt=120.0, answer=180.0, longest=700)
 """Rows of a first training run: short chats."""
 
@@ -24,6 +25,8 @@ def estimate(directory: Path, config: Mapping[str, Any], parameters: int, on_cpu
     lines = [
         f"serving: {_gb(float(parameters) * size)} for {parameters / 1e9:.2f} billion weights in {kind}{cache}"
     ]
+    if any(config.get(name) for name in EXPERTS):
+        return [*lines, "training: no estimate for a mixture of experts; at least the memory of its weights"]
     for label, qlora in (("DPO with LoRA", False), ("with QLoRA (4 bits)", True)):
         try:
             need = plan(directory, resolve("dpo", qlora), TYPICAL, device).total
