@@ -334,7 +334,7 @@ def vote(
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
     the rater wrote, makes a demonstration, and pairs better > a and better > b (none
-    with an answer that it hardly changes). `seconds` is how long the rater
+    with an answer that it hardly changes). `both_bad` makes a dislike of each answer. `seconds` is how long the rater
     took, `began` when the request came in (an aware time), `owner` whose words a rewrite is (see `owner_of`; without it
     the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.
