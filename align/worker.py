@@ -112,9 +112,18 @@ def _facts(run: RunDirectory, error: Exception) -> dict[str, Any]:
     """Return what `error.json` says of an error that is none of ours."""
     facts = {"kind": "error", "message": f"{type(error).__name__}: {error}", "hint": "see worker.log"}
     # torch and safetensors raise errors of their own kind when they could not write.
+    if why := _ran_out(error):
+        facts |= why
     if getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(run):
         facts |= {"kind": DiskFull.kind, "hint": "free some space and resume"}
     return facts
+
+
+def _ran_out(error: Exception) -> dict[str, str]:
+    """Return kind and hint of an error by which memory ran out where nothing smaller could be tried."""
+    from align.training.memory import HINT_TRAINING, ran_out  # imports torch, which has been imported by now
+
+    return {} if ran_out(error) is None else {"kind": OutOfMemory.kind, "hint": HINT_TRAINING}
 
 
 def _disk_is_full(run: RunDirectory) -> bool:

@@ -19,9 +19,10 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
-from align.errors import ModelError, RecipeError
+from align.errors import ModelError, OutOfMemory, RecipeError
 from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
+from align.training.memory import HINT_LOADING, HINT_LOADING_QLORA, ran_out
 
 ALL_LINEAR = "all-linear"
 # Experts, shared ones too, and what chooses among them.
@@ -81,11 +82,18 @@ def load_base(path: str, recipe: Recipe, hardware: Hardware) -> PreTrainedModel:
         kwargs["device_map"] = {"": torch.cuda.current_device() if hardware.device == "cuda" else "cpu"}
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **kwargs)
+        if not recipe.qlora:
+            model = model.to(hardware.device)
     except (OSError, ValueError) as error:
         raise ModelError(f"the base model {path} cannot be loaded: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if (why := ran_out(error)) is None:
+            raise
+        hint = HINT_LOADING_QLORA if recipe.qlora else HINT_LOADING
+        raise OutOfMemory(f"the weights of the base model do not fit ({why})", hint) from error
     model.requires_grad_(False)
     model.config.use_cache = False
-    return model if recipe.qlora else model.to(hardware.device)
+    return model
 
 
 def quantization(recipe: Recipe, hardware: Hardware) -> BitsAndBytesConfig:

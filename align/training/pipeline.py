@@ -6,7 +6,6 @@ save -> probe -> report. Each step returns the `TrainingState` with what it adde
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -35,11 +34,12 @@ from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
 from align.training.fused.lora import fuse_lora
 from align.training.fused.norms import fuse_norms
+from align.training.memory import free_memory, release
 from align.training.methods import METHODS
 from align.training.methods.method import Method
 from align.training.model_card import write_card
 from align.training.packed.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
-from align.training.recomputation import choose_recomputation, free_memory
+from align.training.recomputation import choose_recomputation
 from align.training.reference import record_reference
 from align.training.scoring import ReferenceCache, Scores, score_in_group
 from align.training.session import Session
@@ -247,12 +247,14 @@ def probe(state: TrainingState) -> TrainingState:
     """Write the log-probabilities that the served adapter is compared with."""
     session = state.session
     session.log.phase("probe")
-    gc.collect()  # trainer and model refer to each other
+    release()  # trainer and model refer to each other
     trim_heap()
     tokens = probes.tokens_for(session.hardware)
     rows = state.heldout or state.rows
     token_ids = probes.probe_tokens(state.tokenizer, rows, session.recipe.seed, tokens)
-    table, missing = probes.measure(session.spec.base_model, state.unfinished, token_ids, session.recipe)
+    table, missing = probes.measure(
+        session.spec.base_model, state.unfinished, token_ids, session.recipe, session.note
+    )
     if missing:
         session.note(f"the probe lacks the base in full precision: {missing}")
     probes.write(session.run.path / "probe.json", token_ids, table)

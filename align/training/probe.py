@@ -11,12 +11,11 @@ training code, so that it checks that code too.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import random
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,16 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from align.errors import AlignError, ModelError
+from align.errors import AlignError, ModelError, OutOfMemory
 from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
+from align.training.memory import HINT_PROBE, ran_out, release
 from align.training.model import Hardware, choose, load_base, load_tokenizer
 from common.files import write_atomic
 
+Table = dict[str, list[float]]
 TOKENS, WINDOW, CUDA_WINDOWS = 96, 384, 6
 """Length of the probe in float32; of one window where computing is less exact; and how many windows on a GPU.
 
@@ -118,29 +119,57 @@ def logprobs(model: torch.nn.Module, token_ids: Sequence[int], window: int | Non
 
 
 def measure(
-    model_path: str, adapter: Path, token_ids: Sequence[int], recipe: Recipe
-) -> tuple[dict[str, list[float]], str]:
-    """Return the table `logprobs` for an adapter on disk, loading one model at a time, and what could not be
-    measured.
+    model_path: str,
+    adapter: Path,
+    token_ids: Sequence[int],
+    recipe: Recipe,
+    note: Callable[[str], None] = lambda message: None,
+) -> tuple[Table, str]:
+    """Return the table `logprobs` for an adapter on disk, loading one model at a time, and what could not be measured.
 
     A base that was trained in 4 bits may not fit in full precision; then `base` and `adapter` are missing
-    and the text says why. It is empty when nothing is missing.
+    and the text says why. It is empty when nothing is missing. Any other base that does not fit on the device is computed
+    on the CPU, of which `note` is informed. Raises `OutOfMemory` when that fails too.
     """
     hardware = choose(recipe)
     table: dict[str, list[float]] = {}
+
+    def over_nf4() -> Table:
+        model = load_adapter(load_base(model_path, recipe, hardware), adapter)
+        return {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
+
+    def over_floats(device: str) -> Table:
+        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(device)
+        return _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
+
     if recipe.qlora:
-        model: Any = load_adapter(load_base(model_path, recipe, hardware), adapter)
-        table |= {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
-        del model
-        gc.collect()
+        found, why = _unless_memory_runs_out(over_nf4)
+        if found is None:
+            raise OutOfMemory(f"the 4-bit base does not fit for the probe ({why})", HINT_PROBE)
+        table |= found
+    found, why = _unless_memory_runs_out(lambda: over_floats(hardware.device))
+    if found is None and recipe.qlora:
+        return table, why
+    if found is None:
+        note(f"the probe is computed on the CPU: out of memory on the device ({why})")
+        found, why = _unless_memory_runs_out(lambda: over_floats("cpu"))
+    if found is None:
+        raise OutOfMemory(f"the base does not fit for the probe ({why})", HINT_PROBE)
+    return table | found, ""
+
+
+def _unless_memory_runs_out(compute: Callable[[], Table]) -> tuple[Table | None, str]:
+    """Return what `compute` returns, or None and why memory ran out; nothing of it is left on the device."""
     try:
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(hardware.device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        if not recipe.qlora:
+        found, why = compute(), ""
+    except OutOfMemory as error:
+        found, why = None, error.message
+    except (MemoryError, RuntimeError) as error:
+        found, why = None, ran_out(error) or ""
+        if not why:
             raise
-        return table, str(error).partition("\n")[0]
-    table |= _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
-    return table, ""
+    release()
+    return found, why
 
 
 def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:

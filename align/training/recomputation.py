@@ -15,6 +15,7 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from align.training.data import Row
+from align.training.memory import ran_out, release
 from align.training.packed.logprobs import CUDA_CHUNK
 from align.training.packed.packing import pack
 from align.training.session import Session
@@ -42,14 +43,14 @@ def kept_per_token(
     share: bool = True,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> float:
-    """Return the bytes that the forward pass keeps for the gradient, per token of a pack, measured on the first rows."""
-    sample = [rows[0].tree]
-    total = packed_tokens(rows[0], share)
-    for row in rows[1:]:
-        total += packed_tokens(row, share)
-        if total > SAMPLE_TOKENS:
-            break
-        sample.append(row.tree)
+    """Return the bytes that the forward pass keeps for the gradient, per token of a pack, measured on a few rows."""
+    sample, total = [], 0
+    for row in rows:
+        size = packed_tokens(row, share)
+        if total + size <= SAMPLE_TOKENS:
+            sample.append(row.tree)
+            total += size
+    sample = sample or [min(rows, key=lambda row: packed_tokens(row, share)).tree]
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 
@@ -100,7 +101,16 @@ def choose_recomputation(session: Session, model: torch.nn.Module, rows: Sequenc
     layers = len(layers_of(model))
     if not layers:
         return
-    kept = kept_per_token(model, rows, share, session.autocast)
+    try:
+        kept = kept_per_token(model, rows, share, session.autocast)
+    except (MemoryError, RuntimeError) as error:
+        if ran_out(error) is None:
+            raise
+        session.note("activations of all layers are recomputed: not even those of a few rows fit")
+        kept = None
+    if kept is None:
+        release()
+        return
     boundary = model.config.get_text_config().hidden_size * hardware.dtype.itemsize
     fixed = _beside_layers(model, hardware.dtype) + tokens * kept / layers
     session.recomputed = layers_to_recompute(free - fixed, kept, boundary, layers, tokens)
@@ -117,11 +127,3 @@ def _beside_layers(model: torch.nn.Module, dtype: torch.dtype) -> float:
     largest = config.hidden_size * max(config.hidden_size, getattr(config, "intermediate_size", 0))
     logits = CUDA_CHUNK * config.vocab_size * (4 + 4 + dtype.itemsize)
     return 12.0 * trainable + logits + 2 * largest * dtype.itemsize
-
-
-def free_memory(device: str) -> float:
-    """Return the bytes that this process could still take on `device`; on the CPU nobody asks."""
-    if device != "cuda":
-        return math.inf
-    free, _ = torch.cuda.mem_get_info()
-    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()

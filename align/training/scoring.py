@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align.errors import OutOfMemory
 from align.stats import mean_interval, wilson
 from align.training.data import Row
-from align.training.packed.packing import Tree, pack
+from align.training.memory import HINT_TRAINING, ran_out, release
+from align.training.packed.packing import Pack, Tree, pack
 from align.training.session import Session
 
 TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -38,16 +41,33 @@ def score_rows(
     tick: Callable[[int], None] = lambda done: None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     tokens: int | None = None,
+    halved: Callable[[int], None] = lambda tokens: None,
 ) -> Iterator[tuple[int, list[float]]]:
-    """Yield (row's index, summed log-probability of each of its answers), in any order; `tick` gets rows
-    done."""
+    """Yield (row's index, summed log-probability of each of its answers), in any order; `tick` gets rows done.
+
+    When memory runs out, packs have half the tokens from there on: `halved` gets how many. Raises `OutOfMemory` when one
+    row does not fit.
+    """
     device = next(model.parameters()).device
     budget = tokens or TOKENS.get(device.type, TOKENS["cuda"])
+    waiting = deque(_groups(rows, range(len(rows)), budget))
+    ahead: Pack | None = None
     done = 0
-    for group in _groups(rows, budget):
-        batch = pack([rows[i].tree for i in group], share).to(device)
-        with autocast():
-            sums = batch.sum_by_answer(model(pack=batch)).tolist()
+    while waiting:
+        group = waiting[0]
+        batch = (ahead or pack([rows[i].tree for i in group], share)).to(device)
+        scored, why = _score(model, batch, autocast)
+        if scored is None:
+            del batch
+            ahead = None
+            budget = _smaller(rows, group, why)
+            waiting = deque(_groups(rows, [i for group in waiting for i in group], budget))
+            halved(budget)
+            continue
+        waiting.popleft()
+        # While the device computes.
+        ahead = pack([rows[i].tree for i in waiting[0]], share) if waiting else None
+        sums = scored.tolist()
         for index in group:
             width = len(rows[index].tree.answers)
             yield index, sums[:width]
@@ -69,18 +89,44 @@ def score_in_group(
             session.log.write("scored", phase=phase, rows=done, of=len(rows))
             last = time.monotonic()
 
+    def halved(tokens: int) -> None:
+        session.note(f"out of memory in scoring ({phase}): going on with packs of {tokens} tokens")
+
     group = session.group
     if not group.is_distributed:
-        yield from score_rows(model, rows, tick=tick, autocast=session.autocast)
+        yield from score_rows(model, rows, tick=tick, autocast=session.autocast, halved=halved)
         return
     mine = range(group.rank, len(rows), group.size)
-    scored = score_rows(model, [rows[i] for i in mine], tick=tick, autocast=session.autocast)
+    mine_rows = [rows[i] for i in mine]
+    scored = score_rows(model, mine_rows, tick=tick, autocast=session.autocast, halved=halved)
     yield from group.gather([(mine[place], sums) for place, sums in scored])
 
 
-def _groups(rows: Sequence[Row], budget: int) -> Iterator[list[int]]:
+def _score(
+    model: torch.nn.Module, batch: Pack, autocast: Callable[[], AbstractContextManager[Any]]
+) -> tuple[Tensor | None, str]:
+    """Return the sums of a pack's answers, or None and why memory ran out; nothing of the attempt is left then."""
+    try:
+        with autocast():
+            return batch.sum_by_answer(model(pack=batch)), ""
+    except (MemoryError, RuntimeError) as error:
+        if (why := ran_out(error)) is None:
+            raise
+        return None, why
+
+
+def _smaller(rows: Sequence[Row], group: Sequence[int], why: str) -> int:
+    """Return half the tokens of a pack that did not fit."""
+    release()
+    tokens = sum(rows[i].tokens for i in group)
+    if len(group) == 1:
+        raise OutOfMemory(f"one row of {tokens} tokens does not fit when it is scored ({why})", HINT_TRAINING)
+    return tokens // 2
+
+
+def _groups(rows: Sequence[Row], indices: Iterable[int], budget: int) -> Iterator[list[int]]:
     # Rows of similar length are grouped, which keeps the share of attention and the size of packs even.
-    order = sorted(range(len(rows)), key=lambda i: rows[i].tokens)
+    order = sorted(indices, key=lambda i: rows[i].tokens)
     group: list[int] = []
     total = 0
     for index in order:

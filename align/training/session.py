@@ -13,9 +13,8 @@ from align.progress import ProgressLog, StopSwitch
 from align.recipe.recipe import Recipe
 from align.run_directory import RunDirectory, RunSpec
 from align.training.distributed.process_group import ProcessGroup
+from align.training.memory import HINT_TRAINING
 from align.training.model import Hardware
-
-HINT_MEMORY = "lower max_length, set gradient_checkpointing = true, or use QLoRA"
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Session:
         """Halve the micro-batch and double the accumulation. Raises `OutOfMemory` when the micro-batch is one row."""
         self.out_of_memory += 1
         if self.micro_batch == 1:
-            raise OutOfMemory(f"one row does not fit ({why})", HINT_MEMORY)
+            raise OutOfMemory(f"one row does not fit ({why})", HINT_TRAINING)
         self.accumulation *= 2 if self.micro_batch % 2 == 0 else self.micro_batch
         self.micro_batch = self.micro_batch // 2 if self.micro_batch % 2 == 0 else 1
         self.note(f"out of memory: going on with {self.micro_batch} rows x {self.accumulation} accumulated")

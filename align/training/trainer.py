@@ -7,7 +7,6 @@ the same steps as TRL 1.16's, see tests/align/training/test_equal_trl.py).
 from __future__ import annotations
 
 import errno
-import gc
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from align.training.arguments import training_arguments
 from align.training.callbacks import Watch, diverged
 from align.training.checkpoints import CheckpointTrainer, clean_checkpoints, restore_random_state
 from align.training.data import Row
-from align.training.session import HINT_MEMORY, Session
+from align.training.memory import HINT_TRAINING, ran_out, release
+from align.training.session import Session
 
 
 class PackedTrainer(CheckpointTrainer):
@@ -90,7 +90,7 @@ def train(session: Session, build: Callable[[Watch], PackedTrainer], model: torc
             return Trained(watch, trainer.state.global_step, trainer.state.epoch)
         del trainer
         if session.group.is_distributed:
-            raise OutOfMemory(f"{session.micro_batch} rows per process do not fit ({why})", HINT_MEMORY)
+            raise OutOfMemory(f"{session.micro_batch} rows per process do not fit ({why})", HINT_TRAINING)
         session.need_less_memory(why)
         _restore(model, initial)
 
@@ -117,12 +117,10 @@ def _run_to_end(session: Session, trainer: PackedTrainer, checkpoint: str | None
             restore_random_state(trainer.watch.rng)
             trainer.save_state_now(session.group)
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return str(error).partition("\n")[0]
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if (why := ran_out(error)) is None:
             raise
-        return str(error).partition("\n")[0]
+        return why
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(str(error), "free some space; the run resumes from its last checkpoint") from error
@@ -136,9 +134,7 @@ def _restore(model: torch.nn.Module, initial: dict[str, Tensor]) -> None:
         if name in initial:
             parameter.data.copy_(initial[name])
             parameter.grad = None
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
 
 
 def normalized_weights(rows: Sequence[Row]) -> Tensor:
