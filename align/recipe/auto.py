@@ -84,6 +84,7 @@ def count_steps(recipe: Recipe, rows: int) -> int:
     """Return the optimiser steps of a run over `rows` rows."""
     if recipe.max_steps > 0:
         return int(recipe.max_steps)
+    recipe, _ = with_passes(recipe, rows)
     batch = recipe.per_device_train_batch_size * recipe.num_processes
     per_epoch = math.ceil(math.ceil(rows / batch) / recipe.gradient_accumulation_steps)
     return max(1, math.ceil(per_epoch * recipe.num_train_epochs))

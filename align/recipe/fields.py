@@ -205,8 +205,10 @@ class RecipeFields(BaseModel):
     per_device_train_batch_size: Annotated[Whole, Field(ge=1, le=4096)] = Field(
         4, description="rows (pairs) per micro-batch"
     )
-    gradient_accumulation_steps: Annotated[Whole, Field(ge=1, le=4096)] = Field(
-        2, description="micro-batches per step"
+    gradient_accumulation_steps: Annotated[
+        Literal["auto"] | Annotated[Whole, Field(ge=1, le=4096)], Defaults({"sft": 2, "kto": 2})
+    ] = Field(
+        "auto", description="micro-batches per step; auto: 2, and 1 where rows are too few for 40 steps"
     )
     max_length: Annotated[Whole, Field(ge=16, le=131_072)] = Field(
         1024, description="tokens of prompt and answer; longer answers are cut"

@@ -24,9 +24,10 @@ MIN_JUDGED_TWICE = 20
 DEFAULT_FLIP_RATE = 0.1
 MIN_FLIP_RATE = 0.001
 MAX_FLIP_RATE = 0.45
-# `num_train_epochs` "auto": passes until this many steps, and how many passes at most.
+# "auto" passes and accumulation: the least steps of a run, the most passes, and micro-batches per step where rows suffice.
 MIN_STEPS = 40
 MAX_PASSES = 5
+ACCUMULATION = 2
 # The losses that read `label_smoothing`.
 SMOOTHED_LOSSES = ("robust", "exo_pair")
 # Below these values of beta a run is warned about (`cautions`).
@@ -136,18 +137,37 @@ def with_flip_rate(recipe: Recipe, agreement: Mapping[str, Any] | None) -> tuple
 
 
 def with_passes(recipe: Recipe, rows: int) -> tuple[Recipe, str]:
-    """Return the recipe with `num_train_epochs` "auto" replaced by what `rows` to train on need, and a note (else "").
+    """Return the recipe with "auto" passes and accumulation replaced by what `rows` to train on need, and a note (else "").
 
-    A few dozen rows give too few steps in one pass to learn anything; with thousands one pass is enough.
+    A few dozen rows give too few steps in one pass to learn anything: they get small steps and several passes. With
+    thousands one pass is enough.
     """
-    if recipe.values.get("num_train_epochs") != "auto":
+    automatic = [
+        name
+        for name in ("gradient_accumulation_steps", "num_train_epochs")
+        if recipe.values.get(name) == "auto"
+    ]
+    if not automatic:
         return recipe, ""
     batch = recipe.per_device_train_batch_size * recipe.num_processes
-    per_pass = max(1, math.ceil(math.ceil(rows / batch) / recipe.gradient_accumulation_steps))
-    passes = float(min(MAX_PASSES, max(1, math.ceil(MIN_STEPS / per_pass))))
-    values = {**recipe.values, "num_train_epochs": passes}
-    origin = {**recipe.origin, "num_train_epochs": f"auto: {rows} rows, {per_pass} steps per pass"}
-    note = f"num_train_epochs = {passes:g}: {rows} rows are {per_pass} steps per pass"
+
+    def per_pass(accumulation: int) -> int:
+        return max(1, math.ceil(math.ceil(rows / batch) / accumulation))
+
+    asked = recipe.num_train_epochs
+    accumulation = recipe.gradient_accumulation_steps
+    if accumulation == "auto":
+        passes = MAX_PASSES if asked == "auto" else asked
+        accumulation = ACCUMULATION if per_pass(ACCUMULATION) * passes >= MIN_STEPS else 1
+    steps = per_pass(accumulation)
+    found = {
+        "gradient_accumulation_steps": accumulation,
+        "num_train_epochs": float(min(MAX_PASSES, max(1, math.ceil(MIN_STEPS / steps)))),
+    }
+    reason = f"{rows} rows, {steps} steps per pass"
+    values = {**recipe.values, **{name: found[name] for name in automatic}}
+    origin = {**recipe.origin, **dict.fromkeys(automatic, f"auto: {reason}")}
+    note = f"{', '.join(f'{name} = {values[name]:g}' for name in automatic)}: {reason}"
     return Recipe(recipe.method, recipe.qlora, values, origin, recipe.name), note
 
 

@@ -141,11 +141,14 @@ def sample(platform: PlatformProcess, asked: list[str], progress: Progress) -> N
             progress.add("sampling")
 
 
-def vote(platform: PlatformProcess, case: Case, rng: random.Random) -> dict[str, int]:
-    """Vote on every comparison that waits; return the choices' counts."""
+def vote(platform: PlatformProcess, case: Case, count: int, rng: random.Random) -> dict[str, int]:
+    """Vote on up to `count` comparisons that wait; return the choices' counts."""
     assert case.vote is not None
     choices: dict[str, int] = {}
-    while (response := platform.request("GET", "/api/comparisons/next")).status_code == 200:
+    while sum(choices.values()) < count:
+        response = platform.request("GET", "/api/comparisons/next")
+        if response.status_code != 200:
+            break
         comparison = response.json()
         ballot = case.vote(comparison, rng)
         platform.post(f"/api/comparisons/{comparison['id']}/vote", ballot)
@@ -236,7 +239,7 @@ def teach_rows(
         copy = (args.keep / "sampled.duckdb").absolute() if args.keep else None
         if copy is not None and not copy.exists():
             platform.post("/api/backup", {"file": str(copy)})
-    progress.facts["votes"] = progress.facts.get("votes") or vote(platform, case, rng)
+    progress.facts["votes"] = progress.facts.get("votes") or vote(platform, case, len(asked), rng)
     progress.add("votes")
 
 

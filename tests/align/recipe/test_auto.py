@@ -55,7 +55,7 @@ def test_the_rate_falls_with_size_and_rows(method: str, parameters: int, rows: i
 
 @pytest.mark.parametrize(
     ("rows", "params", "warmup"),
-    [(40, {}, 0.0), (72, {}, 0.1), (72, {"num_train_epochs": 1}, 0.0), (240, {"num_train_epochs": 1}, 0.1),
+    [(10, {}, 0.0), (72, {}, 0.1), (72, {"num_train_epochs": 1}, 0.0), (240, {"num_train_epochs": 1}, 0.1),
      (72, {"max_steps": 30}, 0.1), (10_000, {"max_steps": 20}, 0.0)],
 )  # fmt: skip
 def test_short_runs_have_no_warmup(rows: int, params: dict[str, Any], warmup: float) -> None:
@@ -92,12 +92,20 @@ def test_alpha_is_that_of_the_adapter_to_go_on_from() -> None:
 def test_the_passes_come_before_what_depends_on_the_steps() -> None:
     recipe = chosen(SMALL, 72)
     assert (recipe.num_train_epochs, recipe.origin["warmup_steps"]) == (5.0, "auto: 45 steps")
-    assert "num_train_epochs = 5 (72 rows, 9 steps per pass)" in notes(recipe)
+    chose = "num_train_epochs = 5, gradient_accumulation_steps = 2 (72 rows, 9 steps per pass)"
+    assert chose in notes(recipe)
     assert not any("num_train_epochs" in note for note in notes(chosen(SMALL, 72, max_steps=3)))
 
 
 def test_what_was_given_stays() -> None:
-    given = {"num_train_epochs": 2, "learning_rate": 3e-4, "warmup_steps": 7, "beta": 0.3, "lora_alpha": 5}
+    given = {
+        "num_train_epochs": 2,
+        "gradient_accumulation_steps": 3,
+        "learning_rate": 3e-4,
+        "warmup_steps": 7,
+        "beta": 0.3,
+        "lora_alpha": 5,
+    }
     recipe = chosen(LARGE, 72, **given)
     assert {name: recipe.values[name] for name in given} == given
     assert {recipe.origin[name] for name in given} == {"params"}
@@ -146,9 +154,10 @@ def test_one_given_weight_stays_and_the_other_balances_it() -> None:
 
 
 def test_steps() -> None:
-    assert count_steps(resolve("dpo", params={"num_train_epochs": 1}), 72) == 9
+    assert count_steps(resolve("dpo", params={"num_train_epochs": 1}), 72) == 18
+    assert count_steps(resolve("dpo", params={"num_train_epochs": 1}), 720) == 90
     assert count_steps(resolve("dpo", params={"max_steps": 4}), 72) == 4
-    assert count_steps(resolve("dpo", params={"num_processes": 2, "num_train_epochs": 2}), 73) == 10
+    assert count_steps(resolve("dpo", params={"num_processes": 2, "num_train_epochs": 2}), 73) == 20
 
 
 def _weights(directory: Path, **shapes: list[int]) -> None:

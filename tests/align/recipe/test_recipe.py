@@ -128,15 +128,22 @@ def test_the_flip_rate_comes_from_raters_agreement(
     assert with_flip_rate(resolve("sft"), agreement)[1] == ""
 
 
-@pytest.mark.parametrize(("rows", "passes"), [(1, 5), (53, 5), (81, 4), (160, 2), (320, 1), (100_000, 1)])
-def test_few_rows_are_passed_over_more_often(rows: int, passes: int) -> None:
-    """One pass over fifty pairs is seven steps, which teach nothing."""
+@pytest.mark.parametrize(
+    ("rows", "passes", "accumulation"),
+    [(1, 5, 1), (32, 5, 1), (53, 3, 1), (57, 5, 2), (81, 4, 2), (160, 2, 2), (320, 1, 2), (100_000, 1, 2)],
+)
+def test_few_rows_are_passed_over_more_often_in_smaller_steps(
+    rows: int, passes: int, accumulation: int
+) -> None:
+    """One pass over fifty pairs, eight per step, is seven steps, which teach nothing."""
     recipe, note = with_passes(resolve("dpo"), rows)
-    assert recipe.num_train_epochs == passes
+    assert (recipe.num_train_epochs, recipe.gradient_accumulation_steps) == (passes, accumulation)
     assert f"{rows} rows" in note
-    assert Recipe.from_dict(recipe.to_dict()).num_train_epochs == passes
-    own = resolve("dpo", params={"num_train_epochs": 2})
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    own = resolve("dpo", params={"num_train_epochs": 2, "gradient_accumulation_steps": 3})
     assert with_passes(own, rows) == (own, "")
+    half, _ = with_passes(resolve("dpo", params={"num_train_epochs": 2}), rows)
+    assert half.gradient_accumulation_steps == (2 if rows >= 160 else 1)
 
 
 def test_settings_lie_between_the_default_and_the_recipe() -> None:
