@@ -244,6 +244,7 @@ EVALUATE_HINT = "Runs the suite through the served endpoint, with confidence int
 EVALUATE_AGAINST = "Against"
 EVALUATE_ALONE = "Nothing, on its own"
 EVALUATE_START = "Start evaluation"
+EVALUATION_PAGE = "Report as a page, with the answers and people's votes"
 EVALUATIONS_EMPTY = "No evaluation yet. Each run evaluates its release; or start one here."
 LINEAGE = "Lineage"
 LINEAGE_EMPTY = "Pick a release to see what trained it."

@@ -26,6 +26,7 @@ from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
 from trimtab.errors import error_facts
+from trimtab.people_votes import ask_people
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.serving import Serving
 
@@ -55,9 +56,9 @@ class Evaluations:
         self.progress: dict[str, dict[str, Any]] = {}
 
     async def submit(
-        self, release: Release, against: Release | None, suite: str, requested_by: str
+        self, release: Release, against: Release | None, suite: str, requested_by: str, people: int = 0
     ) -> Evaluation:
-        """Queue a suite over the newest held-out data.
+        """Queue a suite over the newest held-out data; then `people` blind pairs of its answers go to Rank.
 
         Raises SuiteError for a suite that can't be read, Conflict when no snapshot holds any data.
         """
@@ -78,7 +79,7 @@ class Evaluations:
 
         async def measure() -> None:
             with contextlib.suppress(Exception):  # its record has the error
-                await self._run_suite(evaluation, release, against, heldout)
+                await self._run_suite(evaluation, release, against, heldout, people=people)
 
         self._queue.submit(evaluation.id, measure)
         return evaluation
@@ -142,6 +143,7 @@ class Evaluations:
         against: Release | None,
         heldout: Path,
         anchor: Release | None = None,
+        people: int = 0,
     ) -> dict[str, Any]:
         """Run one suite through the served endpoint; its record ends as `done` or `failed`."""
 
@@ -168,7 +170,11 @@ class Evaluations:
                     keep=keep,
                     caps=self._caps(release, against),
                     voted=await self._voted(release.deployment),
+                    pairs=people,
                 )
+                if people and against is not None:
+                    asked = await call_store(self.db, ask_people, evaluation.id, release, against, people)
+                    report["people"] = {"wanted": people, "asked": asked}
         except Exception as error:
             log.exception("%s failed", evaluation.id)
             await call_store(self.db, evaluations.move, evaluation.id, "failed", error=error_facts(error))

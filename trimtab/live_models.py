@@ -6,7 +6,7 @@ import asyncio
 
 from store.db.database import Store
 from store.errors import Conflict
-from store.rollout import deployments, releases
+from store.rollout import deployments, releases, unused_deployments
 from trimtab.background import call_store
 from trimtab.config.settings import Settings
 from trimtab.config.settings_file import load
@@ -43,15 +43,26 @@ async def add_from_settings(platform: Platform, base: str) -> None:
         raise ModelRefused("name", str(error), "a base whose engines have names of their own") from error
 
 
-async def remove_unused(platform: Platform, base: str) -> None:
-    """Stop the engines of `base`. Raises `Conflict` where a deployment needs it or it is the only base."""
-    if used := await call_store(platform.db, deployments_of, base):
+async def remove_unused(platform: Platform, base: str, actor: str) -> None:
+    """Stop the engines of `base` and delete its unused deployments.
+
+    Raises `Conflict` where a deployment needs it or it is the only base.
+    """
+    if len(platform.serving.bases) == 1:
+        raise Conflict(f"{base} is the only base model that is served")
+    await call_store(platform.db, delete_unused, base, actor)
+    await platform.serving.remove_base(base)
+
+
+def delete_unused(db: Store, base: str, actor: str | None = None) -> None:
+    """Delete the deployments of `base`, all of them unused. Raises `Conflict` where one is in use, before any is gone."""
+    found = deployments_of(db, base)
+    if used := [name for name in found if not unused_deployments.is_unused(db, name)]:
         raise Conflict(
             f"{base} is in use by {', '.join(used)}: its stable, canary or earlier release is on it"
         )
-    if len(platform.serving.bases) == 1:
-        raise Conflict(f"{base} is the only base model that is served")
-    await platform.serving.remove_base(base)
+    for name in found:
+        unused_deployments.delete(db, name, actor)
 
 
 def deployments_of(db: Store, base: str) -> list[str]:

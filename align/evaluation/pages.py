@@ -24,7 +24,7 @@ WIDTH = 360
 
 # What each part is about, by the beginning of a measure's name.
 PARTS: dict[str, tuple[str, ...]] = {
-    "Win rates": ("win_rate", "judge_", "instruction_following"),
+    "Win rates": ("win_rate", "people_", "judge_", "both_bad_share", "instruction_following"),
     "Held-out rows": ("reward_", "anchor_reward_", "preference_", "chosen_logp_per_token", "loss"),
     "Drift": ("kl", "drift", "perplexity", "anchor_perplexity"),
     "Health of the answers": ("",),

@@ -60,6 +60,7 @@ async def run_suite(
     keep: Keep | None = None,
     caps: Mapping[str, int] | None = None,
     voted: Sequence[Voted] = (),
+    pairs: int = 0,
 ) -> dict[str, Any]:
     """Measure `release`, and `against` and `anchor` beside it; return the report.
 
@@ -71,11 +72,11 @@ async def run_suite(
     same release as `against` is asked once. `seed` draws which clusters of rows and which neutral entries are
     looked at. `on_progress` gets `{"done", "total", "seconds_left"}`, first before anything is asked; it may be a
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
-    releases answer with by themselves. `voted` are comparisons that people decided, for judges. Cancel the task to
-    stop: requests under way are abandoned. Raises `EvaluationError`, or `DataError` when the rows cannot be read or there
-    are none.
+    releases answer with by themselves. `voted` are comparisons that people decided, for judges. At least `pairs` held-out
+    prompts are answered, for people to compare. Cancel the task to stop: requests under way are abandoned. Raises
+    `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
     """
-    plan = load_suite(suite)
+    plan = _with_pairs(load_suite(suite), pairs)
     wanted = _rows_wanted(plan)
     rows = choose_rows(await asyncio.to_thread(_read, heldout), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
@@ -112,6 +113,21 @@ async def run_suite(
         "seconds": time.monotonic() - asking.began,
         "expected_seconds": expected.seconds,
     }
+
+
+def _with_pairs(plan: Suite, pairs: int) -> Suite:
+    """Return the suite with answers to at least `pairs` held-out prompts at the releases' own sampling."""
+    if not pairs:
+        return plan
+    parts = list(plan.measurements)
+    for place, part in enumerate(parts):
+        if isinstance(part, Answers):
+            more = {"heldout": max(part.heldout, pairs), "seeds": max(part.seeds, 1)}
+            parts[place] = part.model_copy(update=more)
+            break
+    else:
+        parts.insert(0, Answers(kind="answers", heldout=pairs))
+    return plan.model_copy(update={"measurements": tuple(parts)})
 
 
 def _models(release: str, against: str | None, anchor: str | None) -> dict[str, str]:

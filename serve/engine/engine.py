@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import logging
 import math
 import secrets
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -25,8 +23,9 @@ from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
 from serve.engine.placement import Cards
-from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch
+from serve.engine.process import GuardedProcess, ProcessOptions
 from serve.engine.processor_use import ProcessorUse
+from serve.engine.scratch import make_engine_scratch
 from serve.engine.spec import EngineSpec, command, environment
 from serve.engine.start_stages import StartStages
 from serve.engine.vllm_api import VllmApi
@@ -43,6 +42,7 @@ BACKOFF_RESET_S = 300.0  # an engine that served this long restarts after the sh
 ANNOUNCE_S = 120.0
 METRICS_S = 5.0
 HEALTH_S = 1.0
+PRELOAD_S = 300.0  # imports take 50 s from a cold disk; a process forked wrongly would wait for ever
 UNAVAILABLE = (429, 502, 503, 504)  # what a proxy before an external engine says of one that is busy
 PROBES_SKIPPED = 6  # while answers move, one probe in so many still looks for an engine that answers nonsense
 
@@ -219,7 +219,7 @@ class Engine(VllmApi):
         await asyncio.to_thread(self.adapters_dir.mkdir, parents=True, exist_ok=True)
         self._log_from = self._log_size()
         self._stages = StartStages(self._starts_path, self.spec.name, device)
-        scratch = await asyncio.to_thread(_make_scratch)
+        scratch = await asyncio.to_thread(make_engine_scratch)
         self._process = await GuardedProcess.start(
             command(spec, port),
             ProcessOptions(
@@ -265,8 +265,19 @@ class Engine(VllmApi):
                 break
             except EngineFailed:
                 self.detail = f"loading {self.spec.model}: {self._stage()}"
+                self._raise_if_preload_hangs()
                 await asyncio.sleep(0.2)
         await self._probe_while_alive(self.spec.start_timeout_s)
+
+    def _raise_if_preload_hangs(self) -> None:
+        """Raise `EngineFailed` where no process came of shared imports on a card; the next start does without them.
+
+        Its log decides, so a start that logs nothing costs one start more at worst.
+        """
+        waited = time.monotonic() - self.starting_since
+        begun = self._stages is None or self._stages.has_begun_work
+        if self._preloads and not self.spec.on_cpu and not begun and waited > PRELOAD_S:
+            raise EngineFailed(self.spec.name, f"it did not begin to load its model in {PRELOAD_S:.0f} s")
 
     def _stage(self) -> str:
         if self._stages is None:
@@ -387,14 +398,3 @@ def niceness(spec: EngineSpec) -> int:
     if spec.nice is not None:
         return spec.nice
     return BEHIND_GATEWAY if spec.on_cpu else 0
-
-
-def _make_scratch() -> Path:
-    """Return a scratch directory in which torch finds what it compiled at an earlier start. Blocking."""
-    scratch = make_scratch()
-    with contextlib.suppress(OSError, KeyError):  # no name for this user: it compiles again
-        name = f"torchinductor_{getpass.getuser()}"
-        shared = Path(tempfile.gettempdir(), name)
-        shared.mkdir(exist_ok=True)
-        (scratch / name).symlink_to(shared)
-    return scratch

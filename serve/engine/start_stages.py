@@ -46,6 +46,11 @@ class StartStages:
                 self._stage = index
                 return
 
+    @property
+    def has_begun_work(self) -> bool:
+        """Whether a process of the engine has got beyond its imports."""
+        return self._stage > 0
+
     def say(self) -> str:
         """Return the stage and its time so far, and those of the last start."""
         now, name = time.monotonic(), STAGES[self._stage][0]

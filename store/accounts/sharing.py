@@ -108,6 +108,12 @@ def withheld_rows(table: str, default: Share) -> str:
             where import_id is null and completion_id in (
                 select completion_id from prompt_owners where not ({agrees("owner", "train", default)})
             )
+            union
+            select likes.id
+            from likes
+            join votes on votes.id = vote_id
+            join comparisons on comparisons.id = comparison_id
+            where not ({all_agree("comparisons.owners", "train", default)})
             """
     return f"""
         select subject_id as id

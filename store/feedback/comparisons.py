@@ -131,12 +131,14 @@ def create(
     owners: Iterable[str] | None = None,
     queue: str | None = None,
     propensity: float | None = None,
+    evaluation: str | None = None,
+    evaluation_item: str | None = None,
 ) -> Comparison:
     """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
 
     `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn`, `named` or `chosen`
     (drawn, but of releases that somebody named or that `trimtab.draws` chose) or `shadow` (it comes from people's
-    conversations), `rank` (one or the other).
+    conversations), `eval` (answers of an evaluation's item), `rank` (one or the other).
 
     It is decided once it has `votes_wanted` votes: without a number one, or two in the share `db.second_votes` of
     comparisons where several people may rate, so that agreement is known. `gold` ("first", "second", "tie" or
@@ -178,6 +180,8 @@ def create(
         "owners": sorted(set(owners)),
         "queue": queue,
         "propensity": propensity,
+        "evaluation": evaluation,
+        "evaluation_item": evaluation_item,
         "created_at": utcnow(),
     }
     shown: list[Row] = [
@@ -203,6 +207,11 @@ def create(
 def _wants_second_vote(db: Store) -> bool:
     if secrets.randbelow(1_000_000) >= 1_000_000 * db.second_votes:
         return False
+    return several_may_rate(db)
+
+
+def several_may_rate(db: Store) -> bool:
+    """Return whether more than one user may vote, so that a second vote can come."""
     return int(scalar(db.read(), "select count(*) from users where list_contains(roles, 'rater')")) > 1
 
 
@@ -325,7 +334,7 @@ def vote(
 
     Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
     the rater wrote, makes a demonstration, and pairs better > a and better > b (none
-    with an answer that it hardly changes). `seconds` is how long the rater
+    with an answer that it hardly changes). `both_bad` makes a dislike of each answer. `seconds` is how long the rater
     took, `began` when the request came in (an aware time), `owner` whose words a rewrite is (see `owner_of`; without it
     the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.

@@ -81,3 +81,23 @@ def of_turn(db: Store, owner: str, given_id: str, messages: Conversation) -> lis
         {"given": given_id, "texts": texts},
     )
     return sorted({owner, *(row["owner"] for row in rows)})
+
+
+def of_row(db: Store, id: str) -> list[str]:
+    """Return whose words the prompt of a pair, demonstration or like holds; nobody's of an imported row."""
+    rows = fetch_all(
+        db.read(),
+        """
+        select unnest(owners) as owner
+        from evidence
+        join votes on votes.id = ref
+        join comparisons on comparisons.id = comparison_id
+        where subject_id = $id
+        union
+        select owner from evidence join prompt_owners on completion_id = ref where subject_id = $id
+        union
+        select owner from likes join prompt_owners using (completion_id) where likes.id = $id
+        """,
+        {"id": id},
+    )
+    return sorted(row["owner"] for row in rows)

@@ -13,7 +13,7 @@ from store.db.rows import Row, fetch_all, messages, run
 from store.errors import Conflict, NotFound
 from store.feedback import leases
 from store.near_duplicates.index import similarity
-from store.training_data import demonstrations, evidence, pairs
+from store.training_data import demonstrations, evidence, likes, pairs
 from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
 from store.values import Conversation, Demonstration, Message, PreferencePair
 
@@ -65,16 +65,16 @@ def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
         erasure_guard.raise_if_erased(db, row["rater"], began)
         case = _open(cursor, row["comparison_id"])
         _take_slot(cursor, case, row)
-        made = _derive(case, row)
+        made, disliked = _derive(case, row), _dislikes(case, row)
         if fresh:
             ids = [of["id"] for _, of in made]
             reasons = [evidence.row(of["id"], of["source"], row["id"], row["rater"]) for _, of in made]
             bulk.insert_together(
-                cursor, [("votes", row), *made, *(("evidence", reason) for reason in reasons)]
+                cursor, [("votes", row), *made, *(("evidence", reason) for reason in reasons), *disliked]
             )
         else:
             try:
-                bulk.insert_together(cursor, [("votes", row)])
+                bulk.insert_together(cursor, [("votes", row), *disliked])
             except duckdb.ConstraintException as error:
                 raise Conflict(
                     f"{row['rater']} has voted on comparison {row['comparison_id']} already"
@@ -168,3 +168,15 @@ def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
         origin = Origin(common_release(case.a.origin, case.b.origin))
         rows.append(("demonstrations", demonstrations.derived(value, case.deployment, "rewrite", origin)))
     return rows
+
+
+def _dislikes(case: Case, row: Row) -> list[tuple[str, Row]]:
+    """Return a dislike of each answer, with its table, where the vote says that both are bad."""
+    if row["choice"] != "both_bad" or case.gold is not None:
+        return []
+    sides = {side.text: side for side in (case.b, case.a) if side.text.strip()}
+    answers = {text: Demonstration(case.messages, (Message("assistant", text),)) for text in sides}
+    return [
+        ("likes", likes.disliked(answers[text], case.deployment, row["id"], row["rater"], side.origin))
+        for text, side in sides.items()
+    ]

@@ -119,6 +119,7 @@ def _erase(
         select id
         from likes
         where user_name in (from their_names) or completion_id in (select id from their_completions)
+            or vote_id in (select id from votes where comparison_id in (select id from their_comparisons))
         """,
     )
     steps.delete_words(cursor, removed)

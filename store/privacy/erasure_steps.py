@@ -32,7 +32,10 @@ OF_OTHERS = {
         select count(*)
         from likes
         where coalesce(user_name not in (from their_names), true)
-            and completion_id in (select id from their_completions)
+            and (
+                completion_id in (select id from their_completions)
+                or vote_id in (select id from votes where comparison_id in (select id from their_comparisons))
+            )
         """,
     "completions": "select count(*) from quoting_completions",
 }
@@ -172,7 +175,14 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
         ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
         ("candidates", "comparison_id in (select id from their_comparisons)"),
         ("comparisons", "id in (select id from their_comparisons)"),
-        ("likes", "user_name in (from their_names) or completion_id in (select id from their_completions)"),
+        (
+            "likes",
+            """
+            user_name in (from their_names)
+            or completion_id in (select id from their_completions)
+            or (vote_id is not null and vote_id not in (select id from votes))
+            """,
+        ),
         ("completions", "id in (select id from their_completions)"),
         ("messages", "conversation_id in (select id from their_conversations)"),
         ("conversations", "id in (select id from their_conversations)"),

@@ -11,7 +11,7 @@ import pyarrow as pa
 from store import carried
 from store.db import bulk, listing
 from store.db.database import Cursor, Store, utcnow
-from store.db.rows import check_limit, fetch_all, fetch_one
+from store.db.rows import Row, check_limit, fetch_all, fetch_one
 from store.ids import new_id, next_ids
 from store.training_data import batch_import
 from store.training_data.import_sink import Kind
@@ -55,6 +55,26 @@ def put(
             "now": utcnow(),
         },
     )
+
+
+def disliked(value: Demonstration, deployment: str | None, vote: str, rater: str, origin: Origin) -> Row:
+    """Return the row of an answer that a vote disliked."""
+    return {
+        "id": new_id("like"),
+        "content_hash": Judgement(value.prompt, value.completion, False).content_hash,
+        "prompt_hash": value.prompt_hash,
+        "prompt": bulk.plain(value.prompt),
+        "completion": bulk.plain(value.completion),
+        **bulk.carrying_row({"prompt": value.prompt, "completion": value.completion}),
+        "liked": False,
+        "deployment": deployment or "",
+        "user_name": rater,
+        "source": "vote",
+        "vote_id": vote,
+        "release": origin.release,
+        "completion_finish_reason": origin.finish_reason,
+        "created_at": utcnow(),
+    }
 
 
 def insert(cursor: Cursor, rows: Sequence[Judgement], scope: str, source: str, import_id: str | None) -> None:

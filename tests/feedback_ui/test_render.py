@@ -236,3 +236,12 @@ def test_every_schedule_is_shown_with_its_own_rows() -> None:
     assert shown.count("<dl") == 2
     assert EVIL not in shown
     assert "Off." in overview.schedules([])
+
+
+def test_an_evaluation_links_its_report_as_a_page() -> None:
+    report = {"measures": {"people_win_rate": {"release": {"value": 0.7, "low": 0.5, "high": 0.9, "n": 12}}}}
+    row = {"id": "eval-1", "release": "assistant@2", "state": "done", "suite": "quick", "report": report}
+    shown = releases.evaluations([row])
+    assert '<a href="./api/evals/eval-1/report.html"' in shown
+    assert "people win rate" in shown
+    assert "<a " not in releases.evaluations([row | {"report": None, "state": "running"}])

@@ -14,11 +14,13 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from serve.engine.engine import Engine
 from serve.router import Route, Target, share
 from tests.serve.conftest import BASE
+from trimtab import ui_mount
 from trimtab.api.comparisons.sampled import wants_pair
 from trimtab.app import build_app, build_platform
 from trimtab.config.rollout_sections import CanarySettings
@@ -105,6 +107,7 @@ def platform(engine: Engine, tmp_path: Path) -> Platform:
 @pytest.fixture
 def client(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setattr(platform.runner, "submit", lambda run_id: None)  # runs are queued and not driven
+    monkeypatch.setattr(ui_mount, "_build", lambda url: FastAPI())  # the screens are no part of the document
     app = build_app(platform)
     with TestClient(app, base_url=URL, client=("127.0.0.1", 5000), raise_server_exceptions=False) as client:
         for _ in range(200):

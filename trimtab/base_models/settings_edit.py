@@ -56,8 +56,8 @@ def add(file: Path, base: str, engine: Mapping[str, Any], deployment: str | None
     _write(file, document)
 
 
-def require_removable(file: Path, base: str) -> list[str]:
-    """Return the engines of a base. Raises `ModelRefused` where it has none or is needed, `SettingsError`."""
+def require_removable(file: Path, base: str) -> tuple[list[str], list[str]]:
+    """Return a base's engines and deployments. Raises `ModelRefused` where it has none or is needed, `SettingsError`."""
     chosen = load(file if file.exists() else None)
     bases = sorted({engine.base for engine in chosen.engines.values()})
     names = [name for name, engine in chosen.engines.items() if engine.base == base]
@@ -65,21 +65,24 @@ def require_removable(file: Path, base: str) -> list[str]:
         raise ModelRefused("NAME", f"{file} has no base model {base!r}", ", ".join(bases))
     if len(bases) == 1:
         raise ModelRefused("NAME", f"{base} is the only base model of {file}", "one of several base models")
-    if used := [name for name, deployment in chosen.deployments.items() if deployment.base == base]:
-        why = f"{base} is the base of the deployment {used[0]} in {file}"
-        raise ModelRefused("NAME", why, "a base that no deployment is on")
+    gone = [name for name, deployment in chosen.deployments.items() if deployment.base == base]
+    if used := [key for key, schedule in chosen.named_schedules().items() if schedule.deployment in gone]:
+        raise ModelRefused(
+            "NAME", f"{used[0]} in {file} retrains a deployment of {base}", "a base without a schedule"
+        )
     if other := [name for name in names if name not in _read(file).get("engines", {})]:
         why = f"its engine {other[0]} is set in the environment, not in {file}"
         raise ModelRefused("NAME", why, "a base of the settings file")
-    return names
+    return names, gone
 
 
 def remove(file: Path, base: str) -> None:
-    """Take away the engines of a base. Raises what `require_removable` does, and `PathRefused`."""
-    names = require_removable(file, base)
+    """Take away the engines and deployments of a base. Raises what `require_removable` does, and `PathRefused`."""
+    engines, gone = require_removable(file, base)
     document = _read(file)
-    for name in names:
-        del document["engines"][name]  # type: ignore[union-attr]
+    for table, names in (("engines", engines), ("deployments", gone)):
+        for name in names:
+            document.get(table, {}).pop(name, None)
     _write(file, document)
 
 

@@ -139,7 +139,7 @@ def remove_model(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Stop serving a base model that no deployment needs and take it out of the settings file; its files stay."""
+    """Take away a base model with its unused deployments: engine and settings; files stay where they are."""
     from trimtab.base_models import settings_edit
 
     file = _settings_file(data, config) or SETTINGS_FILE
@@ -147,8 +147,8 @@ def remove_model(
         settings_edit.require_removable(file, base)
         if _is_served_here(data):
             ask(lambda client: client.rollout.remove_base_model(base), data)
-        elif used := offline.deployments_of(data, base):
-            fail(f"{base} is in use by {', '.join(used)}: its stable, canary or earlier release is on it")
+        else:
+            offline.delete_unused_deployments(data, base)
         settings_edit.remove(file, base)
     except (ModelRefused, SettingsError, PathRefused) as error:
         fail(str(error))

@@ -114,14 +114,13 @@ def erase_user(data: Path | None, name: str, dry_run: bool) -> dict[str, Any]:
         return dict(done)
 
 
-def deployments_of(data: Path | None, base: str) -> list[str]:
-    """Return the deployments that need a base model; none where there is no store yet."""
-    from trimtab.live_models import deployments_of as needing
+def delete_unused_deployments(data: Path | None, base: str) -> None:
+    """Delete the deployments of a base model, or end the command where one is in use."""
+    from trimtab.live_models import delete_unused
 
-    if not paths(data).store.is_file():
-        return []
-    with opened(data) as db:
-        return needing(db, base)
+    if paths(data).store.is_file():
+        with opened(data) as db:
+            delete_unused(db, base, "operator")
 
 
 def back_up(data: Path | None, file: Path) -> tuple[str, int]:

@@ -145,11 +145,19 @@ def _say(deployment: Deployment, as_json: bool) -> None:
 
 
 def evaluate(
-    release: Annotated[str, typer.Argument(help="A release, such as `assistant@3`.")],
-    against: Annotated[str | None, typer.Option(help="Another release to compare with.")] = None,
+    release: Annotated[
+        str,
+        typer.Argument(help="A release, such as `assistant@3`; with --people also a deployment: its canary."),
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="Another release to compare with; with --people stable by default.")
+    ] = None,
     suite: Annotated[
         str, typer.Option(help="Suite of measurements: quick, default, full, or the path of a .toml file.")
     ] = "default",
+    people: Annotated[
+        int, typer.Option(min=0, max=1000, help="Pairs of answers that people compare blind in Rank.")
+    ] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write the report to this file, .html or .md by its ending.")
     ] = None,
@@ -167,7 +175,7 @@ def evaluate(
         fail(f"--report {report}: accepted is a file in a folder that exists, ending in .html or .md")
 
     async def wait(client: AsyncClient) -> Evaluation:
-        evaluation = await client.rollout.evaluate(release, against, suite)
+        evaluation = await client.rollout.evaluate(release, against, suite, people or None)
         with console.status(f"measuring {release}") if not as_json else nullcontext() as status:
             while evaluation["state"] in EVALUATION_UNDER_WAY:
                 await asyncio.sleep(0.5)

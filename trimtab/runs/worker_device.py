@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.gpu_cards import VISIBLE, Card
+from trimtab.errors import TrimtabError
 
 ORDER = "CUDA_DEVICE_ORDER"
 """How CUDA counts cards; by default the fastest is the first, which is not how the driver's tool counts."""
 
 
-class UnknownDevice(ValueError):
+class UnknownDevice(TrimtabError):
     """`training.device` names a card that is not there; the text says which are."""
 
 

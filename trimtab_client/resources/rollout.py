@@ -85,10 +85,10 @@ class Rollout(Resource):
         return await self._http.post("/api/adapters/prune", body)
 
     async def evaluate(
-        self, release: str, against: str | None = None, suite: str | None = None
+        self, release: str, against: str | None = None, suite: str | None = None, people: int | None = None
     ) -> Evaluation:
-        """POST /api/evals: queue an evaluation."""
-        body = given(release=release, against=against, suite=suite)
+        """POST /api/evals: queue an evaluation; `people` pairs of its answers go to Rank."""
+        body = given(release=release, against=against, suite=suite, people=people)
         queued: Evaluation = await self._http.post("/api/evals", body)
         return queued
 

@@ -95,12 +95,18 @@ def _evaluation(row: Mapping[str, Any]) -> str:
     against = f" against {esc(row['against'])}" if row.get("against") else ""
     error = f'<p class="tt-subdued">{esc(row["error"])}</p>' if row.get("error") else ""
     body = measures(row.get("report") or {})
-    report = fold(f"eval-{row.get('id')}", "Report", body) if body else ""
+    report = fold(f"eval-{row.get('id')}", "Report", _page(row) + body) if body else ""
     return (
         f'<article class="tt-evaluation"><header><span><b>{esc(row.get("release"))}</b>{against} '
         f'<span class="tt-subdued">· suite {esc(row.get("suite"))} · {ago(row.get("created_at"))}</span></span>'
         f"{badge(row.get('state'), tone)}</header>{error}{report}</article>"
     )
+
+
+def _page(row: Mapping[str, Any]) -> str:
+    """Return the link to the report as a page of its own, with the answers side by side and people's votes."""
+    address = f"./api/evals/{esc(row.get('id'))}/report.html"
+    return f'<p><a href="{address}" target="_blank" rel="noopener">{esc(texts.EVALUATION_PAGE)}</a></p>'
 
 
 _UP = {

@@ -96,3 +96,31 @@ async def test_a_start_that_failed_is_tried_again_without_shared_imports(
     finally:
         await engine.stop()
     assert said.read_text().split()[:2] == ["None", "0"]
+
+
+@pytest.mark.anyio
+async def test_a_start_whose_shared_imports_hang_is_tried_again_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "said"
+    code = (
+        "import os, sys, time; print(os.environ.get('TRIMTAB_ENGINE_PRELOAD'), file=open(sys.argv[1], 'a'), "
+        "flush=True); time.sleep(600)"
+    )
+    monkeypatch.delenv("TRIMTAB_ENGINE_PRELOAD", raising=False)
+    monkeypatch.setattr(serve.engine.engine, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(serve.engine.engine, "PRELOAD_S", 1.0)
+    monkeypatch.setattr(
+        serve.engine.engine, "command", lambda spec, port: [sys.executable, "-c", code, str(said)]
+    )
+    engine = Engine(spec(), tmp_path)
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            while not said.exists() or len(said.read_text().split()) < 2:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.5)
+        assert engine.boots == 2, "without them it may take its time"
+    finally:
+        await engine.stop()
+    assert said.read_text().split() == ["None", "0"]

@@ -161,6 +161,12 @@ def test_vllms_own_arguments_have_the_last_word(name: str) -> None:
     assert found.environment == {"CUDA_VISIBLE_DEVICES": "0"}
 
 
+def test_vllms_own_context_is_left_room_on_a_small_card() -> None:
+    small = ModelSize(15 * GB, 131_072, 8192, 4096, 14_336, 128_256, 5_000_000)
+    found = placed(spec(max_loras=1, max_lora_rank=16), small, card(free=24, total=24))
+    assert found.arguments["gpu-memory-utilization"] * 24 <= 24 - 0.7
+
+
 def test_a_model_of_unknown_size_takes_most_of_what_is_free() -> None:
     found = placed(spec(), None, card(free=40))
     assert 0.4 < found.arguments["gpu-memory-utilization"] < 0.5

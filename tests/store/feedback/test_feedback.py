@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
@@ -170,6 +172,29 @@ def test_a_choice_makes_one_pair(db: Store, winner: str) -> None:
 def test_no_choice_makes_no_pair(db: Store, choice: str) -> None:
     assert comparisons.vote(db, compare(db).id, choice, "ada").pairs == ()
     assert pairs.count(db) == 0
+
+
+def test_both_bad_dislikes_both_answers(db: Store, tmp_path: Path) -> None:
+    comparison = compare(db, votes_wanted=2)
+    comparisons.vote(db, comparison.id, "both_bad", "ada")
+    comparisons.vote(db, comparison.id, "both_bad", "bob", better="A good one.")
+    comparisons.vote(db, compare(db, "x", "y").id, "tie", "ada")
+    comparisons.vote(db, compare(db, "right", "wrong", gold="both_bad").id, "both_bad", "ada")
+    comparisons.vote(db, compare(db, "same", "same").id, "both_bad", "ada")
+    assert likes.count(db) == {"liked": 0, "disliked": 5}
+    rows = likes.list_recent(db)
+    assert sorted(row["completion"][0]["content"] for row in rows) == [
+        "a longer one", "a longer one", "same", "short", "short",
+    ]  # fmt: skip
+    assert {row["label"] for row in rows} == {False}
+    made = snapshots.build(db, tmp_path, "assistant", "kto", 0.0)
+    assert made.train_rows == 3, "the same dislike of two raters is one row"
+    (origin,) = (
+        db.read()
+        .execute("select distinct release from likes where completion[1].content = 'short'")
+        .fetchall()
+    )
+    assert origin == ("rel-1",)
 
 
 @pytest.mark.parametrize(("choice", "expected"), [("a", 3), ("tie", 2), ("both_bad", 2)])

@@ -222,6 +222,19 @@ def test_a_rewrite_is_not_trained_on_where_who_wrote_it_shares_nothing(db: Store
     assert "bob's" in text, "a vote holds no words"
 
 
+def test_dislikes_by_a_vote_are_not_trained_on_where_the_prompt_is_not_shared(
+    db: Store, tmp_path: Path
+) -> None:
+    for who in ("ada", "bob"):
+        made = comparisons.create(db, f"{who} asks", PAIR, "assistant", owners=[owner_of(who, None)])
+        comparisons.vote(db, made.id, "both_bad", "rob")
+    assert "ada asks" in trained_on(db, tmp_path, "kto")
+    sharing.choose(db, ADA, "show")
+    text = trained_on(db, tmp_path, "kto")
+    assert "ada asks" not in text
+    assert "bob asks" in text
+
+
 def test_a_row_that_others_support_too_stays(db: Store, tmp_path: Path) -> None:
     compare(db, "both", [ADA], voted=True)
     compare(db, "both", ["user bob"], voted=True)

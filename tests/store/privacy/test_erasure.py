@@ -22,7 +22,7 @@ from store.feedback.turn import Turn
 from store.ids import new_id
 from store.maintenance import verify
 from store.privacy import erased_files, erasure
-from store.training_data import pairs
+from store.training_data import likes, pairs
 from store.values import Message
 from tests.store.trained_releases import refs, trained, vote
 
@@ -255,3 +255,20 @@ def test_the_next_run_starts_from_an_adapter_that_never_saw_them(db: Store, tmp_
     assert erasure.clean_start(db, None) is None
     with pytest.raises(Invalid):
         snapshots.build(db, tmp_path, "assistant", "dpo")
+
+
+def test_erasure_takes_the_dislikes_of_erased_votes_and_comparisons(db: Store) -> None:
+    def both_bad(prompt: str, rater: str) -> None:
+        shown = [Candidate(f"{prompt}: one"), Candidate(f"{prompt}: two")]
+        made = comparisons.create(db, (Message("user", prompt),), shown, "assistant")
+        comparisons.vote(db, made.id, "both_bad", rater)
+
+    say(db, "ada", "my secret plan")
+    both_bad("my secret plan", "bob")
+    both_bad("anybody's", "ada")
+    both_bad("anybody's", "bob")
+    assert likes.count(db)["disliked"] == 6
+    done = erasure.erase_person(db, "ada", "root")
+    assert done.removed["likes"] == 4
+    assert done.of_others["likes"] == 2
+    assert [row["prompt"][0]["content"] for row in likes.list_recent(db)] == ["anybody's"] * 2

@@ -12,10 +12,13 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from store.accounts import audit
+from store.db.database import Store
+from store.rollout import deployments, runs
 from tests.trimtab.base_models.conftest import Trimtab
 from trimtab import ui_mount
 from trimtab.app import build_app, build_platform
 from trimtab.base_models import settings_edit
+from trimtab.config.paths import DataPaths
 from trimtab.config.settings_file import load
 from trimtab.platform import Platform
 
@@ -77,14 +80,26 @@ def test_a_base_model_is_served_and_taken_away_without_a_restart(
     assert [row.action for row in audit.list_recent(platform.db, limit=2)] == ["model.remove", "model.add"]
 
 
-def test_a_new_deployment_comes_with_its_base_model_and_keeps_it(client: TestClient, file: Path) -> None:
+def test_a_deployment_comes_with_its_base_model_and_goes_unless_it_was_used(
+    client: TestClient, platform: Platform, file: Path
+) -> None:
+    before = load(file)
+    for _ in range(2):  # what was removed can be added again
+        settings_edit.add(file, "second", ENGINE, "helper")
+        added = client.post("/api/models", json={"name": "second"}).json()
+        assert added["deployments"] == ["helper"]
+        assert {"helper", "helper@1"} <= set(names(client))
+        assert client.delete("/api/models/second").status_code == 204
+        assert not {"helper", "helper@1", "second"} & set(names(client))
+        settings_edit.remove(file, "second")
+        assert load(file).model_dump() == before.model_dump()
     settings_edit.add(file, "second", ENGINE, "helper")
-    added = client.post("/api/models", json={"name": "second"}).json()
-    assert added["deployments"] == ["helper"]
-    assert {"helper", "helper@1"} <= set(names(client))
+    client.post("/api/models", json={"name": "second"})
+    runs.create(platform.db, "dpo", "helper")
     refused = client.delete("/api/models/second")
     assert refused.status_code == 409
     assert "helper" in refused.json()["detail"]
+    assert "helper@1" in names(client)
 
 
 def test_asking_twice_changes_nothing(client: TestClient, platform: Platform, file: Path) -> None:
@@ -110,9 +125,17 @@ def test_models_remove_takes_away_what_nothing_uses(trimtab: Trimtab) -> None:
     file.write_text("# first\n" + SETTINGS)
     settings_edit.add(file, "second", ENGINE, None)
     settings_edit.add(file, "third", ENGINE, "helper")
-    for name, said in (("none", "no base model 'none'"), ("third", "helper"), ("first", "assistant")):
-        assert said in trimtab("models", "remove", name, status=1)
+    assert "no base model 'none'" in trimtab("models", "remove", "none", status=1)
+    assert "schedule in trimtab.toml retrains a deployment of first" in trimtab(
+        "models", "remove", "first", status=1
+    )
     trimtab("models", "remove", "second")
+    paths = DataPaths(Path("data"))
+    paths.make()
+    with Store.open(paths.store) as db:
+        deployments.ensure(db, "helper", "third")
+        runs.create(db, "dpo", "helper")
+    assert "third is in use by helper" in trimtab("models", "remove", "third", status=1)
     text = file.read_text()
     assert text.startswith("# first\n")
     assert list(tomllib.loads(text)["engines"]) == ["main", "third"]

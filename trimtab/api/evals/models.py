@@ -5,15 +5,25 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from trimtab.api.base import Request, View
 
 
 class EvalRequest(Request):
     """Measures a release, against another where one is named."""
 
-    release: str
+    release: str = Field(
+        description="`assistant@3`; with `people` also a deployment: its canary against stable"
+    )
     against: str | None = None
     suite: str = "default"
+    people: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="pairs of answers to held-out prompts that people compare blind in Rank; their votes join the report",
+    )
 
 
 class EvalProgress(View):

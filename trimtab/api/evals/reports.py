@@ -15,6 +15,7 @@ from store.rollout import evaluation_items, evaluations
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.evals.items import item_view
 from trimtab.background import call_store
+from trimtab.people_votes import with_votes
 from trimtab.platform import Platform
 
 router = APIRouter()  # a part of the router of evaluations
@@ -41,6 +42,7 @@ async def as_markdown(evaluation_id: str, platform: ThePlatform, principal: Oper
 async def _made(platform: Platform, evaluation_id: str, make: Callable[[Any, Any], str]) -> str:
     """Make the report of what is stored. Raises Conflict where there is none yet."""
     evaluation = await call_store(platform.db, evaluations.get, evaluation_id)
+    evaluation = await call_store(platform.db, with_votes, evaluation)
     if evaluation.report is None:
         raise Conflict(f"{evaluation_id} has no report: it is {evaluation.state}")
     rows = await call_store(platform.db, evaluation_items.list_all, evaluation_id)

@@ -53,7 +53,7 @@ async def add(body: ModelRequest, platform: ThePlatform, principal: Operator) ->
 async def remove(name: str, platform: ThePlatform, principal: Operator) -> None:
     """Stop serving a base model that no deployment needs; the settings file stays as it is."""
     _require_known(platform, name)
-    await remove_unused(platform, name)
+    await remove_unused(platform, name, principal.name)
     await _record(platform, principal, "model.remove", name)
 
 
