@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# The next thing to do that every hint about a card's memory ends with.
+ENGINE_SHARE = "give the engine on this card less (engines.NAME.gpu_memory)"
+
 
 class AlignError(Exception):
     """A fault that a user can act on: `kind` is a stable word, `hint` the next thing to do (may be empty)."""

@@ -112,6 +112,7 @@ def recipe_of(case: Case, args: argparse.Namespace) -> Recipe:
     """Return the recipe that the worker would get for the case."""
     params: dict[str, Any] = {
         "max_steps": args.steps,
+        "num_train_epochs": 1.0,
         "per_device_train_batch_size": case.pairs,
         "gradient_accumulation_steps": 1,
         "max_length": case.length,
@@ -121,7 +122,7 @@ def recipe_of(case: Case, args: argparse.Namespace) -> Recipe:
         "optim": args.optim,
         "r": 16,
         "lora_alpha": 32,
-        "gradient_checkpointing": True if args.recompute else "auto",
+        "gradient_checkpointing": True if args.recompute or case.budget_gb else "auto",
     }
     if case.method == "dpo":
         params |= {"share_prompt": not args.no_share, "beta": 0.1}
@@ -137,7 +138,9 @@ def planned(case: Case, args: argparse.Namespace, recipe: Recipe) -> dict[str, A
         (Path(scratch) / "config.json").write_text(json.dumps(SHAPES[case.shape]))
         found = plan(scratch, recipe, rows, args.device, available)
     parts = {name: round(size / 1e9, 3) for name, size in found.parts.items()}
-    return {"gb": round(found.total / 1e9, 2), "seconds": round(found.seconds, 1), "parts_gb": parts}
+    # The probe is a phase of its own, which is not run here.
+    without_probe = found.total - found.parts.get("probe", 0.0)
+    return {"gb": round(without_probe / 1e9, 2), "seconds": round(found.seconds, 2), "parts_gb": parts}
 
 
 def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
@@ -181,6 +184,11 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
         trained = train(session, make, peft_model)
         losses = [row["loss"] for row in trained.watch.history]
     found = _figures(case, args, times, meter)
+    if "reserved_gb" in found:
+        used = found["reserved_gb"] + found["context_gb"]
+        plan_of_case["of_measured_memory"] = round(plan_of_case["gb"] / used, 3)
+        taken = args.steps * found["step_seconds"] + reference_seconds
+        plan_of_case["of_measured_seconds"] = round(plan_of_case["seconds"] / taken, 2)
     return {
         "built": built,
         **found,

@@ -8,31 +8,48 @@ the machine's measured or assumed rate. Estimates are for models of the Llama fa
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from align.errors import AlignError, DataError, ModelError
+from align.errors import ENGINE_SHARE, AlignError, DataError, ModelError
+from align.recipe.activations import (
+    beside_layers,
+    kept_on_cpu,
+    kept_on_cuda,
+    layers_to_recompute,
+    passing,
+    scored,
+)
 from align.recipe.auto import count_steps
 from align.recipe.auto import notes as auto_notes
 from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe, cautions, with_passes
+from align.recipe.shape import Shape
 from common.durations import duration
 
 GB = 1e9
 # Bytes per parameter of a 4-bit base: a nibble, an 8-bit scale for 64, and its own float32 scale for 256 of those.
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What a process needs before there is a model: interpreter and libraries on the CPU, context and kernels on CUDA.
-RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.0}
+RUNTIME = {"cpu": 0.62 * GB, "cuda": 0.82 * GB}
+# What the allocator holds on CUDA beyond what tensors take, as a share of it.
+FRAGMENTS = 0.015
+# Tokens of a pack when nothing is learned, and of the probe on a GPU.
+SCORING_TOKENS, PROBE_TOKENS = 8192, 6 * 384
 # The gaps between the activations in the C heap, as a share of them. Fitted to five cases of bench/training/plan.py when the
 # allocator was set to keep its pages.
 HEAP_GAPS = 0.25
 # Share of the rate of large matrix products that a whole step reaches.
-EFFICIENCY = {"cpu": 0.55, "cuda": 0.35}
+EFFICIENCY = {"cpu": 0.55, "cuda": 0.45}
 # Rates assumed when none was measured, FLOP/s: two CPU cores, and one recent data-centre GPU in bfloat16.
-RATE = {"cpu": 80e9, "cuda": 500e12}
+RATE = {"cpu": 80e9, "cuda": 780e12}
+# Seconds that starting the operations of one layer takes, which is what a step of a small model waits for on a GPU: forward
+# and backward, and forward alone.
+STEP_LAUNCH = {"cpu": 0.0, "cuda": 0.008}
+PASS_LAUNCH = {"cpu": 0.0, "cuda": 0.0012}
 # What a chat template adds to a message.
 TEMPLATE_TOKENS = 8
 
@@ -108,28 +125,37 @@ def plan(
     `available` is the device's memory in bytes, `rate` its rate of matrix products in FLOP/s. Raises `ModelError`
     when the configuration cannot be read.
     """
-    shape = _Shape.read(Path(base_model))
+    shape = Shape.read(Path(base_model))
     planned = recipe
     recipe, passes = with_passes(recipe, rows.count)
     trainable = shape.trainable(recipe)
     weight_bytes = 4 if device == "cpu" or recipe.dtype == "float32" else 2
     tokens = _tokens_in_a_micro_batch(recipe, rows)
-    checkpointing = recipe.gradient_checkpointing
-    if checkpointing == "auto":
-        checkpointing = device == "cuda"
     weights = shape.linear * (NF4_BYTES if recipe.qlora else weight_bytes) + shape.rest * weight_bytes
-    parts = {
+    fixed = {
         "runtime": RUNTIME[device],
         "weights": weights,
         "adapter": 4.0 * trainable,
         "gradients": 4.0 * trainable,
         "optimiser": trainable * _optimiser_bytes(recipe, device),
-        "activations": _activations(shape, recipe, tokens, weight_bytes, checkpointing),
+    }
+    kept = _kept(shape, recipe, rows, device) * weight_bytes
+    free = None if available is None else available - sum(fixed.values())
+    recomputed = _recomputed(shape, recipe, device, free, kept, tokens, weight_bytes)
+    parts = {
+        **fixed,
+        "activations": _activations(shape, recipe, tokens, weight_bytes, kept, recomputed),
         "logits": _logits(shape, recipe, rows, weight_bytes, device),
     }
+    more: list[str] = []
+    if device == "cuda":
+        parts["fragments"] = FRAGMENTS * sum(parts.values())
+        more = _other_phases(parts, shape, recipe, weight_bytes, available)
+        if recomputed > 0 and recipe.gradient_checkpointing == "auto":
+            more.append(f"activations of {recomputed} of {shape.layers} layers are recomputed")
     chosen = [passes] if passes and recipe.max_steps < 0 else []
-    notes = [*auto_notes(planned), *chosen, *cautions(recipe)]
-    if device == "cpu" and not checkpointing:
+    notes = [*auto_notes(planned), *chosen, *cautions(recipe), *more]
+    if device == "cpu" and not recomputed:
         parts["heap gaps"] = HEAP_GAPS * parts["activations"]
     if recipe.qlora and device == "cpu":
         # Quantising reads the whole file, and its pages stay with the process until the kernel wants them.
@@ -143,8 +169,8 @@ def plan(
             f"{recipe.num_processes} processes" + ("" if device == "cpu" else ": memory is that of each GPU")
         )
     steps = count_steps(recipe, rows.count)
-    seconds = _seconds(shape, recipe, rows, steps, checkpointing, rate or RATE[device], device)
-    advice = _advice(recipe, parts, checkpointing)
+    seconds = _seconds(shape, recipe, rows, steps, recomputed / shape.layers, rate or RATE[device], device)
+    advice = _advice(recipe, parts, recomputed > 0, device)
     return Plan(trainable, parts, steps, seconds, available, advice, tuple(notes))
 
 
@@ -199,68 +225,6 @@ def count_rows(rows: Sequence[Mapping[str, Any]], total: int, base_model: str | 
     return Rows(total, sum(prompts) / len(prompts), sum(answers) / len(answers), longest)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    hidden: int
-    inner: int
-    layers: int
-    queries: int
-    keys: int
-    vocabulary: int
-    tied: bool
-
-    @classmethod
-    def read(cls, directory: Path) -> _Shape:
-        try:
-            config = json.loads((directory / "config.json").read_text())
-            heads = int(config["num_attention_heads"])
-            size = int(config.get("head_dim") or config["hidden_size"] // heads)
-            return cls(
-                int(config["hidden_size"]),
-                int(config["intermediate_size"]),
-                int(config["num_hidden_layers"]),
-                heads * size,
-                int(config.get("num_key_value_heads") or heads) * size,
-                int(config["vocab_size"]),
-                bool(config.get("tie_word_embeddings", False)),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{directory} has no configuration to plan from ({error!r})") from error
-
-    @property
-    def modules(self) -> dict[str, tuple[int, int]]:
-        h, i = self.hidden, self.inner
-        attention = {"q_proj": (h, self.queries), "k_proj": (h, self.keys), "v_proj": (h, self.keys)}
-        return {
-            **attention,
-            "o_proj": (self.queries, h),
-            "gate_proj": (h, i),
-            "up_proj": (h, i),
-            "down_proj": (i, h),
-        }
-
-    @property
-    def linear(self) -> int:
-        return self.layers * sum(a * b for a, b in self.modules.values())
-
-    @property
-    def rest(self) -> int:
-        return self.vocabulary * self.hidden * (1 if self.tied else 2) + (2 * self.layers + 1) * self.hidden
-
-    def trainable(self, recipe: Recipe) -> int:
-        wanted = self.modules if recipe.target_modules == "all-linear" else recipe.target_modules
-        each = sum(
-            (a + b) * recipe.rank_pattern.get(n, recipe.r)
-            for n, (a, b) in self.modules.items()
-            if n in wanted
-        )
-        return self.layers * each
-
-    def kept(self, rank: int) -> float:
-        """Floats per token that autograd keeps in one layer; measured on Llama shapes of several widths."""
-        return 7.3 * self.hidden + 4.7 * self.keys + 4 * self.inner + 7 * rank + 50
-
-
 def _tokens_in_a_micro_batch(recipe: Recipe, rows: Rows) -> float:
     prompt, answer = _lengths(recipe, rows)
     answers = len(ROW_SHAPES[recipe.method].answers)
@@ -278,17 +242,64 @@ def _lengths(recipe: Recipe, rows: Rows) -> tuple[float, float]:
     return prompt, min(rows.answer, recipe.max_length - prompt)
 
 
-def _activations(shape: _Shape, recipe: Recipe, tokens: float, size: int, checkpointing: bool) -> float:
-    layer = shape.kept(recipe.r) * size
-    # While one layer's gradient is made, about two activations of the inner width exist beside what was kept.
-    passing = tokens * (2 * shape.inner + 4 * shape.hidden) * size
-    if checkpointing:
-        dequantised = 2.0 * shape.inner * shape.hidden if recipe.qlora else 0.0
-        return tokens * (shape.layers * shape.hidden * size + layer) + passing + dequantised
-    return tokens * shape.layers * layer + passing
+def _kept(shape: Shape, recipe: Recipe, rows: Rows, device: str) -> float:
+    """Return the numbers per token that autograd keeps in one layer."""
+    if device == "cpu":
+        return kept_on_cpu(shape, recipe.r)
+    prompt, answer = _lengths(recipe, rows)
+    answers = len(ROW_SHAPES[recipe.method].answers)
+    copies = 1.0
+    if answers > 1 and recipe.packing and recipe.share_prompt:
+        copies = (prompt + answers * (prompt + answer)) / (prompt + answers * answer)
+    return kept_on_cuda(shape, recipe.r, copies)
 
 
-def _logits(shape: _Shape, recipe: Recipe, rows: Rows, size: int, device: str) -> float:
+def _recomputed(
+    shape: Shape, recipe: Recipe, device: str, free: float | None, kept: float, tokens: float, size: int
+) -> int:
+    """Return how many layers' activations the worker will recompute; all that it may where `free` is unknown."""
+    if recipe.gradient_checkpointing != "auto":
+        return shape.layers if recipe.gradient_checkpointing else 0
+    if device == "cpu":
+        return 0
+    if free is None or not recipe.packing:
+        return shape.layers
+    beside = beside_layers(0, shape.hidden, shape.inner, shape.vocabulary, size) + tokens * kept
+    boundary = shape.hidden * size
+    return layers_to_recompute(free - beside, kept * shape.layers, boundary, shape.layers, tokens)
+
+
+def _activations(
+    shape: Shape, recipe: Recipe, tokens: float, size: int, kept: float, recomputed: int
+) -> float:
+    held = recomputed * shape.hidden * size + (shape.layers - recomputed) * kept
+    if recomputed == shape.layers:
+        held += kept  # the one that is computed again
+    dequantised = 2.0 * shape.inner * shape.hidden if recipe.qlora and recomputed else 0.0
+    return tokens * (held + passing(shape) * size) + dequantised
+
+
+def _other_phases(
+    parts: dict[str, float], shape: Shape, recipe: Recipe, size: int, available: float | None
+) -> list[str]:
+    """Add what scoring and the probe need beyond training to `parts`; return notes."""
+    training, base = sum(parts.values()), parts["runtime"] + parts["adapter"]
+    logits = 512 * shape.vocabulary * 8.0
+    scoring = base + parts["weights"] + SCORING_TOKENS * scored(shape) * size + logits
+    parts["scoring"] = max(0.0, scoring * (1 + FRAGMENTS) - training)
+    floats = (shape.linear + shape.rest) * size
+    texts = PROBE_TOKENS * shape.vocabulary * size + 384 * shape.vocabulary * 8.0
+    probe = (base + floats + texts) * (1 + FRAGMENTS)
+    if recipe.qlora and (available is None or probe > available):
+        return [
+            f"the probe of the base in full precision takes {probe / GB:.1f} GB: without them it is left out, and "
+            "publishing compares with the 4-bit base"
+        ]
+    parts["probe"] = max(0.0, probe - training - parts["scoring"])
+    return []
+
+
+def _logits(shape: Shape, recipe: Recipe, rows: Rows, size: int, device: str) -> float:
     chunk = 128 if device == "cpu" else 512
     _, answer = _lengths(recipe, rows)
     targets = recipe.per_device_train_batch_size * answer * len(ROW_SHAPES[recipe.method].answers)
@@ -303,22 +314,29 @@ def _optimiser_bytes(recipe: Recipe, device: str) -> float:
 
 
 def _seconds(
-    shape: _Shape, recipe: Recipe, rows: Rows, steps: int, checkpointing: bool, rate: float, device: str
+    shape: Shape, recipe: Recipe, rows: Rows, steps: int, again: float, rate: float, device: str
 ) -> float:
-    tokens = _tokens_in_a_micro_batch(recipe, rows) * recipe.gradient_accumulation_steps * steps
+    """Return the time of all steps and of the reference pass; `again` is the share of layers that are recomputed."""
+    batches = recipe.gradient_accumulation_steps * steps
+    tokens = _tokens_in_a_micro_batch(recipe, rows)
     prompt, answer = _lengths(recipe, rows)
-    passes = 3 if checkpointing else 2  # forward, backward to the inputs, and forward again
-    body = 2.0 * shape.linear * tokens * passes
-    answers = answer / (prompt + answer)
-    head = 2.0 * shape.vocabulary * shape.hidden * tokens * answers * 2
-    reference = 0.0
+    reached = rate * EFFICIENCY[device]
+    body = 2.0 * shape.linear * tokens * (2 + again)  # forward, backward to the inputs, and forward again
+    head = 2.0 * shape.vocabulary * shape.hidden * tokens * answer / (prompt + answer) * 2
+    seconds = batches * max((body + head) / reached, shape.layers * STEP_LAUNCH[device])
     if ROW_SHAPES[recipe.method].needs_reference:
-        once = _tokens_in_a_micro_batch(recipe, rows) / recipe.per_device_train_batch_size * rows.count
-        reference = 2.0 * shape.linear * once
-    return (body + head + reference) / (rate * EFFICIENCY[device])
+        once = tokens / recipe.per_device_train_batch_size * rows.count
+        packs = math.ceil(once / SCORING_TOKENS)
+        seconds += max(2.0 * shape.linear * once / reached, packs * shape.layers * PASS_LAUNCH[device])
+    return float(seconds)
 
 
-def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str:
+def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool, device: str) -> str:
+    knob = _knob(recipe, parts, checkpointing)
+    return knob if device == "cpu" else f"{knob}; or {ENGINE_SHARE}"
+
+
+def _knob(recipe: Recipe, parts: dict[str, float], checkpointing: bool) -> str:
     largest = max(("weights", "activations", "optimiser", "logits"), key=lambda name: parts[name])
     if largest == "weights" and not recipe.qlora:
         return "use QLoRA (qlora = true): the weights are the largest part"

@@ -7,6 +7,8 @@ import math
 
 import torch
 
+from align.errors import ENGINE_SHARE
+
 # What errors of other types say when memory ran out: torch on the CPU, cuBLAS, and CUDA calls outside torch's allocator.
 _WORDS = (
     "can't allocate memory",
@@ -15,7 +17,6 @@ _WORDS = (
     "CUDA out of memory",
 )
 
-ENGINE_SHARE = "give the engine on this card less (engines.NAME.gpu_memory)"
 HINT_TRAINING = f"lower max_length, set gradient_checkpointing = true, use QLoRA, or {ENGINE_SHARE}"
 HINT_LOADING = f"use QLoRA (qlora = true) or a smaller base model, or {ENGINE_SHARE}"
 HINT_LOADING_QLORA = f"use a smaller base model, or {ENGINE_SHARE}"

@@ -6,7 +6,6 @@ then the gradient has freed what the later layers kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,16 +13,14 @@ from typing import Any
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from align.recipe.activations import beside_layers, layers_to_recompute
 from align.training.data import Row
 from align.training.memory import ran_out, release
-from align.training.packed.logprobs import CUDA_CHUNK
 from align.training.packed.packing import pack
 from align.training.session import Session
 
 # Tokens of the pass that measures.
 SAMPLE_TOKENS = 512
-# Share of the free memory that is planned with; the rest is for fragments and for what others take meanwhile.
-USABLE = 0.9
 
 
 def layers_of(model: torch.nn.Module) -> list[Any]:
@@ -73,18 +70,6 @@ def packed_tokens(row: Row, share: bool) -> int:
     return len(row.tree.prompt) * (1 if share else len(answers)) + sum(map(len, answers))
 
 
-def layers_to_recompute(free: float, kept: float, boundary: float, layers: int, tokens: int) -> int:
-    """Return the least number of layers to recompute so that `tokens` fit in `free` bytes.
-
-    `kept` bytes per token are what all layers keep together, `boundary` what a recomputed layer keeps: its input.
-    """
-    room = USABLE * free - tokens * boundary * layers
-    each = tokens * (kept / layers - boundary)
-    if each <= 0:
-        return 0
-    return min(layers, max(0, layers - math.floor(room / each)))
-
-
 def choose_recomputation(session: Session, model: torch.nn.Module, rows: Sequence[Row], free: float) -> None:
     """Set `session.recomputed` so that the largest micro-batch fits in `free` bytes of the device.
 
@@ -121,9 +106,13 @@ def choose_recomputation(session: Session, model: torch.nn.Module, rows: Sequenc
 
 
 def _beside_layers(model: torch.nn.Module, dtype: torch.dtype) -> float:
-    """Return the bytes of gradients, optimiser, a chunk of logits and the largest weight as floats."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    config = model.config.get_text_config()
-    largest = config.hidden_size * max(config.hidden_size, getattr(config, "intermediate_size", 0))
-    logits = CUDA_CHUNK * config.vocab_size * (4 + 4 + dtype.itemsize)
-    return 12.0 * trainable + logits + 2 * largest * dtype.itemsize
+    config: Any = model.config
+    text = config.get_text_config()
+    return beside_layers(
+        trainable,
+        text.hidden_size,
+        getattr(text, "intermediate_size", None) or 0,
+        text.vocab_size,
+        dtype.itemsize,
+    )

@@ -30,7 +30,8 @@ class Parity:
     `mean_abs` and `max_abs` compare the served adapter with PEFT's on the same base; `ok` says that the mean
     is within `tolerance`, and `why` what is wrong otherwise. `from_base` is the mean distance of the served adapter
     from the plain base, so that an adapter which changes nothing is seen; `nf4_drift` the mean distance between PEFT's
-    adapter on the served base and on the NF4 base that a QLoRA run trained it on, None for others. `base_mean_abs`
+    adapter on the served base and on the NF4 base that a QLoRA run trained it on (where the probe lacks the former, between
+    the served adapter and the latter), None for others. `base_mean_abs`
     compares the served base with PEFT's: what two correct computations differ by. `effect` is what the adapter adds in
     training (mean, absolute), `effect_ratio` the served effect as a share of it, `effect_ratio_error` its standard error.
     `cost` is what the adapter costs in time, see `serve.adapters.token_cost`; None when unknown. `note` is for people.
@@ -85,23 +86,31 @@ async def _measure_window(engine: Engine, model: str, token_ids: Sequence[int]) 
 def compare(served: Sequence[float], probe: Probe, tolerance: float, adapter: bool = True) -> Parity:
     """Compare what was served with the probe's `adapter` series (or `base`, for the plain base model).
 
-    Raises ValueError when the probe lacks the series or its length differs.
+    Of a QLoRA run whose base does not fit in full precision the probe holds the series over the NF4 base alone, and those
+    are compared with. Raises ValueError when the probe lacks the series or its length differs.
     """
-    own = probe.logprobs.get("adapter" if adapter else "base")
+    name = "adapter" if adapter else "base"
+    own = probe.logprobs.get(name) or probe.logprobs.get(f"nf4_{name}")
     if own is None or len(own) != len(served):
         raise ValueError(f"the probe has no series of {len(served)} values to compare with")
     distances = [abs(a - b) for a, b in zip(served, own, strict=True)]
     mean = sum(distances) / max(1, len(distances))
-    base, nf4 = probe.logprobs.get("base"), probe.logprobs.get("nf4_adapter")
+    base = probe.logprobs.get("base") or probe.logprobs.get("nf4_base")
     return Parity(
         mean_abs=mean,
         max_abs=max(distances, default=0.0),
         tolerance=tolerance,
         ok=mean <= tolerance,
         from_base=mean_distance(served, base) if base and adapter else None,
-        nf4_drift=mean_distance(own, nf4) if nf4 and adapter else None,
+        nf4_drift=_nf4_drift(served, probe) if adapter else None,
         why=None if mean <= tolerance else _too_far(mean, max(distances), f"{tolerance:g}"),
     )
+
+
+def _nf4_drift(served: Sequence[float], probe: Probe) -> float | None:
+    """Return how far the adapter is from what was trained on the NF4 base; None when it was not trained on one."""
+    nf4, full = probe.logprobs.get("nf4_adapter"), probe.logprobs.get("adapter")
+    return mean_distance(full or served, nf4) if nf4 else None
 
 
 def _too_far(mean: float, most: float, accepted: str) -> str:
@@ -127,14 +136,13 @@ def judge(
     effect = compare_effects(served_base, served, trained)
     tolerance = NOISE_SHARE * noise + LEAST + EFFECT_SHARE * effect.size
     distances = [abs(a - b) for a, b in zip(served, trained.adapter, strict=True)]
-    nf4, full = probe.logprobs.get("nf4_adapter"), probe.logprobs.get("adapter")
     parity = Parity(
         mean_abs=sum(distances) / max(1, len(distances)),
         max_abs=max(distances, default=0.0),
         tolerance=tolerance,
         ok=True,
         from_base=mean_distance(served, served_base),
-        nf4_drift=mean_distance(full, nf4) if full and nf4 else None,
+        nf4_drift=_nf4_drift(served, probe),
         base_mean_abs=noise,
         effect=effect.size,
         effect_ratio=effect.ratio,

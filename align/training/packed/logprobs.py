@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from align.recipe.activations import LOGIT_ROWS
+
 CPU_CHUNK = 128
-CUDA_CHUNK = 512
+CUDA_CHUNK = LOGIT_ROWS
 
 
 def token_logprobs(

@@ -46,14 +46,19 @@ def model_directory(out: Path, shape: str) -> Path:
 def test_gpu_estimates_within_15_percent(
     shape: str, qlora: bool, pairs: int, length: int, measured: float, tmp_path: Path
 ) -> None:
-    params = {"per_device_train_batch_size": pairs, "max_length": length, "optim": "adamw_8bit"}
+    params = {
+        "per_device_train_batch_size": pairs,
+        "max_length": length,
+        "optim": "adamw_8bit",
+        "gradient_checkpointing": True,
+    }
     found = plan(
         model_directory(tmp_path, shape),
         resolve("dpo", qlora, params),
         Rows(8, length / 2, length / 2, length),
         "cuda",
     )
-    assert found.total / 1e9 == pytest.approx(measured, rel=0.15)
+    assert (found.total - found.parts["runtime"]) / 1e9 == pytest.approx(measured, rel=0.15)
 
 
 def test_trainable_parameters_are_exact(tiny: Path) -> None:
@@ -107,6 +112,39 @@ def test_run_that_cannot_fit_is_rejected_and_names_the_parameter(
     with pytest.raises(PlanError) as refused:
         require_fit(found)
     assert knob in refused.value.hint
+    assert "engines.NAME.gpu_memory" in refused.value.hint
+
+
+def test_as_many_layers_are_planned_to_be_recomputed_as_do_not_fit(tmp_path: Path) -> None:
+    directory, rows = model_directory(tmp_path, "8b"), Rows(80, 256, 256, 512)
+    recipe = resolve("dpo", True, {"per_device_train_batch_size": 8, "optim": "adamw_8bit"})
+    totals, seconds = [], []
+    for available, recomputed in ((80e9, 0), (40e9, 6), (30e9, 15), (12e9, 31), (10e9, 32)):
+        found = plan(directory, recipe, rows, "cuda", available)
+        notes = [note for note in found.notes if "layers are recomputed" in note]
+        assert notes == ([f"activations of {recomputed} of 32 layers are recomputed"] if recomputed else [])
+        assert found.fits == (available > 11e9)
+        totals.append(found.total - found.parts.get("probe", 0.0))
+        seconds.append(found.seconds)
+    assert totals[0] > totals[1] > totals[2] > totals[3] == pytest.approx(totals[4], rel=0.01)
+    assert seconds == sorted(seconds)
+
+
+def test_a_qlora_plan_counts_the_probe_where_it_will_be_computed(tmp_path: Path) -> None:
+    directory, rows = model_directory(tmp_path, "8b"), Rows(80, 64, 64, 128)
+    recipe = resolve("dpo", True, {"per_device_train_batch_size": 1})
+    roomy, small = (plan(directory, recipe, rows, "cuda", available) for available in (40e9, 12e9))
+    # 8.03 billion numbers of two bytes, and the text's logits
+    assert roomy.total / 1e9 == pytest.approx(18.2, abs=0.4)
+    assert small.total < 12e9
+    assert small.fits
+    assert any("the 4-bit base" in note for note in small.notes)
+    assert not any("the 4-bit base" in note for note in roomy.notes)
+
+
+def test_a_run_on_the_cpu_has_no_engines_share_to_lower(tmp_path: Path) -> None:
+    found = plan(model_directory(tmp_path, "8b"), resolve("dpo"), Rows(8, 64, 64, 128), "cpu", 1e9)
+    assert "gpu_memory" not in found.advice
 
 
 def test_every_recipe_is_planned(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from align.errors import OutOfMemory
 from align.progress import NoLog, StopSwitch
+from align.recipe.activations import layers_to_recompute
 from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
 from align.training.data import Row
@@ -24,7 +25,6 @@ from align.training.recomputation import (
     choose_recomputation,
     kept_per_token,
     layers_of,
-    layers_to_recompute,
     recompute_first,
 )
 from align.training.session import Session
@@ -37,7 +37,7 @@ TOKENS = 17  # of one row, its prompt shared
 def model(tiny: Path) -> Any:
     base = AutoModelForCausalLM.from_pretrained(tiny).requires_grad_(False)
     make_packed(base)
-    model = add_adapter(base, resolve("dpo", params={"r": 4}), None)
+    model = add_adapter(base, resolve("dpo", params={"r": 4, "lora_alpha": 8}), None)
     fuse_lora(model)
     return model
 

@@ -9,7 +9,7 @@ import pytest
 
 from align.training.probe import CUDA_WINDOWS, WINDOW
 from serve.adapters.effect import compare_effects, references
-from serve.adapters.parity import Parity, judge
+from serve.adapters.parity import Parity, compare, judge
 from store.values import Probe
 
 TOKENS, BLOCKS, NOISE = 384, 30, 0.06
@@ -111,6 +111,26 @@ def test_a_run_over_an_nf4_base_alone_is_held_against_that() -> None:
     assert len(references(world.probe)) == 1
     assert world.judge(world.parts.sum(0)).ok
     assert not world.judge(world.parts.sum(0) / 2).ok
+
+
+def test_a_number_as_tolerance_is_held_against_an_nf4_base_alone_too() -> None:
+    world = World(3, 1e-6, prefix="nf4_")
+    served = world.compute(world.parts.sum(0))
+    parity = compare(served, world.probe, 1e-3)
+    assert parity.ok
+    assert parity.from_base is not None
+    assert parity.from_base > 0.05
+    assert compare(world.compute(0), world.probe, 1e-3, adapter=False).ok
+    assert not compare(world.compute(world.parts.sum(0) / 2), world.probe, 1e-3).ok
+
+
+def test_the_drift_from_an_nf4_base_alone_is_that_of_what_is_served() -> None:
+    """Without the series in full precision nothing else says how far the served adapter is from the trained one."""
+    world = World(3, 1e-6, prefix="nf4_")
+    near, far = (world.compute(world.parts.sum(0) + by) for by in (0.0, 0.2))
+    assert world.judge(world.parts.sum(0)).nf4_drift == pytest.approx(0.0, abs=1e-4)
+    assert compare(near, world.probe, 1.0).nf4_drift == pytest.approx(0.0, abs=1e-4)
+    assert compare(far, world.probe, 1.0).nf4_drift == pytest.approx(0.2, abs=1e-3)
 
 
 def test_the_nearer_of_two_bases_counts() -> None:
