@@ -9,6 +9,7 @@ import pytest
 from align_helpers import in_process, pairs, read_json
 from transformers import AutoTokenizer
 
+from align.recipe.shape import Shape
 from align.run_directory import RunDirectory
 from align.training.chat_template import differences, render
 from align.training.data import read_rows
@@ -33,6 +34,7 @@ def test_training_adapts_the_layers_that_the_engine_adapts(models: Path, name: s
     base = read_base_modules(model)
     assert base is not None
     modules = examine(model)["modules"]
+    assert Shape.read(model).layers == 2, "a run on it can be planned"
     assert modules
     assert all(base.find(module) for module in modules)
     assert {module.rpartition(".")[2] for module in modules} == set(linear_modules(model) or ())
