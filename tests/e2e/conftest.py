@@ -37,7 +37,7 @@ Modules that are not listed come before that one.
 """
 
 
-def place(module: str) -> float:
+def _place_of(module: str) -> float:
     """Return where a module of this folder comes."""
     return ORDER.index(module) if module in ORDER else len(ORDER) - 1.5
 
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders this folder's modules; other folders keep their places."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.parent == here]
-    ours.sort(key=lambda item: place(item.path.stem))
+    ours.sort(key=lambda item: _place_of(item.path.stem))
     places = [index for index, item in enumerate(items) if item.path.parent == here]
     for place, item in zip(places, ours, strict=True):
         items[place] = item
