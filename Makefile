@@ -5,13 +5,14 @@ CONFIG ?=
 DATA ?= data
 # Modules of bench/, in its folders by what is measured.
 BENCHES := starting.command_line starting.start_up starting.full_collection serving.lora_cpu serving.hot_path gateway \
-	serving.gateway_vllm publish store training.plan dpo dpo_gpu deciding.canary_errors deciding.interval_coverage
+	serving.gateway_vllm publish store training.plan training.turns dpo dpo_gpu deciding.canary_errors deciding.interval_coverage
 
-# What needs no engine, no browser and no training: the values, rules and contracts of each package.
-QUICK := tests/common tests/store/accounts tests/store/feedback \
-	tests/serve/metering tests/serve/test_auth.py tests/serve/test_router.py \
-	tests/align/recipe tests/align/test_stats.py tests/feedback_ui/test_render.py tests/feedback_ui/test_model_text.py \
-	tests/trimtab/config tests/trimtab/rollout tests/trimtab/runs tests/trimtab/test_lifespan.py tests/trimtab/test_problems.py
+# What needs no engine, no browser, no torch and little time: the values, rules and contracts of each package.
+QUICK := tests/common tests/store/accounts tests/store/feedback/test_feedback.py tests/store/feedback/test_decided.py \
+	tests/store/feedback/test_imported_rows.py tests/store/test_chat_messages.py tests/store/test_ids.py \
+	tests/serve/metering tests/serve/test_auth.py tests/serve/test_router.py tests/serve/gateway/test_requests.py \
+	tests/align/recipe/test_recipe.py tests/align/recipe/test_auto.py tests/align/evaluation/test_gate.py \
+	tests/feedback_ui/test_render.py tests/trimtab/config tests/trimtab/runs tests/trimtab/test_problems.py
 
 .PHONY: help setup up check test lint coverage bench docs clean
 
@@ -35,7 +36,7 @@ check: lint ## Lint and the quick tests (aim: under 90 s on 2 quiet cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder \
 		-m "not engine and not browser and not slow" $(QUICK)
 
-test: ## Lint, then every test: unit, integration, browser, end to end (about half an hour on 2 cores)
+test: ## Lint, then every test: unit, integration, browser, end to end (about 25 minutes on 2 quiet cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
 	@echo "==> all tests, in two processes; those that share an engine begin, since they take longest"

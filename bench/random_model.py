@@ -73,6 +73,14 @@ SHAPES: dict[str, dict[str, int | bool]] = {
         "num_key_value_heads": 2,
         "vocab_size": 512,
     },
+    "small": {  # with the vocabulary of SmolLM2, whose tokenizer can then serve it
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 49152,
+    },
 }
 
 

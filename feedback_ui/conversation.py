@@ -120,7 +120,7 @@ def bubble(role: str, html: str) -> dict[str, Any]:
 
 
 def signature(turn: Turn) -> str:
-    """Who gave an answer, as a line below it; the page's script keeps it out of what is copied."""
+    """Return the line below an answer that names its release; the page's script leaves it out of copies."""
     if turn.role != "assistant" or not turn.done:
         return ""
     body = "" if turn.content.strip() else f'<span class="tt-subdued">{esc(texts.CHAT_EMPTY_ANSWER)}</span>'

@@ -95,7 +95,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def ago(value: object, now: datetime | None = None) -> str:
-    """How long ago (or ahead), with the exact time as a tooltip."""
+    """Render the time since (or until) a moment, with the exact time as a tooltip."""
     moment = parse_time(value)
     if moment is None:
         return '<span class="tt-subdued">never</span>'
@@ -105,7 +105,7 @@ def ago(value: object, now: datetime | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the largest unit that says enough: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d."""
+    """Format seconds in the largest unit that is exact enough: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d."""
     if seconds is None:
         return "–"
     if seconds < 10:
@@ -122,7 +122,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _coarse(seconds: float) -> str:
-    """One unit is enough to say how long ago."""
+    """Format seconds in one unit."""
     for unit, name, below in ((1, "s", 60), (60, "min", 60), (3600, "h", 48)):
         if seconds < unit * below:
             return f"{max(1, int(seconds // unit))} {name}"

@@ -15,12 +15,12 @@ element.addEventListener('click', (event) => {
 
 
 def static(value: str = "", **settings: Any) -> gr.HTML:
-    """HTML that fires no event."""
+    """Build HTML that fires no event."""
     return gr.HTML(value, js_on_load=None, **settings)
 
 
 def pickable(value: str = "", **settings: Any) -> gr.HTML:
-    """HTML whose elements with `data-id` fire `click`; the handler finds the id as `event.id`."""
+    """Build HTML whose elements with `data-id` fire `click`; the handler finds the id as `event.id`."""
     return gr.HTML(value, js_on_load=_PICK, **settings)
 
 

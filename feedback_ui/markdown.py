@@ -40,7 +40,7 @@ def parser() -> MarkdownIt:
 
 
 def is_link(url: str) -> bool:
-    """Whether a browser may be sent there: no scripts, files or pages of the platform itself."""
+    """Return whether a link may be followed: no scripts, files or pages of the platform itself."""
     try:
         return urlsplit(url).scheme.lower() in _SCHEMES
     except ValueError:

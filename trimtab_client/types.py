@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from trimtab_client.values import Choice, GateMode, Method, Role, Rollout, RunState, Share
+from trimtab_client.values import Choice, GateMode, Method, Role, Rollout, RunState, Share, Start
 
 
 class WhoAmI(TypedDict):
@@ -60,6 +60,8 @@ class Run(TypedDict):
     params: dict[str, Any]
     rollout: Rollout
     gate: GateMode
+    start: Start
+    start_adapter: str | None
     state: RunState
     step: int
     total_steps: int | None
@@ -72,6 +74,8 @@ class Run(TypedDict):
     gate_decision: dict[str, Any] | None
     error: str | None
     left_out: dict[str, int]
+    values: dict[str, Any]
+    origin: dict[str, str]
     notes: list[str]
     requested_by: str | None
     created_at: str

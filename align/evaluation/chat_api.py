@@ -11,6 +11,9 @@ import httpx
 
 from align.errors import AlignError
 
+CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+"""What a request meets on a kept connection that the server closes at the same moment; it may be asked again."""
+
 
 class EvaluationError(AlignError):
     """The suite cannot be run: an unknown suite, or the platform refuses or fails a request."""
@@ -25,9 +28,9 @@ class RowRefused(EvaluationError):
 class ChatApi:
     """An OpenAI-compatible endpoint: `async with ChatApi("http://127.0.0.1:7860", key=...) as api`.
 
-    At most `concurrency` requests are open at once; an overloaded platform (429, 503) is asked again up to
-    `retries` times, after as long as it says. Without `timeout_s` the platform alone decides how long an answer may
-    take: it distinguishes a busy engine from a dead one.
+    At most `concurrency` requests are open at once. A request is asked again up to `retries` times where the platform is
+    overloaded (429, 503), after as long as it says, or closed the connection. Without `timeout_s` the platform alone
+    decides how long an answer may take: it knows a busy engine from a dead one.
     """
 
     def __init__(
@@ -71,6 +74,10 @@ class ChatApi:
                 started = time.perf_counter()
                 try:
                     answer = await self._client.post("/v1/chat/completions", json={**body, "store": False})
+                except CLOSED as error:
+                    if attempt == self._retries:
+                        raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
+                    continue
                 except httpx.HTTPError as error:
                     raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
                 if answer.status_code == 200:

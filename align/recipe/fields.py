@@ -259,7 +259,7 @@ class RecipeFields(BaseModel):
     )
     target_modules: Modules = Field(
         "all-linear",
-        description="which linear layers get an adapter; all-linear leaves out experts and routers",
+        description="which linear layers get an adapter; all-linear leaves out experts, routers, image and sound towers",
     )
     use_rslora: StrictBool = Field(False, description="rank-stabilised scale (2312.03732)")
     init_lora_weights: Init = Field(True, description="how A and B start")

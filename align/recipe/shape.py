@@ -26,7 +26,8 @@ class Shape:
     def read(cls, directory: Path) -> Shape:
         """Return the shape of a model directory. Raises `ModelError`."""
         try:
-            config = json.loads((directory / "config.json").read_text())
+            whole = json.loads((directory / "config.json").read_text())
+            config = {**whole, **(whole.get("text_config") or {})}  # a model that reads images keeps it apart
             heads = int(config["num_attention_heads"])
             size = int(config.get("head_dim") or config["hidden_size"] // heads)
             return cls(

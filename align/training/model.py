@@ -28,6 +28,9 @@ ALL_LINEAR = "all-linear"
 # Experts, shared ones too, and what chooses among them.
 _IN_EXPERTS = re.compile(r"(?:^|\.)(?:\w*experts?|gate|router|\w*expert_gate)(?:\.|$)")
 
+# What reads images or sound, and joins it to the language model.
+_IN_TOWER = re.compile(r"(?:^|\.)\w*(?:vision|visual|audio|tower|projector|connector)\w*(?:\.|$)")
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -133,20 +136,30 @@ def lora_config(recipe: Recipe, base: torch.nn.Module | None = None) -> LoraConf
 
 
 def all_linear(base: torch.nn.Module) -> str | list[str]:
-    """Return the linear layers that "all-linear" means for `base`: in a mixture of experts, those outside the experts.
+    """Return what "all-linear" means for `base`: without the experts of a mixture, and without towers for images or sound.
 
-    PEFT adapts experts as parameters of their own, in a form that vLLM does not load; and a router that moves changes
-    which experts answer. Names that experts and other layers share are left out too.
+    PEFT adapts experts as parameters of their own, in a form that vLLM does not load; a router that moves changes which
+    experts answer; and vLLM adapts the language model alone. Names that experts and other layers share are left out too.
     """
     names = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
-    if not any(_IN_EXPERTS.search(name) for name, _ in base.named_modules()):
+    others = [name for name, _ in base.named_modules() if _IN_TOWER.search(name)]
+    if not others and not any(_IN_EXPERTS.search(name) for name, _ in base.named_modules()):
         return ALL_LINEAR
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    kinds: dict[bool, set[str]] = {True: set(), False: set()}
-    for name in names:
-        if base.get_submodule(name) is not head:
-            kinds[bool(_IN_EXPERTS.search(name))].add(name.rpartition(".")[2])
-    return sorted(kinds[False] - kinds[True])
+    of_experts = {_kind(name) for name in names if _IN_EXPERTS.search(name)}
+    kept = [
+        name
+        for name in names
+        if not _IN_TOWER.search(name)
+        and _kind(name) not in of_experts
+        and base.get_submodule(name) is not head
+    ]
+    kinds = {_kind(name) for name in kept}
+    return sorted(kept if kinds & {_kind(name) for name in others} else kinds)
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def add_adapter(

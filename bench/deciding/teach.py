@@ -162,6 +162,12 @@ def demonstrate(platform: PlatformProcess, case: Case, asked: list[str], rng: ra
     platform.post("/api/demonstrations", {"rows": rows}, params={"deployment": "assistant"})
 
 
+def resume(platform: PlatformProcess, run_id: str) -> None:
+    """Go on with a run that failed or was cancelled."""
+    if platform.get(f"/api/runs/{run_id}")["state"] in ("failed", "cancelled"):
+        platform.post(f"/api/runs/{run_id}/resume")
+
+
 def follow(platform: PlatformProcess, progress: Progress) -> dict[str, Any]:
     """Wait for the run's end and return it; seconds of the worker's phases are kept beside those of states."""
 
@@ -210,6 +216,8 @@ def teach(name: str, args: argparse.Namespace, root: Path) -> dict[str, Any]:
             progress.facts |= {"steps": plan["steps"], "planned_s": plan["seconds"]}
             progress.facts["run"] = platform.post("/api/runs", body)["id"]
             progress.add("queued")
+        else:
+            resume(platform, progress.facts["run"])
         run = follow(platform, progress)
         found = {"case": name, "prompts": count, "state": run["state"], "error": run["error"]}
         found |= report_of(platform, run, root)

@@ -41,7 +41,7 @@ class Candidates:
     laid: float = field(default_factory=time.monotonic, compare=False)
 
     def seconds(self) -> float:
-        """How long they have been there."""
+        """Return the seconds since they were written."""
         return time.monotonic() - self.laid
 
 
@@ -210,7 +210,7 @@ async def two_answers(
 async def offered(
     client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
 ) -> tuple[Talk, Candidates] | None:
-    """Two blind answers where the platform wants this turn judged (pair mode), else None.
+    """Return two blind answers where the platform samples this turn (pair mode), else None.
 
     Without the role to vote nothing is offered.
     """

@@ -21,7 +21,7 @@ class Readiness:
 
 
 async def whoami(client: AsyncClient) -> dict[str, Any] | None:
-    """Who the platform takes the caller for; None when it does not answer or nobody is signed in."""
+    """Return the caller's principal; None when the platform does not answer or nobody is signed in."""
     try:
         return dict(await client.whoami())
     except ApiError:

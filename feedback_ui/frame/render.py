@@ -53,7 +53,7 @@ def _person(who: dict[str, Any] | None) -> str:
 
 
 def may(roles: set[str], screen: str) -> bool:
-    """Whether these roles open a screen. Display only: the API decides again on every request."""
+    """Return whether these roles open a screen. Display only: the API decides again on every request."""
     return includes(roles, _NEEDS.get(screen, "chat"))
 
 

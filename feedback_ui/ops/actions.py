@@ -84,12 +84,12 @@ async def lineage(client: AsyncClient, release: str) -> dict[str, Any]:
 
 
 async def audit(client: AsyncClient, limit: int = 200) -> list[dict[str, Any]]:
-    """Who did what, newest first."""
+    """Return the audit log, newest first."""
     return await client.admin.audit(limit=limit)
 
 
 async def may_operate(client: AsyncClient) -> bool:
-    """Whether the caller has the role ops; asked once so that a refused screen fires no further requests."""
+    """Return whether the caller has the role ops; asked once, so that a refused screen fires no further requests."""
     try:
         return includes((await client.whoami())["roles"], "ops")
     except ApiError:

@@ -70,7 +70,7 @@ async def sample(
     table: Table,
     options: dict[str, Any] | None = None,
 ) -> Table:
-    """Have two responses written, blind, and lay them on the table; `options` are sampling fields."""
+    """Sample two responses, blind, and put them on the screen; `options` are sampling fields."""
     made = await client.preferences.compare(
         prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
     )
@@ -111,7 +111,7 @@ async def vote(
 
 
 async def waiting(client: AsyncClient) -> int | None:
-    """How many comparisons are open on the whole platform; None for a role that may not read the status."""
+    """Return how many comparisons are open on the whole platform; None for a role that may not read the status."""
     try:
         counts = (await client.status()).get("comparisons", {})
     except ApiError:

@@ -25,12 +25,12 @@ class PairPanel:
     verdicts: dict[Choice, gr.Button]
 
     def show(self, a: str, b: str, *, open_to_vote: bool, as_written: bool = False) -> Update:
-        """Values that put two texts on the screen and switch the verdicts on or off."""
+        """Return the values that show two texts and enable or disable the vote buttons."""
         buttons = {button: gr.Button(interactive=open_to_vote) for button in self.verdicts.values()}
         return {**self.texts(a, b, as_written=as_written), **buttons}
 
     def texts(self, a: str, b: str, *, as_written: bool) -> Update:
-        """Values that put two texts on the screen, as Markdown or as they were written."""
+        """Return the values that show two texts, as Markdown or as they were written."""
         form = plain if as_written else rendered
         return {self.a: form(a), self.b: form(b)}
 

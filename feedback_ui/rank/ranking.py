@@ -57,7 +57,7 @@ class Ranking:
         longest: str,
         request: gr.Request,
     ) -> AsyncIterator[Update]:
-        """Sample two responses to what the box says."""
+        """Sample two responses to the text in the box."""
         if not text.strip():
             gr.Warning(texts.RANK_NO_PROMPT)
             yield {}

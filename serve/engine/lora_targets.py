@@ -15,6 +15,7 @@ from serve.safetensors_file import METADATA, parse_header
 
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
 IN_EXPERTS = re.compile(r"\.(?:\w*experts?|gate|router|\w*expert_gate)\.")
+IN_TOWER = re.compile(r"(?:^|\.)\w*(?:vision|visual|audio|tower|projector|connector)\w*\.")
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 
@@ -29,13 +30,14 @@ class Stored:
 def linear_modules(model_dir: Path) -> list[str] | None:
     """Return the names of the linear layers (`q_proj`, …) of a Hugging Face directory, None when it has no safetensors.
 
-    In a mixture of experts, those of the experts and of what chooses among them are left out, as training leaves them out.
-    A linear layer's weight is a matrix of the tensors' shapes; norms are vectors and convolutions have three axes.
+    Towers for images or sound are left out, which vLLM does not adapt by default. In a mixture of experts, the experts and
+    what chooses among them are left out, as training leaves them out. A linear layer's weight is a matrix of the tensors'
+    shapes; norms are vectors and convolutions have three axes.
     """
     names: set[str] = set()
     experts: set[str] = set()
     for tensor, stored in read_shapes(model_dir).items():
-        match = IN_A_BLOCK.search(tensor)
+        match = None if IN_TOWER.search(tensor) else IN_A_BLOCK.search(tensor)
         if match and len(stored.size) == 2:
             (experts if IN_EXPERTS.search(tensor) else names).add(match[1])
     return sorted(names - experts) or None

@@ -125,6 +125,7 @@ select seq, content_hash, prompt_key, imported, copies, supporters, agreeing, al
 from weighed
 """
 
+# One row per content hash: its supporters are people and imports together; none is against a demonstration.
 _PICK_DEMONSTRATIONS = f"""
 create or replace temp table members as
 with scoped as (
@@ -300,6 +301,8 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
     what has been trained on is not held out later. For the same reason the share that is held out falls as rows
     arrive, and a cluster of people's and imported rows takes the lesser of the two shares.
     """
+    # rows: every prompt with where it came from; placed: its cluster; sizes: the share of people's and of imported
+    # clusters, so many that `$clusters` are held out; then the lesser share of each cluster.
     shares = """
         create or replace temp table shares as
         with rows as (
@@ -339,6 +342,8 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
         """,
         {"salt": salt},
     )
+    # shared: each row with the greatest chance of its cluster; bounds: the extremes among people's and imported rows, so
+    # that at least one row is held out and never all.
     cursor.execute(
         f"""
         create or replace temp table members as
@@ -373,6 +378,8 @@ def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
         return
     if not scalar(cursor, "select count(*) from members where not imported"):
         return
+    # shared: each row with its source's share relative to the highest; highest: how many rows the sources of the highest
+    # share have, in train and in all; the rows of the others beyond their part of that are above their share.
     cursor.execute(
         f"""
         create or replace temp table above_share as

@@ -13,6 +13,7 @@ def list_decided(db: Store, deployment: str, limit: int = 100) -> list[Row]:
     The verdict is what most votes say: `a`, `b`, or `tie` where neither has more. Gold questions are left out, and what
     is not shared with raters.
     """
+    # counted: the votes for either side; both candidates are joined by their side.
     return fetch_all(
         db.read(),
         f"""

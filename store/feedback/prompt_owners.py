@@ -15,6 +15,8 @@ from store.values import Conversation
 
 NOT_SHARED = "whoever said this does not share it with raters"
 
+# Conversations whose messages equal the given ones: `same` climbs from a last message to the first, one given message
+# per step (`above` counts from the end), and `whole` are those that end at a root; then who owns each.
 _SAME = """
     with recursive asked as (
         select unnest(range(len($roles::varchar[]))) as above, unnest($roles::varchar[]) as role,

@@ -99,6 +99,7 @@ def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
 
 def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
     """Return every rater's figures, most votes first."""
+    # others: the side that most other raters of a comparison chose, to compare each vote with.
     rows = fetch_all(
         db.read(),
         """

@@ -137,7 +137,9 @@ def _number(cursor: Cursor, deployment: str, began: datetime) -> int:
 def _votes(
     cursor: Cursor, canary: str, stable: str, began: datetime, leave_out: tuple[str, ...]
 ) -> list[Row]:
-    """Votes between the two, oldest first; `place` is 1 for one that may decide, else above 1 or null."""
+    """Return votes between the two, oldest first; `place` is 1 for one that may decide, else above 1 or null."""
+    # duels: votes between canary and stable, with the source only where the comparison was drawn uniformly; then a vote's
+    # place among those on the same comparison, or on the same drawn prompt.
     return fetch_all(
         cursor,
         """
@@ -176,6 +178,7 @@ def _votes(
 
 
 def _members(cursor: Cursor, began: datetime, leave_out: tuple[str, ...]) -> tuple[str, ...]:
+    # known: who voted in the last days before the canary began, and raters whose account is new or who ever voted.
     rows = fetch_all(
         cursor,
         """

@@ -61,6 +61,7 @@ def rank(db: Store, deployment: str | None = None) -> list[LeaderboardRow]:
 
 def duels(db: Store, deployment: str | None = None) -> list[Row]:
     """Return how often each release won, lost and tied against each other one, by rater; by record ids."""
+    # duels: each vote once, seen from side a; gold questions and votes between equal releases do not count.
     return fetch_all(
         db.read(),
         """

@@ -88,6 +88,8 @@ def page(
         """,
         {"adapter": release.adapter},
     )
+    # behind: the snapshots of the ancestors by depth; first: the members of this page, several where snapshots share an
+    # item; the nearest ancestor's weight and snapshot are shown.
     members = fetch_all(
         cursor,
         """
@@ -218,6 +220,7 @@ def _releases_of(db: Store, items: str, params: dict[str, Any]) -> list[Row]:
 def _material(db: Store, adapter: str | None) -> dict[str, Any]:
     cursor = db.read()
     params = {"adapter": adapter}
+    # items: what the adapter and its ancestors were trained on; learned: the rows of these that are still there.
     rows = """
         with items as (
             select distinct item_id

@@ -309,6 +309,7 @@ def events(db: Store, id: str, after: int = 0, limit: int = 1000) -> list[RunEve
     Metrics of a step that were merged again come back with a new number.
     """
     get(db, id)
+    # State changes and metrics share one sequence of numbers.
     rows = fetch_all(
         db.read(),
         """

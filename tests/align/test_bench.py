@@ -68,3 +68,24 @@ def test_a_benchmark_names_the_build_of_the_engine_that_it_ran_with(
     monkeypatch.setattr(bench, "vllm_build", lambda: build)
     monkeypatch.setattr(bench.metadata, "version", lambda name: f"version of {name}")
     assert bench.versions("vllm", "torch") == {build: f"version of {build}", "torch": "version of torch"}
+
+
+def test_the_arms_of_the_turns_differ_in_rows_alone() -> None:
+    bench = load("training/turns")
+    pairs = [{"n": n} for n in range(20)]
+    for arm in ("base", "stable"):
+        assert bench.rows_of(arm, 3, pairs, 5) == pairs[:15]
+    replayed = bench.rows_of("replay", 3, pairs, 5)
+    assert (len(replayed), replayed[-5:]) == (7, pairs[10:15])
+    assert bench.rows_of("replay", 1, pairs, 5) == pairs[:5]
+
+
+def test_each_turn_is_also_compared_with_the_one_before() -> None:
+    bench = load("training/turns")
+    rows: list[dict[str, Any]] = [
+        {"margins": [1.0, -1.0]},
+        {"margins": [2.0, -0.5]},
+        {"margins": [1.0, -1.0]},
+    ]
+    bench.compare(rows)
+    assert [row["against_last"] for row in rows] == [0.5, 1.0, 0.0]

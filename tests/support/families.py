@@ -54,7 +54,8 @@ _ROLES = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 class Family:
     """A family: its configuration class in transformers, its template and special tokens (the first of them ends a text).
 
-    `end` ends a turn, `extra` are settings of the configuration beside the common ones.
+    `end` ends a turn, `extra` are settings of the configuration beside the common ones. `around` is
+    the configuration class of a model with a tower for images, and its further settings.
     """
 
     config: str
@@ -63,6 +64,7 @@ class Family:
     end: str
     bos: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    around: tuple[str, Mapping[str, Any]] | None = None
 
 
 FAMILIES = {
@@ -97,6 +99,38 @@ FAMILIES = {
             "tie_word_embeddings": True,
             "layer_types": ["sliding_attention", "full_attention"],
         },
+    ),
+    "gemma3 with images": Family(
+        "Gemma3TextConfig",
+        _GEMMA,
+        (*_TURN, "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+        "<end_of_turn>",
+        "<bos>",
+        {
+            "head_dim": 32,
+            "query_pre_attn_scalar": 32,
+            "sliding_window": 64,
+            "tie_word_embeddings": True,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        (
+            "Gemma3Config",
+            {
+                "vision_config": {
+                    "hidden_size": 64,
+                    "intermediate_size": 128,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "image_size": 32,
+                    "patch_size": 8,
+                },
+                "mm_tokens_per_image": 4,
+                "boi_token_index": BYTES + 4,
+                "eoi_token_index": BYTES + 5,
+                "image_token_index": BYTES + 6,
+                "eos_token_id": BYTES + 3,
+            },
+        ),
     ),
     "mistral": Family(
         "MistralConfig",
@@ -150,4 +184,7 @@ def make_family(directory: Path, name: str, seed: int = 0) -> Path:
     }
     torch.manual_seed(seed)
     config = getattr(transformers, family.config)(**settings)
+    if family.around is not None:
+        kind, more = family.around
+        config = getattr(transformers, kind)(text_config=config.to_dict(), **more)
     return save_whole(directory, transformers.AutoModelForCausalLM.from_config(config).float(), tokenizer)

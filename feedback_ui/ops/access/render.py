@@ -10,7 +10,7 @@ from feedback_ui.html import ago, badge, card, empty, esc, notice, number, table
 
 
 def users(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Everybody who may sign in."""
+    """Render the table of users."""
     if not rows:
         return card(texts.USERS, empty(texts.USERS_EMPTY))
     cells = [(esc(row["name"]), _roles(row), ago(row.get("created_at"))) for row in rows]
@@ -18,7 +18,7 @@ def users(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def keys(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Every key, without its secret."""
+    """Render the table of keys, without their secrets."""
     if not rows:
         return card(texts.KEYS, empty(texts.KEYS_EMPTY))
     cells = [
@@ -92,7 +92,7 @@ def _amounts(counts: dict[str, int] | None) -> str:
 
 
 def flagged(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Releases that learned from something erased since; nothing where there are none."""
+    """Render the releases that learned from rows erased since; nothing where there are none."""
     if not rows:
         return ""
     return notice(texts.ERASE_FLAGGED, "warn", " ".join(badge(row.get("ref"), "warn") for row in rows))

@@ -11,7 +11,7 @@ from feedback_ui.html import ago, badge, card, empty, esc, first_line, table
 
 
 def audit(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Who did what, newest first."""
+    """Render the audit log, newest first."""
     if not rows:
         return card("Audit log", empty(texts.AUDIT_EMPTY))
     cells = [

@@ -39,14 +39,14 @@ class Import:
 
 
 class Stop:
-    """What a person says to an import that is under way."""
+    """What a person asks of an import that is under way."""
 
     def __init__(self) -> None:
         self.said = False
 
 
 class _Stopped(Exception):
-    """Ends an upload that nobody wants any more."""
+    """Ends an upload that was cancelled."""
 
 
 async def follow(

@@ -14,7 +14,7 @@ SHOWN = 50
 
 
 def imported(now: Import) -> str:
-    """How far an import is; once it has ended, its counts, where the file broke off, and the first refused rows."""
+    """Render an import's progress; after its end its counts, where the file broke off, and the first rejected rows."""
     if now.result is not None:
         return _done(now.result)
     if now.stopped:
@@ -57,7 +57,7 @@ def _done(result: dict[str, Any]) -> str:
 
 
 def _read(result: dict[str, Any]) -> str:
-    """Which columns were not used and which rules changed how rows were read."""
+    """Render the unused columns and the rules that changed how rows were read."""
     unused, rules = result.get("unused_columns") or {}, result.get("rules") or {}
     said = ""
     if unused:

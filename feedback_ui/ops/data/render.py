@@ -129,7 +129,7 @@ def _agreement(found: Mapping[str, Any]) -> str:
 
 
 def raters(held: Holdings) -> str:
-    """How far each rater can be relied on; nothing where the platform does not measure it."""
+    """Render the reliability of each rater; nothing where the platform does not measure it."""
     if not held.raters:
         return ""
     cells = [

@@ -208,7 +208,7 @@ def _schedule(plan: dict[str, Any]) -> str:
 
 
 def about(status: dict[str, Any]) -> str:
-    """Version, process and mode of the platform."""
+    """Render version, process and mode of the platform."""
     rows = [
         ("Version", esc(status.get("version"))),
         ("Mode", esc(status.get("mode"))),

@@ -44,7 +44,7 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
 
 
 def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Releases ranked from votes, each with its score and 95% interval on one common scale."""
+    """Render the releases ranked from votes, each with its score and 95% interval on one common scale."""
     if not rows:
         return card(texts.LEADERBOARD, empty(texts.LEADERBOARD_EMPTY))
     low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
@@ -167,7 +167,7 @@ def _difference(name: str, value: Any) -> str:
 
 
 def lineage(tree: Mapping[str, Any] | None) -> str:
-    """Everything that a release learned from."""
+    """Render all that a release learned from."""
     if not tree:
         return empty(texts.LINEAGE_EMPTY)
     release, adapter = tree.get("release") or {}, tree.get("adapter") or {}

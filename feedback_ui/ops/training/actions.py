@@ -113,7 +113,7 @@ def _fields(wanted: Request) -> dict[str, Any]:
 
 
 async def follow(client: AsyncClient, run: str | None) -> Followed | None:
-    """One run with its metrics; without an id the newest; None where there is no run."""
+    """Return one run with its metrics; without an id the newest; None where there is no run."""
     if run is None:
         newest = await client.runs.list(limit=1)
         if not newest:
@@ -146,7 +146,7 @@ def curve(rows: list[dict[str, Any]], *names: str) -> tuple[pd.DataFrame, str | 
 
 
 def remaining(run: Mapping[str, Any], now: datetime | None = None) -> float | None:
-    """Seconds of training left at the pace so far; None when that can't be said."""
+    """Return the seconds of training left at the pace so far; None when that is unknown."""
     step, total = run.get("step") or 0, run.get("total_steps") or 0
     if run.get("state") != "training" or step < 1 or total < step:
         return None

@@ -44,7 +44,7 @@ def state_badge(state: str) -> str:
 
 
 def progress(followed: Followed | None) -> str:
-    """One run: what it is, where it is, how far, and how it ended."""
+    """Render one run: its recipe, state, progress and end."""
     if followed is None:
         return card("", empty(texts.RUNS_EMPTY, texts.RUNS_EMPTY_TITLE))
     run = followed.run
@@ -120,7 +120,7 @@ def _seconds(run: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _took(run: Mapping[str, Any]) -> float | None:
-    """Seconds from the request until the run settled, or until now while it works."""
+    """Return the seconds from the request until the run settled, or until now while it works."""
     began = parse_time(run.get("created_at"))
     if began is None:
         return None
@@ -141,7 +141,7 @@ def _bar(run: Mapping[str, Any]) -> str:
 
 
 def _doing(activity: Mapping[str, Any]) -> str:
-    """Render what the worker does beside the run's own steps: that bar stands still meanwhile."""
+    """Render the worker's phase between the run's steps, during which the bar does not move."""
     phase = str(activity.get("phase"))
     said = texts.ACTIVITIES.get(phase, phase)
     if activity.get("stage") == "sft":
@@ -170,7 +170,7 @@ def _failure(run: Mapping[str, Any]) -> str:
 
 
 def _left_out(run: Mapping[str, Any]) -> str:
-    """Which rows training went without, and what the worker noted of data and model."""
+    """Render the rows that training left out, and the worker's notes on data and model."""
     counts = run.get("left_out") or {}
     said = ", ".join(f"{number(n)} {name.replace('_', ' ')}" for name, n in counts.items())
     notes = "".join(f"<li>{esc(note)}</li>" for note in run.get("notes") or ())

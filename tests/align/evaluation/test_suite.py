@@ -121,6 +121,27 @@ async def test_error_of_the_platform_is_reported(status: int, body: Any, words: 
             await run_suite(api, "x@9", None, heldout(tmp_path), "quick")
 
 
+async def test_a_connection_that_the_server_closes_is_asked_again(tmp_path: Path) -> None:
+    """A kept connection may be closed at the moment that it is used: one such request failed a whole run."""
+    asked = 0
+
+    async def handler(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if asked <= 2:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response({"choices": []})
+
+    async with server(handler) as url, ChatApi(url, retries=2) as api:
+        assert await api.chat({"model": "x@1"}) == ({"choices": []}, pytest.approx(0, abs=60))
+        assert asked == 3
+    async with server(handler) as url, ChatApi(url, retries=1) as api:
+        asked = 0
+        with pytest.raises(EvaluationError, match="reached"):
+            await api.chat({"model": "x@1"})
+
+
 async def test_bad_arguments(tmp_path: Path) -> None:
     async with ChatApi("http://127.0.0.1:9", timeout_s=1) as api:
         with pytest.raises(EvaluationError, match="quick, default, full"):

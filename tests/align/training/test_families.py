@@ -9,6 +9,7 @@ import pytest
 from align_helpers import in_process, pairs, read_json
 from transformers import AutoTokenizer
 
+from align.recipe.shape import Shape
 from align.run_directory import RunDirectory
 from align.training.chat_template import differences, render
 from align.training.data import read_rows
@@ -29,10 +30,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @families
 def test_training_adapts_the_layers_that_the_engine_adapts(models: Path, name: str) -> None:
-    model = make_family(models / name, name)
+    model = make_family(models / name.replace(" ", "-"), name)
     base = read_base_modules(model)
     assert base is not None
     modules = examine(model)["modules"]
+    assert Shape.read(model).layers == 2, "a run on it can be planned"
     assert modules
     assert all(base.find(module) for module in modules)
     assert {module.rpartition(".")[2] for module in modules} == set(linear_modules(model) or ())
@@ -42,7 +44,7 @@ def test_training_adapts_the_layers_that_the_engine_adapts(models: Path, name: s
 def test_a_family_is_trained_and_its_adapter_passes_the_check(
     make_run: Callable[..., RunDirectory], models: Path, name: str
 ) -> None:
-    model = make_family(models / name, name)
+    model = make_family(models / name.replace(" ", "-"), name)
     params = {"max_steps": 1, "max_length": 256, "per_device_train_batch_size": 2, "heldout_limit": 2}
     run = make_run("dpo", params, train=pairs(4), heldout=pairs(2, seed=1), model=model)
     assert in_process(run) == 0
@@ -57,7 +59,7 @@ def test_a_family_is_trained_and_its_adapter_passes_the_check(
 def test_an_answer_is_trained_after_the_prompt_as_it_is_served(
     make_run: Callable[..., RunDirectory], models: Path, name: str
 ) -> None:
-    model = make_family(models / name, name)
+    model = make_family(models / name.replace(" ", "-"), name)
     run = make_run("dpo", {}, train=pairs(3), model=model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows, dropped = read_rows(run.train, "dpo", tokenizer, 512)

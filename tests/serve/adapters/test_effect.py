@@ -28,7 +28,9 @@ class World:
         self.parts = self.random.standard_t(4, (BLOCKS, tokens)) * effect / BLOCKS**0.5
         table = {"base": self.compute(0), "adapter": self.compute(self.parts.sum(0))}
         if noise > 1e-3:
-            table |= {name: self.compute(part) for name, part in zip(NAMES, self.parts, strict=True)}
+            exact = zip(NAMES, self.parts, strict=True)
+            table |= {name: (self.truth + part).tolist() for name, part in exact}
+            table |= {"block_base": self.truth.tolist()}
         self.probe = Probe(tuple(range(tokens + 1)), {prefix + name: row for name, row in table.items()})
 
     def compute(self, effect: Any) -> list[float]:
