@@ -35,7 +35,13 @@ from common.files import write_atomic
 
 # With less than this free a checkpoint could not be written.
 FULL_BYTES = 4 << 20
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    # Micro-batches differ in length: in blocks of fixed size the gaps between their tensors would stay.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

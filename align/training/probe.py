@@ -2,7 +2,8 @@
 
 Run as `python -m align.training.probe --model DIR --adapter DIR --out probe.json [--qlora]`. `probe.json` holds
 `token_ids` (T), `window` and `logprobs`, a table of natural-log probabilities: `base` and `adapter` over the base in full
-precision, as it is served; with QLoRA also `nf4_adapter`, over the 4-bit base that it was trained on. Without a window a
+precision, as it is served, and where computing is inexact `block_N` and `block_base`, with the part of one block and without
+it in float32; with QLoRA also `nf4_adapter`, over the 4-bit base that it was trained on. Without a window a
 series has T - 1 values, those of tokens 1 to T - 1 given all before; with one, the text is read in windows of so many
 tokens, and a series has the values of each window but its first token. It uses plain transformers and PEFT, none of the
 training code, so that it checks that code too.
@@ -136,11 +137,18 @@ def measure(
 
     def over_nf4() -> Table:
         model = load_adapter(load_base(model_path, recipe, hardware), adapter)
-        return {f"nf4_{name}": series for name, series in _series(model, token_ids, hardware.dtype).items()}
+        return {f"nf4_{name}": series for name, series in _series(model, token_ids).items()}
 
     def over_floats(device: str) -> Table:
         base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(device)
-        return _series(load_adapter(base.eval(), adapter), token_ids, hardware.dtype)
+        model = load_adapter(base.eval(), adapter)
+        series = _series(model, token_ids)
+        if hardware.dtype == torch.float32:
+            return series
+        blocks, why = _unless_memory_runs_out(lambda: _blocks(model, token_ids))
+        if blocks is None:
+            note(f"the probe cannot show whether a block's part is served: out of memory in float32 ({why})")
+        return series | (blocks or {})
 
     if recipe.qlora:
         found, why = _unless_memory_runs_out(over_nf4)
@@ -183,24 +191,36 @@ def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:
     return model
 
 
-def _series(model: PeftModel, token_ids: Sequence[int], dtype: torch.dtype) -> dict[str, list[float]]:
-    """Return the series without the adapter, with it, and, where computing is inexact, with each block's part."""
+def _series(model: PeftModel, token_ids: Sequence[int]) -> Table:
+    """Return the series without the adapter and with it."""
     window = window_of(token_ids)
     with model.disable_adapter():
         table = {"base": logprobs(model, token_ids, window)}
-    table["adapter"] = logprobs(model, token_ids, window)
-    if dtype == torch.float32:
-        return table
+    return table | {"adapter": logprobs(model, token_ids, window)}
+
+
+def _blocks(model: PeftModel, token_ids: Sequence[int]) -> Table:
+    """Return the series with the adapter in one block alone, for each block, and without it.
+
+    In float32, to which `model` is converted (TF32 on a GPU): in bfloat16 the rounding that follows from a block's part is
+    the same in the whole adapter's series, so that a weak part that is served would look as if it were missing.
+    """
+    window, precision = window_of(token_ids), torch.get_float32_matmul_precision()
+    model.float()
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     numbers = {name: int(match[1]) for name, _ in layers if (match := BLOCK.search(name))}
     scales = {name: dict(module.scaling) for name, module in layers}
-    for number in sorted(set(numbers.values())):
-        for name, module in layers:
-            on = numbers.get(name) == number
-            module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
-        table[f"block_{number}"] = logprobs(model, token_ids, window)
-    for name, module in layers:
-        module.scaling.update(scales[name])
+    torch.set_float32_matmul_precision("high")
+    try:
+        with model.disable_adapter():
+            table = {"block_base": logprobs(model, token_ids, window)}
+        for number in sorted(set(numbers.values())):
+            for name, module in layers:
+                on = numbers.get(name) == number
+                module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
+            table[f"block_{number}"] = logprobs(model, token_ids, window)
+    finally:
+        torch.set_float32_matmul_precision(precision)
     return table
 
 

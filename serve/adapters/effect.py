@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from store.values import Probe
 
-BLOCK = re.compile(r"(?P<nf4>nf4_)?block_(?P<number>\d+)")
+BLOCK = re.compile(r"block_(\d+)")
 STANDARD_ERRORS = 4.5
 """How many standard errors the size of the served effect may be from the trained one's."""
 MIN_RATIO_ERROR = 0.02
@@ -28,11 +28,11 @@ BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What PEFT computed: `base` and `adapter`, and by block the log-probabilities with the adapter in that block alone."""
+    """What PEFT computed: `base` and `adapter`, and what each block's part alone adds to a token, computed exactly."""
 
     base: Sequence[float]
     adapter: Sequence[float]
-    blocks: Mapping[int, Sequence[float]]
+    blocks: Mapping[int, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,16 @@ def references(probe: Probe) -> list[Reference]:
     for prefix in ("", "nf4_"):
         base, adapter = probe.logprobs.get(f"{prefix}base"), probe.logprobs.get(f"{prefix}adapter")
         if base and adapter:
-            blocks = {
-                int(match["number"]): series
-                for name, series in probe.logprobs.items()
-                if (match := BLOCK.fullmatch(name)) and (match["nf4"] or "") == prefix
-            }
-            found.append(Reference(base, adapter, blocks))
+            found.append(Reference(base, adapter, {} if prefix else _block_effects(probe)))
     return found
+
+
+def _block_effects(probe: Probe) -> dict[int, Any]:
+    exact = probe.logprobs.get("block_base")
+    if not exact:
+        return {}
+    matches = ((BLOCK.fullmatch(name), series) for name, series in probe.logprobs.items())
+    return {int(match[1]): np.subtract(series, exact) for match, series in matches if match}
 
 
 def compare_effects(served_base: Sequence[float], served: Sequence[float], trained: Reference) -> Effect:
@@ -90,7 +93,8 @@ def compare_effects(served_base: Sequence[float], served: Sequence[float], train
     error = None
     if power > noise_power:  # the trained effect holds as much noise
         error = (2 * noise_power / len(x) / (power - noise_power)) ** 0.5
-    return Effect(size, _slope(x, y), error, _score(x, y), _missing_block(missing, trained, noise_power))
+    effect = Effect(size, _slope(x, y), error, _score(x, y), None)
+    return replace(effect, missing_block=_missing_block(missing, trained)) if effect.is_shown else effect
 
 
 def _slope(x: Any, y: Any) -> float:
@@ -105,17 +109,11 @@ def _score(x: Any, y: Any) -> float:
     return float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
 
 
-def _missing_block(missing: Any, trained: Reference, noise: float) -> int | None:
-    """Return the block along whose effect most is missing, None when no block's part is.
-
-    A block's effect is taken from the base, whose noise that in `missing` does not share; as a sum of squares, `noise`
-    is that of the effect too.
-    """
+def _missing_block(missing: Any, trained: Reference) -> int | None:
+    """Return the block along whose effect most is missing, None when no block's part is."""
     worst, found = BLOCK_SCORE, None
-    for number, series in trained.blocks.items():
-        own = np.subtract(series, trained.base)
-        power = float(own @ own)
-        if float(own @ missing) < BLOCK_SHARE * max(power - noise, 0.1 * power):
+    for number, own in trained.blocks.items():
+        if not own.any() or float(own @ missing) < BLOCK_SHARE * float(own @ own):
             continue
         products = _bounded(own) * _bounded(missing)
         score = float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))

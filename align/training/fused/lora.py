@@ -92,22 +92,30 @@ class _LoraLinear(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             rows = x.flatten(0, -2).to(dtype)
             out = nn.functional.linear(rows, _dense(weight, dtype), None if bias is None else bias.to(dtype))
-            inner = rows @ a.to(dtype).T
-            out.addmm_(inner, b.to(dtype).T, alpha=scale)
-        ctx.save_for_backward(rows, inner, a, b)
+            near, far = a.to(dtype), b.to(dtype)
+            inner = rows @ near.T
+            out.addmm_(inner, far.T, alpha=scale)
+        ctx.save_for_backward(rows, inner, near, far)
         # Not saved as a tensor: a frozen 4-bit weight carries its scales as an attribute.
-        ctx.weight, ctx.scale, ctx.shape, ctx.dtype = weight, scale, x.shape, x.dtype
+        ctx.weight, ctx.scale, ctx.shape, ctx.dtype, ctx.adapter_dtype = (
+            weight,
+            scale,
+            x.shape,
+            x.dtype,
+            a.dtype,
+        )
         return out.view(*x.shape[:-1], out.shape[-1]).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        rows, inner, a, b = ctx.saved_tensors
+        rows, inner, near, far = ctx.saved_tensors
         gradient = upstream[0].flatten(0, -2).to(rows.dtype)
-        through_b = (gradient @ b.to(rows.dtype)).mul_(ctx.scale)
+        # With beta = 0 the first argument gives the shape alone: a product and its scale in one operation.
+        through_b = torch.addmm(inner, gradient, far, beta=0, alpha=ctx.scale)
         to_x = None
         if ctx.needs_input_grad[0]:
             to_x = gradient @ _dense(ctx.weight, rows.dtype)
-            to_x = to_x.addmm_(through_b, a.to(rows.dtype)).view(ctx.shape).to(ctx.dtype)
-        to_a = (through_b.T @ rows).to(a.dtype)
-        to_b = (gradient.T @ inner).to(b.dtype).mul_(ctx.scale)
+            to_x = to_x.addmm_(through_b, near).view(ctx.shape).to(ctx.dtype)
+        to_a = (through_b.T @ rows).to(ctx.adapter_dtype)
+        to_b = torch.addmm(far, gradient.T, inner, beta=0, alpha=ctx.scale).to(ctx.adapter_dtype)
         return to_x, to_a, to_b, None, None, None, None

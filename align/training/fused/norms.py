@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from typing import Any
 
@@ -16,7 +17,8 @@ _TOLERANCE = 1e-5
 def fuse_norms(model: nn.Module) -> int:
     """Replace the forward pass of `model`'s RMS norms, in place; return how many were replaced.
 
-    Left as they are: norms that compute something else, which is tried on random numbers (Gemma adds one to the weight).
+    Left as they are: norms that compute something else, which is tried on random numbers (Gemma adds one to the weight),
+    and norms of more than one input.
     """
     count = 0
     same: dict[type[nn.Module], bool] = {}
@@ -38,7 +40,8 @@ def _epsilon(norm: Any) -> float | None:
 
 def _is_the_same(norm: Any) -> bool:
     epsilon, weight = _epsilon(norm), norm.weight
-    if epsilon is None or weight.dim() != 1 or weight.is_meta:
+    takes_one = len(inspect.signature(type(norm).forward).parameters) == 2
+    if epsilon is None or not takes_one or weight.dim() != 1 or weight.is_meta:
         return False
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, len(weight), generator=generator).to(weight.device)

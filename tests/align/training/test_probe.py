@@ -60,10 +60,19 @@ def test_in_float32_the_probe_holds_base_and_adapter(base: Path, adapter: Path, 
 
 def test_in_bfloat16_it_holds_each_blocks_part_too(base: Path, adapter: Path, tmp_path: Path) -> None:
     table = probe(base, adapter, tmp_path / "probe.json", "bfloat16")
-    assert set(table) == {"base", "adapter", "block_0", "block_1"}
+    assert set(table) == {"base", "adapter", "block_base", "block_0", "block_1"}
     for name in ("block_0", "block_1"):
-        assert table[name] != table["base"]
+        assert table[name] != table["block_base"]
         assert table[name] != table["adapter"]
+
+
+def test_a_blocks_part_is_computed_in_float32(base: Path, adapter: Path, tmp_path: Path) -> None:
+    table = probe(base, adapter, tmp_path / "probe.json", "bfloat16")
+    tokens = json.loads((tmp_path / "probe.json").read_text())["token_ids"]
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).float().eval()
+    exact = logprobs(model, tokens)
+    assert exact == pytest.approx(table["block_base"], abs=1e-4)
+    assert max(abs(a - b) for a, b in zip(exact, table["base"], strict=True)) > 1e-3
 
 
 def test_on_a_gpu_the_probe_is_read_in_windows(

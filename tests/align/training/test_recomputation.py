@@ -43,7 +43,9 @@ def model(tiny: Path) -> Any:
 
 
 def session(tmp_path: Path, **params: Any) -> Session:
-    recipe = resolve("dpo", params={"per_device_train_batch_size": 4, **params})
+    recipe = resolve(
+        "dpo", params={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, **params}
+    )
     hardware = Hardware("cpu", torch.float32, "adamw_torch", True)
     run = RunDirectory(tmp_path)
     return Session(run, RunSpec("dpo", "m", {}, "s"), recipe, hardware, NoLog(), StopSwitch(run))

@@ -28,7 +28,9 @@ class World:
         self.parts = self.random.standard_t(4, (BLOCKS, tokens)) * effect / BLOCKS**0.5
         table = {"base": self.compute(0), "adapter": self.compute(self.parts.sum(0))}
         if noise > 1e-3:
-            table |= {name: self.compute(part) for name, part in zip(NAMES, self.parts, strict=True)}
+            exact = zip(NAMES, self.parts, strict=True)
+            table |= {name: (self.truth + part).tolist() for name, part in exact}
+            table |= {"block_base": self.truth.tolist()}
         self.probe = Probe(tuple(range(tokens + 1)), {prefix + name: row for name, row in table.items()})
 
     def compute(self, effect: Any) -> list[float]:
@@ -97,6 +99,13 @@ def test_an_effect_below_the_noise_is_named() -> None:
     parity = world.judge(world.parts.sum(0))
     assert parity.ok
     assert "cannot show" in str(parity.note)
+
+
+def test_an_effect_that_is_barely_shown_is_named() -> None:
+    world = World(1, effect=0.1)
+    parity = world.judge(world.parts.sum(0))
+    assert parity.ok
+    assert "no difference in size below" in str(parity.note)
 
 
 def test_a_zero_adapter_is_named() -> None:
