@@ -20,6 +20,8 @@ FIXED_TOLERANCE = 1e-2
 """For a probe that does not hold the base's series."""
 NOISE_SHARE, LEAST, EFFECT_SHARE = 2.0, 1e-4, 1e-3
 """The automatic tolerance: so many times the base's own disagreement, plus so much, plus such a share of the effect."""
+COARSE = 0.2
+"""From which smallest difference of the effect's size on that the probe can show a note says so."""
 NOT_FINITE = "log-probabilities that are not finite"
 
 
@@ -176,6 +178,12 @@ def _note(effect: Effect, is_zero: bool) -> str | None:
         return "the adapter is zero: it changes nothing"
     if not effect.is_shown:
         return "the adapter does less than the base itself differs by, so that the probe cannot show whether it is applied"
+    least = STANDARD_ERRORS * (effect.ratio_error or 0.0)
+    if least > COARSE:
+        return (
+            "the effect is small: the probe shows that the adapter is applied, but no difference in size "
+            f"below {least:.0%}"
+        )
     return None
 
 

@@ -130,8 +130,8 @@ def share_imports() -> bool:
         own, system_utils.get_mp_context = system_utils.get_mp_context, _get_context
         for name in (*PRELOAD, *PRELOAD_BY_BUILD.get(vllm_build(), ())):
             importlib.import_module(name)
-        if holds_cuda():
-            raise RuntimeError("an import has initialised CUDA, which a forked process could not use")
+            if holds_cuda():
+                raise RuntimeError(f"importing {name} has initialised CUDA, which a fork could not use")
         # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
         gc.freeze()
         start_server()

@@ -100,6 +100,7 @@ def _table(values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if value is not None:
             table[name] = value
+    table.add(tomlkit.nl())
     return table
 
 

@@ -40,7 +40,8 @@ PROMPT = "Explain in three sentences why the sky is blue."
 @app.command("list")
 def list_models(as_json: AsJson = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """List the base models of the settings, whether their weights are here, and what their engines do."""
-    chosen = settings(_settings_file(data, config), data=data)
+    file = _settings_file(data, config)
+    chosen = settings(file if config or file.is_file() else None, data=data)
     paths = DataPaths(chosen.data.absolute())
     states = _engine_states(data)
     rows = [
@@ -81,13 +82,15 @@ def _engine_states(data: Path | None) -> dict[str, str]:
     return {engine["base"]: engine["state"] for engine in found}
 
 
-def _settings_file(data: Path | None, config: Path | None) -> Path | None:
-    """Return the settings file that is meant: the one named, else that of the platform that runs on the data directory."""
+def _settings_file(data: Path | None, config: Path | None) -> Path:
+    """Return the settings file: the one named, that of the platform that runs on the data directory, the default.
+
+    It may not exist yet; a running platform then reads it where it looked for it at its start.
+    """
     if config is not None:
         return config
     facts = _paths(data).read_platform() or {}
-    named = facts.get("settings")
-    return Path(named) if named and Path(named).is_file() else None
+    return Path(facts.get("settings") or SETTINGS_FILE)
 
 
 @app.command("add")
@@ -113,7 +116,7 @@ def add_model(
     from trimtab.base_models import settings_edit
     from trimtab.base_models.add import Request
 
-    file = _settings_file(data, config) or SETTINGS_FILE
+    file = _settings_file(data, config)
     try:
         settings_edit.require_free(file, base, deployment)
         found = _find(model, revision, Request(_data(file, data).model(base), chat_template, _say))
@@ -142,7 +145,7 @@ def remove_model(
     """Take away a base model with its unused deployments: engine and settings; files stay where they are."""
     from trimtab.base_models import settings_edit
 
-    file = _settings_file(data, config) or SETTINGS_FILE
+    file = _settings_file(data, config)
     try:
         settings_edit.require_removable(file, base)
         if _is_served_here(data):

@@ -101,6 +101,13 @@ def test_an_effect_below_the_noise_is_named() -> None:
     assert "cannot show" in str(parity.note)
 
 
+def test_an_effect_that_is_barely_shown_is_named() -> None:
+    world = World(1, effect=0.1)
+    parity = world.judge(world.parts.sum(0))
+    assert parity.ok
+    assert "no difference in size below" in str(parity.note)
+
+
 def test_a_zero_adapter_is_named() -> None:
     world = World(1, 1e-6, effect=0)
     parity = judge(world.compute(0), world.compute(0), world.probe, is_zero=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,23 @@ def test_models_remove_takes_away_what_nothing_uses(trimtab: Trimtab) -> None:
     text = file.read_text()
     assert text.startswith("# first\n")
     assert list(tomllib.loads(text)["engines"]) == ["main", "third"]
+
+
+def test_the_settings_file_of_the_running_platform_is_the_one_that_changes(
+    trimtab: Trimtab, tmp_path: Path
+) -> None:
+    paths = DataPaths(tmp_path / "data")
+    paths.make()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    own = elsewhere / "trimtab.toml"
+    facts = {"pid": os.getpid(), "url": "http://127.0.0.1:9", "key": "k", "settings": str(own)}
+    paths.write_platform(facts)
+    assert f"{own} has no base model 'none'" in trimtab("models", "remove", "none", status=1)
+    own.write_text(SETTINGS)
+    assert f"first is the only base model of {own}" in trimtab("models", "remove", "first", status=1)
+    Path("trimtab.toml").write_text('[engines.own]\nbase = "mine"\n')
+    assert "no base model 'mine'" in trimtab("models", "remove", "mine", status=1)
 
 
 def test_a_text_that_is_no_settings_is_never_written(tmp_path: Path, file: Path) -> None:
