@@ -11,8 +11,9 @@ import httpx
 
 from align.errors import AlignError
 
-CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-"""What a request meets on a kept connection that the server closes at the same moment; it may be asked again."""
+CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+"""What a request meets on a kept connection that the server closes at the same moment, or at a server that is too busy to
+accept one; it may be asked again."""
 
 
 class EvaluationError(AlignError):
