@@ -11,8 +11,8 @@ BENCHES := starting.command_line starting.start_up starting.full_collection serv
 QUICK := tests/common tests/store/accounts tests/store/feedback/test_feedback.py tests/store/feedback/test_decided.py \
 	tests/store/feedback/test_imported_rows.py tests/store/test_chat_messages.py tests/store/test_ids.py \
 	tests/serve/metering tests/serve/test_auth.py tests/serve/test_router.py tests/serve/gateway/test_requests.py \
-	tests/align/recipe/test_recipe.py tests/align/recipe/test_auto.py tests/align/evaluation/test_gate.py \
-	tests/feedback_ui/test_render.py tests/trimtab/config tests/trimtab/runs tests/trimtab/test_problems.py
+	tests/align/recipe/test_recipe.py tests/align/recipe/test_auto.py tests/align/evaluation/test_rules.py \
+	tests/feedback_ui/test_render.py tests/trimtab/config tests/trimtab/runs
 
 .PHONY: help setup up check test lint coverage bench docs clean
 

@@ -59,7 +59,10 @@ def facts_of(base_model: str | Path, rows: int, start_adapter: str | Path | None
 
 
 def count_parameters(directory: Path) -> int:
-    """Return the parameters of a model directory, from the headers of its weight files. Raises `ModelError`."""
+    """Return the parameters of a model directory, from the headers of its weight files.
+
+    Without weight files they are estimated from the configuration. Raises `ModelError`.
+    """
     try:
         files = sorted(directory.glob("*.safetensors"))
         total = sum(_count(file) for file in files)
@@ -67,9 +70,19 @@ def count_parameters(directory: Path) -> int:
         total = total or sum(file.stat().st_size // 2 for file in directory.glob("*.bin"))
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise ModelError(f"the weights in {directory} cannot be read: {error}") from error
-    if not total:
-        raise ModelError(f"{directory} has no weights to count")
-    return total
+    return total or _estimate(directory)
+
+
+def _estimate(directory: Path) -> int:
+    """Return the parameters that a configuration of the Llama family describes. Raises `ModelError`."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+        # Attention has up to four square matrices, the MLP three.
+        layer = 4 * hidden * hidden + 3 * hidden * int(config["intermediate_size"])
+        return layers * layer + 2 * hidden * int(config["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{directory} has no weights to count and no configuration ({error!r})") from error
 
 
 def _count(file: Path) -> int:

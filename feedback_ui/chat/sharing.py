@@ -13,7 +13,7 @@ from trimtab_client.values import SHARES
 
 def build_share() -> gr.Radio:
     """Lay out the choice; the platform has what was chosen, so it is the same on every device."""
-    with gr.Row(elem_classes="tt-share", equal_height=False):
+    with gr.Row(elem_classes="tt-sharing", equal_height=False):
         static(f"<span>{texts.CHAT_SHARE}</span>")
         return gr.Radio(
             list(texts.CHAT_SHARES),

@@ -78,7 +78,7 @@ class TestChat:
 
     def test_what_is_shared_is_remembered(self, page: Page, screens: Screens) -> None:
         open_chat(page, screens)
-        expect(page.locator(".tt-share")).to_contain_text("Who may use my conversations")
+        expect(page.locator(".tt-sharing")).to_contain_text("Who may use my conversations")
         expect(page.get_by_label("They may, and models may learn from them")).to_be_checked()
         box, height = page.get_by_label("Nobody").locator("xpath=..").bounding_box(), 800
         assert box is not None

@@ -181,6 +181,12 @@ def test_parameters_are_counted_from_the_weight_files(tmp_path: Path) -> None:
         count_parameters(tmp_path)
 
 
+def test_without_weights_the_configuration_says_the_size(tmp_path: Path) -> None:
+    shape = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    assert 7e9 < count_parameters(tmp_path) < 10e9
+
+
 def test_alpha_of_the_start_adapter_is_read(tmp_path: Path) -> None:
     _weights(tmp_path, a=[10])
     with pytest.raises(ModelError, match="start adapter"):
