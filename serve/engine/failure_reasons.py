@@ -42,6 +42,10 @@ CAUSES: tuple[tuple[str, str], ...] = (
     ),
     (r"Repository Not Found|is not a valid model identifier", "the model is unknown to the model hub"),
     (r"does not appear to have a file named (\S+)", "the model directory has no {0}"),
+    (
+        r"module 'triton.language' has no attribute",
+        "vLLM serves a mixture of experts with LoRA on a GPU alone",
+    ),
     (r"Cannot find any model weights|no \.safetensors files", "the model directory holds no weights"),
     (r"Model architectures? \[?'?(\w+)'?\]? (?:are|is) not supported", "vLLM has no support for {0}"),
     (

@@ -33,6 +33,11 @@ LOGS = [
     ),
     ("RuntimeError: Failed to find C compiler. Please specify via CC", 1, "install gcc and python3-dev"),
     ("cuda_utils.c:6:10: fatal error: Python.h: No such file or directory", 1, "the headers of Python"),
+    (
+        "RuntimeError: Worker failed with error 'module 'triton.language' has no attribute 'float32''",
+        1,
+        "a mixture of experts with LoRA on a GPU alone",
+    ),
     ("OSError: [Errno 28] No space left on device", 1, "the disk is full"),
     ("x\n(APIServer pid=7) ValueError: something odd\n", 1, "ValueError: something odd"),
     ("WARNING OSError: [Errno 24] harmless", 0, "it ended with status 0"),

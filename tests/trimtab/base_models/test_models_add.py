@@ -97,6 +97,15 @@ def test_what_vllm_does_not_serve_is_refused_before_its_weights_are_downloaded(
     assert not Path("trimtab.toml").exists()
 
 
+def test_a_mixture_of_experts_is_refused_where_there_is_no_gpu(
+    trimtab: Trimtab, hub: Hub, tiny: Path, tmp_path: Path
+) -> None:
+    hub.add("acme/moe", edited(tiny, tmp_path / "moe", num_local_experts=4))
+    said = trimtab("models", "add", "moe", "acme/moe", status=1)
+    assert "is a mixture of experts, which vLLM serves with LoRA on a GPU alone" in said
+    assert not hub.asked("model.safetensors")
+
+
 def test_a_model_without_a_chat_template_is_refused_by_name(
     trimtab: Trimtab, hub: Hub, tiny: Path, tmp_path: Path
 ) -> None:
