@@ -39,9 +39,11 @@ check: lint ## Lint and the quick tests (aim: under 90 s on 2 quiet cores)
 test: ## Lint, then every test: unit, integration, browser, end to end (about 25 minutes on 2 quiet cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
-	@echo "==> all tests, in two processes; those that share an engine begin, since they take longest"
+	@echo "==> tests of the parts, in two processes; those that share an engine begin, since they take longest"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=25 \
-		tests/e2e tests/serve tests/align tests/feedback_ui tests/trimtab tests/trimtab_client tests/store tests/common
+		tests/serve tests/align tests/feedback_ui tests/trimtab tests/trimtab_client tests/store tests/common
+	@echo "==> tests of the whole, end to end"
+	@$(BIN)/python -m pytest --durations=10 tests/e2e
 
 coverage: setup ## Line coverage of the quick tests, without those that start an engine or a browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -q \

@@ -25,8 +25,6 @@ class ByEngine(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.startswith("tests/e2e/"):
-            return "tests/e2e"
         return "tests/serve" if uses_shared_engine(self.config.rootpath / file) else file
 
 
