@@ -141,7 +141,8 @@ def make_run(tmp_path: Path, tiny: Path) -> Callable[..., RunDirectory]:
         default = {"sft": demonstrations, "kto": likes}.get(method, pairs)
         write_rows(run.train, default(12) if train is None else train)
         write_rows(run.heldout, default(6, seed=1) if heldout is None else heldout)
-        recipe = resolve(method, qlora, {"max_length": 64, "r": 4, "learning_rate": 1e-2, **(params or {})})
+        own = {"max_length": 64, "r": 4, "learning_rate": 1e-2, "gradient_accumulation_steps": 2}
+        recipe = resolve(method, qlora, {**own, **(params or {})})
         run.write(
             RunSpec(method=method, base_model=str(model), recipe=recipe.to_dict(), snapshot="s-test", **spec)
         )
