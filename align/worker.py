@@ -127,7 +127,10 @@ def _facts(run: RunDirectory, error: Exception) -> dict[str, Any]:
 
 def _ran_out(error: Exception) -> dict[str, str]:
     """Return kind and hint of an error by which memory ran out where nothing smaller could be tried."""
-    from align.training.memory import HINT_TRAINING, ran_out  # imports torch, which has been imported by now
+    from align.training.memory.running_out import (  # imports torch, which has been imported by now
+        HINT_TRAINING,
+        ran_out,
+    )
 
     return {} if ran_out(error) is None else {"kind": OutOfMemory.kind, "hint": HINT_TRAINING}
 

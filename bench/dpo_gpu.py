@@ -48,12 +48,12 @@ from align.run_directory import RunDirectory, RunSpec
 from align.training.data import Row
 from align.training.fused.lora import fuse_lora
 from align.training.fused.norms import fuse_norms
-from align.training.memory import free_memory
+from align.training.memory.recomputation import choose_recomputation
+from align.training.memory.running_out import free_memory
 from align.training.methods import dpo, sft
 from align.training.model import Hardware, add_adapter, without_dropout
 from align.training.packed.packed_model import disagreement, make_packed
 from align.training.packed.packing import Tree
-from align.training.recomputation import choose_recomputation
 from align.training.scoring import score_rows
 from align.training.session import Session
 from align.training.trainer import train

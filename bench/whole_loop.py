@@ -118,7 +118,7 @@ class Loop:
             "states": states,
             "seconds": round(time.monotonic() - began, 1),
         }
-        facts |= {"plan": plan.get("memory") or plan, "most_used_mib": most, "steps": found["total_steps"]}
+        facts |= {"plan": plan.get("memory") or plan, "max_used_mib": most, "steps": found["total_steps"]}
         facts["chat"] = load.summary(began)
         if found["release"]:
             facts["parity"] = self.platform.get(f"/api/releases/{found['release']}")["parity"]

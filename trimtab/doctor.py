@@ -20,10 +20,10 @@ from store.db.database import Store
 from store.errors import StoreError, StoreLocked
 from store.maintenance.verify import verify
 from trimtab.base_models.local import resolve
+from trimtab.cards.checks import gpu_checks
 from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
-from trimtab.doctor_gpu import gpu_checks
 
 NEEDED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "gradio", "duckdb")
 MIN_FREE_GB = 5

@@ -14,8 +14,8 @@ import uvicorn
 from common.net import is_loopback
 from store.accounts import keys, users
 from store.db.database import Store
-from trimtab import doctor_gpu
 from trimtab.app import build_app, build_platform
+from trimtab.cards import checks
 from trimtab.config.paths import SETTINGS_FILE
 from trimtab.config.settings import Settings
 from trimtab.config.writing import writing
@@ -56,7 +56,7 @@ def up(settings: Settings, open_browser: bool = False, settings_file: Path = SET
         "Trimtab answers at %s (engines are loading; Ctrl-C stops everything)", url
     )
     # Beside the start of the engines, since the driver's tool may take seconds.
-    threading.Thread(target=doctor_gpu.warn, args=(settings, platform.paths), daemon=True).start()
+    threading.Thread(target=checks.warn, args=(settings, platform.paths), daemon=True).start()
     if open_browser:
         webbrowser.open(url)
     config = uvicorn.Config(

@@ -27,7 +27,7 @@ from store.rollout.adapters import AdapterRecord
 from store.values import Probe
 from trimtab.base_models.fetching import Downloads
 from trimtab.base_models.local import engine_specs, model_of
-from trimtab.card_usage import CardUsage
+from trimtab.cards.usage import CardUsage
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import DEFAULT_BASE, EngineSettings
 from trimtab.config.settings import Settings

@@ -187,7 +187,8 @@ class RecipeFields(BaseModel):
     )
     lr_scheduler_type: Scheduler = Field("cosine", description="shape of the rate over the run")
     warmup_steps: Literal["auto"] | Annotated[Number, Field(ge=0, le=1_000_000)] = Field(
-        "auto", description="below 1: share of the run; from 1: steps; auto: 0.1, and 0 in a run of few steps"
+        "auto",
+        description="less than 1: share of the run; 1 or more: steps; auto: 0.1, and 0 in a run of few steps",
     )
     weight_decay: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.0, description="AdamW's decay of the adapter"

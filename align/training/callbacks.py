@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from align.errors import Diverged
 from align.training.checkpoints import mark_complete, random_state
-from align.training.recomputation import recompute_first
+from align.training.memory.recomputation import recompute_first
 from align.training.session import Session
 
 # A loss so many times the median of the first few (at least 1) has exploded and does not recover.

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from align.errors import ModelError, OutOfMemory, RecipeError
 from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
-from align.training.memory import HINT_LOADING, HINT_LOADING_QLORA, ran_out
+from align.training.memory.running_out import HINT_LOADING, HINT_LOADING_QLORA, ran_out
 
 ALL_LINEAR = "all-linear"
 # Experts, shared ones too, and what chooses among them.

@@ -34,12 +34,12 @@ from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
 from align.training.fused.lora import fuse_lora
 from align.training.fused.norms import fuse_norms
-from align.training.memory import free_memory, release
+from align.training.memory.recomputation import choose_recomputation
+from align.training.memory.running_out import free_memory, release
 from align.training.methods import METHODS
 from align.training.methods.method import Method
 from align.training.model_card import write_card
 from align.training.packed.packed_model import TOLERANCE, disagreement, make_packed, make_plain, why_not
-from align.training.recomputation import choose_recomputation
 from align.training.reference import record_reference
 from align.training.scoring import ReferenceCache, Scores, score_in_group
 from align.training.session import Session

@@ -32,7 +32,7 @@ from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
-from align.training.memory import HINT_PROBE, ran_out, release
+from align.training.memory.running_out import HINT_PROBE, ran_out, release
 from align.training.model import Hardware, choose, load_base, load_tokenizer
 from common.files import write_atomic
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from align.errors import OutOfMemory
 from align.stats import mean_interval, wilson
 from align.training.data import Row
-from align.training.memory import HINT_TRAINING, ran_out, release
+from align.training.memory.running_out import HINT_TRAINING, ran_out, release
 from align.training.packed.packing import Pack, Tree, pack
 from align.training.session import Session
 

@@ -13,7 +13,7 @@ from align.progress import ProgressLog, StopSwitch
 from align.recipe.recipe import Recipe
 from align.run_directory import RunDirectory, RunSpec
 from align.training.distributed.process_group import ProcessGroup
-from align.training.memory import HINT_TRAINING
+from align.training.memory.running_out import HINT_TRAINING
 from align.training.model import Hardware
 
 

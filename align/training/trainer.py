@@ -24,7 +24,7 @@ from align.training.arguments import training_arguments
 from align.training.callbacks import Watch, diverged
 from align.training.checkpoints import CheckpointTrainer, clean_checkpoints, restore_random_state
 from align.training.data import Row
-from align.training.memory import HINT_TRAINING, ran_out, release
+from align.training.memory.running_out import HINT_TRAINING, ran_out, release
 from align.training.session import Session
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from common.net import free_port
+from serve.engine.cards.placement import Cards
 from serve.engine.failure_reasons import cause
 from serve.engine.in_flight import InFlight
 from serve.engine.liveness import Sign, Stall
-from serve.engine.placement import Cards
 from serve.engine.process import GuardedProcess, ProcessOptions
 from serve.engine.processor_use import ProcessorUse
 from serve.engine.scratch import make_engine_scratch

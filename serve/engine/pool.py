@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from serve.engine.cards.placement import Cards
 from serve.engine.engine import Engine
-from serve.engine.placement import Cards
 from serve.engine.process import reap_leftovers
 from serve.engine.spec import EngineSpec
 from serve.errors import EngineUnavailable

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from common.gpu_cards import has_cuda
-from serve.engine.cuda_environment import cuda_environment, graph_arguments, search_path
-from serve.engine.gpu_memory import parse_memory
+from serve.engine.cards.cuda_environment import cuda_environment, graph_arguments, search_path
+from serve.engine.cards.gpu_memory import parse_memory
 from serve.engine.lora_targets import linear_modules
 from serve.engine.output_parsers import merge_arguments, parser_arguments
 

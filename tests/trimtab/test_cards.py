@@ -13,10 +13,10 @@ import pytest
 from align.run_directory import RunDirectory
 from common.gpu_cards import Card
 from feedback_ui.ops.overview import render
-from serve.engine.placement import Placement
+from serve.engine.cards.placement import Placement
 from serve.engine.process import GuardedProcess
 from tests.support.fake_cards import GB, card
-from trimtab.card_usage import CardUsage, find_owners, holders
+from trimtab.cards.usage import CardUsage, find_owners, holders
 from trimtab.cli.platform import _describe_card
 from trimtab.config.training_sections import TrainingSettings
 from trimtab.runs.worker_device import UnknownDevice, worker_environment

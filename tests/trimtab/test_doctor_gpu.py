@@ -11,12 +11,12 @@ from safetensors.numpy import save_file
 
 from common.gpu_cards import Card
 from tests.support.fake_cards import card
-from trimtab import doctor_gpu
+from trimtab.cards import checks as card_checks
+from trimtab.cards.checks import gpu_checks
 from trimtab.check import Check
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import EngineSettings
 from trimtab.config.settings import Settings
-from trimtab.doctor_gpu import gpu_checks
 
 BASE = "smollm2-135m-instruct"
 
@@ -71,21 +71,21 @@ def test_the_profile_for_the_processor_is_named_on_a_machine_with_a_card(paths: 
 
 
 def test_a_missing_compiler_and_missing_headers_are_named(tmp_path: Path) -> None:
-    found = doctor_gpu._compiler({"PATH": str(tmp_path)}, tmp_path)
+    found = card_checks._compiler({"PATH": str(tmp_path)}, tmp_path)
     assert not found.ok
     assert "a C compiler (gcc) and the headers of Python" in found.said
     assert str(tmp_path / "Python.h") in found.said
     (tmp_path / "Python.h").touch()
     (tmp_path / "gcc").touch(0o755)
-    assert doctor_gpu._compiler({"PATH": str(tmp_path)}, tmp_path).ok
+    assert card_checks._compiler({"PATH": str(tmp_path)}, tmp_path).ok
     elsewhere = {"CC": "/opt/cc", "CPATH": f"/nowhere:{tmp_path}"}
-    assert doctor_gpu._compiler(elsewhere, tmp_path / "none").ok
+    assert card_checks._compiler(elsewhere, tmp_path / "none").ok
 
 
 def test_what_is_missing_is_logged_at_the_start(
     paths: DataPaths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = Check("driver", False, "too old")
-    monkeypatch.setattr(doctor_gpu, "gpu_checks", lambda *_: [bad, Check("cards", True, "one")])
-    doctor_gpu.warn(Settings(), paths)
+    monkeypatch.setattr(card_checks, "gpu_checks", lambda *_: [bad, Check("cards", True, "one")])
+    card_checks.warn(Settings(), paths)
     assert [record.message for record in caplog.records] == ["driver: too old"]

@@ -9,7 +9,7 @@ from typing import Any
 from align.errors import AlignError
 from align.recipe.plan import Rows, plan
 from align.recipe.recipe import resolve
-from serve.engine.gpu_memory import kv_bytes_per_token
+from serve.engine.cards.gpu_memory import kv_bytes_per_token
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 TYPICAL = Rows(count=256, prompt=120.0, answer=180.0, longest=700)

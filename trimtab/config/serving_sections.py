@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator
 
-from serve.engine.gpu_memory import parse_memory
+from serve.engine.cards.gpu_memory import parse_memory
 from serve.engine.spec import EngineSpec, Rank
 from serve.metering.limits import Budget, Limits
 from store.accounts import names

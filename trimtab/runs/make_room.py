@@ -13,9 +13,9 @@ from align.errors import AlignError
 from align.recipe.recipe import Recipe
 from align.run_directory import RunDirectory
 from common.gpu_cards import Card, read_cards
-from serve.engine import card_room
+from serve.engine.cards import card_room
+from serve.engine.cards.placement import SIZING
 from serve.engine.engine import Engine
-from serve.engine.placement import SIZING
 from serve.engine.pool import EnginePool
 from serve.engine.spec import plain_arguments
 from serve.errors import EngineFailed

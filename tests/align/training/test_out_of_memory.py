@@ -15,8 +15,9 @@ from align_helpers import in_process, losses, pairs
 
 from align.run_directory import RunDirectory
 from align.training import model as models
-from align.training import probe, recomputation
-from align.training.memory import ran_out
+from align.training import probe
+from align.training.memory import recomputation
+from align.training.memory.running_out import ran_out
 from align.training.packed import packed_model
 
 MakeRun = Callable[..., RunDirectory]

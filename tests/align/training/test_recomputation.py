@@ -18,15 +18,15 @@ from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
 from align.training.data import Row
 from align.training.fused.lora import fuse_lora
-from align.training.model import Hardware, add_adapter
-from align.training.packed.packed_model import make_packed
-from align.training.packed.packing import Tree, pack
-from align.training.recomputation import (
+from align.training.memory.recomputation import (
     choose_recomputation,
     kept_per_token,
     layers_of,
     recompute_first,
 )
+from align.training.model import Hardware, add_adapter
+from align.training.packed.packed_model import make_packed
+from align.training.packed.packing import Tree, pack
 from align.training.session import Session
 
 ROWS = [Row(str(i), Tree(list(range(3, 13)), ([5, 6, 7, 2], [8, 9, 2]))) for i in range(6)]

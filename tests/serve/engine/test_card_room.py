@@ -24,9 +24,9 @@ from starlette.routing import Route
 
 import serve.engine.engine
 from common.gpu_cards import Card
-from serve.engine import card_room
+from serve.engine.cards import card_room
+from serve.engine.cards.placement import Cards
 from serve.engine.engine import Engine
-from serve.engine.placement import Cards
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec, command
 from serve.errors import EngineFailed, EngineUnavailable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import serve.engine.engine
-from serve.engine.cuda_environment import CACHES, GRAPH_SIZES
+from serve.engine.cards.cuda_environment import CACHES, GRAPH_SIZES
 from serve.engine.engine import Engine
 from serve.engine.spec import EngineSpec, command, environment
 

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from common.gpu_cards import Card
-from serve.engine import gpu_memory
-from serve.engine.gpu_memory import GB, ModelSize, parse_memory, read_model_size
-from serve.engine.placement import Cards, Placement, choose
+from serve.engine.cards import gpu_memory
+from serve.engine.cards.gpu_memory import GB, ModelSize, parse_memory, read_model_size
+from serve.engine.cards.placement import Cards, Placement, choose
 from serve.engine.spec import EngineSpec, command
 from serve.errors import EngineFailed
 from tests.support.fake_cards import card

@@ -9,9 +9,9 @@ import pytest
 
 from align.recipe.recipe import resolve
 from common.gpu_cards import Card
-from serve.engine import card_room
+from serve.engine.cards import card_room
+from serve.engine.cards.placement import Placement
 from serve.engine.engine import Engine
-from serve.engine.placement import Placement
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
 from serve.errors import EngineFailed

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from common.gpu_cards import Card, read_cards
-from serve.engine.placement import Placement
+from serve.engine.cards.placement import Placement
 from serve.engine.pool import EnginePool
 
 KEEP_S = 5.0

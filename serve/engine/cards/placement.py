@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.gpu_cards import VISIBLE, Card, read_cards
-from serve.engine.gpu_memory import (
+from serve.engine.cards.gpu_memory import (
     CONTEXT,
     GB,
-    LEAST_SPARE,
-    SPARE,
+    MIN_SPARE,
+    SPARE_SHARE,
     GpuNeed,
     ModelSize,
     default_tokens,
@@ -142,7 +142,7 @@ def _size(
 ) -> tuple[int, dict[str, Any], GpuNeed | None]:
     """Return the bytes on each card, vLLM's arguments for them, and the parts where they are known."""
     free, total = min(card.free for card in cards), min(card.total for card in cards)
-    room = max(0, free - math.ceil(max(SPARE * total, LEAST_SPARE)))
+    room = max(0, free - math.ceil(max(SPARE_SHARE * total, MIN_SPARE)))
     if any(name in given for name in SIZING):
         share = given.get("gpu-memory-utilization")
         taken = int(float(share) * total) if share is not None else room

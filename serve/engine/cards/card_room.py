@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from serve.engine.gpu_memory import MIN_TOKENS
+from serve.engine.cards.gpu_memory import MIN_TOKENS
 from serve.errors import EngineFailed
 
 if TYPE_CHECKING:

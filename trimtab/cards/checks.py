@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from common.gpu_cards import MIN_DRIVER, Card, read_cards
-from serve.engine.gpu_memory import GB
-from serve.engine.placement import Cards
+from serve.engine.cards.gpu_memory import GB
+from serve.engine.cards.placement import Cards
 from serve.engine.vllm_preload import vllm_build
 from serve.errors import EngineFailed
 from trimtab.base_models.local import engine_specs

@@ -34,7 +34,7 @@ SAMPLER_BYTES = 16
 """Bytes of the sampler per logit: float32 logits, their sorted copy and its indices."""
 MIN_TOKENS = 8192
 """Least KV cache that an engine is started with, tokens, unless its context is shorter."""
-SPARE, LEAST_SPARE = 0.02, 0.75 * GB
+SPARE_SHARE, MIN_SPARE = 0.02, 0.75 * GB
 """Share of a card that is left alone, and bytes at the least: vLLM compares its part with what is free once it has its
 own CUDA context, which the driver still counts as free before the start."""
 

@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from align.recipe.activations import beside_layers, layers_to_recompute
 from align.training.data import Row
-from align.training.memory import ran_out, release
+from align.training.memory.running_out import ran_out, release
 from align.training.packed.packing import pack
 from align.training.session import Session
 
