@@ -321,7 +321,11 @@ def _base_shape(name: str, base: Mapping[str, Any]) -> tuple[int, int] | None:
         "up_proj": (inner, hidden),
         "down_proj": (hidden, inner),
     }
-    return shapes.get(name) if not is_mixture_of_experts(base) and base.get("model_type") in DENSE_TYPES else None
+    return (
+        shapes.get(name)
+        if not is_mixture_of_experts(base) and base.get("model_type") in DENSE_TYPES
+        else None
+    )
 
 
 # Families whose projections have the sizes that `_base_shape` computes.
