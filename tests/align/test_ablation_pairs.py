@@ -58,9 +58,10 @@ def test_rows_of_a_batch_are_sampled_or_greedy_as_asked() -> None:
     assert found[1].equal(scores[1])
 
 
-def test_cells_have_names_of_their_own() -> None:
+def test_cells_of_the_same_name_are_the_same() -> None:
     cells = [*recipe_cells(), *arm_cells(2e-4)]
-    assert len({cell.name for cell in cells}) == len(cells)
+    by_name = {cell.name: cell for cell in cells}
+    assert [by_name[cell.name] for cell in cells] == cells
     assert all(len(cell.name) < 200 for cell in cells)
 
 
