@@ -34,6 +34,7 @@ from trimtab.api.comparisons import sampled
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
+from trimtab.api.jobs import routes as job_routes
 from trimtab.api.models import routes as models
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
@@ -49,6 +50,7 @@ from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
+from trimtab.jobs.jobs import Jobs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
 from trimtab.platform import Platform
@@ -110,6 +112,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         runner=runner,
         rollout=rollout,
         evaluations=evaluations,
+        jobs=Jobs(db, queue, {}),
         long_work=long_work,
         scheduler=Scheduler(
             Schedule(name, plan, ScheduledRuns(db, runner, plan))
@@ -178,6 +181,7 @@ def api_router() -> APIRouter:
         adapters,
         evals,
         models,
+        job_routes,
         people,
         shares,
         usage,

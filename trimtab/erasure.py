@@ -12,6 +12,8 @@ from serve.metering.limits import USER
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
 from store.db.database import Store
+from store.jobs import jobs
+from store.jobs.jobs import JOB_UNDER_WAY
 from store.privacy import erased_files, erasure
 from store.rollout import runs
 from store.rollout.run_states import RUN_UNDER_WAY
@@ -21,13 +23,14 @@ from trimtab.sample_prompts import SAMPLE_PROMPTS
 
 
 async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, Any]:
-    """Erase a person and stop the runs that were to learn from them; return the erasure, and `stopped`, their ids.
+    """Erase a person and stop the runs and jobs that worked on their words; return the erasure, and `stopped`, their ids.
 
     Raises NotFound.
     """
     done = await platform.long_work.run(_erase, platform.usage, name, actor)
     platform.authenticator.drop_cached()
     stopped = await platform.runner.cancel_erased(done.runs)
+    stopped += await platform.jobs.cancel_erased(done.jobs)
     await platform.long_work.run(delete_erased_files, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 
@@ -60,7 +63,8 @@ def _erase(db: Store, usage: UsageWriter, name: str, actor: str) -> erasure.Eras
 
 
 def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
-    return [id for id in found.runs if runs.get(db, id).state in RUN_UNDER_WAY]
+    learning = [id for id in found.runs if runs.get(db, id).state in RUN_UNDER_WAY]
+    return learning + [id for id in found.jobs if jobs.get(db, id).state in JOB_UNDER_WAY]
 
 
 def _suggested() -> tuple[str, ...]:

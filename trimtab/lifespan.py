@@ -30,6 +30,7 @@ async def running(platform: Platform) -> AsyncIterator[None]:
         # the last to start and the first to stop, so that none of it starts another run or worker meanwhile
         await stack.enter_async_context(_in_background(_jobs(platform)))
         await platform.runner.start()
+        await platform.jobs.start()
         await asyncio.to_thread(erasure.delete_erased_files, platform.db, platform.paths)
         yield
 

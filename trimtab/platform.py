@@ -20,6 +20,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.draws import Draws
 from trimtab.evaluations import Evaluations
+from trimtab.jobs.jobs import Jobs
 from trimtab.loop import Loop
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
@@ -50,6 +51,7 @@ class Platform:
     runner: Runner
     rollout: Rollout
     evaluations: Evaluations
+    jobs: Jobs
     long_work: LongWork
     scheduler: Scheduler
     screens: Screens

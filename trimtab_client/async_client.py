@@ -11,6 +11,7 @@ import httpx
 from trimtab_client.resources.admin import Admin
 from trimtab_client.resources.chat import Chat
 from trimtab_client.resources.data import Data
+from trimtab_client.resources.jobs import Jobs
 from trimtab_client.resources.preferences import Preferences
 from trimtab_client.resources.rollout import Rollout
 from trimtab_client.resources.runs import Runs
@@ -43,6 +44,7 @@ class AsyncClient:
         self.data = Data(self._http)
         self.runs = Runs(self._http)
         self.rollout = Rollout(self._http)
+        self.jobs = Jobs(self._http)
         self.admin = Admin(self._http)
 
     async def __aenter__(self) -> Self:

@@ -20,6 +20,7 @@ from trimtab_client.async_client import AsyncClient
 from trimtab_client.resources.admin import Admin
 from trimtab_client.resources.chat import Chat
 from trimtab_client.resources.data import Data
+from trimtab_client.resources.jobs import Jobs
 from trimtab_client.resources.preferences import Preferences
 from trimtab_client.resources.rollout import Rollout
 from trimtab_client.resources.runs import Runs
@@ -185,6 +186,15 @@ class BlockingRollout(Blocking[Rollout]):
     evaluations = blocking(Rollout.evaluations)
 
 
+class BlockingJobs(Blocking[Jobs]):
+    """`Jobs`, blocking."""
+
+    list = blocking(Jobs.list)
+    get = blocking(Jobs.get)
+    cancel = blocking(Jobs.cancel)
+    resume = blocking(Jobs.resume)
+
+
 class BlockingAdmin(Blocking[Admin]):
     """`Admin`, blocking."""
 
@@ -226,6 +236,7 @@ class Client(Blocking[AsyncClient]):
         self.data = BlockingData(target.data, self._loop)
         self.runs = BlockingRuns(target.runs, self._loop)
         self.rollout = BlockingRollout(target.rollout, self._loop)
+        self.jobs = BlockingJobs(target.jobs, self._loop)
         self.admin = BlockingAdmin(target.admin, self._loop)
 
     def __enter__(self) -> Self:

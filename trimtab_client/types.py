@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from trimtab_client.values import Choice, GateMode, Method, Role, Rollout, RunState, Share, Start
+from trimtab_client.values import Choice, GateMode, JobState, Method, Role, Rollout, RunState, Share, Start
 
 
 class WhoAmI(TypedDict):
@@ -148,6 +148,21 @@ class Evaluation(TypedDict):
     error: str | None
     created_at: str | None
     progress: dict[str, Any] | None
+
+
+class Job(TypedDict):
+    """A long task; `progress` while it runs, `result` once it is done."""
+
+    id: str
+    kind: str
+    state: JobState
+    params: dict[str, Any]
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: str | None
+    requested_by: str | None
+    created_at: str
+    updated_at: str
 
 
 class Key(TypedDict):

@@ -49,6 +49,9 @@ RUN_UNDER_WAY: Final[tuple[RunState, ...]] = ("queued", "snapshot", "training", 
 RUN_RESUMABLE: Final[tuple[RunState, ...]] = ("failed", "cancelled")
 RUN_ENDED_BADLY: Final[tuple[RunState, ...]] = ("failed", "cancelled", "rejected")
 
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JOB_UNDER_WAY: Final[tuple[JobState, ...]] = ("queued", "running")
+
 EVALUATION_UNDER_WAY: Final = ("queued", "running")
 
 

@@ -73,6 +73,11 @@ def text(db: Store, value: str) -> str:
     return value if db.redact is None else db.redact(value)
 
 
+def json_value(db: Store, given: Any) -> Any:
+    """Return a JSON value with every text in it as the store may keep it."""
+    return given if db.redact is None else _within(db.redact, given)
+
+
 def tags(db: Store, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return tags as the store may keep them, sorted and unique."""
     return given if db.redact is None else tuple(sorted({db.redact(tag) for tag in given}))

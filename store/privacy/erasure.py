@@ -41,8 +41,8 @@ class Erasure(Record):
     """What an erasure took away and what had learned from it; of a preview, whose `id` is "", what it would.
 
     `removed` counts rows by noun, and `of_others` how many of its votes, likes and completions are other people's.
-    `releases` are those that learned from these rows ({id, ref, adapter, run}), `snapshots` and `runs` the ids of those
-    that held them.
+    `releases` are those that learned from these rows ({id, ref, adapter, run}), `snapshots`, `runs` and `jobs` the ids of
+    those that held them.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Erasure(Record):
     snapshots: tuple[str, ...]
     runs: tuple[str, ...]
     created_at: datetime
+    jobs: tuple[str, ...] = ()
 
 
 class _Undo(Exception):
@@ -137,6 +138,7 @@ def _erase(
         """,
         {"gone": items},
     )
+    jobs = steps.delete_job_parts(cursor, removed)
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
     steps.delete_usage(cursor, id, removed)
     for table, column, what in (
@@ -172,6 +174,7 @@ def _erase(
         "releases": learned,
         "snapshots": snapshots,
         "runs": [row["id"] for row in runs],
+        "jobs": jobs,
     }
     return report, items
 
@@ -249,4 +252,5 @@ def _erasure(id: str, report: dict[str, Any], created_at: datetime) -> Erasure:
         snapshots=tuple(report["snapshots"]),
         runs=tuple(report["runs"]),
         created_at=stamp(created_at),
+        jobs=tuple(report.get("jobs", ())),  # erasures made before there were jobs
     )

@@ -17,7 +17,7 @@ from store.privacy import prompt_ownership, quotations
 NAMED = (
     ("audit", "actor"), ("audit", "subject"), ("runs", "requested_by"), ("releases", "created_by"),
     ("evaluations", "requested_by"), ("adapters", "created_by"), ("imports", "imported_by"),
-    ("deployment_history", "actor"), ("comparisons", "asked_by"), ("keys", "name"),
+    ("deployment_history", "actor"), ("comparisons", "asked_by"), ("keys", "name"), ("jobs", "requested_by"),
 )  # fmt: skip
 
 THEIR_OWNERS = "select 'user ' || name from their_names union select 'key ' || id from their_keys"
@@ -228,6 +228,23 @@ def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     if gone:
         cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
     return sorted(gone)
+
+
+def delete_job_parts(cursor: Cursor, removed: dict[str, int]) -> list[str]:
+    """Delete the parts of jobs that hold their prompts; return the ids of these jobs."""
+    cursor.execute(
+        f"""
+        delete from job_parts
+        where prompt_hash in (from their_prompts)
+            or list_has_any(
+                coalesce(owners, []), (select coalesce(list(owner), []) from ({THEIR_OWNERS}) as theirs (owner))
+            )
+        returning job
+        """
+    )
+    jobs = [str(row[0]) for row in cursor.fetchall()]
+    removed["job_parts"] = len(jobs)
+    return sorted(set(jobs))
 
 
 def delete_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:

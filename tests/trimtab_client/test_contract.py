@@ -14,11 +14,13 @@ from common.training_methods import METHODS, Method
 from serve import auth
 from store.accounts.roles import ROLES
 from store.accounts.sharing import SHARES
+from store.jobs import jobs as stored_jobs
 from store.rollout import run_states
 from store.rollout import runs as stored
 from trimtab.api.comparisons import models as comparisons
 from trimtab.api.deployments import models as deployments
 from trimtab.api.evals import models as evals
+from trimtab.api.jobs import models as job_models
 from trimtab.api.people import models as people
 from trimtab.api.releases import models as releases
 from trimtab.api.runs import models as runs
@@ -34,6 +36,7 @@ RECORDS: list[tuple[type, Any]] = [
     (types.Release, releases.ReleaseView),
     (types.Deployment, deployments.DeploymentView),
     (types.Evaluation, evals.EvalView),
+    (types.Job, job_models.JobView),
     (types.Key, people.KeyView),
     (types.User, people.UserView),
     (types.Shared, people.ShareView),
@@ -52,6 +55,8 @@ def test_values_are_those_of_the_platform() -> None:
     assert values.SHARES == SHARES
     assert values.RUN_STATES == run_states.RUN_STATES
     assert values.RUN_UNDER_WAY == run_states.RUN_UNDER_WAY
+    assert get_args(values.JobState) == stored_jobs.JOB_STATES
+    assert values.JOB_UNDER_WAY == stored_jobs.JOB_UNDER_WAY
     assert get_args(values.Choice) == get_args(comparisons.Choice)
     assert get_args(values.Rollout) == get_args(stored.Rollout)
     assert get_args(values.GateMode) == get_args(stored.GateMode)

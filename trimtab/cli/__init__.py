@@ -8,6 +8,7 @@ from trimtab.cli import (
     adapters,
     chat,
     data,
+    jobs,
     lineage,
     models,
     people,
@@ -43,6 +44,7 @@ app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(releases.rollout_app, name="rollout")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(people.keys_app, name="keys")

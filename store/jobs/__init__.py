@@ -1,0 +1,1 @@
+"""Long tasks of the platform: records of jobs, and the parts that each has done so far."""

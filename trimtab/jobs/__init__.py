@@ -1,0 +1,1 @@
+"""Long tasks of the platform: queued, resumable, cancellable, with their progress."""
