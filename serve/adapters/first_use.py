@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from common.architecture import in_tower
 from serve.adapters.base_modules import read_base_modules
 from serve.adapters.files import CONFIG, WEIGHTS
 from serve.engine.engine import Engine
-from serve.engine.lora_targets import IN_TOWER, linear_modules
+from serve.engine.lora_targets import linear_modules
 from serve.errors import ServeError
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def write_zero_adapter(folder: Path, model_dir: Path) -> bool:
         return False
     tensors: dict[str, Any] = {}
     for module, shape in base.inside.items():
-        if shape is not None and module.rsplit(".", 1)[-1] in names and not IN_TOWER.search(module):
+        if shape is not None and module.rsplit(".", 1)[-1] in names and not in_tower(module):
             out_size, in_size = shape
             tensors[f"base_model.model.{module}.lora_A.weight"] = np.zeros((RANK, in_size), np.float16)
             tensors[f"base_model.model.{module}.lora_B.weight"] = np.zeros((out_size, RANK), np.float16)
