@@ -116,7 +116,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         jobs=Jobs(db, queue, {}),
         long_work=long_work,
         scheduler=Scheduler(
-            Schedule(name, plan, ScheduledRuns(db, runner, plan))
+            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
             for name, plan in settings.named_schedules().items()
         ),
         screens=Screens(url),
