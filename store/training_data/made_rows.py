@@ -76,15 +76,17 @@ def record(
 def _insert(
     db: Store, cursor: Cursor, row: MadeRow, prompt: Mapping[str, Any], of: tuple[str, str, str, str]
 ) -> bool:
-    """Insert one row with its record and evidence; return whether it is new."""
+    """Insert one row with its record and evidence; return whether it is this job's, inserted now or before."""
     job, deployment, kind, source = of
     try:
         value = redaction.value(db, row.value)
     except Invalid:  # the two answers differ in what is redacted alone
         return False
     table, derived = _derived(value, deployment, source, row)
-    if bulk.insert_once(cursor, table, derived) != derived["id"]:
-        return False
+    id = bulk.insert_once(cursor, table, derived)
+    if id != derived["id"]:
+        own = "select 1 from evidence join made_rows on made_rows.id = ref where subject_id = $id and job = $job"
+        return bool(fetch_all(cursor, own, {"id": id, "job": job}))
     made: Row = {
         "id": new_id("made"),
         "kind": kind,
@@ -96,7 +98,7 @@ def _insert(
         "detail": dumps(dict(row.detail), "detail"),
         "created_at": utcnow(),
     }
-    reason = evidence.row(derived["id"], "made", made["id"], None)
+    reason = evidence.row(id, "made", made["id"], None)
     bulk.insert_together(cursor, [("made_rows", made), ("evidence", reason)])
     return True
 
