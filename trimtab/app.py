@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -115,7 +116,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         jobs=Jobs(db, queue, {}),
         long_work=long_work,
         scheduler=Scheduler(
-            Schedule(name, plan, ScheduledRuns(db, runner, plan))
+            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
             for name, plan in settings.named_schedules().items()
         ),
         screens=Screens(url),
@@ -161,8 +162,9 @@ def _serving_options(settings: Settings) -> ServingOptions:
     )
 
 
+@cache
 def api_router() -> APIRouter:
-    """Return the operations API, `/api`."""
+    """Return the operations API, `/api`; its routes find their platform in the app that serves them."""
     api = APIRouter(prefix="/api")
     for module in (
         status,
@@ -214,7 +216,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     problems.install(app)
     app.include_router(status.probes)
-    app.include_router(api_router())
+    app.router.routes.extend(api_router().routes)  # including them would build each a second time
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)

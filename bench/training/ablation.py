@@ -81,6 +81,7 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--state", type=Path, default=CACHE / "ablation")
+    found.add_argument("--model", type=Path, help="a model directory, in place of SmolLM2-135M-Instruct")
     found.add_argument("--quick", action="store_true", help="few and short answers, two steps")
     found.add_argument("--arms", action="store_true", help="how pairs are made, in place of the recipe")
     found.add_argument("--rate", type=float, default=2e-4, help="learning rate of --arms")
@@ -116,7 +117,7 @@ def work(args: argparse.Namespace, state: Path, cells: Sequence[Cell]) -> bool:
     failed = False
     sizes = QUICK if args.quick else Sizes()
     asked = list(prompts.short_answered(prompts.exchanges(args.prompts)))
-    bench = Workbench(embedded(), asked, sizes, state, args.device, args.dtype)
+    bench = Workbench(args.model or embedded(), asked, sizes, state, args.device, args.dtype)
     for rule in sorted({cell.rule for cell in cells_of(args)}):
         for measured in (False, True):
             bench.base_answers(rule, measured)

@@ -80,6 +80,7 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
         platform.runner,
         method=body.method,
         deployment=body.deployment,
+        exclude_raters=platform.settings.snapshot.exclude_raters,
         qlora=recipe.qlora,
         params=body.params,
         recipe=body.recipe,
