@@ -7,9 +7,9 @@
     OMP_NUM_THREADS=2 taskset -c 0,1 python3 bench/dpo_gpu.py --device cpu --cases 135m-cpu --steps 4      two CPU cores
 
 Needs this repository and torch, transformers, peft, trl, bitsandbytes, datasets; no weights, no network, no other
-package of ours. What is timed is `align.training.methods.dpo.PairTrainer`, built as the worker builds it;
-where a case names a
-comparison, plain TRL's `DPOTrainer` trains the same rows on the same model with its own defaults, but the same batch,
+package of ours. What is timed is `align.training.methods.dpo.PairTrainer`, built as the worker builds it; where a case
+names a comparison, plain TRL's `DPOTrainer` (of an SFT case its `SFTTrainer`) trains the same rows on the same model with
+its own defaults, but the same batch,
 optimiser and LoRA. One JSON object a case, then the line that every benchmark ends with.
 
 A row is a prompt of half the length and two answers of the other half; tokens a second count chosen + rejected rows
@@ -128,59 +128,42 @@ def score_reference(
 
 
 # TRL as somebody who knows it would set it on a card with room.
-TUNED: dict[str, Any] = {"gradient_checkpointing": False, "precompute_ref_log_probs": True}
+TUNED: dict[str, dict[str, Any]] = {
+    "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
+    "sft": {"gradient_checkpointing": False},
+}
 
 
 def run_trl(
     case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype, tuned: bool = False
 ) -> dict[str, Any]:
     """Train the same rows with plain TRL, its defaults but for batch, optimiser and logging, or with `TUNED` too."""
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import DPOConfig, DPOTrainer
-
-    model = build(case.shape, case.nf4, args.device, dtype)
-    rows = make_rows(case, case.pairs * args.steps)
-
-    def text(ids: Any) -> str:
-        return " ".join(f"w{i}" for i in ids)
-
-    data = [
-        {
-            "prompt": text(row.tree.prompt) + " ",
-            "chosen": text(row.tree.answers[0][:-1]) + " ",
-            "rejected": text(row.tree.answers[1][:-1]) + " ",
-        }
-        for row in rows
-    ]
     timer, times = step_timer(meter)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = DPOTrainer(
-            model=model,
-            args=DPOConfig(
-                output_dir=scratch,
-                max_steps=args.steps,
-                per_device_train_batch_size=case.pairs,
-                max_length=case.length,
-                optim=args.optim,
-                logging_steps=1,
-                learning_rate=1e-4,
-                lr_scheduler_type="constant",
-                report_to=[],
-                save_strategy="no",
-                disable_tqdm=True,
-                bf16=args.device == "cuda",
-                **(TUNED if tuned else {}),
-                use_cpu=args.device == "cpu",
-            ),
-            train_dataset=Dataset.from_list(data),
-            processing_class=word_tokenizer(int(SHAPES[case.shape]["vocab_size"])),
-            peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
-            callbacks=[timer],
-        )
+        settings: dict[str, Any] = {
+            "output_dir": scratch,
+            "max_steps": args.steps,
+            "per_device_train_batch_size": case.pairs,
+            "max_length": case.length,
+            "optim": args.optim,
+            "logging_steps": 1,
+            "learning_rate": 1e-4,
+            "lr_scheduler_type": "constant",
+            "report_to": [],
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "bf16": args.device == "cuda",
+            "use_cpu": args.device == "cpu",
+            **(TUNED[case.method] if tuned else {}),
+        }
+        model = build(case.shape, case.nf4, args.device, dtype)
+        trainer = trl_trainer(case, model, make_rows(case, case.pairs * args.steps), settings, timer)
         prepared = time.perf_counter() - began
-        lengths = {len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in trainer.train_dataset}
+        lengths = {
+            len(row["input_ids"]) if case.method == "sft" else len(row["prompt_ids"]) + len(row["chosen_ids"])
+            for row in trainer.train_dataset
+        }
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {
@@ -189,6 +172,33 @@ def run_trl(
         "row_tokens": sorted(lengths),
         "prepared_seconds": round(prepared, 2),  # its reference pass too, where that is computed beforehand
     }
+
+
+def trl_trainer(case: Case, model: Any, rows: list[Row], settings: dict[str, Any], timer: Any) -> Any:
+    """Return TRL's trainer of the case's method for these rows."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
+    trainer, config = (DPOTrainer, DPOConfig) if case.method == "dpo" else (SFTTrainer, SFTConfig)
+
+    def text(ids: Any) -> str:
+        return " ".join(f"w{i}" for i in ids) + " "
+
+    data = [
+        {"prompt": text(row.tree.prompt)}
+        | {name: text(ids[:-1]) for name, ids in zip(names, row.tree.answers, strict=True)}
+        for row in rows
+    ]
+    return trainer(
+        model=model,
+        args=config(**settings),
+        train_dataset=Dataset.from_list(data),
+        processing_class=word_tokenizer(int(SHAPES[case.shape]["vocab_size"])),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        callbacks=[timer],
+    )
 
 
 def _figures(case: Case, args: argparse.Namespace, times: list[float], meter: Meter) -> dict[str, Any]:
@@ -262,7 +272,9 @@ def main() -> int:
         "--optim", default="adamw_8bit", help="paged_adamw_8bit is what a recipe chooses on CUDA"
     )
     parser.add_argument("--no-share", action="store_true", help="compute each prompt twice")
-    parser.add_argument("--tuned", action="store_true", help="TRL with " + ", ".join(TUNED) + " as well")
+    parser.add_argument(
+        "--tuned", action="store_true", help="TRL with " + ", ".join(TUNED["dpo"]) + " as well"
+    )
     parser.add_argument("--recompute", action="store_true", help="recompute all activations")
     parser.add_argument("--plain", action="store_true", help="PEFT's LoRA layers and the model's own norms")
     parser.add_argument("--together", action="store_true", help="all in one process, which saves the imports")

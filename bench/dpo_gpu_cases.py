@@ -39,14 +39,14 @@ CASES = {
     "8b-nf4": Case("8b", True, 8, 512, against_trl=True),
     "1b-bf16": Case("1b", False, 8, 512, against_trl=True),
     "1b-nf4": Case("1b", True, 8, 512, against_trl=True),
-    "8b-nf4-sft": Case("8b", True, 8, 512, method="sft"),
-    "1b-bf16-sft": Case("1b", False, 8, 512, method="sft"),
+    "8b-nf4-sft": Case("8b", True, 8, 512, against_trl=True, method="sft"),
+    "1b-bf16-sft": Case("1b", False, 8, 512, against_trl=True, method="sft"),
     "135m-bf16": Case("135m", False, 8, 512),
     "135m-nf4": Case("135m", True, 8, 512),
     "135m-cpu": Case("135m", False, 4, 128, against_trl=True),
     "tiny-bf16": Case("tiny", False, 2, 32, against_trl=True),
     "tiny-nf4": Case("tiny", True, 2, 32, against_trl=True),
-    "tiny-sft": Case("tiny", False, 2, 32, method="sft"),
+    "tiny-sft": Case("tiny", False, 2, 32, against_trl=True, method="sft"),
 }
 DEFAULT = [name for name in CASES if not name.startswith(("tiny", "135m")) and not name.endswith("sft")]
 

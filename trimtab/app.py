@@ -44,6 +44,7 @@ from trimtab.api.releases import routes as releases
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
 from trimtab.api.training_data import exports, imports, removals
+from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
@@ -51,7 +52,9 @@ from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
+from trimtab.jobs import make_pairs_plan
 from trimtab.jobs.jobs import Jobs
+from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
 from trimtab.platform import Platform
@@ -88,15 +91,22 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
     parts = build_serving(db, reconciler, authenticator, _serving_options(settings), rollout.on_alarm)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
+
+    def chat_api() -> ChatApi:
+        """Open a client of this platform's own gateway."""
+        return ChatApi(url, key=key, concurrency=8)
+
     evaluations = Evaluations(
         db,
         serving,
         paths,
         settings.gate,
         queue,
-        lambda: ChatApi(url, key=key, concurrency=8),
+        chat_api,
         settings.limits.max_tokens,
     )
+    make_pairs = MakePairs(db, serving, long_work, chat_api, settings.rank.sources)
+    jobs = Jobs(db, queue, {make_pairs_plan.KIND: make_pairs})
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
     return Platform(
@@ -113,7 +123,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         runner=runner,
         rollout=rollout,
         evaluations=evaluations,
-        jobs=Jobs(db, queue, {}),
+        jobs=jobs,
         long_work=long_work,
         scheduler=Scheduler(
             Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
@@ -173,6 +183,7 @@ def api_router() -> APIRouter:
         sampled,
         training_data,
         removals,
+        make_pairs_routes,
         imports,
         exports,
         erasures,

@@ -138,6 +138,8 @@ class BlockingData(Blocking[Data]):
 
     pairs = blocking(Data.pairs)
     pair_stats = blocking(Data.pair_stats)
+    make_pairs = blocking(Data.make_pairs)
+    plan_pairs = blocking(Data.plan_pairs)
     pair_lineage = blocking(Data.pair_lineage)
     demonstrations = blocking(Data.demonstrations)
     remove = blocking(Data.remove)

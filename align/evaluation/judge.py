@@ -148,10 +148,10 @@ async def measure_by_judge(
     judged = []
     for (mine, theirs), verdicts in zip(pairs, found[: len(pairs)], strict=True):
         one = win(mine, theirs, 0.0, {"by": "judge", "verdicts": verdicts, **about})
-        fields = one.to_json() | {"measure": "judge", "value": _score(verdicts)}
+        fields = one.to_json() | {"measure": "judge", "value": score_of(verdicts)}
         judged.append(Item(**fields))
     for decided, verdicts in zip(voted, found[len(pairs) :], strict=False):
-        score = _score(verdicts)
+        score = score_of(verdicts)
         detail = {"people": decided.verdict, "verdicts": verdicts, **about}
         judged.append(
             Item(
@@ -167,7 +167,7 @@ async def measure_by_judge(
     return judged
 
 
-def _score(verdicts: Sequence[Verdict | None]) -> float | None:
+def score_of(verdicts: Sequence[Verdict | None]) -> float | None:
     """Return 1 where both orders prefer the first answer, 0 the second, 1/2 where they differ; None for invalid."""
     if None in verdicts:
         return None

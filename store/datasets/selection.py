@@ -9,10 +9,10 @@ which are few.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from store.accounts import sharing
+from store.datasets import made_members
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor
 from store.db.rows import scalar
@@ -30,6 +30,7 @@ supporters as (
     select subject_id, kind, ref, person,
         1.0 / count(*) filter (subject_id like 'pair-%') over (partition by kind = 'like', ref) as part
     from evidence
+    where kind <> 'made' or subject_id in (select id from made_seqs)
 ),
 believed as (
     select subject_id, count(*) as supporters, avg(part) as part
@@ -203,9 +204,11 @@ def pick(
         "excluded": list(settings.exclude_raters),
     }
     _withhold(cursor, _TABLES[method], share, params)
+    made_members.note(cursor, _TABLES[method])
     if method == "dpo":
         cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
+        _note(cursor, made_members.DECIDED, made_members.drop_decided(cursor))
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
         cursor.execute(_PICK_PAIRS)
         said = _SAID.format(table="pairs")
@@ -247,7 +250,10 @@ def pick(
                 """
             _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
     _split(cursor, settings, _TABLES[method], params)
+    _drop(cursor, made_members.RESERVED, "split = 'reserved'")
     _mix(cursor, settings, _TABLES[method])
+    made_members.bound(cursor, settings)
+    _drop(cursor, "no share for its source (mix)", made_members.unwanted(cursor))
 
 
 def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[str, object]) -> None:
@@ -277,7 +283,9 @@ def _drop_near(cursor: Cursor) -> None:
             select seq
             from members
             join row_groups using (seq)
-            qualify row_number() over (partition by group_id order by supporters desc, content_hash) > 1
+            qualify row_number() over (
+                partition by group_id order by supporters desc, seq in (select seq from made_seqs), content_hash
+            ) > 1
         )
         """,
     )
@@ -308,14 +316,14 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
         with rows as (
             select distinct {key} as prompt_key, import_id is not null as imported
             from {table}
-            where deployment in ('', $deployment) and seq <= $last_seq
+            where deployment in ('', $deployment) and seq <= $last_seq and seq not in (select seq from made_seqs)
         ),
         placed as (
             select coalesce(group_id, prompt_key) as cluster, imported from rows left join clusters using (prompt_key)
         ),
         sizes as (
             select imported,
-                greatest($fraction, least($clusters / count(distinct cluster), greatest($fraction, 1 / 3))) as share
+                greatest($fraction, least($clusters / count(distinct cluster), greatest($fraction, {most}))) as share
             from placed
             group by imported
         )
@@ -325,7 +333,7 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
         group by cluster
         """
     cursor.execute(
-        shares.format(key=PROMPT_KEY, table=table),
+        shares.format(key=PROMPT_KEY, table=table, most=made_members.MAX_HELDOUT),
         {
             "deployment": scope["deployment"],
             "last_seq": scope["last_seq"],
@@ -333,7 +341,7 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
             "clusters": settings.heldout_clusters,
         },
     )
-    salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
+    salt = made_members.salt_of(settings.seed)
     cursor.execute(
         f"""
         create or replace temp table group_chances as
@@ -343,7 +351,7 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
         {"salt": salt},
     )
     # shared: each row with the greatest chance of its cluster; bounds: the extremes among people's and imported rows, so
-    # that at least one row is held out and never all.
+    # that at least one row is held out and never all. Made rows are in train, or in no split where they may not be.
     cursor.execute(
         f"""
         create or replace temp table members as
@@ -354,17 +362,27 @@ def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mappin
             left join clusters using (prompt_key)
             left join group_chances using (group_id)
         ),
-        placed as (select shared.*, share, shares.imported as beside_imports from shared join shares using (cluster)),
+        placed as (select shared.*, share, shares.imported as beside_imports from shared left join shares using (cluster)),
         bounds as (
-            select beside_imports, min(chance) as least, max(chance) as most from placed group by beside_imports
+            select beside_imports, min(chance) as least, max(chance) as most
+            from placed
+            where seq not in (select seq from made_seqs)
+            group by beside_imports
         )
         select seq, content_hash, prompt_key, weight, imported, cluster,
-            case when $fraction > 0 and chance < most and (chance < share or chance = least) then 'heldout'
-            else 'train' end as split
+            case
+                when seq in (select seq from made_seqs) then if(chance < $reserve or chance = least, 'reserved', 'train')
+                when $fraction > 0 and chance < most and (chance < share or chance = least) then 'heldout'
+                else 'train'
+            end as split
         from placed
-        join bounds using (beside_imports)
+        left join bounds using (beside_imports)
         """,
-        {"fraction": settings.heldout_fraction, "salt": salt},
+        {
+            "fraction": settings.heldout_fraction,
+            "salt": salt,
+            "reserve": made_members.reserve(settings),
+        },
     )
 
 
@@ -373,10 +391,12 @@ def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
 
     Sources of the highest share keep all rows; the others have at most their part of that number.
     """
-    most = max(settings.mix.values())
-    if all(share == most for share in settings.mix.values()):
+    mix = settings.mix_of_rows
+    most = max(mix.values())
+    if all(share == most for share in mix.values()):
         return
-    if not scalar(cursor, "select count(*) from members where not imported"):
+    people = "select count(*) from members where not imported and seq not in (select seq from made_seqs)"
+    if not scalar(cursor, people):
         return
     # shared: each row with its source's share relative to the highest; highest: how many rows the sources of the highest
     # share have, in train and in all; the rows of the others beyond their part of that are above their share.
@@ -387,6 +407,7 @@ def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
             select seq, content_hash, split, if(imported, 'import', source) as kind
             from members
             join (select seq, source from {table}) using (seq)
+            where seq not in (select seq from made_seqs)
         ),
         shared as (
             select *, coalesce(($shares::double[])[list_position($kinds::varchar[], kind)], $most) / $most as share
@@ -400,8 +421,8 @@ def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
             > greatest(ceil(share * if(split = 'train', train, rows - train)), if(share > 0, 1, 0))
         """,
         {
-            "shares": list(settings.mix.values()),
-            "kinds": list(settings.mix),
+            "shares": list(mix.values()),
+            "kinds": list(mix),
             "most": most,
             "seed": str(settings.seed),
         },
