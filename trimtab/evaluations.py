@@ -182,6 +182,7 @@ class Evaluations:
                     caps=self._caps(release, against),
                     voted=await self._voted(release.deployment),
                     pairs=people,
+                    probe=True,
                 )
                 if people and against is not None:
                     asked = await call_store(self.db, ask_people, evaluation.id, release, against, people)

@@ -93,9 +93,14 @@ async def _generate(
         async def answered(side: str, model: str) -> Item:
             most = min(max_tokens, caps.get(model, max_tokens))
             body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
-            answer, seconds = await asking.api.chat(body)
+            answer, seconds, first = await asking.api.stream(body)
             await asking.progress(1)
-            detail = {"kind": prompt.kind, "sampling": name.rpartition(" / ")[2], "max_tokens": most}
+            detail: dict[str, Any] = {
+                "kind": prompt.kind,
+                "sampling": name.rpartition(" / ")[2],
+                "max_tokens": most,
+            }
+            detail |= {} if first is None else {"first_token_s": first}
             item = Item(measure, prompt.cluster, name, side, prompt.reference, seconds=seconds, detail=detail)
             return _read(item, answer)
 

@@ -26,6 +26,7 @@ from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
 from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
+from align.evaluation.pace import Pace, measure_pace, row_tokens
 from align.evaluation.report import measures_of
 from align.evaluation.scoring import measure_heldout
 from align.evaluation.suite_file import (
@@ -62,6 +63,7 @@ async def run_suite(
     caps: Mapping[str, int] | None = None,
     voted: Sequence[Voted] = (),
     pairs: int = 0,
+    probe: bool = False,
 ) -> dict[str, Any]:
     """Measure `release`, and `against` and `anchor` beside it; return the report.
 
@@ -74,8 +76,9 @@ async def run_suite(
     looked at. `on_progress` gets `{"done", "total", "seconds_left"}`, first before anything is asked; it may be a
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
     releases answer with by themselves. `voted` are comparisons that people decided, for judges. At least `pairs` held-out
-    prompts are answered, for people to compare; answers to `HeldoutPrompts` are compared by their rules. Cancel the task to
-    stop: requests under way are abandoned. Raises
+    prompts are answered, for people to compare; answers to `HeldoutPrompts` are compared by their rules. With `probe`, a few
+    short requests measure the engine's pace first, and the expected seconds follow from it. Cancel the task to stop:
+    requests under way are abandoned. Raises
     `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
     """
     plan = _plan(suite, heldout, pairs)
@@ -84,15 +87,20 @@ async def run_suite(
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
     sides = len(asking.sides(*SIDES))
-    expected = estimate(plan, len(asking.models), sides, len(rows), answers_a_row, len(voted))
+    pace = await measure_pace(asking) if probe else Pace()
+    tokens = [row_tokens(row) for row in rows]
+    expected = estimate(plan, len(asking.models), sides, tokens, answers_a_row, len(voted), pace)
     asking.total, asking.expected_s = expected.requests, expected.seconds
     log.info("suite %s of %s: %d requests, about %.0f s", suite, release, expected.requests, expected.seconds)
     await asking.progress()
     items: list[Item] = []
     refusals: dict[str, list[str]] = {}
+    took: dict[str, float] = {}
     for part in plan.measurements:
+        began = time.monotonic()
         found, refused = await _measure(asking, part, rows, caps or {}, items, voted)
         items += found
+        took[part.kind] = took.get(part.kind, 0.0) + time.monotonic() - began
         refusals.setdefault(part.kind, []).extend(refused)
     items = _with_anchor_beside(items, against, anchor)
     asking.total = asking.done  # fewer than expected where rows were refused
@@ -114,6 +122,8 @@ async def run_suite(
         "measures": await asyncio.to_thread(measures_of, items),
         "seconds": time.monotonic() - asking.began,
         "expected_seconds": expected.seconds,
+        "pace": pace.to_json(),
+        "seconds_by_kind": {kind: round(seconds, 1) for kind, seconds in took.items()},
     }
 
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from align.evaluation.suite_file import (
-    EXPECTED_ANSWER,
-    EXPECTED_PROMPT,
-    JUDGE_S,
-    PROMPT_TOKENS_PER_S,
-    TOKENS_PER_S,
-)
+from align.evaluation.pace import Pace
+from align.evaluation.suite_file import EXPECTED_ANSWER, EXPECTED_PROMPT, JUDGE_S
 from common.durations import duration
 from trimtab.jobs.make_pairs_plan import ByJudge, MakePlan
 
@@ -36,9 +31,10 @@ def estimate(plan: MakePlan, prompts: int) -> Estimate:
     """Return what a job takes for as many prompts; verdicts on comparisons that people decided are among them."""
     requests = prompts * plan.requests_per_prompt
     judgements = prompts * plan.judgements_per_prompt
+    pace = Pace()
     seconds = requests * (
-        min(plan.max_tokens, EXPECTED_ANSWER) / TOKENS_PER_S
-        + EXPECTED_PROMPT / PROMPT_TOKENS_PER_S / plan.samples
+        min(plan.max_tokens, EXPECTED_ANSWER) / pace.tokens_per_s
+        + EXPECTED_PROMPT / pace.prompt_tokens_per_s / plan.samples
     )
     if isinstance(plan.by, ByJudge):
         judgements += 2 * plan.by.judge.voted
