@@ -72,7 +72,7 @@ def is_reserved(prompt: Conversation, settings: SnapshotSettings) -> bool:
 
 
 def chance_of(prompt: Conversation, seed: int) -> float:
-    """Return the chance, 0 to 1, that the split compares with the share that is held out; see `selection`."""
+    """Return the chance, 0 to 1, that the split compares with the share that is held out; see `heldout_split`."""
     root = next((message for message in prompt if message.role == "user"), prompt[0])
     key = int(conversation_hash((Message(root.role, root.content),))[:16], 16)
     x = (key >> 32) ^ salt_of(seed)
