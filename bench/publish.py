@@ -106,6 +106,7 @@ async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio
         except Exception as error:
             print(f"failed: {error!r}", flush=True)
             seen.failed += 1
+            await asyncio.sleep(0.1)
             continue
         seen.done += 1
         seen.first.append((sent, first))
@@ -118,6 +119,17 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
     expected = {"assistant@1": base}
     seen, stop = Seen(), asyncio.Event()
     tasks = [asyncio.create_task(client(part, expected, seen, stop, n)) for n in range(streams)]
+    try:
+        return await swaps_beside(part, loras, told, expected, seen)
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def swaps_beside(
+    part: Part, loras: list[Path], told: list[Any], expected: dict[str, Any], seen: Seen
+) -> dict[str, Any]:
+    """Do the swaps of `swaps` beside its clients."""
     await asyncio.sleep(3)
     calm_end = time.perf_counter()
     http = HttpStream(part.url, {"authorization": f"Bearer {KEY}"})
@@ -144,8 +156,6 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
         name, _, _ = await ask(http, "assistant", PROMPTS[0])
         assert name == "assistant@1", f"{name} answered after the rollback"
         await asyncio.sleep(0.5)
-    stop.set()
-    await asyncio.gather(*tasks)
     return {
         "publish_to_first_token_s": round(statistics.median(first_token), 3),
         "publish_to_first_token_worst_s": round(max(first_token), 3),

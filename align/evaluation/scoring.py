@@ -12,7 +12,7 @@ from align.evaluation.measures import Scored, cluster_of
 from align.messages import was_cut
 from common.sequences import common_prefix_length
 
-ID_COLUMNS = ("pair_id", "demo_id", "like_id")
+ID_COLUMNS = ("pair_id", "demo_id", "like_id", "prompt_id")
 
 
 def reference_of(row: Mapping[str, Any]) -> str | None:

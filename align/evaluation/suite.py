@@ -22,6 +22,7 @@ from align.evaluation.answers import SIDES, choose_prompts, measure_answers, mea
 from align.evaluation.asking import Asking, OnProgress
 from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
 from align.evaluation.drift import measure_texts
+from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
 from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
@@ -53,7 +54,7 @@ async def run_suite(
     api: ChatApi,
     release: str,
     against: str | None,
-    heldout: Path,
+    heldout: Path | HeldoutPrompts,
     suite: str = "default",
     on_progress: OnProgress | None = None,
     anchor: str | None = None,
@@ -75,13 +76,14 @@ async def run_suite(
     looked at. `on_progress` gets `{"done", "total", "seconds_left"}`, first before anything is asked; it may be a
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
     releases answer with by themselves. `voted` are comparisons that people decided, for judges. At least `pairs` held-out
-    prompts are answered, for people to compare. With `probe`, a few short requests measure the engine's pace first, and
-    the expected seconds follow from it. Cancel the task to stop: requests under way are abandoned. Raises
+    prompts are answered, for people to compare; answers to `HeldoutPrompts` are compared by their rules. With `probe`, a few
+    short requests measure the engine's pace first, and the expected seconds follow from it. Cancel the task to stop:
+    requests under way are abandoned. Raises
     `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
     """
-    plan = _with_pairs(load_suite(suite), pairs)
+    plan = _plan(suite, heldout, pairs)
     wanted = _rows_wanted(plan)
-    rows = choose_rows(await asyncio.to_thread(_read, heldout), wanted, seed) if wanted else []
+    rows = choose_rows(await asyncio.to_thread(_rows_of, heldout), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
     sides = len(asking.sides(*SIDES))
@@ -188,6 +190,16 @@ async def _measure(
         async with JudgeApi(part) as judge:
             return await measure_by_judge(judge, so_far, asking.prompts, voted), []
     return await measure_texts(asking, part.texts)
+
+
+def _plan(suite: str, heldout: Path | HeldoutPrompts, pairs: int) -> Suite:
+    """Return what a suite measures on these held-out data, for `pairs` pairs of answers that people compare."""
+    plan = _with_pairs(load_suite(suite), pairs)
+    return heldout.plan_of(plan) if isinstance(heldout, HeldoutPrompts) else plan
+
+
+def _rows_of(heldout: Path | HeldoutPrompts) -> list[dict[str, Any]]:
+    return list(heldout.rows) if isinstance(heldout, HeldoutPrompts) else _read(heldout)
 
 
 def _read(heldout: Path) -> list[dict[str, Any]]:

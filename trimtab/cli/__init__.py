@@ -6,6 +6,7 @@ import typer
 
 from trimtab.cli import (
     adapters,
+    benchmark,
     chat,
     data,
     jobs,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 
 app.callback()(print_anything)
-for module in (platform, chat, usage, raters):
+for module in (platform, chat, usage, raters, benchmark):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")

@@ -20,7 +20,7 @@ from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
 from store.errors import Conflict, Invalid
 from store.feedback import decided
-from store.jobs.job_parts import Part
+from store.jobs.job_parts import HELDOUT, Part
 from store.rollout import releases
 from store.training_data import made_rows
 from store.training_data.made_rows import MadeRow
@@ -56,7 +56,7 @@ class MakePairs:
             settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
             await prompt_parts.of_traffic(job, plan.prompts.traffic, self.sources, settings)
         prompts: dict[str, Messages] = await job.kept(prompt_parts.PROMPT)
-        heldout = len(await job.kept(prompt_parts.HELDOUT))
+        heldout = len(await job.kept(HELDOUT))
         if not prompts:
             raise Conflict(
                 f"no prompt to make pairs of: {heldout} are kept for held-out data; accepted: more prompts"

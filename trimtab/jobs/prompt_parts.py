@@ -12,13 +12,13 @@ from store.datasets import made_members
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.errors import Invalid
 from store.feedback import traffic_prompts
-from store.jobs.job_parts import Part
+from store.jobs.job_parts import HELDOUT, Part
 from store.values import Conversation, conversation_hash, to_json
 from trimtab.background import call_store
 from trimtab.jobs.job_context import JobContext
 
-PROMPT, HELDOUT = "prompt:", "heldout:"
-"""What the keys of the parts begin with."""
+PROMPT = "prompt:"
+"""What the keys of the prompts begin with that a job works on; `HELDOUT` those that it keeps."""
 
 ACCEPTED = "a text, or messages that end with the user's"
 
