@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
-from align.evaluation.answers import SIDES, choose_prompts, measure_answers, measure_instructions
+from align.evaluation.answers import choose_prompts, measure_answers, measure_instructions
 from align.evaluation.asking import Asking, OnProgress
 from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
 from align.evaluation.drift import measure_texts
@@ -36,6 +36,7 @@ from align.evaluation.suite_file import (
     Instructions,
     Judge,
     Suite,
+    Texts,
     WinRate,
     estimate,
     load_suite,
@@ -84,11 +85,11 @@ async def run_suite(
     read or there are none.
     """
     plan = _plan(suite, heldout, pairs)
-    wanted = _rows_wanted(plan)
+    wanted = rows_wanted(plan)
     rows = choose_rows(await asyncio.to_thread(_rows_of, heldout, fresh), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
-    sides = len(asking.sides(*SIDES))
+    sides = len(asking.sides(*asking.generating))
     pace = await measure_pace(asking) if probe else Pace()
     tokens = [row_tokens(row) for row in rows]
     expected = estimate(plan, len(asking.models), sides, tokens, answers_a_row, len(voted), pace)
@@ -162,8 +163,8 @@ def _with_anchor_beside(items: list[Item], against: str | None, anchor: str | No
     return [*items, *(replace(item, side="anchor") for item in scored)]
 
 
-def _rows_wanted(plan: Suite) -> int:
-    """How many held-out rows are looked at in all; prompts are answered of the same rows."""
+def rows_wanted(plan: Suite) -> int:
+    """Return how many held-out rows are looked at; prompts are answered of the same rows."""
     wanted = [
         part.rows if isinstance(part, Heldout) else part.heldout
         for part in plan.measurements
@@ -180,17 +181,27 @@ async def _measure(
     so_far: Sequence[Item],
     voted: Sequence[Voted],
 ) -> tuple[list[Item], list[str]]:
+    if isinstance(part, WinRate):
+        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
+    if isinstance(part, Judge):
+        async with JudgeApi(part) as judge:
+            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
+    return await ask_releases(asking, part, rows, caps)
+
+
+async def ask_releases(
+    asking: Asking,
+    part: Heldout | Answers | Instructions | Texts,
+    rows: Sequence[dict[str, Any]],
+    caps: Mapping[str, int],
+) -> tuple[list[Item], list[str]]:
+    """Take a measurement that asks the releases; return its items and why requests were refused."""
     if isinstance(part, Heldout):
         return await measure_heldout(asking, rows[: part.rows])
     if isinstance(part, Answers):
         return await measure_answers(asking, part, choose_prompts(part, rows, asking.seed), caps)
     if isinstance(part, Instructions):
         return await measure_instructions(asking, part, caps)
-    if isinstance(part, WinRate):
-        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
-    if isinstance(part, Judge):
-        async with JudgeApi(part) as judge:
-            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
     return await measure_texts(asking, part.texts)
 
 
@@ -203,10 +214,11 @@ def _plan(suite: str, heldout: Path | HeldoutPrompts, pairs: int) -> Suite:
 def _rows_of(heldout: Path | HeldoutPrompts, fresh: Collection[str]) -> list[dict[str, Any]]:
     if isinstance(heldout, HeldoutPrompts):
         return list(heldout.rows)
-    return [{**row, "fresh": reference_of(row) in fresh} for row in _read(heldout)]
+    return [{**row, "fresh": reference_of(row) in fresh} for row in read_rows(heldout)]
 
 
-def _read(heldout: Path) -> list[dict[str, Any]]:
+def read_rows(heldout: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file of a snapshot. Raises `DataError` where there are none."""
     try:
         rows: list[dict[str, Any]] = pq.read_table(heldout).to_pylist()
     except (OSError, ValueError) as error:
