@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
 from align.evaluation.pace import Pace, measure_pace, row_tokens
 from align.evaluation.report import measures_of
-from align.evaluation.scoring import measure_heldout
+from align.evaluation.scoring import measure_heldout, reference_of
 from align.evaluation.suite_file import (
     Answers,
     AnyMeasurement,
@@ -65,6 +65,7 @@ async def run_suite(
     voted: Sequence[Voted] = (),
     pairs: int = 0,
     probe: bool = False,
+    fresh: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure `release`, and `against` and `anchor` beside it; return the report.
 
@@ -78,13 +79,14 @@ async def run_suite(
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
     releases answer with by themselves. `voted` are comparisons that people decided, for judges. At least `pairs` held-out
     prompts are answered, for people to compare; answers to `HeldoutPrompts` are compared by their rules. With `probe`, a few
-    short requests measure the engine's pace first, and the expected seconds follow from it. Cancel the task to stop:
-    requests under way are abandoned. Raises
-    `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
+    short requests measure the engine's pace first, and the expected seconds follow from it. `fresh` are the ids of
+    rows that arrived since releases were last measured: they are chosen first, and measured by themselves, too. Cancel the
+    task to stop: requests under way are abandoned. Raises `EvaluationError`, or `DataError` when the rows cannot be
+    read or there are none.
     """
     plan = _plan(suite, heldout, pairs)
     wanted = rows_wanted(plan)
-    rows = choose_rows(await asyncio.to_thread(_rows_of, heldout), wanted, seed) if wanted else []
+    rows = choose_rows(await asyncio.to_thread(_rows_of, heldout, fresh), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
     sides = len(asking.sides(*asking.generating))
@@ -209,8 +211,10 @@ def _plan(suite: str, heldout: Path | HeldoutPrompts, pairs: int) -> Suite:
     return heldout.plan_of(plan) if isinstance(heldout, HeldoutPrompts) else plan
 
 
-def _rows_of(heldout: Path | HeldoutPrompts) -> list[dict[str, Any]]:
-    return list(heldout.rows) if isinstance(heldout, HeldoutPrompts) else read_rows(heldout)
+def _rows_of(heldout: Path | HeldoutPrompts, fresh: Collection[str]) -> list[dict[str, Any]]:
+    if isinstance(heldout, HeldoutPrompts):
+        return list(heldout.rows)
+    return [{**row, "fresh": reference_of(row) in fresh} for row in read_rows(heldout)]
 
 
 def read_rows(heldout: Path) -> list[dict[str, Any]]:
