@@ -34,6 +34,7 @@ from align.recipe.recipe import Recipe, resolve
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.memory.running_out import HINT_PROBE, ran_out, release
+from align.training.memory.wide_layers import computed_in_float32
 from align.training.model import Hardware, choose, load_base, load_tokenizer
 from common.files import write_atomic
 
@@ -203,22 +204,22 @@ def _series(model: PeftModel, token_ids: Sequence[int]) -> Table:
 def _part_series(model: PeftModel, token_ids: Sequence[int]) -> Table:
     """Return the series with a part of the adapter alone, each block and each projection in all blocks, and without it.
 
-    In float32, to which `model` is converted (TF32 on a GPU): in bfloat16 the rounding that follows from a part is the same
+    In float32 (TF32 on a GPU), layer by layer: in bfloat16 the rounding that follows from a part is the same
     in the whole adapter's series, so that a weak part that is served would look as if it were missing.
     """
     window, precision = window_of(token_ids), torch.get_float32_matmul_precision()
-    model.float()
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
     scales = {name: dict(module.scaling) for name, module in layers}
     torch.set_float32_matmul_precision("high")
     try:
-        with model.disable_adapter():
-            table = {"block_base": logprobs(model, token_ids, window)}
-        for part, members in _parts([name for name, _ in layers]).items():
-            for name, module in layers:
-                on = name in members
-                module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
-            table[part] = logprobs(model, token_ids, window)
+        with computed_in_float32(model):
+            with model.disable_adapter():
+                table = {"block_base": logprobs(model, token_ids, window)}
+            for part, members in _parts([name for name, _ in layers]).items():
+                for name, module in layers:
+                    on = name in members
+                    module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
+                table[part] = logprobs(model, token_ids, window)
     finally:
         torch.set_float32_matmul_precision(precision)
     return table
