@@ -15,9 +15,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 import serve.engine.engine
 import trimtab.app
+import trimtab.lifespan
 from align.prepare import prepare
 from store.db.database import Store
 from tests.support.lazy_screens import LazyScreens
+from trimtab.platform import Platform
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -49,9 +51,17 @@ def _engines_take_their_share() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _screens_open_when_asked_for() -> None:
-    """Building the UI takes longer than most tests of a platform in this process."""
+def _platforms_here_start_light() -> None:
+    """A platform in this process opens its screens when they are asked for, and has no worker wait for the next run.
+
+    Both take longer than most tests; tests/e2e has platforms in processes of their own, which do as they always do.
+    """
+
+    async def no_waiting_worker(platform: Platform) -> None:
+        """Take the place of `_keep_warm`."""
+
     trimtab.app.Screens = LazyScreens  # type: ignore[misc]
+    trimtab.lifespan._keep_warm = no_waiting_worker
 
 
 @pytest.fixture(scope="session")

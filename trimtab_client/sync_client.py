@@ -186,6 +186,11 @@ class BlockingRollout(Blocking[Rollout]):
     evaluation_items = blocking(Rollout.evaluation_items)
     evaluation_report = blocking(Rollout.evaluation_report)
     evaluations = blocking(Rollout.evaluations)
+    search_prompts = blocking(Rollout.search_prompts)
+    compare_releases = blocking(Rollout.compare_releases)
+    compare_models = blocking(Rollout.compare_models)
+    comparison_table = blocking(Rollout.comparison_table)
+    comparison_report = blocking(Rollout.comparison_report)
 
 
 class BlockingJobs(Blocking[Jobs]):
