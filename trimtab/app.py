@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -39,8 +39,11 @@ from trimtab.api.jobs import routes as job_routes
 from trimtab.api.models import routes as models
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
+from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
+from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
 from trimtab.api.training_data import exports, imports, removals
@@ -52,8 +55,9 @@ from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
-from trimtab.jobs import make_pairs_plan
-from trimtab.jobs.jobs import Jobs
+from trimtab.jobs import distil_plan, make_pairs_plan
+from trimtab.jobs.distil import Distil
+from trimtab.jobs.jobs import Jobs, Work
 from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
@@ -66,6 +70,9 @@ from trimtab.runs.workers import Workers
 from trimtab.serving import Serving
 from trimtab.start_run import ScheduledRuns
 from trimtab.ui_mount import Screens
+from trimtab.ways.comparison import MODELS, WAYS, Comparison
+from trimtab.ways.prompt_search import KIND as PROMPT_SEARCH
+from trimtab.ways.prompt_search import PromptSearch
 from trimtab.web import login
 from trimtab.web.cross_origin import CrossOrigin
 from trimtab.web.origin_check import SameMachineOnly
@@ -105,10 +112,18 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         chat_api,
         settings.limits.max_tokens,
     )
-    make_pairs = MakePairs(db, serving, long_work, chat_api, settings.rank.sources)
-    jobs = Jobs(db, queue, {make_pairs_plan.KIND: make_pairs})
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
+    sources = settings.rank.sources
+    jobs = Jobs(
+        db,
+        queue,
+        {
+            make_pairs_plan.KIND: MakePairs(db, serving, long_work, chat_api, sources),
+            distil_plan.KIND: Distil(db, serving, long_work, runner, chat_api, sources),
+            **_ways(db, serving, paths, settings, chat_api),
+        },
+    )
     return Platform(
         settings=settings,
         paths=paths,
@@ -135,6 +150,18 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         started_at=datetime.now(UTC),
         settings_file=settings_file,
     )
+
+
+def _ways(
+    db: Store, serving: Serving, paths: DataPaths, settings: Settings, chat_api: Callable[[], ChatApi]
+) -> dict[str, Work]:
+    """Return the jobs that search for prompts and compare releases, by kind."""
+    compare = Comparison(db, serving, paths, settings.gate, chat_api, settings.limits.max_tokens)
+    return {
+        PROMPT_SEARCH: PromptSearch(db, serving, paths, chat_api),
+        WAYS: compare,
+        MODELS: compare,
+    }
 
 
 def _open_store(settings: Settings, paths: DataPaths) -> Store:
@@ -188,7 +215,10 @@ def api_router() -> APIRouter:
         exports,
         erasures,
         run_routes,
+        distil_routes,
         recipes,
+        release_comparison,
+        prompts,
         releases,
         deployment_routes,
         adapters,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from align.evaluation.items import Item
 from align.evaluation.judge import Voted
 from align.evaluation.suite import ChatApi, run_suite
 from align.evaluation.suite_file import load_suite
-from store.datasets import snapshots
+from store.datasets import new_rows, snapshots
 from store.db.database import Store
 from store.errors import Conflict
 from store.feedback import decided
@@ -111,7 +111,10 @@ class Evaluations:
             run=run.id,
         )
         await call_store(self.db, runs.update, run.id, evaluation=evaluation.id)
-        report = await self._run_suite(evaluation, release, stable, heldout, await self._anchor(release))
+        fresh = await call_store(self.db, new_rows.fresh_members, run.snapshot)
+        report = await self._run_suite(
+            evaluation, release, stable, heldout, await self._anchor(release), fresh=fresh
+        )
         decision = decide(report, self.gate.all_checks(run.method, voted), self.gate.min_items)
         found = self._limited(run, decision) | {"mode": run.gate}
         return found if voted else found | {"reasons": [*found["reasons"], made_heldout.NO_VOTES]}
@@ -155,6 +158,7 @@ class Evaluations:
         heldout: Path | HeldoutPrompts,
         anchor: Release | None = None,
         people: int = 0,
+        fresh: Collection[str] = (),
     ) -> dict[str, Any]:
         """Run one suite through the served endpoint; its record ends as `done` or `failed`."""
 
@@ -183,6 +187,7 @@ class Evaluations:
                     voted=await self._voted(release.deployment),
                     pairs=people,
                     probe=True,
+                    fresh=fresh,
                 )
                 if people and against is not None:
                     asked = await call_store(self.db, ask_people, evaluation.id, release, against, people)

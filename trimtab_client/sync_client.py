@@ -155,6 +155,7 @@ class BlockingRuns(Blocking[Runs]):
 
     create = blocking(Runs.create)
     plan = blocking(Runs.plan)
+    distil = blocking(Runs.distil)
     recipes = blocking(Runs.recipes)
     list = blocking(Runs.list)
     get = blocking(Runs.get)
@@ -186,6 +187,11 @@ class BlockingRollout(Blocking[Rollout]):
     evaluation_items = blocking(Rollout.evaluation_items)
     evaluation_report = blocking(Rollout.evaluation_report)
     evaluations = blocking(Rollout.evaluations)
+    search_prompts = blocking(Rollout.search_prompts)
+    compare_releases = blocking(Rollout.compare_releases)
+    compare_models = blocking(Rollout.compare_models)
+    comparison_table = blocking(Rollout.comparison_table)
+    comparison_report = blocking(Rollout.comparison_report)
 
 
 class BlockingJobs(Blocking[Jobs]):

@@ -16,7 +16,6 @@ from align.evaluation.measures import cluster_of
 from align.evaluation.scoring import reference_of
 from align.evaluation.suite_file import Answers, Instructions
 
-SIDES = ("release", "against")
 GREEDY = {"temperature": 0.0}
 
 
@@ -112,7 +111,7 @@ async def _generate(
             name = f"{prompt.reference or place} / {sampling}"
             asking.prompts[name] = prompt.messages
             asks.append((name, ask(prompt, name, body)))
-    sides = asking.sides(*SIDES)
+    sides = asking.sides(*asking.generating)
     kept, refused = complete(await asking.together(asks, *sides), len(sides))
     return [item for one in kept.values() for item in one.values()], list(refused.values())
 

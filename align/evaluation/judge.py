@@ -79,10 +79,15 @@ class JudgeApi:
         """The SHA-256 of the prompt: another wording is another judge."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many verdicts were invalid that it is asked no more."""
+        return self.invalid >= GIVE_UP_AFTER and self.invalid * 2 >= self.asked
+
     async def judge(self, messages: Sequence[Mapping[str, Any]], a: str, b: str) -> list[Verdict | None]:
         """Return the verdicts in both orders, as of `a` and `b`; None for one that is invalid."""
         async with self._slots:
-            if self.invalid >= GIVE_UP_AFTER and self.invalid * 2 >= self.asked:
+            if self.gave_up:
                 return [None, None]
             self.asked += 1
             first = await self._verdict(messages, a, b)

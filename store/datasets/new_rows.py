@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from store.accounts import sharing
 from store.db.database import Store
-from store.db.rows import scalar
+from store.db.rows import fetch_all, fetch_one, scalar
+from store.errors import NotFound
 
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 _SINCE = """
@@ -37,6 +38,33 @@ def count_all(db: Store, method: str, deployment: str, exclude_raters: Sequence[
 def count_new(db: Store, method: str, deployment: str, exclude_raters: Sequence[str] = ()) -> int:
     """Return how many of those arrived since the deployment's last snapshot for `method`."""
     return _count(db, method, deployment, exclude_raters, _SINCE)
+
+
+def fresh_members(db: Store, snapshot: str) -> set[str]:
+    """Return the held-out rows of a snapshot that its deployment's snapshot before it did not see; none without one."""
+    cursor = db.read()
+    facts = fetch_one(
+        cursor,
+        "select deployment, method, created_at from snapshots where id = $id",
+        {"id": snapshot},
+        otherwise=NotFound("snapshot", snapshot),
+    )
+    rows = fetch_all(
+        cursor,
+        f"""
+        with earlier as (
+            select max(last_seq) as seen
+            from snapshots
+            where deployment = $deployment and method = $method and created_at < $created_at and id <> $id
+        )
+        select item_id as id
+        from snapshot_members
+        join {_TABLES[facts["method"]]} as rows on rows.id = item_id
+        where snapshot_id = $id and split = 'heldout' and seq > (from earlier)
+        """,
+        {**facts, "id": snapshot},
+    )
+    return {row["id"] for row in rows}
 
 
 def _count(db: Store, method: str, deployment: str, exclude_raters: Sequence[str], since: str) -> int:

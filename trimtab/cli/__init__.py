@@ -14,6 +14,7 @@ from trimtab.cli import (
     models,
     people,
     platform,
+    prompts,
     raters,
     releases,
     runs,
@@ -46,6 +47,7 @@ app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(releases.rollout_app, name="rollout")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(people.keys_app, name="keys")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from store.accounts import sharing
@@ -73,3 +74,17 @@ def test_rows_of_excluded_raters_do_not_count(taught: Store, tmp_path: Path, met
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_of_another_deployment_do_not_count(taught: Store, method: str) -> None:
     assert new_rows.count_new(taught, method, "poet") == 0
+
+
+def test_held_out_rows_are_fresh_that_no_earlier_snapshot_saw(db: Store, tmp_path: Path) -> None:
+    def grow(name: str) -> snapshots.Snapshot:
+        rows = [{"prompt": f"{name} {n}", "chosen": "a", "rejected": "b"} for n in range(30)]
+        pairs.import_rows(db, rows, name)
+        return snapshots.build(db, tmp_path, "assistant", "dpo")
+
+    first, second = grow("old"), grow("new")
+    assert new_rows.fresh_members(db, first.id) == set()
+    table = pq.read_table(tmp_path / second.id / "heldout.parquet").to_pylist()
+    fresh = {row["pair_id"] for row in table if row["prompt"][0]["content"].startswith("new")}
+    assert 0 < len(fresh) < len(table)
+    assert new_rows.fresh_members(db, second.id) == fresh
