@@ -39,7 +39,6 @@ def test_the_best_prompt_becomes_a_release_and_is_tested_on_held_out_requests(ru
     assert win["value"] == 1.0
     assert win["low"] > 0.5
     assert win["n"] == result["test_prompts"]
-    assert result["test"]["models"]["prompt"]["measures"]["reward_accuracy"]["release"]["value"] == 1.0
     stages = [one["stage"] for one in result["rounds"]]
     assert stages[0] == "instructions"
     assert stages[-1] == "examples"
@@ -68,7 +67,7 @@ def test_development_test_and_examples_share_no_request(running: Running) -> Non
 def test_votes_decide_where_no_rules_are_given(running: Running) -> None:
     found = running.ended(running.client.post(SEARCH, json=FEW))
     assert found["result"]["by"] == "votes"
-    assert all(body.get("stream") for body in running.stub.generated), "only speed is measured"
+    assert running.stub.generated == []
     made = releases.get(running.platform.db, found["result"]["release"])
     assert made.system_prompt == "Answer in at most two sentences."
     assert "reward_accuracy" in found["result"]["test"]["models"]["prompt"]["measures"]
