@@ -7,9 +7,9 @@
     OMP_NUM_THREADS=2 taskset -c 0,1 python3 bench/dpo_gpu.py --device cpu --cases 135m-cpu --steps 4      two CPU cores
 
 Needs this repository and torch, transformers, peft, trl, bitsandbytes, datasets; no weights, no network, no other
-package of ours. What is timed is `align.training.methods.dpo.PairTrainer`, built as the worker builds it;
-where a case names a
-comparison, plain TRL's `DPOTrainer` trains the same rows on the same model with its own defaults, but the same batch,
+package of ours. What is timed is `align.training.methods.dpo.PairTrainer`, built as the worker builds it; where a case
+names a comparison, plain TRL's `DPOTrainer` (of an SFT case its `SFTTrainer`) trains the same rows on the same model with
+its own defaults, but the same batch,
 optimiser and LoRA. One JSON object a case, then the line that every benchmark ends with.
 
 A row is a prompt of half the length and two answers of the other half; tokens a second count chosen + rejected rows
@@ -29,7 +29,6 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,11 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
 import torch
+from dpo_gpu_cases import CASES, DEFAULT, Case, make_rows, planned, recipe_of
 from gpu_meter import Meter, matrix_rate, step_timer, versions
 from random_model import SHAPES, build, parameters, word_tokenizer
 
 from align.progress import ProgressLog, StopSwitch
-from align.recipe.plan import Rows, plan
-from align.recipe.recipe import Recipe, resolve
 from align.run_directory import RunDirectory, RunSpec
 from align.training.data import Row
 from align.training.fused.lora import fuse_lora
@@ -53,94 +51,9 @@ from align.training.memory.running_out import free_memory
 from align.training.methods import dpo, sft
 from align.training.model import Hardware, add_adapter, without_dropout
 from align.training.packed.packed_model import disagreement, make_packed
-from align.training.packed.packing import Tree
 from align.training.scoring import score_rows
 from align.training.session import Session
 from align.training.trainer import train
-
-
-@dataclass(frozen=True)
-class Case:
-    """One measurement: a shape, its base's type, pairs per micro-batch, tokens per row, and a budget in GB if any."""
-
-    shape: str
-    nf4: bool
-    pairs: int
-    length: int
-    budget_gb: float | None = None
-    against_trl: bool = False
-    method: str = "dpo"
-
-
-CASES = {
-    "65b-512": Case("65b", True, 1, 512, budget_gb=40.0),
-    "65b-1024": Case("65b", True, 1, 1024, budget_gb=48.0),
-    "65b-2048": Case("65b", True, 1, 2048, budget_gb=48.0),
-    "8b-bf16": Case("8b", False, 8, 512, against_trl=True),
-    "8b-nf4": Case("8b", True, 8, 512, against_trl=True),
-    "1b-bf16": Case("1b", False, 8, 512, against_trl=True),
-    "1b-nf4": Case("1b", True, 8, 512, against_trl=True),
-    "8b-nf4-sft": Case("8b", True, 8, 512, method="sft"),
-    "1b-bf16-sft": Case("1b", False, 8, 512, method="sft"),
-    "135m-bf16": Case("135m", False, 8, 512),
-    "135m-nf4": Case("135m", True, 8, 512),
-    "135m-cpu": Case("135m", False, 4, 128, against_trl=True),
-    "tiny-bf16": Case("tiny", False, 2, 32, against_trl=True),
-    "tiny-nf4": Case("tiny", True, 2, 32, against_trl=True),
-    "tiny-sft": Case("tiny", False, 2, 32, method="sft"),
-}
-DEFAULT = [name for name in CASES if not name.startswith(("tiny", "135m")) and not name.endswith("sft")]
-
-
-def make_rows(case: Case, n: int) -> list[Row]:
-    """Return random rows of exactly `case.length` tokens; each answer ends with TRL's end token."""
-    generator = torch.Generator().manual_seed(1)
-    half = case.length // 2
-    answers = 2 if case.method == "dpo" else 1
-
-    def ids(count: int) -> list[int]:
-        high = int(SHAPES[case.shape]["vocab_size"])
-        return torch.randint(2, high, (count,), generator=generator).tolist()
-
-    return [
-        Row(str(i), Tree(ids(half), tuple([*ids(case.length - half - 1), 0] for _ in range(answers))))
-        for i in range(n)
-    ]
-
-
-def recipe_of(case: Case, args: argparse.Namespace) -> Recipe:
-    """Return the recipe that the worker would get for the case."""
-    params: dict[str, Any] = {
-        "max_steps": args.steps,
-        "num_train_epochs": 1.0,
-        "per_device_train_batch_size": case.pairs,
-        "gradient_accumulation_steps": 1,
-        "max_length": case.length,
-        "lr_scheduler_type": "constant",
-        "learning_rate": 1e-4,
-        "warmup_steps": 0,
-        "optim": args.optim,
-        "r": 16,
-        "lora_alpha": 32,
-        "gradient_checkpointing": True if args.recompute or case.budget_gb else "auto",
-    }
-    if case.method == "dpo":
-        params |= {"share_prompt": not args.no_share, "beta": 0.1}
-    return resolve(case.method, case.nf4, params)
-
-
-def planned(case: Case, args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
-    """Return what `align.recipe.plan` says of the case on this device."""
-    half = case.length / 2
-    rows = Rows(case.pairs * args.steps, half, half, case.length)
-    available = float(torch.cuda.mem_get_info()[0]) if args.device == "cuda" else None
-    with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / "config.json").write_text(json.dumps(SHAPES[case.shape]))
-        found = plan(scratch, recipe, rows, args.device, available)
-    parts = {name: round(size / 1e9, 3) for name, size in found.parts.items()}
-    # The probe is a phase of its own, which is not run here.
-    without_probe = found.total - found.parts.get("probe", 0.0)
-    return {"gb": round(without_probe / 1e9, 2), "seconds": round(found.seconds, 2), "parts_gb": parts}
 
 
 def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype) -> dict[str, Any]:
@@ -215,59 +128,42 @@ def score_reference(
 
 
 # TRL as somebody who knows it would set it on a card with room.
-TUNED: dict[str, Any] = {"gradient_checkpointing": False, "precompute_ref_log_probs": True}
+TUNED: dict[str, dict[str, Any]] = {
+    "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
+    "sft": {"gradient_checkpointing": False},
+}
 
 
 def run_trl(
     case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.dtype, tuned: bool = False
 ) -> dict[str, Any]:
     """Train the same rows with plain TRL, its defaults but for batch, optimiser and logging, or with `TUNED` too."""
-    from datasets import Dataset
-    from peft import LoraConfig
-    from trl import DPOConfig, DPOTrainer
-
-    model = build(case.shape, case.nf4, args.device, dtype)
-    rows = make_rows(case, case.pairs * args.steps)
-
-    def text(ids: Any) -> str:
-        return " ".join(f"w{i}" for i in ids)
-
-    data = [
-        {
-            "prompt": text(row.tree.prompt) + " ",
-            "chosen": text(row.tree.answers[0][:-1]) + " ",
-            "rejected": text(row.tree.answers[1][:-1]) + " ",
-        }
-        for row in rows
-    ]
     timer, times = step_timer(meter)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = DPOTrainer(
-            model=model,
-            args=DPOConfig(
-                output_dir=scratch,
-                max_steps=args.steps,
-                per_device_train_batch_size=case.pairs,
-                max_length=case.length,
-                optim=args.optim,
-                logging_steps=1,
-                learning_rate=1e-4,
-                lr_scheduler_type="constant",
-                report_to=[],
-                save_strategy="no",
-                disable_tqdm=True,
-                bf16=args.device == "cuda",
-                **(TUNED if tuned else {}),
-                use_cpu=args.device == "cpu",
-            ),
-            train_dataset=Dataset.from_list(data),
-            processing_class=word_tokenizer(int(SHAPES[case.shape]["vocab_size"])),
-            peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
-            callbacks=[timer],
-        )
+        settings: dict[str, Any] = {
+            "output_dir": scratch,
+            "max_steps": args.steps,
+            "per_device_train_batch_size": case.pairs,
+            "max_length": case.length,
+            "optim": args.optim,
+            "logging_steps": 1,
+            "learning_rate": 1e-4,
+            "lr_scheduler_type": "constant",
+            "report_to": [],
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "bf16": args.device == "cuda",
+            "use_cpu": args.device == "cpu",
+            **(TUNED[case.method] if tuned else {}),
+        }
+        model = build(case.shape, case.nf4, args.device, dtype)
+        trainer = trl_trainer(case, model, make_rows(case, case.pairs * args.steps), settings, timer)
         prepared = time.perf_counter() - began
-        lengths = {len(r["prompt_ids"]) + len(r["chosen_ids"]) for r in trainer.train_dataset}
+        lengths = {
+            len(row["input_ids"]) if case.method == "sft" else len(row["prompt_ids"]) + len(row["chosen_ids"])
+            for row in trainer.train_dataset
+        }
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return {
@@ -276,6 +172,33 @@ def run_trl(
         "row_tokens": sorted(lengths),
         "prepared_seconds": round(prepared, 2),  # its reference pass too, where that is computed beforehand
     }
+
+
+def trl_trainer(case: Case, model: Any, rows: list[Row], settings: dict[str, Any], timer: Any) -> Any:
+    """Return TRL's trainer of the case's method for these rows."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
+    trainer, config = (DPOTrainer, DPOConfig) if case.method == "dpo" else (SFTTrainer, SFTConfig)
+
+    def text(ids: Any) -> str:
+        return " ".join(f"w{i}" for i in ids) + " "
+
+    data = [
+        {"prompt": text(row.tree.prompt)}
+        | {name: text(ids[:-1]) for name, ids in zip(names, row.tree.answers, strict=True)}
+        for row in rows
+    ]
+    return trainer(
+        model=model,
+        args=config(**settings),
+        train_dataset=Dataset.from_list(data),
+        processing_class=word_tokenizer(int(SHAPES[case.shape]["vocab_size"])),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        callbacks=[timer],
+    )
 
 
 def _figures(case: Case, args: argparse.Namespace, times: list[float], meter: Meter) -> dict[str, Any]:
@@ -349,7 +272,9 @@ def main() -> int:
         "--optim", default="adamw_8bit", help="paged_adamw_8bit is what a recipe chooses on CUDA"
     )
     parser.add_argument("--no-share", action="store_true", help="compute each prompt twice")
-    parser.add_argument("--tuned", action="store_true", help="TRL with " + ", ".join(TUNED) + " as well")
+    parser.add_argument(
+        "--tuned", action="store_true", help="TRL with " + ", ".join(TUNED["dpo"]) + " as well"
+    )
     parser.add_argument("--recompute", action="store_true", help="recompute all activations")
     parser.add_argument("--plain", action="store_true", help="PEFT's LoRA layers and the model's own norms")
     parser.add_argument("--together", action="store_true", help="all in one process, which saves the imports")

@@ -1,11 +1,12 @@
 """Publish, roll back and serve many adapters under load, on real vLLM.
 
-    python -m bench.publish [--quick] [--model tiny|smollm2] [--streams 16] [--many 200]
+    python -m bench.publish [--quick] [--model tiny|smollm2] [--streams 16] [--many 200] [--no-warm-up]
 
 While `--streams` clients stream greedy answers without pause, adapters are published, promoted and rolled back through
 the store, the publisher and the router, as the platform does. Every answer is compared, token by token, with what
 PEFT computes for the release that the gateway says it came from. `tiny` is a random Llama of 0.5 M parameters, whose
 steps cost next to nothing, so that what is measured is the platform; `smollm2` adds a real model's steps on the CPU.
+`--no-warm-up` leaves out the adapter of zeros that an engine on a card uses at its start.
 Ends with one line of JSON whose figure is the median time from the call to publish to the new release's first token.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 
 from bench.bench_models import embedded
 from bench.versions import versions
+from serve.adapters.first_use import warm_adapters
 from serve.adapters.publishing import publish
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
@@ -42,9 +44,10 @@ PUBLISH_BUDGET_S, ROLLBACK_BUDGET_S = 0.5, 0.05
 
 @dataclass
 class Seen:
-    """Measurements of the clients: time to first token over time, and wrong or missing answers."""
+    """Measurements of the clients: time to first token and gaps between events over time, wrong or missing answers."""
 
     first: list[tuple[float, float]] = field(default_factory=list)
+    gaps: list[tuple[float, float]] = field(default_factory=list)
     wrong: int = 0
     failed: int = 0
     done: int = 0
@@ -53,19 +56,32 @@ class Seen:
         """Return the longest time to first token, in seconds, of requests sent between two moments."""
         return max((took for sent, took in self.first if begin <= sent <= end), default=0.0)
 
+    def pause(self, begin: float, end: float) -> float:
+        """Return the longest gap within a stream that ends between two moments, in seconds."""
+        return max((gap for at, gap in self.gaps if begin <= at <= end), default=0.0)
 
-async def ask(http: HttpStream, model: str, prompt: str) -> tuple[str, tuple[int, ...], float]:
-    """Stream one answer; return its release, its token ids and the seconds to the first token."""
+
+async def ask(
+    http: HttpStream, model: str, prompt: str, gaps: list[tuple[float, float]] | None = None
+) -> tuple[str, tuple[int, ...], float]:
+    """Stream one answer; return its release, its token ids and the seconds to the first token.
+
+    `gaps` takes the moment of each later event and the seconds since the one before.
+    """
     body = {
         "model": model, "messages": [{"role": "user", "content": prompt}], "stream": True, "store": False,
         "temperature": 0, "max_tokens": TOKENS, "ignore_eos": True, "return_token_ids": True,
     }  # fmt: skip
     began = time.perf_counter()
     connection = await http.post("/v1/chat/completions", json.dumps(body).encode())
-    first, data = 0.0, b""
+    first, last, data = 0.0, 0.0, b""
     try:
         async for chunk in connection.chunks():
-            first = first or time.perf_counter() - began
+            now = time.perf_counter()
+            first = first or now - began
+            if last and gaps is not None:
+                gaps.append((now, now - last))
+            last = now
             data += chunk
     finally:
         http.release(connection)
@@ -86,10 +102,11 @@ async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio
     while not stop.is_set():
         prompt, sent = rng.choice(PROMPTS), time.perf_counter()
         try:
-            release, ids, first = await ask(http, "assistant", prompt)
+            release, ids, first = await ask(http, "assistant", prompt, seen.gaps)
         except Exception as error:
             print(f"failed: {error!r}", flush=True)
             seen.failed += 1
+            await asyncio.sleep(0.1)
             continue
         seen.done += 1
         seen.first.append((sent, first))
@@ -102,6 +119,17 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
     expected = {"assistant@1": base}
     seen, stop = Seen(), asyncio.Event()
     tasks = [asyncio.create_task(client(part, expected, seen, stop, n)) for n in range(streams)]
+    try:
+        return await swaps_beside(part, loras, told, expected, seen)
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+async def swaps_beside(
+    part: Part, loras: list[Path], told: list[Any], expected: dict[str, Any], seen: Seen
+) -> dict[str, Any]:
+    """Do the swaps of `swaps` beside its clients."""
     await asyncio.sleep(3)
     calm_end = time.perf_counter()
     http = HttpStream(part.url, {"authorization": f"Bearer {KEY}"})
@@ -128,8 +156,6 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
         name, _, _ = await ask(http, "assistant", PROMPTS[0])
         assert name == "assistant@1", f"{name} answered after the rollback"
         await asyncio.sleep(0.5)
-    stop.set()
-    await asyncio.gather(*tasks)
     return {
         "publish_to_first_token_s": round(statistics.median(first_token), 3),
         "publish_to_first_token_worst_s": round(max(first_token), 3),
@@ -139,6 +165,8 @@ async def swaps(part: Part, loras: list[Path], told: list[Any], base: Any, strea
         "requests": seen.done,
         "failed": seen.failed,
         "wrong": seen.wrong,
+        "pause_calm_ms": round(1000 * seen.pause(0, calm_end), 1),
+        "pause_of_each_ms": [round(1000 * seen.pause(a, b), 1) for a, b in spans],
         "others_first_token_worst_calm_s": round(seen.worst(0, calm_end), 3),
         "others_first_token_worst_publishing_s": round(max(seen.worst(a, b) for a, b in spans), 3),
     }
@@ -201,6 +229,8 @@ async def bench(args: argparse.Namespace) -> None:
         await pool.start()
         try:
             await pool.engines()[0].wait_ready(900)
+            if args.warm_up:
+                await warm_adapters(pool.engines()[0])
             (scratch / "store").mkdir()
             async with running(pool, scratch / "store", "base") as part:
                 by_adapter = [dict(zip(PROMPTS, [ids for ids, _ in row], strict=True)) for row in told]
@@ -240,6 +270,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and adapters")
     parser.add_argument("--model", choices=("tiny", "smollm2"), default="tiny")
     parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--no-warm-up", dest="warm_up", action="store_false", help="no adapter at the start")
     parser.add_argument(
         "--many", type=int, default=200, help="adapters served round-robin; 0 leaves that out"
     )

@@ -35,7 +35,7 @@ from store.accounts import audit
 from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import fetch_one
-from store.feedback import comparisons, conversations, raters
+from store.feedback import comparisons, conversations, raters, rating_queue
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.privacy import erasure
@@ -174,7 +174,7 @@ def measure(size: int, home: Path, source: Path, material: list[tuple[str, str]]
         figures.add(**turns(db, 100))
         many_comparisons(db, size)
         figures.add(**{f"{name}_among_comparisons": took for name, took in votes(db, 100).items()})
-        figures.add(next_comparison_among_ms=timed(lambda: comparisons.next_unvoted(db, "new rater"), 7)[0])
+        figures.add(next_comparison_among_ms=timed(lambda: rating_queue.next_unvoted(db, "new rater"), 7)[0])
     return figures
 
 
@@ -235,7 +235,7 @@ def queries(db: Store) -> dict[str, Callable[[], Any]]:
         "pairs, statistics": lambda: pairs.stats(db),
         "demonstrations, first page": lambda: demonstrations.list_page(db, 50),
         "comparisons, first page": lambda: comparisons.list_all(db, limit=50),
-        "next comparison": lambda: comparisons.next_unvoted(db, "new rater"),
+        "next comparison": lambda: rating_queue.next_unvoted(db, "new rater"),
         "leaderboard": lambda: leaderboard.rank(db),
         "conversations": lambda: conversations.list_recent(db),
         "prompts to draw": lambda: conversations.recent_prompts(db, 100),

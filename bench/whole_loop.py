@@ -1,6 +1,7 @@
 """The whole loop on one machine, with default settings: chat, rank, train, publish, roll out, roll back, kill, start again.
 
     python -m bench.whole_loop [--quick] [--model DIR | --random 7b] [--parts lora,qlora,kills,restart] [--streams 8]
+    python -m bench.whole_loop --make-room sleep --parts lora       the engine takes 95% of a card, and makes room
 
 `trimtab up` runs as a user would start it, on a data directory of its own; `--streams` clients chat all through, and what
 they see is reported part by part. `--model` serves another Hugging Face directory than SmolLM2-135M, `--random` a shape of
@@ -18,9 +19,11 @@ Each part prints a line of JSON when it is done; the last line's figure is the f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -68,7 +71,7 @@ class Loop:
         answer = self.chat("Hello", 8)
         self.report(
             part, page_s=round(page, 1), ready_s=round(ready, 1), first_answer_s=round(time.monotonic() - began, 1),
-            answer=answer[:60], **cards(),
+            answer=answer[:60], **cards(), **start_facts(self.platform.data),
         )  # fmt: skip
 
     def chat(self, prompt: str, max_tokens: int) -> str:
@@ -105,8 +108,12 @@ class Loop:
         plan = self.platform.post("/api/runs/plan", body)
         run = self.platform.post("/api/runs", body)
         most: dict[str, Any] = {}
+        engine: list[tuple[str, float]] = []
 
         def watch(now: dict[str, Any]) -> None:
+            state = self.platform.get("/api/status")["engines"][0]["state"]
+            if not engine or engine[-1][0] != state:
+                engine.append((state, round(time.monotonic() - began, 1)))
             for card in cards().get("cards", []):
                 most[card["name"]] = max(most.get(card["name"], 0), card["used_mib"])
 
@@ -119,7 +126,12 @@ class Loop:
             "seconds": round(time.monotonic() - began, 1),
         }
         facts |= {"plan": plan.get("memory") or plan, "max_used_mib": most, "steps": found["total_steps"]}
-        facts["chat"] = load.summary(began)
+        if self.args.make_room != "never":
+            wait_for(
+                lambda: self.platform.request("GET", "/readyz").status_code == 200, 300, self.platform.say
+            )
+            engine.append(("ready at the end", round(time.monotonic() - began, 1)))
+        facts |= {"engine": engine, "chat": load.summary(began)}
         if found["release"]:
             facts["parity"] = self.platform.get(f"/api/releases/{found['release']}")["parity"]
             facts["gate"] = found["gate_decision"]
@@ -245,11 +257,26 @@ def cards() -> dict[str, Any]:
     }
 
 
-def settings(model: Path, base: str) -> str:
+def start_facts(data: Path) -> dict[str, Any]:
+    """Return the stages of the last start in seconds, and whether the engine's processes shared their imports."""
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        starts = json.loads((data / "cache" / "engine-starts.json").read_text())
+        facts["stages"] = next(iter(starts.values()))[-1]["stages"]
+    with contextlib.suppress(OSError):
+        log = next((data / "logs").glob("engine-*.log")).read_text(errors="replace")
+        facts["imported_one_by_one"] = re.findall(r"RuntimeError: (importing .*)|import vLLM one by one", log)
+    return facts
+
+
+def settings(model: Path, base: str, make_room: str) -> str:
     """Return the settings file; the default model needs none."""
-    if base == BASE:
+    if base == BASE and make_room == "never":
         return ""
-    return f'[engines.main]\nbase = "{base}"\nmodel = "{model}"\n[deployments.assistant]\nbase = "{base}"\n'
+    found = f'[deployments.assistant]\nbase = "{base}"\n[engines.main]\nbase = "{base}"\nmodel = "{model}"\n'
+    return found + (
+        "" if make_room == "never" else f'gpu_memory = 0.95\n[training]\nmake_room = "{make_room}"\n'
+    )
 
 
 def main() -> int:
@@ -264,6 +291,9 @@ def main() -> int:
     parser.add_argument("--random", help="a shape of bench/random_model.py with random weights")
     parser.add_argument("--parts", default="lora,qlora,kills,restart", help="which, with commas between")
     parser.add_argument("--streams", type=int, default=8, help="chat streams all through")
+    parser.add_argument(
+        "--make-room", choices=("never", "shrink", "sleep"), default="never", help="training.make_room"
+    )
     parser.add_argument("--data", type=Path, help="data directory; default: a new one that is deleted")
     parser.add_argument("--out", type=Path, help="append each line of JSON to this file too")
     args = parser.parse_args()
@@ -278,7 +308,7 @@ def main() -> int:
         (data / "models").mkdir(parents=True, exist_ok=True)
         if not (data / "models" / base).exists():
             (data / "models" / base).symlink_to(model, target_is_directory=True)
-        loop = Loop(PlatformProcess(data, settings(model, base)), args)
+        loop = Loop(PlatformProcess(data, settings(model, base, args.make_room)), args)
         try:
             loop.start()
             loop.rank()

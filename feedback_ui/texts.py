@@ -246,6 +246,28 @@ EVALUATE_ALONE = "Nothing, on its own"
 EVALUATE_START = "Start evaluation"
 EVALUATION_PAGE = "Report as a page, with the answers and people's votes"
 EVALUATIONS_EMPTY = "No evaluation yet. Each run evaluates its release; or start one here."
+WAYS = "Prompts, examples, adapters"
+WAYS_EMPTY = "Nothing compared yet. A prompt may do what an adapter would, without training: search for one, then compare."
+WAYS_HINT = "Searches for the best prompt by held-out votes; compares base model, prompts and adapters by quality and cost."
+WAYS_START_SEARCH = "Search for a prompt"
+WAYS_START = "Compare releases"
+WAYS_CANCEL = "Cancel what runs"
+WAYS_QUEUED = "Queued. It goes on in the background, also after a restart."
+WAYS_CANCELLED = "Cancelled {count}; `trimtab jobs resume` goes on with it."
+WAYS_SEARCH = "Search for a prompt"
+WAYS_COMPARED = "Releases compared"
+WAYS_MODELS = "Models compared"
+WAYS_TABLE = "Table"
+WAYS_PAGE = "As a page, with every measure"
+WAYS_RECOMMENDED = "Recommended:"
+WAYS_FOUND = (
+    "{release} was made of the best prompt. It takes no traffic until you start a canary or promote it."
+)
+WAYS_NOTHING = "No prompt is better than none."
+WAYS_SEARCH_HEADS = ("Release", "System prompt", "Examples", "On development requests", "On other requests")
+WAYS_HEADS = (
+    "", "Model", "Wins against base", "Gate", "Prompt tokens", "First token s", "Tokens/s", "Training min", "Added s/day",
+)  # fmt: skip
 LINEAGE = "Lineage"
 LINEAGE_EMPTY = "Pick a release to see what trained it."
 NOBODY = "nobody"

@@ -14,7 +14,12 @@ from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
 import serve.engine.engine
+import trimtab.app
+import trimtab.lifespan
 from align.prepare import prepare
+from store.db.database import Store
+from tests.support.lazy_screens import LazyScreens
+from trimtab.platform import Platform
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -45,6 +50,20 @@ def _engines_take_their_share() -> None:
     serve.engine.engine.BEHIND_GATEWAY = 0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _platforms_here_start_light() -> None:
+    """A platform in this process opens its screens when they are asked for, and has no worker wait for the next run.
+
+    Both take longer than most tests; tests/e2e has platforms in processes of their own, which do as they always do.
+    """
+
+    async def no_waiting_worker(platform: Platform) -> None:
+        """Take the place of `_keep_warm`."""
+
+    trimtab.app.Screens = LazyScreens  # type: ignore[misc]
+    trimtab.lifespan._keep_warm = no_waiting_worker
+
+
 @pytest.fixture(scope="session")
 def test_cache() -> Path:
     """A directory that outlives the test run; what lies in it is immutable."""
@@ -57,6 +76,14 @@ def test_cache() -> Path:
 def smollm2(test_cache: Path) -> Path:
     """SmolLM2-135M-Instruct as a Hugging Face directory, prepared once a machine (about half a minute)."""
     return prepare(test_cache / "smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty store, to be copied."""
+    path = tmp_path_factory.mktemp("empty") / "trimtab.duckdb"
+    Store.open(path).close()
+    return path
 
 
 @pytest.fixture(scope="module")

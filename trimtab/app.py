@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -38,11 +39,15 @@ from trimtab.api.jobs import routes as job_routes
 from trimtab.api.models import routes as models
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
+from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
+from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
 from trimtab.api.training_data import exports, imports, removals
+from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.background import LongWork
@@ -50,7 +55,10 @@ from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
-from trimtab.jobs.jobs import Jobs
+from trimtab.jobs import distil_plan, make_pairs_plan
+from trimtab.jobs.distil import Distil
+from trimtab.jobs.jobs import Jobs, Work
+from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
 from trimtab.platform import Platform
@@ -62,6 +70,9 @@ from trimtab.runs.workers import Workers
 from trimtab.serving import Serving
 from trimtab.start_run import ScheduledRuns
 from trimtab.ui_mount import Screens
+from trimtab.ways.comparison import MODELS, WAYS, Comparison
+from trimtab.ways.prompt_search import KIND as PROMPT_SEARCH
+from trimtab.ways.prompt_search import PromptSearch
 from trimtab.web import login
 from trimtab.web.cross_origin import CrossOrigin
 from trimtab.web.origin_check import SameMachineOnly
@@ -87,17 +98,32 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
     parts = build_serving(db, reconciler, authenticator, _serving_options(settings), rollout.on_alarm)
     long_work, queue = LongWork(db), TaskQueue()
     workers = Workers(settings.training, paths.logs / "waiting-worker.log")
+
+    def chat_api() -> ChatApi:
+        """Open a client of this platform's own gateway."""
+        return ChatApi(url, key=key, concurrency=8)
+
     evaluations = Evaluations(
         db,
         serving,
         paths,
         settings.gate,
         queue,
-        lambda: ChatApi(url, key=key, concurrency=8),
+        chat_api,
         settings.limits.max_tokens,
     )
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
+    sources = settings.rank.sources
+    jobs = Jobs(
+        db,
+        queue,
+        {
+            make_pairs_plan.KIND: MakePairs(db, serving, long_work, chat_api, sources),
+            distil_plan.KIND: Distil(db, serving, long_work, runner, chat_api, sources),
+            **_ways(db, serving, paths, settings, chat_api),
+        },
+    )
     return Platform(
         settings=settings,
         paths=paths,
@@ -112,10 +138,10 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         runner=runner,
         rollout=rollout,
         evaluations=evaluations,
-        jobs=Jobs(db, queue, {}),
+        jobs=jobs,
         long_work=long_work,
         scheduler=Scheduler(
-            Schedule(name, plan, ScheduledRuns(db, runner, plan))
+            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
             for name, plan in settings.named_schedules().items()
         ),
         screens=Screens(url),
@@ -124,6 +150,18 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         started_at=datetime.now(UTC),
         settings_file=settings_file,
     )
+
+
+def _ways(
+    db: Store, serving: Serving, paths: DataPaths, settings: Settings, chat_api: Callable[[], ChatApi]
+) -> dict[str, Work]:
+    """Return the jobs that search for prompts and compare releases, by kind."""
+    compare = Comparison(db, serving, paths, settings.gate, chat_api, settings.limits.max_tokens)
+    return {
+        PROMPT_SEARCH: PromptSearch(db, serving, paths, chat_api),
+        WAYS: compare,
+        MODELS: compare,
+    }
 
 
 def _open_store(settings: Settings, paths: DataPaths) -> Store:
@@ -161,8 +199,9 @@ def _serving_options(settings: Settings) -> ServingOptions:
     )
 
 
+@cache
 def api_router() -> APIRouter:
-    """Return the operations API, `/api`."""
+    """Return the operations API, `/api`; its routes find their platform in the app that serves them."""
     api = APIRouter(prefix="/api")
     for module in (
         status,
@@ -171,11 +210,15 @@ def api_router() -> APIRouter:
         sampled,
         training_data,
         removals,
+        make_pairs_routes,
         imports,
         exports,
         erasures,
         run_routes,
+        distil_routes,
         recipes,
+        release_comparison,
+        prompts,
         releases,
         deployment_routes,
         adapters,
@@ -214,7 +257,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.state.platform = platform
     problems.install(app)
     app.include_router(status.probes)
-    app.include_router(api_router())
+    app.router.routes.extend(api_router().routes)  # including them would build each a second time
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)

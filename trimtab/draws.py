@@ -19,7 +19,7 @@ import numpy as np
 
 from serve.router import RoutingTable, Target
 from store.db.database import Store
-from store.feedback.comparisons import cluster_of
+from store.feedback.rating_queue import cluster_of
 from store.rollout import leaderboard, top_two
 from store.values import Conversation, conversation_hash
 from trimtab.config.data_sections import RankSettings

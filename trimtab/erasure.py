@@ -31,6 +31,7 @@ async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, A
     platform.authenticator.drop_cached()
     stopped = await platform.runner.cancel_erased(done.runs)
     stopped += await platform.jobs.cancel_erased(done.jobs)
+    await platform.serving.refresh()  # a release's examples may have been theirs
     await platform.long_work.run(delete_erased_files, platform.paths)
     return {**done.to_json(), "stopped": stopped, "dry_run": False}
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from align.evaluation.gate import GateDecision, decide
+from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
 from align.evaluation.judge import Voted
 from align.evaluation.suite import ChatApi, run_suite
 from align.evaluation.suite_file import load_suite
-from store.datasets import snapshots
+from store.datasets import new_rows, snapshots
 from store.db.database import Store
 from store.errors import Conflict
 from store.feedback import decided
@@ -22,6 +23,7 @@ from store.rollout import deployments, evaluation_items, evaluations, releases, 
 from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
 from store.rollout.runs import Run
+from trimtab import made_heldout
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
@@ -63,7 +65,7 @@ class Evaluations:
         Raises SuiteError for a suite that can't be read, Conflict when no snapshot holds any data.
         """
         await asyncio.to_thread(load_suite, suite)
-        heldout = await asyncio.to_thread(self._newest_heldout, release.deployment)
+        heldout = await call_store(self.db, self._newest_heldout, release.deployment)
         if heldout is None:
             raise Conflict(
                 f"nothing to measure on: {release.deployment} has no snapshot with its data; one comes with a run"
@@ -92,7 +94,11 @@ class Evaluations:
         release = await call_store(self.db, releases.get, run.release)
         stable = await call_store(self.db, releases.get, deployment.stable)
         snapshot = await call_store(self.db, snapshots.get, run.snapshot)
-        if snapshot.heldout_rows == 0:
+        heldout: Path | HeldoutPrompts | None = self.paths.run(run.id) / "heldout.parquet"
+        voted = snapshot.heldout_rows > 0
+        if not voted:
+            heldout = await call_store(self.db, made_heldout.of_snapshot, snapshot.id)
+        if heldout is None:
             why = "nothing is held out of a single prompt, so nothing was measured"
             return GateDecision("undecided", (why,)).to_json() | {"mode": run.gate}
         evaluation = await call_store(
@@ -105,10 +111,13 @@ class Evaluations:
             run=run.id,
         )
         await call_store(self.db, runs.update, run.id, evaluation=evaluation.id)
-        heldout, anchor = self.paths.run(run.id) / "heldout.parquet", await self._anchor(release)
-        report = await self._run_suite(evaluation, release, stable, heldout, anchor)
-        decision = decide(report, self.gate.all_checks(run.method), self.gate.min_items)
-        return self._limited(run, decision) | {"mode": run.gate}
+        fresh = await call_store(self.db, new_rows.fresh_members, run.snapshot)
+        report = await self._run_suite(
+            evaluation, release, stable, heldout, await self._anchor(release), fresh=fresh
+        )
+        decision = decide(report, self.gate.all_checks(run.method, voted), self.gate.min_items)
+        found = self._limited(run, decision) | {"mode": run.gate}
+        return found if voted else found | {"reasons": [*found["reasons"], made_heldout.NO_VOTES]}
 
     def _limited(self, run: Run, decision: GateDecision) -> dict[str, Any]:
         """Return the decision; `at_most` is how far it lets a run that learned demonstrations go by itself.
@@ -129,21 +138,27 @@ class Evaluations:
             return None
         return anchor
 
-    def _newest_heldout(self, deployment: str) -> Path | None:
-        """Return the held-out rows of the newest snapshot whose files no erasure deleted."""
-        found = [row for row in snapshots.list_all(self.db) if row.deployment == deployment]
+    def _newest_heldout(self, db: Store, deployment: str) -> Path | HeldoutPrompts | None:
+        """Return the held-out rows of the newest snapshot that has any and whose files no erasure deleted.
+
+        Where there is none, the prompts that are held out for the newest snapshot of made rows.
+        """
+        found = [row for row in snapshots.list_all(db) if row.deployment == deployment]
         found.sort(key=lambda row: row.created_at, reverse=True)
-        files = (self.paths.snapshots / row.id / "heldout.parquet" for row in found)
-        return next((file for file in files if file.is_file()), None)
+        files = (self.paths.snapshots / row.id / "heldout.parquet" for row in found if row.heldout_rows)
+        rated = next((file for file in files if file.is_file()), None)
+        made = (made_heldout.of_snapshot(db, row.id) for row in found)
+        return rated or next((prompts for prompts in made if prompts is not None), None)
 
     async def _run_suite(
         self,
         evaluation: Evaluation,
         release: Release,
         against: Release | None,
-        heldout: Path,
+        heldout: Path | HeldoutPrompts,
         anchor: Release | None = None,
         people: int = 0,
+        fresh: Collection[str] = (),
     ) -> dict[str, Any]:
         """Run one suite through the served endpoint; its record ends as `done` or `failed`."""
 
@@ -171,6 +186,8 @@ class Evaluations:
                     caps=self._caps(release, against),
                     voted=await self._voted(release.deployment),
                     pairs=people,
+                    probe=True,
+                    fresh=fresh,
                 )
                 if people and against is not None:
                     asked = await call_store(self.db, ask_people, evaluation.id, release, against, people)

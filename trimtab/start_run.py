@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+from store.datasets import new_rows
 from store.db.database import Store
 from store.errors import Conflict
 from store.privacy import erasure
 from store.rollout import adapters, deployments, releases, runs
 from store.rollout.runs import Run
-from store.training_data import demonstrations, likes, pairs
 from trimtab.background import call_store
 from trimtab.config.training_sections import ScheduleSettings
 from trimtab.runs.runner import Runner
 
-_DATA: dict[str, tuple[Callable[[Store], int], str, str]] = {
-    "dpo": (pairs.count, "preference pairs", "rank some responses"),
-    "sft": (demonstrations.count, "demonstrations", "write better responses in Rank"),
-    "kto": (lambda db: sum(likes.count(db).values()), "likes", "like and dislike some answers in Chat"),
-}
-_NEW_ROWS: dict[str, Callable[[Store, str], int]] = {
-    "dpo": pairs.count_new,
-    "sft": demonstrations.count_new,
-    "kto": likes.count_new,
+_DATA: dict[str, tuple[str, str]] = {
+    "dpo": ("preference pairs", "rank some responses"),
+    "sft": ("demonstrations", "write better responses in Rank"),
+    "kto": ("likes", "like and dislike some answers in Chat"),
 }
 
 
-async def start_run(db: Store, runner: Runner, *, method: str, deployment: str, **request: Any) -> Run:
+async def start_run(
+    db: Store,
+    runner: Runner,
+    *,
+    method: str,
+    deployment: str,
+    exclude_raters: Sequence[str] = (),
+    **request: Any,
+) -> Run:
     """Queue a run and drive it in the background. Raises Conflict when there is nothing to train on."""
-    count, word, how = _DATA[method]
-    if await call_store(db, count) == 0:
-        raise Conflict(f"nothing to train on: there are no {word} yet; {how} or import {word}")
+    word, how = _DATA[method]
+    if await call_store(db, new_rows.count_all, method, deployment, exclude_raters) == 0:
+        raise Conflict(
+            f"nothing to train on: there are no {word} for {deployment} yet; {how} or import {word}"
+        )
     run = await call_store(db, runs.create, method=method, deployment=deployment, **request)
     runner.submit(run.id)
     return run
@@ -53,20 +58,20 @@ def start_adapter(db: Store, method: str, deployment: str, start_from: str, repl
     return erasure.clean_start(db, adapter)
 
 
-def count_new_rows(db: Store, plan: ScheduleSettings) -> int:
-    """Count the rows of the schedule's method since its deployment's last snapshot for that method."""
-    return _NEW_ROWS[plan.method](db, plan.deployment)
-
-
 class ScheduledRuns:
     """The runs of a schedule: what `trimtab.runs.schedule.Schedule` counts and starts."""
 
-    def __init__(self, db: Store, runner: Runner, plan: ScheduleSettings) -> None:
-        self.db, self.runner, self.plan = db, runner, plan
+    def __init__(
+        self, db: Store, runner: Runner, plan: ScheduleSettings, exclude_raters: Sequence[str] = ()
+    ) -> None:
+        self.db, self.runner, self.plan, self.exclude_raters = db, runner, plan, exclude_raters
 
     async def new_rows(self) -> int:
-        """Count the rows of the method since the deployment's last snapshot for it."""
-        return await call_store(self.db, count_new_rows, self.plan)
+        """Count the rows to train on that arrived since the deployment's last snapshot for the method."""
+        plan = self.plan
+        return await call_store(
+            self.db, new_rows.count_new, plan.method, plan.deployment, self.exclude_raters
+        )
 
     async def active(self) -> bool:
         """Return whether a run of the deployment is under way; runs of others take turns with it."""
@@ -79,6 +84,7 @@ class ScheduledRuns:
             self.runner,
             method=self.plan.method,
             deployment=self.plan.deployment,
+            exclude_raters=self.exclude_raters,
             qlora=self.plan.qlora,
             params=dict(self.plan.params),
             recipe=self.plan.recipe,

@@ -138,6 +138,8 @@ class BlockingData(Blocking[Data]):
 
     pairs = blocking(Data.pairs)
     pair_stats = blocking(Data.pair_stats)
+    make_pairs = blocking(Data.make_pairs)
+    plan_pairs = blocking(Data.plan_pairs)
     pair_lineage = blocking(Data.pair_lineage)
     demonstrations = blocking(Data.demonstrations)
     remove = blocking(Data.remove)
@@ -153,6 +155,7 @@ class BlockingRuns(Blocking[Runs]):
 
     create = blocking(Runs.create)
     plan = blocking(Runs.plan)
+    distil = blocking(Runs.distil)
     recipes = blocking(Runs.recipes)
     list = blocking(Runs.list)
     get = blocking(Runs.get)
@@ -184,6 +187,11 @@ class BlockingRollout(Blocking[Rollout]):
     evaluation_items = blocking(Rollout.evaluation_items)
     evaluation_report = blocking(Rollout.evaluation_report)
     evaluations = blocking(Rollout.evaluations)
+    search_prompts = blocking(Rollout.search_prompts)
+    compare_releases = blocking(Rollout.compare_releases)
+    compare_models = blocking(Rollout.compare_models)
+    comparison_table = blocking(Rollout.comparison_table)
+    comparison_report = blocking(Rollout.comparison_report)
 
 
 class BlockingJobs(Blocking[Jobs]):

@@ -16,7 +16,6 @@ from align.evaluation.measures import cluster_of
 from align.evaluation.scoring import reference_of
 from align.evaluation.suite_file import Answers, Instructions
 
-SIDES = ("release", "against")
 GREEDY = {"temperature": 0.0}
 
 
@@ -93,9 +92,14 @@ async def _generate(
         async def answered(side: str, model: str) -> Item:
             most = min(max_tokens, caps.get(model, max_tokens))
             body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
-            answer, seconds = await asking.api.chat(body)
+            answer, seconds, first = await asking.api.stream(body)
             await asking.progress(1)
-            detail = {"kind": prompt.kind, "sampling": name.rpartition(" / ")[2], "max_tokens": most}
+            detail: dict[str, Any] = {
+                "kind": prompt.kind,
+                "sampling": name.rpartition(" / ")[2],
+                "max_tokens": most,
+            }
+            detail |= {} if first is None else {"first_token_s": first}
             item = Item(measure, prompt.cluster, name, side, prompt.reference, seconds=seconds, detail=detail)
             return _read(item, answer)
 
@@ -107,7 +111,7 @@ async def _generate(
             name = f"{prompt.reference or place} / {sampling}"
             asking.prompts[name] = prompt.messages
             asks.append((name, ask(prompt, name, body)))
-    sides = asking.sides(*SIDES)
+    sides = asking.sides(*asking.generating)
     kept, refused = complete(await asking.together(asks, *sides), len(sides))
     return [item for one in kept.values() for item in one.values()], list(refused.values())
 

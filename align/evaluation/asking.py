@@ -26,6 +26,10 @@ class Asking:
     on_progress: OnProgress | None = None
     prompts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The prompts of generated answers, by item."""
+    generating: tuple[str, ...] = ("release", "against")
+    """The sides that generate answers; scored rows and texts are of every side."""
+    beside: tuple[tuple[str, str], ...] = (("release", "against"),)
+    """Sides whose divergence on texts is measured, each with the side that it is measured from."""
     total: int = 0
     expected_s: float = 0.0
     done: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from types import TracebackType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from align.errors import AlignError
+from align.evaluation.streamed_answer import StreamedAnswer
 
 CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 """What a request meets on a kept connection that the server closes at the same moment, or at a server that is too busy to
@@ -70,24 +72,59 @@ class ChatApi:
         Raises `EvaluationError` when the platform cannot be reached or answers with an error, `RowRefused` when it does
         not take the request.
         """
+        answer, seconds, _ = await self._ask(body)
+        return answer, seconds
+
+    async def stream(self, body: dict[str, Any]) -> tuple[dict[str, Any], float, float | None]:
+        """Return the same as `chat`, and the seconds to the first token; None where the endpoint does not stream."""
+        return await self._ask({**body, "stream": True, "stream_options": {"include_usage": True}})
+
+    async def _ask(self, body: dict[str, Any]) -> tuple[dict[str, Any], float, float | None]:
         async with self._slots:
             for attempt in range(self._retries + 1):
                 started = time.perf_counter()
+                request = self._client.build_request(
+                    "POST", "/v1/chat/completions", json={**body, "store": False}
+                )
                 try:
-                    answer = await self._client.post("/v1/chat/completions", json={**body, "store": False})
+                    answer = await self._client.send(request, stream=True)
+                    try:
+                        found, first = await self._read(answer, started)
+                    finally:
+                        await answer.aclose()
                 except CLOSED as error:
                     if attempt == self._retries:
                         raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
                     continue
                 except httpx.HTTPError as error:
                     raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
-                if answer.status_code == 200:
-                    return answer.json(), time.perf_counter() - started
+                if found is not None:
+                    return found, time.perf_counter() - started, first
                 if answer.status_code not in (429, 503) or attempt == self._retries:
                     break
                 await asyncio.sleep(_retry_after(answer))
         kind = RowRefused if answer.status_code == 400 else EvaluationError
         raise kind(f"{body['model']}: HTTP {answer.status_code}: {_message(answer)}")
+
+    @staticmethod
+    async def _read(answer: httpx.Response, started: float) -> tuple[dict[str, Any] | None, float | None]:
+        """Return what a response says, and when its first token came; None for one that is no success."""
+        if answer.status_code != 200 or not answer.headers.get("content-type", "").startswith(
+            "text/event-stream"
+        ):
+            await answer.aread()
+            return (answer.json() if answer.status_code == 200 else None), None
+        collected = StreamedAnswer()
+        first = None
+        async for line in answer.aiter_lines():
+            data = line.removeprefix("data:").strip()
+            if not line.startswith("data:") or data == "[DONE]":
+                continue
+            if collected.add(json.loads(data)) and first is None:
+                first = time.perf_counter() - started
+        if collected.error is not None:
+            raise EvaluationError(f"the answer broke off: {collected.error}")
+        return collected.answer(), first
 
 
 def _retry_after(answer: httpx.Response) -> float:

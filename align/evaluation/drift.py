@@ -52,10 +52,11 @@ async def measure_texts(asking: Asking, count: int) -> tuple[list[Item], list[st
             value = -sum(read.logps) / len(read.logps)
             detail = {"logps": read.logps}
             items.append(replace(blank, side=side, tokens=len(read.ids), value=value, detail=detail))
-        divergences = _divergences(sides)
-        if divergences:
-            value, detail = sum(divergences) / len(divergences), {"per_token": divergences}
-            items.append(replace(blank, measure="kl", value=value, detail=detail))
+        for new, old in asking.beside:
+            divergences = _divergences(sides.get(new), sides.get(old))
+            if divergences:
+                value, detail = sum(divergences) / len(divergences), {"per_token": divergences}
+                items.append(replace(blank, measure="kl", side=new, value=value, detail=detail))
     return items, list(refused.values())
 
 
@@ -100,9 +101,8 @@ def _ask_text(asking: Asking, text: str, start: Mapping[str, list[int]]) -> Any:
     return read
 
 
-def _divergences(sides: Mapping[str, ReadText]) -> list[float]:
-    """Return KL(against || release) at each place; nothing where they read other tokens."""
-    new, old = sides.get("release"), sides.get("against")
+def _divergences(new: ReadText | None, old: ReadText | None) -> list[float]:
+    """Return KL(old || new) at each place; nothing where they read other tokens."""
     if new is None or old is None or new.ids != old.ids:
         return []
     return [coarse_kl(p, q) for p, q in zip(old.listed, new.listed, strict=True)]

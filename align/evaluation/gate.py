@@ -98,6 +98,16 @@ def default_checks(method: str) -> tuple[Check, ...]:
     return with_overrides(kept, [learned])
 
 
+def checks_without_votes(method: str) -> tuple[Check, ...]:
+    """Return the checks of a run that learned from made rows alone: no held-out vote says what people prefer.
+
+    Its answers to held-out prompts must win by the rule that the rows were decided by, in place of the rewards of votes.
+    """
+    voted = ("reward_accuracy", "anchor_reward_accuracy", "chosen_logp_per_token")
+    kept = [check for check in default_checks(method) if check.measure not in voted]
+    return with_overrides(kept, [Check("win_rate", min=0.5)])
+
+
 @dataclass(frozen=True)
 class Looked:
     """What became of one check; `estimate` is None where its measure was not taken."""

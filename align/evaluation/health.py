@@ -66,6 +66,8 @@ def measure_health(items: Sequence[Item]) -> Measures:
     for name, value in _SPEEDS:
         timed = [s for s in answers if all(item.tokens and item.seconds for item in s.values())]
         _compare(measures, name, timed, value, False)
+    streamed = [s for s in answers if all("first_token_s" in item.detail for item in s.values())]
+    _compare(measures, "first_token_s", streamed, lambda item: float(item.detail["first_token_s"]), False)
     ratio = _length_ratio(answers)
     return measures | ({"length_ratio": {"release": ratio}} if ratio else {})
 

@@ -79,10 +79,15 @@ class JudgeApi:
         """The SHA-256 of the prompt: another wording is another judge."""
         return hashlib.sha256(self.prompt.encode()).hexdigest()
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many verdicts were invalid that it is asked no more."""
+        return self.invalid >= GIVE_UP_AFTER and self.invalid * 2 >= self.asked
+
     async def judge(self, messages: Sequence[Mapping[str, Any]], a: str, b: str) -> list[Verdict | None]:
         """Return the verdicts in both orders, as of `a` and `b`; None for one that is invalid."""
         async with self._slots:
-            if self.invalid >= GIVE_UP_AFTER and self.invalid * 2 >= self.asked:
+            if self.gave_up:
                 return [None, None]
             self.asked += 1
             first = await self._verdict(messages, a, b)
@@ -148,10 +153,10 @@ async def measure_by_judge(
     judged = []
     for (mine, theirs), verdicts in zip(pairs, found[: len(pairs)], strict=True):
         one = win(mine, theirs, 0.0, {"by": "judge", "verdicts": verdicts, **about})
-        fields = one.to_json() | {"measure": "judge", "value": _score(verdicts)}
+        fields = one.to_json() | {"measure": "judge", "value": score_of(verdicts)}
         judged.append(Item(**fields))
     for decided, verdicts in zip(voted, found[len(pairs) :], strict=False):
-        score = _score(verdicts)
+        score = score_of(verdicts)
         detail = {"people": decided.verdict, "verdicts": verdicts, **about}
         judged.append(
             Item(
@@ -167,7 +172,7 @@ async def measure_by_judge(
     return judged
 
 
-def _score(verdicts: Sequence[Verdict | None]) -> float | None:
+def score_of(verdicts: Sequence[Verdict | None]) -> float | None:
     """Return 1 where both orders prefer the first answer, 0 the second, 1/2 where they differ; None for invalid."""
     if None in verdicts:
         return None

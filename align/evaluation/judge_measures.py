@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,16 @@ def measure_judge(items: Sequence[Item]) -> Measures:
     voted = [item for item in items if item.measure == "judge_vote"]
     if not asked:
         return {}
-    every = [*asked, *voted]
+    measures, agreement = _reliability([*asked, *voted], voted)
+    why = _why_not(measures, agreement)
+    for name, estimate in win_rates([item for item in asked if item.value is not None]).items():
+        found = {"unproven": estimate | {"why": why}} if why else {"release": estimate}
+        measures[f"judge_{name}"] = found
+    return measures
+
+
+def _reliability(every: Sequence[Item], voted: Sequence[Item]) -> tuple[Measures, dict[str, Any] | None]:
+    """Return the measures of how a judge kept to the rules and of its agreement with people, and the agreement."""
     measures: Measures = {
         "judge_invalid_share": {"release": share_interval([float(item.value is None) for item in every])}
     }
@@ -40,11 +50,35 @@ def measure_judge(items: Sequence[Item]) -> Measures:
     agreement = _agreement([item for item in voted if item.value is not None])
     if agreement:
         measures["judge_agreement"] = {"release": agreement}
-    why = _why_not(measures, agreement)
-    for name, estimate in win_rates([item for item in asked if item.value is not None]).items():
-        found = {"unproven": estimate | {"why": why}} if why else {"release": estimate}
-        measures[f"judge_{name}"] = found
-    return measures
+    return measures, agreement
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a judge agrees with people; `why` says why it does not count as calibrated, None where it does."""
+
+    agreement: dict[str, Any] | None
+    order_share: float | None
+    invalid_share: float | None
+    why: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def calibration(voted: Sequence[Item]) -> Calibration:
+    """Return how a judge does on comparisons that people decided (items `judge_vote`); as a gate requires it."""
+    if not voted:
+        return Calibration(
+            None, None, None, f"it was compared with people on 0 comparisons, fewer than {VOTED}"
+        )
+    measures, agreement = _reliability(voted, voted)
+    order, invalid = (
+        measures.get(name, {}).get("release", {}).get("value")
+        for name in ("judge_order_share", "judge_invalid_share")
+    )
+    return Calibration(agreement, order, invalid, _why_not(measures, agreement))
 
 
 def _why_not(measures: Measures, agreement: dict[str, Any] | None) -> str | None:

@@ -38,7 +38,8 @@ def cluster_of(row: Mapping[str, Any]) -> str:
 def choose_rows(rows: Sequence[dict[str, Any]], limit: int, seed: str) -> list[dict[str, Any]]:
     """Take `limit` rows, cluster by cluster in an order that `seed` draws; all rows where there are no more.
 
-    Each evaluation draws anew, so that neither the oldest rows alone nor always the same ones judge.
+    Each evaluation draws anew, so that neither the oldest rows alone nor always the same ones judge. Up to half are of
+    clusters with `fresh` rows, which no evaluation has seen before.
     """
     if len(rows) <= limit:
         return list(rows)
@@ -46,7 +47,14 @@ def choose_rows(rows: Sequence[dict[str, Any]], limit: int, seed: str) -> list[d
     for row in rows:
         clusters.setdefault(cluster_of(row), []).append(row)
     drawn = sorted(clusters, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
-    return [row for name in drawn for row in clusters[name]][:limit]
+    fresh = [name for name in drawn if any(row.get("fresh") for row in clusters[name])]
+    first: list[str] = []
+    for name in fresh:
+        if sum(len(clusters[one]) for one in [*first, name]) > limit // 2:
+            break
+        first.append(name)
+    order = dict.fromkeys([*first, *drawn])
+    return [row for name in order for row in clusters[name]][:limit]
 
 
 def measure(
@@ -75,6 +83,9 @@ def measure(
     table.compare("chosen_logp_per_token", lambda s: s.logps[0] / s.tokens[0], only=good)
     if theirs is not None:
         table.rewards("reward_accuracy", theirs, labels, "reward_margin")
+        fresh = [place for place, row in enumerate(rows) if row.get("fresh")]
+        if 0 < len(fresh) < len(rows):
+            table.rewards("fresh_reward_accuracy", theirs, labels, only=fresh)
         table.drift(theirs)
     if anchor is not None:
         table.rewards("anchor_reward_accuracy", anchor, labels)
@@ -121,21 +132,25 @@ class _Table:
         reference: Sequence[Scored],
         labels: Sequence[bool | None],
         margin: str | None = None,
+        only: Sequence[int] | None = None,
     ) -> None:
         """Implicit rewards with another release as the reference: how often their sign is right, and their margin."""
+        places = list(range(len(self.ours))) if only is None else list(only)
+        clusters = [self.clusters[place] for place in places]
         gains = [
             [x - y for x, y in zip(a.logps, b.logps, strict=True)]
-            for a, b in zip(self.ours, reference, strict=True)
+            for a, b in ((self.ours[place], reference[place]) for place in places)
         ]
+        labels = [labels[place] for place in places]
         if len(gains[0]) == 2:
             margins = [chosen - rejected for chosen, rejected in gains]
             if margin:
-                self.measures[margin] = {"release": mean_interval(margins, self.clusters)}
+                self.measures[margin] = {"release": mean_interval(margins, clusters)}
         elif None not in labels:
             margins = [gain if liked else -gain for (gain,), liked in zip(gains, labels, strict=True)]
         else:
             return
-        self.measures[name] = {"release": share_interval(map(_win, margins), self.clusters)}
+        self.measures[name] = {"release": share_interval(map(_win, margins), clusters)}
 
     def drift(self, theirs: Sequence[Scored]) -> None:
         """Mean absolute difference of the log-probabilities of the first answer's tokens, where they are the same tokens."""

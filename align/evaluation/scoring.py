@@ -12,7 +12,7 @@ from align.evaluation.measures import Scored, cluster_of
 from align.messages import was_cut
 from common.sequences import common_prefix_length
 
-ID_COLUMNS = ("pair_id", "demo_id", "like_id")
+ID_COLUMNS = ("pair_id", "demo_id", "like_id", "prompt_id")
 
 
 def reference_of(row: Mapping[str, Any]) -> str | None:
@@ -46,6 +46,7 @@ async def measure_heldout(asking: Asking, rows: Sequence[dict[str, Any]]) -> tup
                 "tokens": one.tokens,
                 "per_token": one.per_token,
                 "label": row.get("label"),
+                **({"fresh": True} if row.get("fresh") else {}),
             }
             reference = reference_of(row)
             items.append(Item("heldout", cluster, reference or name, side, reference, detail=detail))
@@ -58,7 +59,8 @@ def scores_of(items: Sequence[Item]) -> tuple[list[dict[str, Any]], dict[str, li
     scores: dict[str, list[Scored]] = {}
     for sides in by_item(items, "heldout").values():
         first = next(iter(sides.values()))
-        rows.append({"cluster": first.cluster, "label": first.detail["label"]})
+        detail = first.detail
+        rows.append({"cluster": first.cluster, "label": detail["label"], "fresh": detail.get("fresh")})
         for side, item in sides.items():
             parts = (item.detail[name] for name in ("logps", "tokens", "per_token"))
             scores.setdefault(side, []).append(Scored(*parts))

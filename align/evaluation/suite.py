@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
-from align.evaluation.answers import SIDES, choose_prompts, measure_answers, measure_instructions
+from align.evaluation.answers import choose_prompts, measure_answers, measure_instructions
 from align.evaluation.asking import Asking, OnProgress
 from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
 from align.evaluation.drift import measure_texts
+from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
 from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
+from align.evaluation.pace import Pace, measure_pace, row_tokens
 from align.evaluation.report import measures_of
-from align.evaluation.scoring import measure_heldout
+from align.evaluation.scoring import measure_heldout, reference_of
 from align.evaluation.suite_file import (
     Answers,
     AnyMeasurement,
@@ -34,6 +36,7 @@ from align.evaluation.suite_file import (
     Instructions,
     Judge,
     Suite,
+    Texts,
     WinRate,
     estimate,
     load_suite,
@@ -52,7 +55,7 @@ async def run_suite(
     api: ChatApi,
     release: str,
     against: str | None,
-    heldout: Path,
+    heldout: Path | HeldoutPrompts,
     suite: str = "default",
     on_progress: OnProgress | None = None,
     anchor: str | None = None,
@@ -61,6 +64,8 @@ async def run_suite(
     caps: Mapping[str, int] | None = None,
     voted: Sequence[Voted] = (),
     pairs: int = 0,
+    probe: bool = False,
+    fresh: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure `release`, and `against` and `anchor` beside it; return the report.
 
@@ -73,24 +78,32 @@ async def run_suite(
     looked at. `on_progress` gets `{"done", "total", "seconds_left"}`, first before anything is asked; it may be a
     coroutine function. `keep` gets the items before the report is returned. `caps` are the most tokens that
     releases answer with by themselves. `voted` are comparisons that people decided, for judges. At least `pairs` held-out
-    prompts are answered, for people to compare. Cancel the task to stop: requests under way are abandoned. Raises
-    `EvaluationError`, or `DataError` when the rows cannot be read or there are none.
+    prompts are answered, for people to compare; answers to `HeldoutPrompts` are compared by their rules. With `probe`, a few
+    short requests measure the engine's pace first, and the expected seconds follow from it. `fresh` are the ids of
+    rows that arrived since releases were last measured: they are chosen first, and measured by themselves, too. Cancel the
+    task to stop: requests under way are abandoned. Raises `EvaluationError`, or `DataError` when the rows cannot be
+    read or there are none.
     """
-    plan = _with_pairs(load_suite(suite), pairs)
-    wanted = _rows_wanted(plan)
-    rows = choose_rows(await asyncio.to_thread(_read, heldout), wanted, seed) if wanted else []
+    plan = _plan(suite, heldout, pairs)
+    wanted = rows_wanted(plan)
+    rows = choose_rows(await asyncio.to_thread(_rows_of, heldout, fresh), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
     answers_a_row = 2 if rows and "chosen" in rows[0] else 1
-    sides = len(asking.sides(*SIDES))
-    expected = estimate(plan, len(asking.models), sides, len(rows), answers_a_row, len(voted))
+    sides = len(asking.sides(*asking.generating))
+    pace = await measure_pace(asking) if probe else Pace()
+    tokens = [row_tokens(row) for row in rows]
+    expected = estimate(plan, len(asking.models), sides, tokens, answers_a_row, len(voted), pace)
     asking.total, asking.expected_s = expected.requests, expected.seconds
     log.info("suite %s of %s: %d requests, about %.0f s", suite, release, expected.requests, expected.seconds)
     await asking.progress()
     items: list[Item] = []
     refusals: dict[str, list[str]] = {}
+    took: dict[str, float] = {}
     for part in plan.measurements:
+        began = time.monotonic()
         found, refused = await _measure(asking, part, rows, caps or {}, items, voted)
         items += found
+        took[part.kind] = took.get(part.kind, 0.0) + time.monotonic() - began
         refusals.setdefault(part.kind, []).extend(refused)
     items = _with_anchor_beside(items, against, anchor)
     asking.total = asking.done  # fewer than expected where rows were refused
@@ -112,6 +125,8 @@ async def run_suite(
         "measures": await asyncio.to_thread(measures_of, items),
         "seconds": time.monotonic() - asking.began,
         "expected_seconds": expected.seconds,
+        "pace": pace.to_json(),
+        "seconds_by_kind": {kind: round(seconds, 1) for kind, seconds in took.items()},
     }
 
 
@@ -148,8 +163,8 @@ def _with_anchor_beside(items: list[Item], against: str | None, anchor: str | No
     return [*items, *(replace(item, side="anchor") for item in scored)]
 
 
-def _rows_wanted(plan: Suite) -> int:
-    """How many held-out rows are looked at in all; prompts are answered of the same rows."""
+def rows_wanted(plan: Suite) -> int:
+    """Return how many held-out rows are looked at; prompts are answered of the same rows."""
     wanted = [
         part.rows if isinstance(part, Heldout) else part.heldout
         for part in plan.measurements
@@ -166,21 +181,44 @@ async def _measure(
     so_far: Sequence[Item],
     voted: Sequence[Voted],
 ) -> tuple[list[Item], list[str]]:
+    if isinstance(part, WinRate):
+        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
+    if isinstance(part, Judge):
+        async with JudgeApi(part) as judge:
+            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
+    return await ask_releases(asking, part, rows, caps)
+
+
+async def ask_releases(
+    asking: Asking,
+    part: Heldout | Answers | Instructions | Texts,
+    rows: Sequence[dict[str, Any]],
+    caps: Mapping[str, int],
+) -> tuple[list[Item], list[str]]:
+    """Take a measurement that asks the releases; return its items and why requests were refused."""
     if isinstance(part, Heldout):
         return await measure_heldout(asking, rows[: part.rows])
     if isinstance(part, Answers):
         return await measure_answers(asking, part, choose_prompts(part, rows, asking.seed), caps)
     if isinstance(part, Instructions):
         return await measure_instructions(asking, part, caps)
-    if isinstance(part, WinRate):
-        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
-    if isinstance(part, Judge):
-        async with JudgeApi(part) as judge:
-            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
     return await measure_texts(asking, part.texts)
 
 
-def _read(heldout: Path) -> list[dict[str, Any]]:
+def _plan(suite: str, heldout: Path | HeldoutPrompts, pairs: int) -> Suite:
+    """Return what a suite measures on these held-out data, for `pairs` pairs of answers that people compare."""
+    plan = _with_pairs(load_suite(suite), pairs)
+    return heldout.plan_of(plan) if isinstance(heldout, HeldoutPrompts) else plan
+
+
+def _rows_of(heldout: Path | HeldoutPrompts, fresh: Collection[str]) -> list[dict[str, Any]]:
+    if isinstance(heldout, HeldoutPrompts):
+        return list(heldout.rows)
+    return [{**row, "fresh": reference_of(row) in fresh} for row in read_rows(heldout)]
+
+
+def read_rows(heldout: Path) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file of a snapshot. Raises `DataError` where there are none."""
     try:
         rows: list[dict[str, Any]] = pq.read_table(heldout).to_pylist()
     except (OSError, ValueError) as error:

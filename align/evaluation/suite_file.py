@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from align.evaluation import BUILT_IN_SUITES
 from align.evaluation.chat_api import EvaluationError
+from align.evaluation.pace import Pace
 from align.evaluation.rules import check_rule
 
 KINDS = ("heldout", "answers", "texts", "instructions", "win_rate", "judge")
 FOLDER = Path(__file__).with_name("suites")
 
-# Assumed for SmolLM2-135M on two quiet cores, not yet measured with a whole suite; progress follows the real pace.
-TOKENS_PER_S = 60.0
-PROMPT_TOKENS_PER_S = 800.0
 EXPECTED_ANSWER = 150
-EXPECTED_PROMPT = 120
+"""Tokens of an answer, about; of answers with a low limit, a quarter ends before it."""
+EXPECTED_PROMPT, EXPECTED_TEXT = 60, 85
+"""Tokens of a short prompt and of a neutral text, with the template's."""
 JUDGE_S = 2.0
 """Assumed for a verdict of a judge, seconds; a pair has two."""
 
@@ -182,35 +183,38 @@ def _first(error: ValidationError) -> str:
 
 
 def estimate(
-    suite: Suite, releases: int, sides: int, rows: int, answers_a_row: int, voted: int = 0
+    suite: Suite,
+    releases: int,
+    sides: int,
+    rows: Sequence[int],
+    answers_a_row: int,
+    voted: int = 0,
+    pace: Pace | None = None,
 ) -> Estimate:
-    """Count what a suite asks of `releases` releases, of which `sides` generate answers, over `rows` held-out rows.
+    """Count what a suite asks of `releases` releases, of which `sides` generate answers, at a pace.
 
-    `voted` are the comparisons that people decided, for judges; `requests` are those to the releases.
+    `rows` are the tokens that scoring each held-out row takes, `voted` the comparisons that people decided, for judges;
+    `requests` are those to the releases. Without a pace it is the assumed one.
     """
+    pace = pace or Pace()
     requests = tokens = prompt_tokens = pairs = 0
     judging = 0.0
     for part in suite.measurements:
+        count = 0
         if isinstance(part, Heldout):
-            count = min(part.rows, rows) * releases * (1 + answers_a_row)
-            prompt_tokens += count * EXPECTED_PROMPT
-        elif isinstance(part, Answers):
-            count = part.prompts * part.repeats * sides
-            pairs += part.prompts * part.repeats * (sides - 1)
-            tokens += count * min(part.max_tokens, EXPECTED_ANSWER)
-            prompt_tokens += count * EXPECTED_PROMPT
-        elif isinstance(part, Instructions):
-            count = part.prompts * sides
-            tokens += count * min(part.max_tokens, EXPECTED_ANSWER)
+            count = min(part.rows, len(rows)) * releases * (1 + answers_a_row)
+            prompt_tokens += sum(rows[: part.rows]) * releases
+        elif isinstance(part, Answers | Instructions):
+            repeats = part.repeats if isinstance(part, Answers) else 1
+            count = part.prompts * repeats * sides
+            pairs += part.prompts * repeats * (sides - 1) if isinstance(part, Answers) else 0
+            tokens += count * min(part.max_tokens * 3 // 4, EXPECTED_ANSWER)
             prompt_tokens += count * EXPECTED_PROMPT
         elif isinstance(part, Judge):
-            count = 0
             judging += 2 * (pairs + min(part.voted, voted)) * JUDGE_S / part.concurrency
-        elif isinstance(part, WinRate):
-            count = 0
-        else:
+        elif isinstance(part, Texts):
             count = (part.texts + 1) * releases
-            prompt_tokens += count * EXPECTED_PROMPT
+            prompt_tokens += count * EXPECTED_TEXT
         requests += count
-    generating = tokens / TOKENS_PER_S + prompt_tokens / PROMPT_TOKENS_PER_S
+    generating = tokens / pace.tokens_per_s + prompt_tokens / pace.prompt_tokens_per_s
     return Estimate(requests, tokens, generating + judging)

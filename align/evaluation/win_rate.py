@@ -33,12 +33,18 @@ def judge_by_rules(
     """Return who wins each pair of generated answers: who follows more rules, else who is preferred by length."""
     wins = []
     for mine, theirs in _pairs(items):
-        texts = mine.answer or "", theirs.answer or ""
-        scores = [share_followed(text, rules) if rules else 0.0 for text in texts]
-        better = scores[0] - scores[1] or _by_length(texts, prefer)
-        value = 0.5 if better == 0 else float(better > 0)
+        value, scores = score_by_rules((mine.answer or "", theirs.answer or ""), rules, prefer)
         wins.append(win(mine, theirs, value, {"by": "rules", "scores": scores}))
     return wins
+
+
+def score_by_rules(
+    texts: tuple[str, str], rules: Sequence[Mapping[str, Any]], prefer: Prefer | None
+) -> tuple[float, list[float]]:
+    """Return 1 where the first of two answers wins, 1/2 for a tie, and the share of rules that each follows."""
+    scores = [share_followed(text, rules) if rules else 0.0 for text in texts]
+    better = scores[0] - scores[1] or _by_length(texts, prefer)
+    return 0.5 if better == 0 else float(better > 0), scores
 
 
 def win(mine: Item, theirs: Item, value: float, detail: Mapping[str, Any]) -> Item:

@@ -1,9 +1,9 @@
 """Values of a recipe that are "auto": by the base's parameters, LoRA or QLoRA, and the rows to train on.
 
-They begin from published recipes, and from bench/ablation.py for the smallest. alignment-handbook trains Zephyr-7B with
-QLoRA at a rate of 5e-6, alpha = r and a warm-up of a tenth on 60,000 pairs, and all weights of SmolLM2-135M and 360M at
-1e-6 with beta 0.5; LoRA takes about ten times the rate of training all weights. QLoRA (2305.14314) takes 2e-4 for SFT up
-to 13B and 1e-4 above. Fewer rows are fewer steps, each of which has to move more. Imports no torch.
+They begin from published recipes, and from bench/training/ablation.py for the smallest. alignment-handbook trains
+Zephyr-7B with QLoRA at a rate of 5e-6, alpha = r and a warm-up of a tenth on 60,000 pairs, and all weights of SmolLM2-135M
+and 360M at 1e-6 with beta 0.5; LoRA takes about ten times the rate of training all weights. QLoRA (2305.14314) takes 2e-4
+for SFT up to 13B and 1e-4 above. Fewer rows are fewer steps, each of which has to move more. Imports no torch.
 """
 
 from __future__ import annotations

@@ -288,8 +288,10 @@ def _other_phases(
     scoring = base + parts["weights"] + SCORING_TOKENS * scored(shape) * size + logits
     parts["scoring"] = max(0.0, scoring * (1 + FRAGMENTS) - training)
     floats = (shape.linear + shape.rest) * size
-    texts = PROBE_TOKENS * shape.vocabulary * size + 384 * shape.vocabulary * 8.0
-    probe = (base + floats + texts) * (1 + FRAGMENTS)
+    # The parts of the adapter are computed in float32, of whose weights only one layer's are there at a time.
+    widest = 4.0 * shape.hidden * max(shape.vocabulary, shape.inner)
+    texts = PROBE_TOKENS * shape.vocabulary * 4.0 + 384 * shape.vocabulary * 8.0
+    probe = (base + floats + widest + texts) * (1 + FRAGMENTS)
     if recipe.qlora and (available is None or probe > available):
         return [
             f"the probe of the base in full precision takes {probe / GB:.1f} GB: without them it is left out, and "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from align.errors import ModelError
 from align.recipe.recipe import Recipe
+from common.architecture import text_config
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Shape:
     def read(cls, directory: Path) -> Shape:
         """Return the shape of a model directory. Raises `ModelError`."""
         try:
-            whole = json.loads((directory / "config.json").read_text())
-            config = {**whole, **(whole.get("text_config") or {})}  # a model that reads images keeps it apart
+            config = text_config(json.loads((directory / "config.json").read_text()))
             heads = int(config["num_attention_heads"])
             size = int(config.get("head_dim") or config["hidden_size"] // heads)
             return cls(

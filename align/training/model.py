@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from align.errors import ModelError, OutOfMemory, RecipeError
 from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
+from align.training.attention import attention_arguments
 from align.training.memory.running_out import HINT_LOADING, HINT_LOADING_QLORA, ran_out
+from common.architecture import in_experts, in_tower
 
 ALL_LINEAR = "all-linear"
-# Experts, shared ones too, and what chooses among them.
-_IN_EXPERTS = re.compile(r"(?:^|\.)(?:\w*experts?|gate|router|\w*expert_gate)(?:\.|$)")
-
-# What reads images or sound, and joins it to the language model.
-_IN_TOWER = re.compile(r"(?:^|\.)\w*(?:vision|visual|audio|tower|projector|connector)\w*(?:\.|$)")
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def load_base(path: str, recipe: Recipe, hardware: Hardware) -> PreTrainedModel:
         # of several processes each has a card of its own
         kwargs["device_map"] = {"": torch.cuda.current_device() if hardware.device == "cuda" else "cpu"}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, **kwargs)
+        model = AutoModelForCausalLM.from_pretrained(path, **attention_arguments(path), **kwargs)
         if not recipe.qlora:
             model = model.to(hardware.device)
     except (OSError, ValueError) as error:
@@ -142,17 +138,15 @@ def all_linear(base: torch.nn.Module) -> str | list[str]:
     experts answer; and vLLM adapts the language model alone. Names that experts and other layers share are left out too.
     """
     names = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
-    others = [name for name, _ in base.named_modules() if _IN_TOWER.search(name)]
-    if not others and not any(_IN_EXPERTS.search(name) for name, _ in base.named_modules()):
+    others = [name for name, _ in base.named_modules() if in_tower(name)]
+    if not others and not any(in_experts(name) for name, _ in base.named_modules()):
         return ALL_LINEAR
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
-    of_experts = {_kind(name) for name in names if _IN_EXPERTS.search(name)}
+    of_experts = {_kind(name) for name in names if in_experts(name)}
     kept = [
         name
         for name in names
-        if not _IN_TOWER.search(name)
-        and _kind(name) not in of_experts
-        and base.get_submodule(name) is not head
+        if not in_tower(name) and _kind(name) not in of_experts and base.get_submodule(name) is not head
     ]
     kinds = {_kind(name) for name in kept}
     return sorted(kept if kinds & {_kind(name) for name in others} else kinds)

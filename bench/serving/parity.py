@@ -1,6 +1,7 @@
 """Parity of honest and wrong adapters on a real engine: which are detected, and by what distance.
 
     python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
+    python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8_per_tensor"}'
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,
@@ -33,6 +34,7 @@ from align.training import probe as probes
 from bench.bench_models import embedded
 from bench.versions import versions
 from serve.adapters.parity import judge, measure
+from serve.adapters.token_cost import token_cost
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.engine.spec import EngineSpec
@@ -136,13 +138,14 @@ async def rows(
             change(folder, path)
         await engine.load_adapter(path.name, path)
         parity = judge(await measure(engine, path.name, probe), base, probe)
+        cost = await token_cost(engine, path.name) if change is None else None
         await engine.unload_adapter(path.name)
         row = {
             "dtype": dtype, "adapter": name, "served": case, "accepted": parity.ok,
             "distance": round(parity.mean_abs, 6), "tolerance": round(parity.tolerance, 6),
             "base": round(parity.base_mean_abs or 0.0, 6), "effect": round(parity.effect or 0.0, 4),
             "served_share": round(parity.effect_ratio or 0.0, 4), "share_error": round(parity.effect_ratio_error or 0.0, 4),
-            "why": (parity.why or parity.note or "")[:90], "shown": not parity.note,
+            "why": (parity.why or parity.note or "")[:90], "shown": not parity.note, "cost": cost,
         }  # fmt: skip
         found.append(row)
         print(json.dumps(row), flush=True)
@@ -175,6 +178,7 @@ async def bench(args: argparse.Namespace) -> None:
             arguments: dict[str, Any] = {"dtype": dtype, "max-model-len": 1024}
             if cuda:
                 arguments |= {"gpu-memory-utilization": args.memory, "enforce-eager": True}
+            arguments |= json.loads(args.engine_args)
             spec = EngineSpec(
                 f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2, max_lora_rank=16
             )
@@ -219,6 +223,7 @@ def main() -> int:
     )
     parser.add_argument("--qlora", action="store_true", help="the probe over the NF4 base alone")
     parser.add_argument("--tokens", type=int, help="length of the probe; default: as for a publishing")
+    parser.add_argument("--engine-args", default="{}", help="further vLLM arguments, a JSON object")
     parser.add_argument("--memory", type=float, default=0.4, help="the engine's share of a card's memory")
     args = parser.parse_args()
     args.model_dir = None if args.model in ("smollm2", "tiny") else Path(args.model).absolute()

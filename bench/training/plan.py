@@ -2,21 +2,28 @@
 
     python bench/training/plan.py            six (model, recipe) pairs
     python bench/training/plan.py --quick    two of them
+    python bench/training/plan.py --device cuda [--cases "1b dpo;1b sft"]       on a GPU, its own cases
 
 Each case is a run directory with random words as data, planned with `align.recipe.plan` and trained for two steps by
-`python -m align.worker`; the measured peak is that of the whole process (ru_maxrss), from its report. The models are
+`python -m align.worker`; the measured peak is that of the whole process (ru_maxrss), from its report. On a GPU it is the
+most that the card held beyond what others held before, and all cases run in this process. The models are
 SmolLM2-135M-Instruct and shapes with random weights and its tokenizer. The figure is the largest relative error.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +56,23 @@ CASES = {
     "360m sft": Case("360m", "sft", params={"max_length": 128}),
 }
 QUICK = ("135m dpo", "135m sft")
+_LONG = {"max_length": 512, "per_device_train_batch_size": 8}
+ON_CUDA = {
+    f"{shape} {method}{' qlora' if qlora else ''}": Case(shape, method, qlora, dict(_LONG))
+    for shape, method, qlora in (
+        ("135m", "dpo", False),
+        ("1b", "dpo", False),
+        ("7b", "dpo", True),
+        ("7b", "dpo", False),
+        ("1b", "sft", False),
+        ("1b", "dpo", True),
+        ("135m", "sft", True),
+        ("7b", "sft", True),
+    )
+}
+STEPS = 3
+BEFORE: list[float] = []
+"""What others held of the card before this process used it, bytes."""
 
 
 def model_directory(shape: str, scratch: Path) -> Path:
@@ -66,23 +90,30 @@ def rows(case: Case, n: int) -> list[dict[str, Any]]:
     return [{name: sentence(rng, half) for name in ("prompt", *names)} | {"weight": 1.0} for _ in range(n)]
 
 
-def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
-    """Plan and train one case."""
+def prepare(name: str, case: Case, scratch: Path, steps: int) -> tuple[Any, Path, Any]:
+    """Write a case's run directory; return it, the model's directory and the recipe."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from align.recipe.plan import measure_rows, plan
     from align.recipe.recipe import resolve
     from align.run_directory import RunDirectory, RunSpec
 
     model = model_directory(case.shape, scratch)
     recipe = resolve(
-        case.method, case.qlora, {**case.params, "max_steps": 2, "gradient_accumulation_steps": 1}
+        case.method, case.qlora, {**case.params, "max_steps": steps, "gradient_accumulation_steps": 1}
     )
     run = RunDirectory(scratch / name.replace(" ", "-"))
     run.path.mkdir()
-    pq.write_table(pa.Table.from_pylist(rows(case, 2 * recipe.per_device_train_batch_size)), run.train)
+    pq.write_table(pa.Table.from_pylist(rows(case, steps * recipe.per_device_train_batch_size)), run.train)
     run.write(RunSpec(case.method, str(model), recipe.to_dict(), "s-bench"))
+    return run, model, recipe
+
+
+def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
+    """Plan and train one case on the CPU."""
+    from align.recipe.plan import measure_rows, plan
+
+    run, model, recipe = prepare(name, case, scratch, 2)
     found = plan(model, recipe, measure_rows(run.train, model, case.method), "cpu")
     with (run.path / "worker.log").open("w") as log:
         command = [sys.executable, "-m", "align.worker", str(run.path)]
@@ -90,7 +121,60 @@ def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     report = run.report()
     if status or report is None:
         raise SystemExit(f"{name}: status {status}\n{(run.path / 'worker.log').read_text()[-2000:]}")
-    measured = report["peak_memory_bytes"]
+    return compared(name, found, report, report["peak_memory_bytes"])
+
+
+def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
+    """Plan and train one case on a GPU that nobody else begins or ends to use meanwhile.
+
+    In this process, which saves the worker's imports; what an earlier case left in the allocator is given back before.
+    """
+    import torch
+
+    from align.recipe.plan import measure_rows, plan
+    from align.worker import main as work
+
+    run, model, recipe = prepare(name, case, scratch, STEPS)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    total, used = card_bytes()
+    found = plan(model, recipe, measure_rows(run.train, model, case.method), "cuda", total - used)
+    with most_used() as most:
+        status = work([str(run.path)])
+    report = run.report()
+    if status or report is None:
+        reason = run.path / "error.json"
+        said = reason.read_text() if reason.exists() else ""
+        return {"case": name, "error": None, "fault": f"status {status} {said}"[:500]}
+    row = compared(name, found, report, most[0] - BEFORE[0])
+    return {
+        **row,
+        "allocated_gb": round(report["peak_memory_bytes"] / 1e9, 3),
+        "left_gb": (used - BEFORE[0]) / 1e9,
+    }
+
+
+@contextlib.contextmanager
+def most_used() -> Iterator[list[float]]:
+    """Give the most that the card held during the block, in bytes."""
+    most, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            most[0] = max(most[0], card_bytes()[1])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        thread.join()
+
+
+def compared(name: str, found: Any, report: dict[str, Any], measured: float) -> dict[str, Any]:
+    """Return a plan beside what was measured."""
     return {
         "case": name,
         "planned_gb": round(found.total / 1e9, 3),
@@ -99,7 +183,16 @@ def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
         "parts_gb": {part: round(size / 1e9, 3) for part, size in found.parts.items()},
         "planned_seconds": round(found.seconds, 1),
         "training_seconds": round(report["training_seconds"], 1),
+        "whole_seconds": round(report["seconds"], 1),
     }
+
+
+def card_bytes() -> tuple[float, float]:
+    """Return the first card's memory and how much of it is used, in bytes."""
+    from common.gpu_cards import read_cards
+
+    card = read_cards()[0]
+    return float(card.total), float(card.total - card.free)
 
 
 def main() -> int:
@@ -107,15 +200,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help=" and ".join(QUICK))
-    parser.add_argument("--cases", help="some of: " + "; ".join(CASES))
+    parser.add_argument("--cases", help="some of: " + "; ".join((*CASES, *ON_CUDA)))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
-    names = args.cases.split(";") if args.cases else QUICK if args.quick else tuple(CASES)
+    cases, one = (ON_CUDA, measure_on_cuda) if args.device == "cuda" else (CASES, measure)
+    if args.device == "cuda":
+        from align.worker import ENVIRONMENT
+
+        os.environ.update(ENVIRONMENT)
+        BEFORE.append(card_bytes()[1])
+    names = args.cases.split(";") if args.cases else QUICK if args.quick else tuple(cases)
     scratch = Path(tempfile.mkdtemp(prefix="plan-"))
     errors = []
     try:
         for name in names:
-            found = measure(name, CASES[name], scratch)
-            errors.append(abs(found["error"]))
+            found = one(name, cases[name], scratch)
+            errors.append(abs(found["error"]) if found["error"] is not None else 1.0)
             print(json.dumps(found), flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

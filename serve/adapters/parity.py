@@ -165,9 +165,9 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
             f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors (training.parity_tolerance)"
         )
-    if effect.missing_block is not None:
+    if effect.missing_part is not None:
         return (
-            f"served, the adapter's part in block {effect.missing_block} does not do what it did in training "
+            f"served, the adapter's part in {effect.missing_part} does not do what it did in training "
             "(training.parity_tolerance)"
         )
     return None

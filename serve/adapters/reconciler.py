@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from serve.adapters.first_use import warm_adapters
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.errors import DrainTimeout, EngineFailed, ServeError
@@ -84,6 +85,7 @@ class Reconciler:
         return list(dict.fromkeys(str(target.adapter) for target in live))
 
     async def _prepare(self, engine: Engine) -> None:
+        await warm_adapters(engine)
         for fault in await self._adapters(engine):
             log.warning("%s", fault)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.architecture import is_mixture_of_experts
 from common.lora import PLAIN_INITS
 from serve.adapters.base_modules import BaseModules, Shape, read_base_modules, targeted, unmatched
 from serve.adapters.files import CONFIG, TEMPLATE, WEIGHTS, check_files
@@ -320,8 +321,11 @@ def _base_shape(name: str, base: Mapping[str, Any]) -> tuple[int, int] | None:
         "up_proj": (inner, hidden),
         "down_proj": (hidden, inner),
     }
-    dense = not any(base.get(key) for key in ("num_local_experts", "num_experts", "n_routed_experts"))
-    return shapes.get(name) if dense and base.get("model_type") in DENSE_TYPES else None
+    return (
+        shapes.get(name)
+        if not is_mixture_of_experts(base) and base.get("model_type") in DENSE_TYPES
+        else None
+    )
 
 
 # Families whose projections have the sizes that `_base_shape` computes.

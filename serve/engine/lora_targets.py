@@ -11,11 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.architecture import in_experts, in_tower
 from serve.safetensors_file import METADATA, parse_header
 
 IN_A_BLOCK = re.compile(r"\.\d+\.(?:.*\.)?(\w+)\.weight$")
-IN_EXPERTS = re.compile(r"\.(?:\w*experts?|gate|router|\w*expert_gate)\.")
-IN_TOWER = re.compile(r"(?:^|\.)\w*(?:vision|visual|audio|tower|projector|connector)\w*\.")
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 
 
@@ -37,10 +36,14 @@ def linear_modules(model_dir: Path) -> list[str] | None:
     names: set[str] = set()
     experts: set[str] = set()
     for tensor, stored in read_shapes(model_dir).items():
-        match = None if IN_TOWER.search(tensor) else IN_A_BLOCK.search(tensor)
+        match = None if in_tower(_module(tensor)) else IN_A_BLOCK.search(tensor)
         if match and len(stored.size) == 2:
-            (experts if IN_EXPERTS.search(tensor) else names).add(match[1])
+            (experts if in_experts(_module(tensor)) else names).add(match[1])
     return sorted(names - experts) or None
+
+
+def _module(tensor: str) -> str:
+    return tensor.rpartition(".")[0]
 
 
 def read_shapes(model_dir: Path) -> dict[str, Stored]:

@@ -83,9 +83,10 @@ class GuardedProcess:
     async def start(cls, argv: Sequence[str], options: ProcessOptions) -> GuardedProcess:
         """Start `argv` in a session of its own, so that a terminal's Ctrl-C reaches the platform alone.
 
-        Raises `ProcessFailed` when the program cannot be run.
+        Raises `ProcessFailed` when the program cannot be run. A cancelled start leaves no process.
         """
         marker = uuid.uuid4().hex
+        process: asyncio.subprocess.Process | None = None
         await asyncio.to_thread(_make_directories, options.log.parent, options.state_dir)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -103,6 +104,8 @@ class GuardedProcess:
                 await process.wait()
                 raise ProcessFailed(str(fact["error"]))
         except BaseException:  # a cancelled start too
+            if process is not None:
+                await _end(process)
             if options.scratch is not None:
                 shutil.rmtree(options.scratch, ignore_errors=True)
             raise
@@ -147,6 +150,15 @@ class GuardedProcess:
         if stdin is not None and not stdin.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
                 stdin.write(line.encode() + b"\n")
+
+
+async def _end(guard: asyncio.subprocess.Process) -> None:
+    """Kill the family of a guard that nobody else holds."""
+    if guard.stdin is not None:
+        with contextlib.suppress(OSError):
+            guard.stdin.write(b"stop 0\n")
+            guard.stdin.close()
+    await guard.wait()
 
 
 def _make_directories(*paths: Path | None) -> None:

@@ -15,6 +15,7 @@ versions below (`KNOWN_PYTHON`, `KNOWN_VLLM`), can be switched off (`SWITCH`), a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import logging
@@ -39,8 +40,9 @@ PRELOAD_BY_BUILD = {
     "vllm": ("vllm.v1.executor.uniproc_executor", "vllm.v1.worker.gpu_worker"),
 }
 """And what a worker of one build of vLLM imports."""
-CUDA_FILE = "/dev/nvidia-uvm"
-"""What CUDA holds open from its initialisation on; a process forked after that cannot use a card."""
+CUDA_LIBRARY = "libcuda.so.1"
+NOT_INITIALISED = 3
+"""What the driver answers before `cuInit`, CUDA_ERROR_NOT_INITIALIZED; a process forked after that cannot use a card."""
 
 SWITCH = "TRIMTAB_ENGINE_PRELOAD"
 """Environment variable of the engine: 0 has vLLM start its processes in its own way."""
@@ -81,14 +83,16 @@ def vllm_version() -> str:
     return metadata.version(build) if build else ""
 
 
-def holds_cuda(files: str = "/proc/self/fd") -> bool:
-    """Return whether this process has initialised CUDA, by the files that it holds open."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(files):
-            with contextlib.suppress(OSError):
-                if os.readlink(os.path.join(files, name)).startswith(CUDA_FILE):
-                    return True
-    return False
+def has_initialised_cuda() -> bool:
+    """Return whether this process has initialised CUDA, as its driver says; asking does not initialise it.
+
+    Open device files prove nothing: NVML, which vLLM and torch count cards with to leave CUDA alone, opens them too.
+    """
+    try:
+        driver = ctypes.CDLL(CUDA_LIBRARY)
+    except OSError:
+        return False
+    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != NOT_INITIALISED)
 
 
 class Process(ForkServerProcess):
@@ -130,7 +134,7 @@ def share_imports() -> bool:
         own, system_utils.get_mp_context = system_utils.get_mp_context, _get_context
         for name in (*PRELOAD, *PRELOAD_BY_BUILD.get(vllm_build(), ())):
             importlib.import_module(name)
-            if holds_cuda():
+            if has_initialised_cuda():
                 raise RuntimeError(f"importing {name} has initialised CUDA, which a fork could not use")
         # Objects that exist by now live as long as the process: left out of collection, their pages stay shared.
         gc.freeze()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.vllm_plugin.patches import group_rows_by_adapter, mask_rows_without_adapter
+from serve.vllm_plugin.pinned_adapters import pin_adapters_in_one_block
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -49,5 +50,7 @@ def register() -> None:
     if os.environ.get(VARIABLE) and current_platform.is_cpu():
         mask_rows_without_adapter()
         group_rows_by_adapter()
+    if os.environ.get(VARIABLE) and current_platform.is_cuda():
+        pin_adapters_in_one_block()
     if "trimtab" not in LoRAResolverRegistry.get_supported_resolvers():
         LoRAResolverRegistry.register_resolver("trimtab", AdapterDirectory())

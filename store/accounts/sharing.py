@@ -144,6 +144,10 @@ def withheld_evidence(default: Share) -> str:
         select 'rewrite' as kind, votes.id as ref
         from votes
         where better is not null and not ({agrees("votes.owner", "train", default)})
+        union
+        select 'made' as kind, id as ref
+        from made_rows
+        where not ({all_agree("owners", "train", default)})
         """
 
 

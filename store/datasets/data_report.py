@@ -16,12 +16,24 @@ SAMPLE = 500
 # Likes keep no counts of characters beside their text.
 _CHARACTERS = "list_sum(list_transform({0}, lambda m: length(m.content)))"
 
+# Who decided the rows that are trained on: people, imports, or the kinds of made rows.
+_WEIGHT_SHARES = """
+select coalesce(made_seqs.kind, if(members.imported, 'import', 'people')) as kind,
+    round(sum(members.weight) / sum(sum(members.weight)) over (), 6) as share
+from members
+left join made_seqs using (seq)
+where split = 'train'
+group by all
+order by share desc, kind
+"""
+
 
 def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
     """Return the report of the members that `store.datasets.selection` picked.
 
     Keys: train_rows, heldout_rows, train_prompts, heldout_prompts, dropped (reason -> rows), lengths (part ->
-    mean, median and p95 in characters), mean_weight, by_source, raters (how many people stand
+    mean, median and p95 in characters), mean_weight, by_source, weight_shares (people, import, rules, judge, release,
+    distilled -> share of the weight in train), raters (how many people stand
     behind the rows); for pairs also agreement (Krippendorff's alpha of the deployment's votes) and chosen_longer, the share
     of the pairs with answers of different length in which the longer one was chosen; for likes `liked`, the share of the
     answers that were. What `languages` gives is to be added.
@@ -84,6 +96,7 @@ def measure(cursor: Cursor, method: str, deployment: str) -> dict[str, Any]:
             for part in parts
         },
         "by_source": {row["source"]: row["rows"] for row in sources},
+        "weight_shares": {row["kind"]: row["share"] for row in fetch_all(cursor, _WEIGHT_SHARES)},
     }
     if method == "dpo":
         report["chosen_longer"] = lengths["chosen_longer"]
@@ -147,6 +160,10 @@ def to_markdown(facts: dict[str, Any]) -> str:
         for part, size in report["lengths"].items()
     ])  # fmt: skip
     lines += _table("Sources", ("source", "rows"), [(k, f"{v:,}") for k, v in report["by_source"].items()])
+    if len(shares := report.get("weight_shares", {})) > 1 or set(shares) - {"people"}:
+        lines += _table(
+            "Who decided", ("by", "share of the weight"), [(k, f"{v:.1%}") for k, v in shares.items()]
+        )
     lines += _table(
         "Languages", ("language", "share"), [(k, f"{v:.1%}") for k, v in report["languages"].items()]
     )

@@ -9,19 +9,20 @@ which are few.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from store.accounts import sharing
+from store.datasets import made_members
+from store.datasets.heldout_split import split
+from store.datasets.members import CHANCE, drop, note
 from store.datasets.snapshot_settings import SnapshotSettings
+from store.datasets.source_mix import mix_sources
 from store.db.database import Cursor
 from store.db.rows import scalar
 from store.near_duplicates.index import PROMPT_KEY
 
 WITHHELD = "whoever said it does not share it for training"
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
-# A number from 0 to 1 that seed and hash decide.
-_CHANCE = "(md5_number_lower($seed || ':' || {0}) / 18446744073709551616.0)"
 
 
 # One vote with a rewrite makes up to three pairs, which share the weight of one vote: `part`.
@@ -30,6 +31,7 @@ supporters as (
     select subject_id, kind, ref, person,
         1.0 / count(*) filter (subject_id like 'pair-%') over (partition by kind = 'like', ref) as part
     from evidence
+    where kind <> 'made' or subject_id in (select id from made_seqs)
 ),
 believed as (
     select subject_id, count(*) as supporters, avg(part) as part
@@ -203,9 +205,11 @@ def pick(
         "excluded": list(settings.exclude_raters),
     }
     _withhold(cursor, _TABLES[method], share, params)
+    made_members.note(cursor, _TABLES[method])
     if method == "dpo":
         cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
+        note(cursor, made_members.DECIDED, made_members.drop_decided(cursor))
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
         cursor.execute(_PICK_PAIRS)
         said = _SAID.format(table="pairs")
@@ -217,19 +221,19 @@ def pick(
         said = _SAID_LIKES
     cursor.execute(_VOICES.format(said=said), params)
     copies = scalar(cursor, "select coalesce(sum(copies - 1), 0) from members")
-    _note(cursor, "exact duplicate", copies)
-    _drop(cursor, "only excluded raters stand behind it", "supporters = 0")
-    _drop(cursor, "raters were divided", "2 * agreeing = all_supporters")
-    _drop(cursor, "outvoted", "2 * agreeing < all_supporters")
-    _drop(cursor, "agreement below min_weight", "margin < $min_weight", {"min_weight": settings.min_weight})
+    note(cursor, "exact duplicate", copies)
+    drop(cursor, "only excluded raters stand behind it", "supporters = 0")
+    drop(cursor, "raters were divided", "2 * agreeing = all_supporters")
+    drop(cursor, "outvoted", "2 * agreeing < all_supporters")
+    drop(cursor, "agreement below min_weight", "margin < $min_weight", {"min_weight": settings.min_weight})
     # Answers that are alike may have been liked and disliked: then both say something.
     if settings.near_duplicates is not None and method != "kto":
         _drop_near(cursor)
     if settings.replay < 1:
-        _drop(
+        drop(
             cursor,
             "older row not replayed",
-            f"seq <= $seen and {_CHANCE.format('content_hash')} >= $replay",
+            f"seq <= $seen and {CHANCE.format('content_hash')} >= $replay",
             {"seen": seen_seq, "replay": settings.replay, "seed": seed},
         )
     for limit, rows, column, reason in (
@@ -242,12 +246,15 @@ def pick(
                 select seq
                 from {rows}
                 qualify row_number() over (
-                    partition by {column} order by {_CHANCE.format("content_hash")}, content_hash
+                    partition by {column} order by {CHANCE.format("content_hash")}, content_hash
                 ) > $limit
                 """
-            _drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
-    _split(cursor, settings, _TABLES[method], params)
-    _mix(cursor, settings, _TABLES[method])
+            drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
+    split(cursor, settings, _TABLES[method], params)
+    drop(cursor, made_members.RESERVED, "split = 'reserved'")
+    mix_sources(cursor, settings, _TABLES[method])
+    made_members.bound(cursor, settings)
+    drop(cursor, "no share for its source (mix)", made_members.unwanted(cursor))
 
 
 def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[str, object]) -> None:
@@ -264,12 +271,12 @@ def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[s
             from {table}
             where deployment in ('', $deployment) and seq <= $last_seq and id in (from withheld_rows)
             """
-        _note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("deployment", "last_seq")})))
+        note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("deployment", "last_seq")})))
 
 
 def _drop_near(cursor: Cursor) -> None:
     """Leave one row of each group of near-duplicate rows: the one with most votes, else with the smallest hash."""
-    _drop(
+    drop(
         cursor,
         "near duplicate of another row",
         """
@@ -277,144 +284,9 @@ def _drop_near(cursor: Cursor) -> None:
             select seq
             from members
             join row_groups using (seq)
-            qualify row_number() over (partition by group_id order by supporters desc, content_hash) > 1
+            qualify row_number() over (
+                partition by group_id order by supporters desc, seq in (select seq from made_seqs), content_hash
+            ) > 1
         )
         """,
     )
-
-
-# MurmurHash3's 32-bit finalizer of a prompt's key and the seed, at a fiftieth of what MD5 costs: the key is a part of a
-# SHA-256 already, only the seed has to be mixed in.
-_CHANCES = """
-salted as (select *, xor(prompt_key >> 32, $salt::ubigint) as x from {0}),
-stirred as (select * replace ((xor(x, x >> 16) * 2246822507) & 4294967295 as x) from salted),
-twice as (select * replace ((xor(x, x >> 13) * 3266489909) & 4294967295 as x) from stirred),
-chances as (select * exclude (x), xor(x, x >> 16) / 4294967296.0 as chance from twice)
-"""
-
-
-def _split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping[str, object]) -> None:
-    """Hold out clusters by chance; of people's rows and of imports at least one, and never all, where there are more.
-
-    A cluster is a conversation from its first user message on, with those that begin alike. Its chance is the greatest
-    of its roots': a turn changes nothing, and a root that joins can only bring it from held-out to train, so that
-    what has been trained on is not held out later. For the same reason the share that is held out falls as rows
-    arrive, and a cluster of people's and imported rows takes the lesser of the two shares.
-    """
-    # rows: every prompt with where it came from; placed: its cluster; sizes: the share of people's and of imported
-    # clusters, so many that `$clusters` are held out; then the lesser share of each cluster.
-    shares = """
-        create or replace temp table shares as
-        with rows as (
-            select distinct {key} as prompt_key, import_id is not null as imported
-            from {table}
-            where deployment in ('', $deployment) and seq <= $last_seq
-        ),
-        placed as (
-            select coalesce(group_id, prompt_key) as cluster, imported from rows left join clusters using (prompt_key)
-        ),
-        sizes as (
-            select imported,
-                greatest($fraction, least($clusters / count(distinct cluster), greatest($fraction, 1 / 3))) as share
-            from placed
-            group by imported
-        )
-        select cluster, min(share) as share, bool_or(imported) as imported
-        from placed
-        join sizes using (imported)
-        group by cluster
-        """
-    cursor.execute(
-        shares.format(key=PROMPT_KEY, table=table),
-        {
-            "deployment": scope["deployment"],
-            "last_seq": scope["last_seq"],
-            "fraction": settings.heldout_fraction,
-            "clusters": settings.heldout_clusters,
-        },
-    )
-    salt = int(hashlib.sha256(str(settings.seed).encode()).hexdigest()[:8], 16)
-    cursor.execute(
-        f"""
-        create or replace temp table group_chances as
-        with {_CHANCES.format("(from clusters anti join turned using (prompt_key))")}
-        select group_id, max(chance) as greatest from chances group by group_id
-        """,
-        {"salt": salt},
-    )
-    # shared: each row with the greatest chance of its cluster; bounds: the extremes among people's and imported rows, so
-    # that at least one row is held out and never all.
-    cursor.execute(
-        f"""
-        create or replace temp table members as
-        with {_CHANCES.format("members")},
-        shared as (
-            select * replace (coalesce(greatest, chance) as chance), coalesce(group_id, prompt_key) as cluster
-            from chances
-            left join clusters using (prompt_key)
-            left join group_chances using (group_id)
-        ),
-        placed as (select shared.*, share, shares.imported as beside_imports from shared join shares using (cluster)),
-        bounds as (
-            select beside_imports, min(chance) as least, max(chance) as most from placed group by beside_imports
-        )
-        select seq, content_hash, prompt_key, weight, imported, cluster,
-            case when $fraction > 0 and chance < most and (chance < share or chance = least) then 'heldout'
-            else 'train' end as split
-        from placed
-        join bounds using (beside_imports)
-        """,
-        {"fraction": settings.heldout_fraction, "salt": salt},
-    )
-
-
-def _mix(cursor: Cursor, settings: SnapshotSettings, table: str) -> None:
-    """Leave out what a source has above its share, on each side of the split.
-
-    Sources of the highest share keep all rows; the others have at most their part of that number.
-    """
-    most = max(settings.mix.values())
-    if all(share == most for share in settings.mix.values()):
-        return
-    if not scalar(cursor, "select count(*) from members where not imported"):
-        return
-    # shared: each row with its source's share relative to the highest; highest: how many rows the sources of the highest
-    # share have, in train and in all; the rows of the others beyond their part of that are above their share.
-    cursor.execute(
-        f"""
-        create or replace temp table above_share as
-        with kinds as (
-            select seq, content_hash, split, if(imported, 'import', source) as kind
-            from members
-            join (select seq, source from {table}) using (seq)
-        ),
-        shared as (
-            select *, coalesce(($shares::double[])[list_position($kinds::varchar[], kind)], $most) / $most as share
-            from kinds
-        ),
-        highest as (select count(*) filter (split = 'train') as train, count(*) as rows from shared where share = 1)
-        select seq
-        from shared, highest
-        where share < 1 and rows > 0
-        qualify row_number() over (partition by split, kind order by {_CHANCE.format("content_hash")}, content_hash)
-            > greatest(ceil(share * if(split = 'train', train, rows - train)), if(share > 0, 1, 0))
-        """,
-        {
-            "shares": list(settings.mix.values()),
-            "kinds": list(settings.mix),
-            "most": most,
-            "seed": str(settings.seed),
-        },
-    )
-    _drop(cursor, "above the share of its source (mix)", "seq in (from above_share)")
-
-
-def _drop(cursor: Cursor, reason: str, condition: str, params: dict[str, object] | None = None) -> None:
-    cursor.execute(f"delete from members where {condition}", params or {})
-    gone = cursor.fetchone()
-    _note(cursor, reason, int(gone[0]) if gone else 0)
-
-
-def _note(cursor: Cursor, reason: str, rows: int) -> None:
-    if rows:
-        cursor.execute("insert into dropped values (?, ?)", [reason, rows])

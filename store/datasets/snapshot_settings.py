@@ -10,7 +10,9 @@ from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
 
-MIX = {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2}
+MADE_KINDS = ("rules", "judge", "release", "distilled")
+"""Sources of rows that no person judged; see store.training_data.made_rows."""
+MIX = {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2, **dict.fromkeys(MADE_KINDS, 0.25)}
 Ties = Literal["ignore", "discount"]
 TIES: tuple[Ties, ...] = get_args(Ties)
 
@@ -22,7 +24,8 @@ class SnapshotSettings:
     heldout_fraction: share of the conversations (not rows) that is held out, 0 to 0.5, of people's rows and of
         imports each; 0 holds out nothing.
     heldout_clusters: hold out more, up to a third, where the share gives fewer conversations than this.
-    mix: rows of each source (vote, rewrite, like, import) for each row of the sources with the highest number.
+    mix: rows of each source (vote, rewrite, like, import) for each row of the sources with the highest number; for rows
+        that were made (rules, judge, release, distilled) their weight together for each weight of all others.
     seed: whole number; decides which prompts are held out and which rows caps and replay keep.
     ties: `ignore` leaves tie and both_bad votes out; `discount` lets them lower a pair's weight.
     exclude_raters: names whose votes, rewrites and likes do not count.
@@ -45,6 +48,11 @@ class SnapshotSettings:
     max_per_prompt: int | None = None
     max_per_rater: int | None = None
     near_duplicates: float | None = 0.8
+
+    @property
+    def mix_of_rows(self) -> dict[str, float]:
+        """The part of `mix` that limits rows; the rest limits weights."""
+        return {source: share for source, share in self.mix.items() if source not in MADE_KINDS}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -79,14 +87,19 @@ def read(settings: Mapping[str, Any]) -> SnapshotSettings:
 
 
 def _mix(value: object) -> dict[str, float]:
-    accepted = f"numbers of 0 or more, one of them above 0, by source ({', '.join(MIX)})"
+    accepted = (
+        f"numbers of 0 or more by source ({', '.join(MIX)}): one of vote, rewrite, like and import above 0, those of "
+        f"{', '.join(MADE_KINDS)} at most 1"
+    )
     if not isinstance(value, Mapping) or set(value) - set(MIX):
         raise Invalid("mix", value, accepted)
     mix = {**MIX, **value}
     for share in mix.values():
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise Invalid("mix", value, accepted)
-    if not any(mix.values()):
+    if not any(share for source, share in mix.items() if source not in MADE_KINDS):
+        raise Invalid("mix", value, accepted)
+    if any(mix[kind] > 1 for kind in MADE_KINDS):
         raise Invalid("mix", value, accepted)
     return {source: float(share) for source, share in mix.items()}
 

@@ -21,12 +21,12 @@ R = TypeVar("R")
 class Listing(Generic[R]):
     """Page, single rows and counts of one kind of training rows; `read` makes a record of a row.
 
-    `noun` names the kind in errors, `method` is the training method whose snapshots take it.
+    `noun` names the kind in errors.
     """
 
-    def __init__(self, noun: str, table: str, columns: str, read: Callable[[Row], R], method: str) -> None:
+    def __init__(self, noun: str, table: str, columns: str, read: Callable[[Row], R]) -> None:
         self._noun, self._table, self._columns = noun, table, columns
-        self._read, self._method = read, method
+        self._read = read
 
     def page(
         self, db: Store, limit: int = 50, after: str | None = None, deployment: str | None = None
@@ -61,35 +61,12 @@ class Listing(Generic[R]):
             )
         )
 
-    def count_new(self, db: Store, deployment: str) -> int:
-        """Return how many rows arrived for a deployment since its last snapshot for `method`."""
-        return count_new(db, self._table, self._method, deployment)
-
     def stats(self, db: Store, measures: str) -> dict[str, Any]:
         """Return total, prompts (see `prompts`), `measures` (SQL), by_source, by_deployment and by_tag."""
         cursor = db.read()
         whole = fetch_one(cursor, f"select count(*) as total, {measures} from {self._table}")
         counted = {"total": whole["total"], "prompts": prompts(cursor, self._table)}
         return {**counted, **whole, **groups(cursor, self._table)}
-
-
-def count_new(db: Store, table: str, method: str, deployment: str) -> int:
-    """Return how many rows of `table` arrived for a deployment since its last snapshot for `method`."""
-    return int(
-        scalar(
-            db.read(),
-            f"""
-            select count(*)
-            from {table}
-            where {IN_SCOPE} and seq > (
-                select coalesce(max(last_seq), 0)
-                from snapshots
-                where deployment = $deployment and method = $method
-            )
-            """,
-            {"deployment": deployment, "method": method},
-        )
-    )
 
 
 def one(db: Store, noun: str, table: str, columns: str, id: str) -> Row:

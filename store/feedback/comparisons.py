@@ -11,7 +11,6 @@ from typing import Any, Literal
 import duckdb
 
 from store import carried, values
-from store.accounts import sharing
 from store.accounts.owners import owner_of
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
@@ -22,7 +21,6 @@ from store.db.rows import (
     check_limit,
     dumps,
     fetch_all,
-    fetch_first,
     fetch_one,
     loads,
     messages,
@@ -30,7 +28,7 @@ from store.db.rows import (
     stamp,
 )
 from store.errors import Invalid, NotFound
-from store.feedback import leases, voting
+from store.feedback import voting
 from store.ids import new_id
 from store.values import Conversation, Message
 
@@ -268,55 +266,6 @@ def count_by_state(db: Store) -> dict[str, int]:
     rows = fetch_all(db.read(), "select state, count(*) as n from comparisons group by state")
     counts = {row["state"]: int(row["n"]) for row in rows}
     return {"open": 0, "decided": 0} | counts | {"total": sum(counts.values())}
-
-
-def compared_prompts(db: Store) -> dict[str, int]:
-    """Return how many comparisons there are of each prompt, by its cluster (see `cluster_of`)."""
-    rows = fetch_all(
-        db.read(),
-        """
-        select lower([turn.content for turn in messages if turn.role = 'user'][1]) as cluster, count(*) as n
-        from comparisons
-        where gold is null
-        group by cluster
-        having cluster is not null
-        """,
-    )
-    return {row["cluster"]: int(row["n"]) for row in rows}
-
-
-def cluster_of(messages: Conversation) -> str:
-    """Return what prompts of one cluster have in common: the first user message, in lower case."""
-    return next((message.content for message in messages if message.role == "user"), "").lower()
-
-
-def next_unvoted(db: Store, rater: str) -> Comparison | None:
-    """Return the oldest open comparison that `rater` has not voted on, or None; it is theirs for two minutes.
-
-    What as many others hold as there are votes wanted is left to them (store.feedback.leases); what somebody said who
-    does not share it with raters is shown to nobody.
-    """
-    held_by = leases.of(db)
-    with held_by.lock:
-        others = held_by.held(rater)
-        row = fetch_first(
-            db.read(),
-            f"""
-            select id
-            from comparisons
-            where state = 'open'
-                and {sharing.all_agree("owners", "show", db.share)}
-                and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
-                and votes_wanted - votes_given > coalesce(($counts::integer[])[list_position($held::varchar[], id)], 0)
-            order by seq
-            limit 1
-            """,
-            {"rater": rater, "held": list(others), "counts": list(others.values())},
-        )
-        if row is None:
-            return None
-        held_by.take(row["id"], rater)
-    return get(db, row["id"])
 
 
 def vote(

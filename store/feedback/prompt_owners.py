@@ -98,6 +98,8 @@ def of_row(db: Store, id: str) -> list[str]:
         union
         select owner from evidence join prompt_owners on completion_id = ref where subject_id = $id
         union
+        select unnest(owners) from evidence join made_rows on made_rows.id = ref where subject_id = $id
+        union
         select owner from likes join prompt_owners using (completion_id) where likes.id = $id
         """,
         {"id": id},

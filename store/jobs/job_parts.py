@@ -11,6 +11,9 @@ from store.db.database import Store
 from store.db.rows import dumps, fetch_all, loads
 from store.errors import Conflict
 
+HELDOUT = "heldout:"
+"""What the keys of prompts begin with that a job keeps for held-out data; an item of an evaluation may be about one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

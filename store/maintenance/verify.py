@@ -57,6 +57,11 @@ _RULES = (
         "select ref from evidence where kind = 'like' and ref not in (select id from completions)",
     ),
     (
+        "evidence",
+        "names a made row that is not there",
+        "select ref from evidence where kind = 'made' and ref not in (select id from made_rows)",
+    ),
+    (
         "pair",
         "has neither evidence nor import",
         "select id from pairs p "

@@ -33,7 +33,7 @@ from store.ids import new_id
 from store.near_duplicates import index as near
 from store.privacy import erased_files
 from store.privacy import erasure_steps as steps
-from store.rollout import lineage
+from store.rollout import lineage, release_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ def _erase(
         {"gone": items},
     )
     jobs = steps.delete_job_parts(cursor, removed)
+    removed["release_examples"] = len(release_examples.take_out(cursor, items, "from their_prompts"))
     learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
     steps.delete_usage(cursor, id, removed)
     for table, column, what in (

@@ -1,7 +1,8 @@
 """The statements of an erasure: `collect` notes in temporary tables what is theirs, the others change and delete.
 
 Each runs within the transaction of `store.privacy.erasure`, after `collect`. `their_names`, `their_keys`,
-`their_completions`, `their_conversations`, `their_prompts`, `their_comparisons` and `voted_comparisons` are its tables.
+`their_completions`, `their_conversations`, `their_prompts`, `their_comparisons`, `their_made_rows` and `voted_comparisons`
+are its tables.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ OF_OTHERS = {
         """,
     "completions": "select count(*) from quoting_completions",
 }
+
+
+_HOLDS_THEIRS = f"""
+    list_has_any(coalesce(owners, []), (select coalesce(list(owner), []) from ({THEIR_OWNERS}) as theirs (owner)))
+    """
+"""Whether a column `owners` names them."""
 
 
 def collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
@@ -80,6 +87,12 @@ def collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
                     from votes where comparison_id = comparisons.id and rater not in (from their_names)
                 )
             )
+        """
+    )
+    cursor.execute(
+        f"""
+        create or replace temp table their_made_rows as
+        select id from made_rows where prompt_hash in (from their_prompts) or {_HOLDS_THEIRS}
         """
     )
     cursor.execute(
@@ -170,6 +183,7 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             or ref in (select id from their_completions)
             or ref in (select id from votes where rater in (from their_names))
             or ref in (select id from votes where comparison_id in (select id from their_comparisons))
+            or ref in (select id from their_made_rows)
             """,
         ),
         ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
@@ -227,6 +241,7 @@ def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
         )
     if gone:
         cursor.execute("delete from evidence where subject_id in (select unnest($gone))", {"gone": gone})
+    cursor.execute("delete from made_rows where id not in (select ref from evidence where kind = 'made')")
     return sorted(gone)
 
 
@@ -235,10 +250,7 @@ def delete_job_parts(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     cursor.execute(
         f"""
         delete from job_parts
-        where prompt_hash in (from their_prompts)
-            or list_has_any(
-                coalesce(owners, []), (select coalesce(list(owner), []) from ({THEIR_OWNERS}) as theirs (owner))
-            )
+        where prompt_hash in (from their_prompts) or {_HOLDS_THEIRS}
         returning job
         """
     )

@@ -21,13 +21,18 @@ _SHAPE = (
     '[{"measure":"VARCHAR","cluster":"VARCHAR","item":"VARCHAR","side":"VARCHAR","reference":"VARCHAR","answer":"VARCHAR",'
     '"finish_reason":"VARCHAR","tokens":"INTEGER","seconds":"DOUBLE","value":"DOUBLE","detail":"JSON"}]'
 )
-# Every row that an item may be about.
+# Every row that an item may be about, and every prompt that a job kept for held-out data.
 _ROWS = " union all ".join(
     f"select id, prompt_hash, {prompt} as prompt from {table}"
     for table, prompt in (
         ("pairs", "prompt"), ("demonstrations", "prompt"), ("likes", "prompt"), ("comparisons", "messages"),
     )
-)  # fmt: skip
+) + """
+    union all
+    select job || '/' || key, prompt_hash, from_json(value, '[{"role":"VARCHAR","content":"VARCHAR"}]')
+    from job_parts
+    where starts_with(key, 'heldout:')
+    """  # fmt: skip
 
 
 def record(db: Store, evaluation: str, items: Iterable[Mapping[str, Any]]) -> int:

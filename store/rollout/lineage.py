@@ -25,8 +25,9 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
 
     Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
     adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
-    (names with the number of rows that each supports, most first) and `imports` (likewise, by source).
-    Counts cover the release's own snapshot and those of its ancestors.
+    (names with the number of rows that each supports, most first), `imports` (likewise, by source), and `decided_by` (who
+    decided the rows of its own snapshot: people, import, or the kind of made rows; `kind`, `rows`, `share` of the weight).
+    Other counts cover the release's own snapshot and those of its ancestors.
     """
     cursor = db.read()
     adapter = fetch_first(
@@ -280,7 +281,60 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
         """,
         params,
     )
-    return {**counts, "raters": raters, "imports": imports}
+    return {**counts, "raters": raters, "imports": imports, "decided_by": _decided_by(cursor, adapter)}
+
+
+def _decided_by(cursor: Cursor, adapter: str | None) -> list[Row]:
+    """Return who decided what an adapter learned: kind (people, import, rules, judge, release, distilled), rows, share.
+
+    The share is of the weight in the adapter's own snapshot, or in the nearest that is behind it. What was erased since
+    counts as `erased`.
+    """
+    return fetch_all(
+        cursor,
+        """
+        with nearest as (
+            select snapshot_id
+            from adapter_ancestry
+            join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
+            where adapter_ancestry.adapter = $adapter
+            order by depth
+            limit 1
+        ),
+        taught as (
+            select item_id, weight
+            from snapshot_members
+            where snapshot_id in (from nearest) and split = 'train'
+        ),
+        known as (
+            select id, import_id from pairs where id in (select item_id from taught)
+            union all
+            select id, import_id from demonstrations where id in (select item_id from taught)
+            union all
+            select id, import_id from likes where id in (select item_id from taught)
+        ),
+        supported as (
+            select subject_id, bool_or(evidence.kind <> 'made') as by_people, any_value(made_rows.kind) as made
+            from evidence
+            left join made_rows on evidence.kind = 'made' and made_rows.id = ref
+            where subject_id in (select item_id from taught)
+            group by subject_id
+        )
+        select case
+                when known.id is null then 'erased'
+                when by_people then 'people'
+                when import_id is not null then 'import'
+                else coalesce(made, 'people')
+            end as kind,
+            count(*) as rows, sum(weight) / sum(sum(weight)) over () as share
+        from taught
+        left join known on known.id = item_id
+        left join supported on subject_id = item_id
+        group by all
+        order by share desc, kind
+        """,
+        {"adapter": adapter},
+    )
 
 
 def _comparisons(db: Store, adapter: str | None) -> int:

@@ -132,6 +132,6 @@ def _record(row: Row) -> DemonstrationRecord:
     )
 
 
-_LISTING = listing.Listing("demonstration", "demonstrations", _COLUMNS, _record, "sft")
+_LISTING = listing.Listing("demonstration", "demonstrations", _COLUMNS, _record)
 list_page, get = _LISTING.page, _LISTING.get
-count, count_new = _LISTING.count, _LISTING.count_new
+count = _LISTING.count

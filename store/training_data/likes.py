@@ -127,8 +127,3 @@ def count(db: Store, deployment: str | None = None) -> dict[str, int]:
         {"deployment": deployment},
     )
     return row
-
-
-def count_new(db: Store, deployment: str) -> int:
-    """Return how many likes and dislikes arrived for a deployment since its last snapshot for KTO."""
-    return listing.count_new(db, "likes", "kto", deployment)

@@ -146,6 +146,6 @@ def _record(row: Row) -> PairRecord:
     )
 
 
-_LISTING = listing.Listing("pair", "pairs", _COLUMNS, _record, "dpo")
+_LISTING = listing.Listing("pair", "pairs", _COLUMNS, _record)
 list_page, get = _LISTING.page, _LISTING.get
-count, count_new = _LISTING.count, _LISTING.count_new
+count = _LISTING.count

@@ -11,11 +11,26 @@ from tests.support.platform import PlatformProcess
 
 SETTINGS = """
 [gate]
-suite = "quick"  # on two cores the default suite takes longer than the training
+suite = "{suite}"  # on two cores the built-in suites take longer than the training
 
 [training]
 checkpoint_steps = 1
 """
+SUITE = """
+[[measurements]]
+kind = "heldout"
+rows = 3
+
+[[measurements]]
+kind = "answers"
+heldout = 2
+max_tokens = 16
+
+[[measurements]]
+kind = "texts"
+texts = 2
+"""
+"""Each measure that the gate requires, of as little as gives a figure."""
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +39,9 @@ def platform(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     data = tmp_path_factory.mktemp("platform") / "data"
     (data / "models").mkdir(parents=True)
     (data / "models" / "smollm2-135m-instruct").symlink_to(smollm2, target_is_directory=True)
-    running = PlatformProcess(data, SETTINGS)
+    suite = data.parent / "suite.toml"
+    suite.write_text(SUITE)
+    running = PlatformProcess(data, SETTINGS.format(suite=suite))
     try:
         yield running.start()
     finally:

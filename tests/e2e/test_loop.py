@@ -20,7 +20,8 @@ from tests.support.prompts import exchanges
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-COMPARISONS = 24
+COMPARISONS = 12
+STEPS = 3
 
 
 class Chatter:
@@ -79,14 +80,14 @@ def apart(one: list[float], other: list[float]) -> float:
 
 @pytest.fixture(scope="module")
 def run(platform: PlatformProcess) -> dict[str, Any]:
-    """24 votes by a fixed rule, then a QLoRA DPO run, while somebody chats all through."""
+    """Votes by a fixed rule, then a QLoRA DPO run, while somebody chats all through."""
     questions = [question for question, _ in itertools.islice(exchanges(200), COMPARISONS)]
 
     def rank(question: str) -> None:
         body = {
             "messages": [{"role": "user", "content": question}],
             "deployment": "assistant",
-            "sampling": {"max_tokens": 24},
+            "sampling": {"max_tokens": 16},
         }
         comparison = platform.post("/api/comparisons", body)
         a, b = comparison["a"], comparison["b"]
@@ -110,7 +111,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
             "rollout": "promote",
             "gate": "report",  # a handful of held-out pairs proves nothing: enforced, it would end as a canary
             "params": {
-                "max_steps": 4,
+                "max_steps": STEPS,
                 "learning_rate": 1e-3,
                 "max_length": 64,
                 "per_device_train_batch_size": 2,
@@ -131,7 +132,7 @@ def run(platform: PlatformProcess) -> dict[str, Any]:
 def test_the_run_ends_stable_with_a_new_release(platform: PlatformProcess, run: dict[str, Any]) -> None:
     assert run["state"] == "stable", (run["error"], run["gate_decision"])
     assert run["release"] == "assistant@2"
-    assert run["step"] == run["total_steps"] == 4
+    assert run["step"] == run["total_steps"] == STEPS
     states = [row["state"] for row in run["transitions"]]
     assert states == ["queued", "snapshot", "training", "publishing", "evaluating", "stable"]
     assert "training" in run["phases"], "the API says what the worker does"
@@ -167,8 +168,8 @@ def test_swap_breaks_no_request_and_restarts_no_engine(
 
 def test_metrics_of_each_step_are_kept(platform: PlatformProcess, run: dict[str, Any]) -> None:
     rows = platform.get(f"/api/runs/{run['id']}/metrics")
-    assert [row["step"] for row in rows][:4] == [1, 2, 3, 4]
-    assert all(isinstance(row["loss"], float) for row in rows[:4])
+    assert [row["step"] for row in rows][:STEPS] == list(range(1, STEPS + 1))
+    assert all(isinstance(row["loss"], float) for row in rows[:STEPS])
 
 
 def test_the_evaluation_compares_with_stable(platform: PlatformProcess, run: dict[str, Any]) -> None:

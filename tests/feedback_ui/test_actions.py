@@ -260,6 +260,22 @@ class TestOperations:
         run(screens, ops.create_release, "assistant", "", ops.NO_ADAPTER)
         assert screens.stub.made[-1] == {"deployment": "assistant", "adapter": None}
 
+    def test_searches_and_comparisons_are_started_shown_and_cancelled(self, screens: Screens) -> None:
+        async def go() -> Any:
+            async with AsyncClient(screens.url) as client:
+                await client.rollout.search_prompts("assistant")
+                await client.rollout.compare_releases("assistant")
+                screens.stub.jobs.append({**screens.stub.jobs[0], "id": "job-9", "kind": "pairs.make"})
+                before = (await ops.standing(client)).comparisons
+                cancelled = await ops.cancel_comparisons(client)
+                return before, cancelled, (await ops.standing(client)).comparisons
+
+        before, cancelled, after = asyncio.run(go())
+        assert [job["kind"] for job in before] == ["releases.compare", "prompts.search"]
+        assert cancelled == 2
+        assert {job["state"] for job in after} == {"cancelled"}
+        assert screens.stub.jobs[-1]["state"] == "queued", "other jobs go on"
+
     def test_readiness_of_a_platform_that_is_gone(self) -> None:
         async def go() -> Any:
             async with AsyncClient("http://127.0.0.1:9") as client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from feedback_ui import dialogue, html
+from feedback_ui import dialogue, html, texts
 from feedback_ui.chat.actions import Candidates
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
@@ -14,6 +14,7 @@ from feedback_ui.ops.data import imports_render as imports
 from feedback_ui.ops.data.imports_actions import Import
 from feedback_ui.ops.overview import render as overview
 from feedback_ui.ops.releases import render as releases
+from feedback_ui.ops.releases.comparisons import comparisons
 from feedback_ui.ops.training import render as runs
 from feedback_ui.ops.training.actions import Followed
 from feedback_ui.rank.actions import Table
@@ -245,3 +246,48 @@ def test_an_evaluation_links_its_report_as_a_page() -> None:
     assert '<a href="./api/evals/eval-1/report.html"' in shown
     assert "people win rate" in shown
     assert "<a " not in releases.evaluations([row | {"report": None, "state": "running"}])
+
+
+def test_a_comparison_shows_ways_by_cost_and_what_is_recommended() -> None:
+    won = {"value": 0.85, "low": 0.7, "high": 0.93, "n": 40}
+    speed = {"prompt_tokens": {"median": 31.0}, "tokens_per_second": {"median": 20.5}}
+    models = {name: {"model": EVIL, "speed": speed, "measures": {}} for name in ("base", "prompt")}
+    ways = [
+        {"way": "base", "quality": None, "cost": {"seconds_per_day": 0.0, "training_minutes": None}},
+        {"way": "prompt", "quality": won, "gate": "pass", "passes": True, "cost": {"seconds_per_day": 12.0}},
+    ]
+    result = {"models": models, "ways": ways, "recommended": "prompt", "why": EVIL}
+    job = {"id": "job-1", "kind": "releases.compare", "state": "done", "params": {"deployment": "assistant"}}
+    shown = comparisons([job | {"result": result}])
+    assert "Recommended: prompt." in shown
+    assert "0.700 to 0.930" in shown
+    assert '<a href="./api/releases/compare/job-1/report.html"' in shown
+    assert "20.5" in shown
+    assert EVIL not in shown
+    progress = {"done": 3, "total": 9, "doing": "measuring", "seconds_left": 30.0}
+    running = comparisons([job | {"state": "running", "progress": progress}])
+    assert "measuring: 3 of 9, about 30 s left" in running
+    assert "<a " not in running
+    assert texts.WAYS_EMPTY in comparisons([])
+
+
+def test_a_search_shows_what_it_chose_on_and_what_it_was_tested_on() -> None:
+    def share(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 20}
+
+    tested = {"prompt": {"measures": {"win_rate": {"release": share(0.7)}}}}
+    best = [{"instruction": EVIL, "shots": 0, "development": share(0.8)}]
+    found = {
+        "best": best,
+        "winner": "built-in 4",
+        "release": "assistant@2",
+        "releases": {"prompt": "assistant@2"},
+    }
+    job = {"id": "job-1", "kind": "prompts.search", "state": "done", "params": {"deployment": "assistant"}}
+    shown = comparisons([job | {"result": found | {"test": {"models": tested}}}])
+    assert "assistant@2 was made of the best prompt" in shown
+    assert "0.700 to 0.900" in shown
+    assert "0.600 to 0.800" in shown
+    assert EVIL not in shown
+    nothing = found | {"winner": None, "release": None, "best": [], "test": None}
+    assert texts.WAYS_NOTHING in comparisons([job | {"result": nothing}])

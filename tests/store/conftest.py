@@ -1,4 +1,4 @@
-"""A store of its own for each test, copied from one that is made once: a tenth of a second each."""
+"""A store of its own for each test, copied from one that is made once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ from pathlib import Path
 import pytest
 
 from store.db.database import Store
-
-
-@pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an empty store, to be copied."""
-    path = tmp_path_factory.mktemp("empty") / "trimtab.duckdb"
-    Store.open(path).close()
-    return path
 
 
 @pytest.fixture

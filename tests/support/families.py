@@ -49,6 +49,14 @@ _IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TURN = ("<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>")
 _ROLES = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
+_GEMMA2_LAYERS = {
+    "head_dim": 32,
+    "query_pre_attn_scalar": 32,
+    "sliding_window": 64,
+    "tie_word_embeddings": True,
+}
+_GEMMA3_LAYERS = {**_GEMMA2_LAYERS, "layer_types": ["sliding_attention", "full_attention"]}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -84,7 +92,7 @@ FAMILIES = {
         _TURN,
         "<end_of_turn>",
         "<bos>",
-        {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64, "tie_word_embeddings": True},
+        _GEMMA2_LAYERS,
     ),
     "gemma3": Family(
         "Gemma3TextConfig",
@@ -92,13 +100,7 @@ FAMILIES = {
         _TURN,
         "<end_of_turn>",
         "<bos>",
-        {
-            "head_dim": 32,
-            "query_pre_attn_scalar": 32,
-            "sliding_window": 64,
-            "tie_word_embeddings": True,
-            "layer_types": ["sliding_attention", "full_attention"],
-        },
+        _GEMMA3_LAYERS,
     ),
     "gemma3 with images": Family(
         "Gemma3TextConfig",
@@ -106,13 +108,7 @@ FAMILIES = {
         (*_TURN, "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
         "<end_of_turn>",
         "<bos>",
-        {
-            "head_dim": 32,
-            "query_pre_attn_scalar": 32,
-            "sliding_window": 64,
-            "tie_word_embeddings": True,
-            "layer_types": ["sliding_attention", "full_attention"],
-        },
+        _GEMMA3_LAYERS,
         (
             "Gemma3Config",
             {

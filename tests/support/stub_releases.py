@@ -75,6 +75,9 @@ class StubPlatform:
         self.releases = {name.replace("_", "@"): release for name, release in releases.items()}
         self.generated: list[dict[str, Any]] = []
 
+    def release_for(self, body: dict[str, Any]) -> Release | None:
+        return self.releases.get(body["model"])
+
     def api(self) -> ChatApi:
         api = ChatApi("http://platform", concurrency=4)
         api._client = httpx.AsyncClient(
@@ -84,7 +87,7 @@ class StubPlatform:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
-        release = self.releases.get(body["model"])
+        release = self.release_for(body)
         if release is None:
             return httpx.Response(404, json={"error": {"message": f"no model {body['model']}"}})
         if "return_token_ids" in body:
@@ -92,10 +95,34 @@ class StubPlatform:
         self.generated.append(body)
         asked = body["messages"][-1]["content"]
         rng = random.Random(f"{asked} {body['model']} {body.get('seed')}")
-        text, reason = release.answer(asked, rng, body["max_tokens"])
+        text, reason = release.answer(asked, rng, body.get("max_tokens", 100))
         choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
         tokens = body["max_tokens"] if reason == "length" else max(1, len(text.split()))
+        if body.get("stream"):
+            words = len(" ".join(message["content"] for message in body["messages"]).split())
+            usage = {"prompt_tokens": words, "completion_tokens": tokens}
+            events = _streamed(text, reason, usage)
+            return httpx.Response(200, text=events, headers={"content-type": "text/event-stream"})
         return httpx.Response(200, json={"choices": [choice], "usage": {"completion_tokens": tokens}})
+
+
+class PromptedPlatform(StubPlatform):
+    """One model, whatever its name, that answers as `behave` says of the system prompt of a request ("" for none)."""
+
+    def __init__(self, behave: Callable[[str], Release]) -> None:
+        super().__init__()
+        self.behave = behave
+
+    def release_for(self, body: dict[str, Any]) -> Release:
+        first = body["messages"][0]
+        return self.behave(first["content"] if first["role"] == "system" else "")
+
+
+def _streamed(text: str, reason: str, usage: dict[str, int]) -> str:
+    pieces = [text[at : at + 8] for at in range(0, len(text), 8)]
+    events: list[dict[str, Any]] = [{"choices": [{"delta": {"content": piece}}]} for piece in pieces]
+    events += [{"choices": [{"delta": {}, "finish_reason": reason}]}, {"choices": [], "usage": usage}]
+    return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, events), "[DONE]"])
 
 
 def _scored(release: Release, body: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ BASE = "smollm2-135m-instruct"
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
+def platform(tmp_path: Path, empty: Path) -> Iterator[Platform]:
+    (tmp_path / "data").mkdir()
+    shutil.copy(empty, tmp_path / "data" / empty.name)
     engines = {"main": EngineSettings(base=BASE, url="http://127.0.0.1:9", api_key="none")}
     platform = build_platform(Settings(data=tmp_path / "data", engines=engines), URL)
     yield platform

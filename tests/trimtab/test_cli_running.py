@@ -280,3 +280,75 @@ def test_an_evaluation_writes_its_report(platform: Platform, monkeypatch: pytest
         assert Path(name).read_text().startswith(begins)
     for name in ("out.pdf", "nowhere/out.md"):
         assert ".html or .md" in run("eval", new, "--report", name, status=1)
+
+
+def test_pairs_are_made_by_rules(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ready(base: str) -> None:
+        """An engine that serves."""
+
+    work: Any = platform.jobs.kinds["pairs.make"]
+    monkeypatch.setattr(work, "chat_api", StubPlatform(assistant_1=Release()).api)
+    monkeypatch.setattr(platform.serving, "wait_ready", ready)
+    prompts = write("prompts.jsonl", *({"prompt": f"Tell me of {n}."} for n in range(9)))
+    Path("rules.toml").write_text('prefer = "shorter"\n')
+    asked = ("pairs", "make", "--prompts", str(prompts), "--rules", "rules.toml")
+    assert "requests" in run(*asked, "--dry-run")
+    assert "no jobs yet" in run("jobs", "list", "--kind", "poems")
+    said = run(*asked)
+    assert "pairs (rules:" in said
+    assert "prompts kept for held-out data" in said
+    done = json.loads(run(*asked, "--json"))
+    assert done["result"]["duplicates"] > 0
+    shown = json.loads(run("jobs", "show", done["id"], "--json"))
+    assert shown["state"] == "done"
+    assert done["id"] in run("jobs", "list", "--kind", "pairs.make")
+    Path("texts.txt").write_text("Tell me of 99.\n\nTell me of 98.\n")
+    plan = run("pairs", "make", "--prompts", "texts.txt", "--rules", "rules.toml", "--dry-run", "--json")
+    assert json.loads(plan)["prompts"] + json.loads(plan)["heldout"] == 2
+
+
+def test_a_prompt_is_distilled(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ready(base: str) -> None:
+        """An engine that serves."""
+
+    ref = releases.create(platform.db, "assistant", "smollm2-135m-instruct", system_prompt="Be brief.").ref
+    stub = StubPlatform()
+    stub.releases = {ref: Release()}
+    monkeypatch.setattr(platform.jobs.kinds["distil"], "chat_api", stub.api)
+    monkeypatch.setattr(platform.serving, "wait_ready", ready)
+    monkeypatch.setattr(platform.runner, "steps", {})  # a run that is asked for, and not trained
+    prompts = write("prompts.jsonl", *({"prompt": f"Tell me of the number {n}."} for n in range(9)))
+    said = run("train", "sft", "--distil", ref, "--prompts", str(prompts))
+    assert f"answers of {ref} (distilled:" in said
+    assert "trimtab runs watch run-" in said
+    newest = json.loads(run("runs", "list", "--json"))[0]
+    assert newest["no_system_prompt"] is True
+    assert "--distil RELEASE" in run("train", "sft", "--prompts", str(prompts), status=2)
+    assert "--from traffic" in run("train", "sft", "--distil", ref, status=2)
+    assert "system prompt" in run("train", "sft", "--distil", "assistant@1", "--from", "traffic", status=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--rules", "rules.toml"), 2, "--from traffic"),
+        (("--from", "books", "--rules", "rules.toml"), 2, "accepted is traffic"),
+        (("--from", "traffic"), 2, "--rules, --judge and --release"),
+        (("--from", "traffic", "--rules", "gone.toml"), 2, "gone.toml"),
+        (("--from", "traffic", "--rules", "broken.toml"), 2, "broken.toml"),
+        (("--prompts", "broken.jsonl", "--rules", "rules.toml"), 2, "JSON lines"),
+        (("--from", "traffic", "--judge", "http://x"), 2, "--judge-model"),
+        (("--from", "traffic", "--judge", "http://x", "--judge-model", "j"), 1, "fewer than 50"),
+        (("--prompts", "empty.txt", "--rules", "rules.toml"), 1, "at least one prompt"),
+        (("--prompts", "rules.toml", "--rules", "odd.toml"), 1, "shorter or longer"),
+    ],
+)
+def test_bad_options_of_pairs_make_say_what_is_accepted(
+    platform: Platform, options: tuple[str, ...], status: int, said: str
+) -> None:
+    Path("rules.toml").write_text('prefer = "shorter"\n')
+    Path("odd.toml").write_text('prefer = "funny"\n')
+    Path("broken.toml").write_text("prefer = \n")
+    Path("broken.jsonl").write_text("{\n")
+    Path("empty.txt").write_text("\n")
+    assert said in run("pairs", "make", *options, status=status)

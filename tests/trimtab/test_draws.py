@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from store.db.rows import fetch_all
-from store.feedback import comparisons
+from store.feedback import comparisons, rating_queue
 from store.feedback.comparisons import Candidate
 from store.rollout import canary_votes, deployments, releases
 from store.values import Message
@@ -56,7 +56,7 @@ def test_outside_the_uniform_sample_no_cluster_is_drawn_again_before_all_others(
     compared = Counter[str]()
     for _ in range(8):
         place, _ = draws.draw(PROMPTS, compared, shares, random.Random(len(compared)))
-        compared[comparisons.cluster_of(PROMPTS[place])] += 1
+        compared[rating_queue.cluster_of(PROMPTS[place])] += 1
     assert compared == {"one": 2, "two": 2, "three": 2, "four": 2}
 
 

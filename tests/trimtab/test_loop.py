@@ -87,7 +87,7 @@ def test_demonstrations_reach_stable_only_where_answers_were_compared(
     if compared:
         measures["win_rate"] = {"release": good}
 
-    async def report(*_: object) -> dict[str, Any]:
+    async def report(*_: object, **__: object) -> dict[str, Any]:
         return {"measures": measures}
 
     monkeypatch.setattr(platform.evaluations, "_run_suite", report)

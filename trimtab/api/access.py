@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from serve.auth import Principal, require
+from store.db.database import Store
 from trimtab.platform import Platform
 
 
@@ -16,6 +17,11 @@ def platform_of(request: Request) -> Platform:
     """Return the platform that this app serves."""
     platform: Platform = request.app.state.platform
     return platform
+
+
+def store_of(platform: Annotated[Platform, Depends(platform_of)]) -> Store:
+    """Return the platform's store: all that many routes need."""
+    return platform.db
 
 
 async def _authenticated(request: Request, platform: Annotated[Platform, Depends(platform_of)]) -> Principal:
@@ -38,6 +44,7 @@ def _with_role(role: str) -> Callable[..., Principal]:
 
 
 ThePlatform = Annotated[Platform, Depends(platform_of)]
+TheStore = Annotated[Store, Depends(store_of)]
 chat_role, rater_role, ops_role = _with_role("chat"), _with_role("rater"), _with_role("ops")
 Chatter = Annotated[Principal, Depends(chat_role)]
 Rater = Annotated[Principal, Depends(rater_role)]

@@ -60,7 +60,7 @@ def from_directory(directory: Path, request: Request) -> Found:
     config = checks.read_config(directory)
     if not is_whole(directory):
         raise ModelRefused("model", f"{directory} lacks safetensors weights", checks.ACCEPTED["model"])
-    request.say(f"licence: {_licence(directory)}")
+    request.say(f"licence: {licence_of(directory)}")
     checked = _check(directory, request)
     checks.check_weights(directory, checked)
     for line in memory.estimate(directory, config, checked.parameters, on_cpu=not has_cuda()):
@@ -76,7 +76,7 @@ def from_hub(name: str, revision: str | None, request: Request) -> Found:
     repository = hub.look_up(name, revision)
     say(f"{name} at commit {repository.commit}{' (from the local cache)' if repository.cached else ''}")
     small = hub.fetch_small(repository)
-    say(f"licence: {repository.licence or _licence(small)}")
+    say(f"licence: {repository.licence or licence_of(small)}")
     checked = _check(small, request)
     for line in memory.estimate(small, checks.read_config(small), checked.parameters, on_cpu=not has_cuda()):
         say(line)
@@ -186,7 +186,7 @@ def _new(directory: Path) -> Iterator[None]:
         raise
 
 
-def _licence(directory: Path) -> str:
+def licence_of(directory: Path) -> str:
     """Return the licence that the front matter of README.md names, or where to look."""
     readme = directory / "README.md"
     if readme.is_file() and (found := _LICENCE.search(readme.read_text("utf-8", errors="replace"))):

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from common.architecture import is_mixture_of_experts
 from common.gpu_cards import has_cuda
 from serve.adapters.base_modules import read_base_modules
 from serve.engine.output_parsers import chat_template
-from trimtab.base_models.memory import EXPERTS
 from trimtab.errors import ModelRefused
 
 ACCEPTED = {
@@ -53,8 +53,7 @@ def check_files(directory: Path) -> Checked:
         raise _refused("architecture", "config.json names no `architectures`")
     if not chat_template(directory):
         raise _refused("chat_template", "the model has none")
-    text = {**config, **(config.get("text_config") or {})}
-    if not has_cuda() and any(text.get(name) for name in EXPERTS):
+    if not has_cuda() and is_mixture_of_experts(config):
         raise _refused(
             "architecture", f"{names[0]} is a mixture of experts, which vLLM serves with LoRA on a GPU alone"
         )

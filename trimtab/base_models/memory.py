@@ -9,9 +9,9 @@ from typing import Any
 from align.errors import AlignError
 from align.recipe.plan import Rows, plan
 from align.recipe.recipe import resolve
+from common.architecture import is_mixture_of_experts
 from serve.engine.cards.gpu_memory import kv_bytes_per_token
 
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 TYPICAL = Rows(count=256, prompt=120.0, answer=180.0, longest=700)
 """Rows of a first training run: short chats."""
 
@@ -25,7 +25,7 @@ def estimate(directory: Path, config: Mapping[str, Any], parameters: int, on_cpu
     lines = [
         f"serving: {_gb(float(parameters) * size)} for {parameters / 1e9:.2f} billion weights in {kind}{cache}"
     ]
-    if any(config.get(name) for name in EXPERTS):
+    if is_mixture_of_experts(config):
         return [*lines, "training: no estimate for a mixture of experts; at least the memory of its weights"]
     for label, qlora in (("DPO with LoRA", False), ("with QLoRA (4 bits)", True)):
         try:

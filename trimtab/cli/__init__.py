@@ -6,6 +6,7 @@ import typer
 
 from trimtab.cli import (
     adapters,
+    benchmark,
     chat,
     data,
     jobs,
@@ -13,6 +14,7 @@ from trimtab.cli import (
     models,
     people,
     platform,
+    prompts,
     raters,
     releases,
     runs,
@@ -31,7 +33,7 @@ app = typer.Typer(
 )
 
 app.callback()(print_anything)
-for module in (platform, chat, usage, raters):
+for module in (platform, chat, usage, raters, benchmark):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")
@@ -45,6 +47,7 @@ app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 app.add_typer(releases.rollout_app, name="rollout")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(people.keys_app, name="keys")

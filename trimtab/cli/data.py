@@ -1,4 +1,4 @@
-"""`trimtab pairs import|export|remove|stats`, `trimtab demos import|export|remove`, `trimtab likes import|export|remove`."""
+"""`trimtab pairs import|make|export|remove|stats`, and `import|export|remove` of `trimtab demos` and `trimtab likes`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trimtab.cli import make_pairs
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def _register_export(app: typer.Typer, kind: Kind, rows: str, without: tuple[str
 _register_export(pairs_app, "pairs", "preference pairs")
 _register_export(demos_app, "demonstrations", "demonstrations", without=("min_agreement",))
 _register_export(likes_app, "likes", "likes and dislikes", without=("tag", "min_agreement"))
+
+
+pairs_app.command("make")(make_pairs.make)
 
 
 @pairs_app.command("stats")

@@ -24,6 +24,15 @@ from trimtab.cli.common import (
     show,
 )
 from trimtab.cli.common import paths as _paths
+from trimtab.cli.comparison import (
+    HtmlOption,
+    RequestsOption,
+    RulesOption,
+    given,
+    read_rules,
+    read_texts,
+    show_comparison,
+)
 from trimtab.config.paths import SETTINGS_FILE, DataPaths
 from trimtab.errors import ModelRefused, PathRefused, SettingsError
 
@@ -210,10 +219,34 @@ def compare(
     names: Annotated[list[str], typer.Argument(help="Two or more deployments, releases or base models.")],
     prompt: Annotated[str, typer.Option(help="What to ask each one.")] = PROMPT,
     max_tokens: Annotated[int, typer.Option(min=1)] = 96,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Measure them on a suite instead: quick, default, full, or a .toml file."),
+    ] = None,
+    rules: RulesOption = None,
+    requests: RequestsOption = None,
+    deployment: Annotated[
+        str | None, typer.Option(help="Whose held-out rows a suite uses; default: the first model's.")
+    ] = None,
+    html: HtmlOption = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
-    """Send several models the same prompt: answer, time to first token, tokens per second."""
+    """Send several models the same prompt: answer, time to first token, tokens per second.
+
+    With --suite, --rules, --requests or --html: measure them on a suite, the first one as the baseline.
+    """
+    if any(value is not None for value in (suite, rules, requests, deployment, html)):
+        fields = {
+            "suite": suite or "default",
+            "deployment": deployment,
+            "rules": read_rules(rules),
+            "requests": read_texts("--requests", requests),
+        }
+        show_comparison(
+            lambda client: client.rollout.compare_models(names, **given(fields)), html, as_json, data
+        )
+        return
 
     async def run(client: AsyncClient) -> list[dict[str, Any]]:
         return [await _measure(client, name, prompt, max_tokens) for name in names]

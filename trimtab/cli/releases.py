@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+from trimtab.cli.comparison import (
+    HtmlOption,
+    RequestsOption,
+    RulesOption,
+    given,
+    read_rules,
+    read_texts,
+    show_comparison,
+)
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
@@ -92,6 +101,40 @@ def _origin(made: Release) -> str:
         from_stable = field in (made.get("inherited") or ())
         parts.append(f"{word} {shown}" + (f" (from {made['inherited_from']})" if from_stable else ""))
     return "\n".join(("It has:", *(f"  {part}" for part in parts)))
+
+
+@releases_app.command("compare")
+def compare_releases(
+    deployment: Annotated[str, typer.Argument(help="A deployment.")] = "assistant",
+    releases: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Its releases to compare; default: the newest with a prompt, with examples, with an adapter."
+        ),
+    ] = None,
+    suite: Annotated[
+        str, typer.Option(help="quick, default, full, or the path of a .toml file.")
+    ] = "default",
+    rules: RulesOption = None,
+    requests: RequestsOption = None,
+    requests_per_day: Annotated[
+        float | None, typer.Option(min=1, help="Requests per day, for the cost; default: 1000.")
+    ] = None,
+    html: HtmlOption = None,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Compare base model, prompt, examples and adapter on one suite, and recommend the cheapest that passes."""
+    fields = {
+        "releases": releases or None,
+        "suite": suite,
+        "rules": read_rules(rules),
+        "requests": read_texts("--requests", requests),
+        "requests_per_day": requests_per_day,
+    }
+    show_comparison(
+        lambda client: client.rollout.compare_releases(deployment, **given(fields)), html, as_json, data
+    )
 
 
 @releases_app.command("lineage")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from align.evaluation import BUILT_IN_SUITES
-from align.evaluation.gate import BOUNDS, Check, default_checks, with_overrides
+from align.evaluation.gate import BOUNDS, Check, checks_without_votes, default_checks, with_overrides
 from serve.gateway.canary_monitor import CanaryPolicy
 from trimtab.config.section import Section
 
@@ -105,8 +105,11 @@ class GateSettings(Section):
                 raise ValueError(str(error)) from error
         return value
 
-    def all_checks(self, method: str = "dpo") -> tuple[Check, ...]:
-        """Return the checks that a run's release is judged by: `checks` or its method's defaults, and the thresholds."""
+    def all_checks(self, method: str = "dpo", voted: bool = True) -> tuple[Check, ...]:
+        """Return the checks that a run's release is judged by: `checks` or its method's defaults, and the thresholds.
+
+        Without held-out votes (`voted`), the defaults and thresholds that need none.
+        """
         own = None if self.checks is None else tuple(Check(**check.model_dump()) for check in self.checks)
         thresholds = (
             ("min_preference_accuracy", "preference_accuracy", "min"),
@@ -121,8 +124,10 @@ class GateSettings(Section):
             for name, measure, bound in thresholds
             if (value := getattr(self, name)) is not None
             and not (method == "sft" and name == "min_reward_accuracy")  # no demonstration has a reward
+            and (voted or name == "max_length_ratio")
         )
-        return with_overrides(default_checks(method) if own is None else own, further)
+        defaults = default_checks(method) if voted else checks_without_votes(method)
+        return with_overrides(defaults if own is None else own, further)
 
 
 class CanarySettings(Section):

@@ -81,10 +81,12 @@ class SnapshotSettings(Section):
         description="hold out more, up to a third, where the share gives fewer conversations than this",
     )
     mix: dict[
-        Literal["vote", "rewrite", "like", "import"], Annotated[float, Field(ge=0, allow_inf_nan=False)]
+        Literal["vote", "rewrite", "like", "import", "rules", "judge", "release", "distilled"],
+        Annotated[float, Field(ge=0, allow_inf_nan=False)],
     ] = Field(
         dict(snapshot_settings.MIX),
-        description="rows of a source for each row of the sources with the highest number",
+        description="rows of a source for each row of the sources with the highest number; of rows that no person judged "
+        "(rules, judge, release, distilled) the weight together for each weight of all others",
         validate_default=True,
     )
     seed: int = Field(

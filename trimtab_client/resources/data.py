@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from trimtab_client import ndjson
 from trimtab_client.errors import problem_error
 from trimtab_client.resources.base import Resource
 from trimtab_client.transport import given, path
+from trimtab_client.types import Job
 from trimtab_client.values import Json, Kind, Rows
 
 Content = bytes | Iterable[bytes] | AsyncIterable[bytes]
@@ -28,6 +29,15 @@ class Data(Resource):
     async def pair_stats(self) -> Json:
         """GET /api/pairs/stats: counts, lengths and length bias."""
         return await self._http.get("/api/pairs/stats")
+
+    async def make_pairs(self, body: Mapping[str, Any]) -> Job:
+        """POST /api/pairs/make: have pairs made of sampled answers; a job."""
+        job: Job = await self._http.post("/api/pairs/make", dict(body))
+        return job
+
+    async def plan_pairs(self, body: Mapping[str, Any]) -> Json:
+        """POST /api/pairs/make/plan: the requests and time that it would take; starts nothing."""
+        return await self._http.post("/api/pairs/make/plan", dict(body))
 
     async def pair_lineage(self, pair: str) -> Rows:
         """GET /api/pairs/{id}/lineage: the releases that learned from a pair."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trimtab_client.resources.base import Resource
 from trimtab_client.transport import given, path
-from trimtab_client.types import Deployment, Evaluation, Release
+from trimtab_client.types import Deployment, Evaluation, Job, Release
 from trimtab_client.values import Json, Rows
 
 
@@ -108,3 +109,26 @@ class Rollout(Resource):
     async def evaluations(self) -> list[Evaluation]:
         """GET /api/evals, newest first."""
         return list(await self._http.get("/api/evals") or ())
+
+    async def search_prompts(self, /, deployment: str, **fields: Any) -> Job:
+        """POST /api/prompts/search: find the best system prompt; fields are those of /api/docs."""
+        queued: Job = await self._http.post("/api/prompts/search", {"deployment": deployment, **fields})
+        return queued
+
+    async def compare_releases(self, /, deployment: str, **fields: Any) -> Job:
+        """POST /api/releases/compare: ways of a deployment with quality, cost, and which to take."""
+        queued: Job = await self._http.post("/api/releases/compare", {"deployment": deployment, **fields})
+        return queued
+
+    async def compare_models(self, /, models: Sequence[str], **fields: Any) -> Job:
+        """POST /api/models/compare: models on one suite; the first is the baseline."""
+        queued: Job = await self._http.post("/api/models/compare", {"models": list(models), **fields})
+        return queued
+
+    async def comparison_table(self, job: str) -> Rows:
+        """GET /api/releases/compare/{job}/table: a comparison as rows of texts."""
+        return list(await self._http.get(path("api", "releases", "compare", job, "table")) or ())
+
+    async def comparison_report(self, job: str) -> str:
+        """GET /api/releases/compare/{job}/report.html: a comparison as one page."""
+        return str(await self._http.get(path("api", "releases", "compare", job, "report.html")))

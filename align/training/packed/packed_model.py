@@ -19,6 +19,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from align.training.packed.attention import ATTENTION, attend
 from align.training.packed.logprobs import token_logprobs
 from align.training.packed.packing import Pack, Tree, pack
+from common.architecture import is_mixture_of_experts
 
 AttentionInterface.register(ATTENTION, attend)
 
@@ -48,7 +49,7 @@ def why_not(model: PreTrainedModel, max_length: int) -> str | None:
             return f"the architecture changes its logits ({name})"
     if getattr(config, "attn_logit_softcapping", None):
         return "the architecture caps its attention scores"
-    if getattr(config, "output_router_logits", False) or getattr(config, "num_experts", None):
+    if getattr(config, "output_router_logits", False) or is_mixture_of_experts(model.config.to_dict()):
         return "mixture of experts"
     return None
 

@@ -116,7 +116,7 @@ _UP = {
     "reward_margin",
     "tokens_per_second",
 }
-_DOWN = {"loss", "latency_s"}
+_DOWN = {"loss", "latency_s", "first_token_s"}
 
 
 def measures(report: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from feedback_ui.html import form_head
 from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions
 from feedback_ui.ops.releases import render
+from feedback_ui.ops.releases.comparisons import comparisons
 from feedback_ui.part import Part, Update
 
 
@@ -55,6 +56,26 @@ def _build_evaluation_form() -> _EvaluationForm:
     return _EvaluationForm(measured, against, evaluate)
 
 
+class _WaysForm(NamedTuple):
+    """The fields and buttons of searches and comparisons."""
+
+    deployment: gr.Dropdown
+    search: gr.Button
+    compare: gr.Button
+    cancel: gr.Button
+
+
+def _build_ways_form() -> _WaysForm:
+    """Lay out the form that starts searches and comparisons."""
+    static(form_head(texts.WAYS, texts.WAYS_HINT))
+    deployment = picker(texts.ROLLOUT_DEPLOYMENT, "ways-deployment")
+    with gr.Row():
+        search = gr.Button(texts.WAYS_START_SEARCH, elem_id="ways-search")
+        compare = gr.Button(texts.WAYS_START, elem_id="ways-compare")
+        cancel = gr.Button(texts.WAYS_CANCEL, elem_id="ways-cancel")
+    return _WaysForm(deployment, search, compare, cancel)
+
+
 def build_releases(connection: Connection) -> Part:
     """Lay out the tab; returns how to refresh it."""
     table = static(elem_id="ops-releases")
@@ -65,6 +86,9 @@ def build_releases(connection: Connection) -> Part:
         with gr.Column(min_width=320):
             evaluation = _build_evaluation_form()
             evaluations = static(elem_id="ops-evaluations")
+    with gr.Group(elem_classes="tt-form"):
+        ways = _build_ways_form()
+    compared_before = static(elem_id="ops-comparisons")
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.LINEAGE))
         traced = picker(texts.ROLLOUT_RELEASE, "lineage-release")
@@ -86,6 +110,8 @@ def build_releases(connection: Connection) -> Part:
             table: render.releases(now.releases),
             board: render.leaderboard(now.leaderboard),
             evaluations: render.evaluations(now.evaluations),
+            compared_before: comparisons(now.comparisons),
+            ways.deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
             form.deployment: gr.Dropdown(deployments, value=next(iter(deployments), None)),
             form.source: gr.Dropdown([*adapters, *((n, n) for n in names)], value=""),
             evaluation.measured: gr.Dropdown(names, value=newest),
@@ -111,6 +137,30 @@ def build_releases(connection: Connection) -> Part:
                 await actions.evaluate(client, name, other or None)
         return await refresh(request)
 
+    async def on_search(name: str, request: gr.Request) -> Update:
+        """Search for the best prompt by held-out votes."""
+        with toasts():
+            async with connection.client(request) as client:
+                await client.rollout.search_prompts(name)
+        gr.Info(texts.WAYS_QUEUED)
+        return await refresh(request)
+
+    async def on_compare(name: str, request: gr.Request) -> Update:
+        """Compare the newest releases of each kind."""
+        with toasts():
+            async with connection.client(request) as client:
+                await client.rollout.compare_releases(name)
+        gr.Info(texts.WAYS_QUEUED)
+        return await refresh(request)
+
+    async def on_cancel(request: gr.Request) -> Update:
+        """Cancel the searches and comparisons that are under way."""
+        with toasts():
+            async with connection.client(request) as client:
+                count = await actions.cancel_comparisons(client)
+        gr.Info(texts.WAYS_CANCELLED.format(count=count))
+        return await refresh(request)
+
     async def on_trace(name: str | None, request: gr.Request) -> str:
         """Show what trained a release."""
         if not name:
@@ -121,11 +171,15 @@ def build_releases(connection: Connection) -> Part:
 
     screen = [
         table, board, evaluations, form.deployment, form.source, form.prompt, evaluation.measured,
-        evaluation.against, traced,
+        evaluation.against, traced, compared_before, ways.deployment,
     ]  # fmt: skip
     described = [form.deployment, form.prompt, form.source]
     form.create.click(on_create, described, screen, api_name="create_release", show_progress="hidden")
     compared = [evaluation.measured, evaluation.against]
     evaluation.evaluate.click(on_evaluate, compared, screen, api_name="evaluate", show_progress="hidden")
+    named = [ways.deployment]
+    ways.search.click(on_search, named, screen, api_name="search_prompts", show_progress="hidden")
+    ways.compare.click(on_compare, named, screen, api_name="compare_releases", show_progress="hidden")
+    ways.cancel.click(on_cancel, None, screen, api_name="cancel_comparisons", show_progress="hidden")
     traced.input(on_trace, [traced], [tree], api_name="lineage", show_progress="hidden")
     return Part(refresh, screen)

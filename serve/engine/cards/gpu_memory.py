@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.architecture import text_config
 from serve.engine.lora_targets import IN_A_BLOCK
 from serve.safetensors_file import METADATA, parse_header
 
@@ -98,8 +99,7 @@ def read_model_size(model_dir: Path | None, args: Mapping[str, Any]) -> ModelSiz
     if model_dir is None:
         return None
     try:
-        whole = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
-        config = {**whole, **(whole.get("text_config") or {})}
+        config = text_config(json.loads((model_dir / "config.json").read_text(encoding="utf-8")))
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
         heads = int(config["num_attention_heads"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -146,7 +146,7 @@ def _kv_bytes(args: Mapping[str, Any], wide: int) -> int:
 
 def kv_bytes_per_token(config: Mapping[str, Any], width: int) -> int | None:
     """Return the KV cache per token with values of `width` bytes, None where `config.json` does not say it."""
-    config = {**config, **(config.get("text_config") or {})}
+    config = text_config(config)
     try:
         layers, heads, hidden = (
             int(config[name]) for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from align.evaluation import BUILT_IN_SUITES
+from align.evaluation.pace import Pace
 from align.evaluation.suite import run_suite
 from align.evaluation.suite_file import JUDGE_S, SuiteError, estimate, load_suite
 from align.evaluation.win_rate import length_controlled
@@ -118,19 +119,27 @@ def test_the_built_in_suites_can_be_read() -> None:
         assert load_suite(name).measurements[0].kind == "heldout"
 
 
-def test_the_default_suite_is_expected_to_end_within_four_minutes() -> None:
-    """By the assumed rates, with an anchor beside stable."""
-    assert estimate(load_suite("default"), 3, 2, rows=1000, answers_a_row=2).seconds <= 240
+def test_the_assumed_pace_expects_what_a_whole_suite_took() -> None:
+    """279 s on two quiet cores: 21 held-out pairs of about 305 tokens each, stable being the anchor."""
+    assert estimate(load_suite("default"), 2, 2, [305] * 21, 2).seconds == pytest.approx(279, rel=0.1)
+
+
+def test_a_faster_engine_is_expected_to_take_less() -> None:
+    slow, fast = (
+        estimate(load_suite("default"), 2, 2, [305] * 21, 2, pace=Pace(36.0 * f, 190.0 * f)) for f in (1, 10)
+    )
+    assert slow.requests == fast.requests
+    assert slow.seconds == pytest.approx(10 * fast.seconds)
 
 
 def test_a_judge_s_time_is_part_of_what_is_expected(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     answers = '[[measurements]]\nkind = "answers"\ngeneral = 10\nseeds = 2\n'
     file.write_text(answers)
-    alone = estimate(load_suite(str(file)), 2, 2, 0, 1)
+    alone = estimate(load_suite(str(file)), 2, 2, [], 1)
     judge = 'kind = "judge"\nurl = "http://127.0.0.1:1"\nmodel = "m"\nvoted = 60\nconcurrency = 2\n'
     file.write_text(f"{answers}[[measurements]]\n{judge}")
     for voted, verdicts in ((0, 40), (30, 100), (500, 160)):
-        found = estimate(load_suite(str(file)), 2, 2, 0, 1, voted)
+        found = estimate(load_suite(str(file)), 2, 2, [], 1, voted)
         assert found.requests == alone.requests
         assert found.seconds - alone.seconds == pytest.approx(verdicts * JUDGE_S / 2)

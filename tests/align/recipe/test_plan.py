@@ -134,8 +134,8 @@ def test_a_qlora_plan_counts_the_probe_where_it_will_be_computed(tmp_path: Path)
     directory, rows = model_directory(tmp_path, "8b"), Rows(80, 64, 64, 128)
     recipe = resolve("dpo", True, {"per_device_train_batch_size": 1})
     roomy, small = (plan(directory, recipe, rows, "cuda", available) for available in (40e9, 12e9))
-    # 8.03 billion numbers of two bytes, and the text's logits
-    assert roomy.total / 1e9 == pytest.approx(18.2, abs=0.4)
+    # 8.03 billion numbers of two bytes, the output layer in float32 and the text's logits
+    assert roomy.total / 1e9 == pytest.approx(21.0, abs=0.4)
     assert small.total < 12e9
     assert small.fits
     assert any("the 4-bit base" in note for note in small.notes)

@@ -24,7 +24,7 @@ from align.training.probe import (
     tokens_for,
 )
 from store.values import Probe
-from tests.support.models import make_lora, make_tiny_base
+from tests.support.models import ALL_LINEAR, make_lora, make_tiny_base
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,22 @@ def test_in_float32_the_probe_holds_base_and_adapter(base: Path, adapter: Path, 
     assert set(table) == {"base", "adapter"}
 
 
-def test_in_bfloat16_it_holds_each_blocks_part_too(base: Path, adapter: Path, tmp_path: Path) -> None:
+def test_in_bfloat16_it_holds_the_part_of_each_block_and_projection(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
     table = probe(base, adapter, tmp_path / "probe.json", "bfloat16")
-    assert set(table) == {"base", "adapter", "block_base", "block_0", "block_1"}
-    for name in ("block_0", "block_1"):
+    modules = {name for name in table if name.startswith("module_")}
+    assert modules == {f"module_{name}" for name in ALL_LINEAR}
+    assert set(table) - modules == {"base", "adapter", "block_base", "block_0", "block_1"}
+    for name in ("block_0", "block_1", *modules):
         assert table[name] != table["block_base"]
         assert table[name] != table["adapter"]
+
+
+def test_an_adapter_of_one_projection_has_no_such_part(base: Path, tmp_path: Path) -> None:
+    adapter = make_lora(tmp_path / "narrow", base, rank=4, target_modules=("o_proj",))
+    table = probe(base, adapter, tmp_path / "probe.json", "bfloat16")
+    assert set(table) == {"base", "adapter", "block_base", "block_0", "block_1"}
 
 
 def test_a_blocks_part_is_computed_in_float32(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Memory:
         self.audit: list[dict[str, Any]] = []
         self.usage = [used("user", "ada", 120, 48_200), used("key", "ci", 9_000, 1_250_000, tokens=1_250_000)]
         self.evals: list[dict[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
         self.step_s = 0.0
         self.import_held = False
         self.import_faulty = False

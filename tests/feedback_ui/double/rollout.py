@@ -104,11 +104,32 @@ class Rollout(Memory):
     async def get_eval(self, request: Request) -> Response:
         return JSONResponse(next(row for row in self.evals if row["id"] == request.path_params["id"]))
 
+    async def list_jobs(self, request: Request) -> Response:
+        return JSONResponse(self.jobs)
+
+    async def create_job(self, request: Request) -> Response:
+        kind = request.url.path.removeprefix("/api/").replace("/", ".")
+        made = {
+            "id": self.new("job"), "kind": kind, "state": "queued", "params": await request.json(), "progress": None,
+            "result": None, "error": None, "requested_by": "operator", "created_at": now(), "updated_at": now(),
+        }  # fmt: skip
+        self.jobs.insert(0, made)
+        return JSONResponse(made, 202)
+
+    async def cancel_job(self, request: Request) -> Response:
+        job = next(row for row in self.jobs if row["id"] == request.path_params["id"])
+        job["state"] = "cancelled"
+        return JSONResponse(job)
+
     def rollout_routes(self) -> list[Route]:
         return [
             Route("/api/releases", self.list_releases, methods=["GET"]),
             Route("/api/releases", self.create_release, methods=["POST"]),
             Route("/api/releases/{ref}/lineage", self.lineage),
+            Route("/api/jobs", self.list_jobs),
+            Route("/api/jobs/{id}/cancel", self.cancel_job, methods=["POST"]),
+            Route("/api/prompts/search", self.create_job, methods=["POST"]),
+            Route("/api/releases/compare", self.create_job, methods=["POST"]),
             Route("/api/deployments", self.deployments),
             Route("/api/deployments/{name}/canary", self.set_canary, methods=["POST"]),
             Route("/api/deployments/{name}/promote", self.promote, methods=["POST"]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -76,51 +78,43 @@ def test_few_cuda_graphs_are_captured_unless_arguments_say_which() -> None:
     assert "--cudagraph-capture-sizes" not in command(spec("cpu"), 80)
 
 
+@contextlib.asynccontextmanager
+async def starting(
+    code: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Engine, Path]]:
+    """Start an engine that runs `code`; yield it after its second start, and the notes of who shared imports."""
+    notes = directory / "notes"
+    note = "import os, sys; print(os.environ.get('TRIMTAB_ENGINE_PRELOAD'), file=open(sys.argv[1], 'a'), flush=True)"
+    monkeypatch.delenv("TRIMTAB_ENGINE_PRELOAD", raising=False)
+    monkeypatch.setattr(serve.engine.engine, "BACKOFF_S", (0.0,))
+    argv = [sys.executable, "-c", f"{note}; {code}", str(notes)]
+    monkeypatch.setattr(serve.engine.engine, "command", lambda spec, port: argv)
+    engine = Engine(spec(), directory)
+    await engine.start()
+    try:
+        async with asyncio.timeout(60):
+            while not notes.exists() or len(notes.read_text().split()) < 2:
+                await asyncio.sleep(0.05)
+        yield engine, notes
+    finally:
+        await engine.stop()
+
+
 @pytest.mark.anyio
 async def test_a_start_that_failed_is_tried_again_without_shared_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = tmp_path / "said"
-    code = "import os, sys; print(os.environ.get('TRIMTAB_ENGINE_PRELOAD'), file=open(sys.argv[1], 'a'))"
-    monkeypatch.delenv("TRIMTAB_ENGINE_PRELOAD", raising=False)
-    monkeypatch.setattr(serve.engine.engine, "BACKOFF_S", (0.0,))
-    monkeypatch.setattr(
-        serve.engine.engine, "command", lambda spec, port: [sys.executable, "-c", code, str(said)]
-    )
-    engine = Engine(spec(), tmp_path)
-    await engine.start()
-    try:
-        async with asyncio.timeout(60):
-            while not said.exists() or len(said.read_text().split()) < 2:
-                await asyncio.sleep(0.05)
-    finally:
-        await engine.stop()
-    assert said.read_text().split()[:2] == ["None", "0"]
+    async with starting("sys.exit(0)", tmp_path, monkeypatch) as (_, notes):
+        pass
+    assert notes.read_text().split()[:2] == ["None", "0"]
 
 
 @pytest.mark.anyio
 async def test_a_start_whose_shared_imports_hang_is_tried_again_without_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = tmp_path / "said"
-    code = (
-        "import os, sys, time; print(os.environ.get('TRIMTAB_ENGINE_PRELOAD'), file=open(sys.argv[1], 'a'), "
-        "flush=True); time.sleep(600)"
-    )
-    monkeypatch.delenv("TRIMTAB_ENGINE_PRELOAD", raising=False)
-    monkeypatch.setattr(serve.engine.engine, "BACKOFF_S", (0.0,))
     monkeypatch.setattr(serve.engine.engine, "PRELOAD_S", 1.0)
-    monkeypatch.setattr(
-        serve.engine.engine, "command", lambda spec, port: [sys.executable, "-c", code, str(said)]
-    )
-    engine = Engine(spec(), tmp_path)
-    await engine.start()
-    try:
-        async with asyncio.timeout(60):
-            while not said.exists() or len(said.read_text().split()) < 2:
-                await asyncio.sleep(0.05)
+    async with starting("import time; time.sleep(600)", tmp_path, monkeypatch) as (engine, notes):
         await asyncio.sleep(1.5)
         assert engine.boots == 2, "without them it may take its time"
-    finally:
-        await engine.stop()
-    assert said.read_text().split() == ["None", "0"]
+    assert notes.read_text().split() == ["None", "0"]

@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from serve.engine import guard
@@ -214,6 +215,26 @@ async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: P
     assert await child.stop(grace_s=0.1) == -signal.SIGKILL
     assert time.monotonic() - began < 3
     assert not segment.exists()
+
+
+async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
+    us = psutil.Process()
+    before = set(us.children())
+    starting = asyncio.create_task(
+        GuardedProcess.start([sys.executable, "-c", FAMILY], ProcessOptions(log=tmp_path / "log"))
+    )
+    while not (guards := set(us.children()) - before):
+        await asyncio.sleep(0)
+    (started,) = guards
+    started.suspend()  # so that the start is cancelled before the guard has said what it started
+    await asyncio.sleep(0.2)
+    starting.cancel()
+    await asyncio.sleep(0.1)
+    started.resume()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(starting, 20)
+    assert gone_within([started.pid], 20)
+    assert not set(us.children(recursive=True)) - before
 
 
 async def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:

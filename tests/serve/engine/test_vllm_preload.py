@@ -112,11 +112,54 @@ def test_the_modules_of_both_builds_exist() -> None:
     assert [name for name in names if not (root / (name.replace(".", "/") + ".py")).is_file()] == []
 
 
-def test_a_process_that_holds_cuda_is_not_forked(tmp_path: Path) -> None:
-    (tmp_path / "3").symlink_to("/dev/nvidiactl")
-    assert not vllm_preload.holds_cuda(str(tmp_path))
-    (tmp_path / "4").symlink_to("/dev/nvidia-uvm")
-    assert vllm_preload.holds_cuda(str(tmp_path))
+PRELOADING = """
+import ctypes
+import os
+import sys
+from types import SimpleNamespace
+
+from serve.engine import vllm_preload
+
+open_device = os.open(sys.argv[1], os.O_RDONLY)  # as NVML holds one after counting the cards
+def ask(count):
+    return 0 if sys.argv[2] in sys.modules else vllm_preload.NOT_INITIALISED
+ctypes.CDLL = lambda name: SimpleNamespace(cuDeviceGetCount=ask)
+vllm_preload.vllm_build = lambda: "vllm"
+print(vllm_preload.share_imports())
+"""
+
+
+@pytest.mark.parametrize(("initialises", "shares"), [("nothing", True), ("vllm.v1.worker.gpu_worker", False)])
+def test_imports_are_shared_unless_one_initialises_cuda(
+    initialises: str, shares: bool, tmp_path: Path
+) -> None:
+    """The driver decides; the device file that counting cards leaves open does not."""
+    names = ("vllm.utils.system_utils", *vllm_preload.PRELOAD, *vllm_preload.PRELOAD_BY_BUILD["vllm"])
+    for name in names:
+        file = tmp_path / (name.replace(".", "/") + ".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("def get_mp_context(): return 'spawn'\n")
+    for folder in (tmp_path / "vllm").rglob("*"):
+        if folder.is_dir():
+            (folder / "__init__.py").touch()
+    (tmp_path / "vllm" / "__init__.py").touch()
+    device = tmp_path / "nvidia-uvm"
+    device.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADING, str(device), initialises],
+        env={"PATH": "", "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(shares)
+    assert (f"importing {initialises} has initialised CUDA" in done.stderr) is not shares
+
+
+def test_a_machine_without_a_driver_has_not_initialised_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_preload, "CUDA_LIBRARY", "libno-such-driver.so.1")
+    assert not vllm_preload.has_initialised_cuda()
 
 
 @pytest.mark.parametrize("version", ["", "0.31.4", "0.33.0", "1.0"])

@@ -44,7 +44,7 @@ async def post(part: Part, path: str, body: Any, conversation: str | None = None
     if conversation:
         headers["X-Trimtab-Conversation"] = conversation
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as http:
         return await http.post(part.url + path, content=content, headers=headers)
 
 

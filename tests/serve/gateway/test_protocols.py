@@ -134,15 +134,16 @@ async def test_both_are_recorded_as_conversations(
         assert [m.content for m in kept.messages][:2] == ["Be kind.", "Hello there"]
         answer = kept.messages[-1]
         assert (answer.content, answer.completion_id) == (text, ident)
-        found = part.db.one("select finish_reason from completions where id = $1", [ident])
-        assert found == (finish,)
+        row = part.db.read().execute("select finish_reason from completions where id = $1", [ident])
+        assert row.fetchall() == [(finish,)]
 
 
 async def test_store_false_keeps_nothing(part: Part, gpt: openai.AsyncOpenAI) -> None:
     named = {"X-Trimtab-Conversation": "not-kept"}
     await gpt.responses.create(model="assistant", input="Hello", store=False, extra_headers=named)
     await part.parts.recorder.flush()
-    assert part.db.one("select count(*) from conversations where id = 'not-kept'") == (0,)
+    kept = part.db.read().execute("select id from conversations where id = 'not-kept'").fetchall()
+    assert kept == []
 
 
 async def test_errors_have_the_form_of_the_client(
@@ -152,10 +153,6 @@ async def test_errors_have_the_form_of_the_client(
         await gpt.responses.create(model="nobody", input="Hello")
     with pytest.raises(anthropic.NotFoundError, match="assistant"):
         await claude.messages.create(model="nobody", messages=HI, max_tokens=5)  # type: ignore[arg-type]
-    with pytest.raises(anthropic.AuthenticationError):
-        await claude.with_options(api_key="wrong").messages.create(
-            model="assistant", messages=HI, max_tokens=5
-        )  # type: ignore[arg-type]
     for field, value in (("previous_response_id", "resp_1"), ("background", True)):
         with pytest.raises(openai.BadRequestError) as refused:
             await gpt.responses.create(model="assistant", input="Hello", extra_body={field: value})

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from store.datasets import parquet_writer, snapshots
+from store.datasets import new_rows, parquet_writer, snapshots
 from store.datasets.snapshots import Snapshot
 from store.db.database import Store
 from store.errors import Invalid, NotFound
@@ -83,12 +83,12 @@ def test_the_same_data_and_settings_give_the_same_hash(db: Store, tmp_path: Path
 
 def test_count_new_starts_again_at_each_snapshot(db: Store, tmp_path: Path) -> None:
     pairs.import_rows(db, rows(10), "test")
-    assert pairs.count_new(db, "assistant") == 10
+    assert new_rows.count_new(db, "dpo", "assistant") == 10
     snapshots.build(db, tmp_path, "assistant", "dpo")
-    assert pairs.count_new(db, "assistant") == 0
+    assert new_rows.count_new(db, "dpo", "assistant") == 0
     pairs.import_rows(db, rows(3, "more"), "test")
-    assert pairs.count_new(db, "assistant") == 3
-    assert pairs.count_new(db, "poet") == 13
+    assert new_rows.count_new(db, "dpo", "assistant") == 3
+    assert new_rows.count_new(db, "dpo", "poet") == 13
 
 
 def test_each_method_counts_its_own_new_rows(db: Store, tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_each_method_counts_its_own_new_rows(db: Store, tmp_path: Path) -> None:
     likes.import_rows(db, liked, "test", deployment="assistant")
     pairs.import_rows(db, rows(10), "test")
     snapshots.build(db, tmp_path, "assistant", "dpo")
-    assert (likes.count_new(db, "assistant"), likes.count_new(db, "poet")) == (6, 0)
+    assert (new_rows.count_new(db, "kto", "assistant"), new_rows.count_new(db, "kto", "poet")) == (6, 0)
     snapshots.build(db, tmp_path, "assistant", "kto")
-    assert (likes.count_new(db, "assistant"), pairs.count_new(db, "assistant")) == (0, 0)
+    assert (new_rows.count_new(db, "kto", "assistant"), new_rows.count_new(db, "dpo", "assistant")) == (0, 0)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 24])
@@ -205,7 +205,7 @@ def test_deployments_that_share_rows_have_snapshots_of_their_own(db: Store, tmp_
     made = [snapshots.build(db, tmp_path, deployment, "dpo") for deployment in ("assistant", "poet")]
     assert [snapshot.deployment for snapshot in made] == ["assistant", "poet"]
     assert snapshots.build(db, tmp_path, "assistant", "dpo") == made[0]
-    assert [pairs.count_new(db, deployment) for deployment in ("assistant", "poet")] == [0, 0]
+    assert [new_rows.count_new(db, "dpo", deployment) for deployment in ("assistant", "poet")] == [0, 0]
     assert "DPO rows for `poet`" in (tmp_path / made[1].hash / "report.md").read_text()
 
 
@@ -298,7 +298,7 @@ def test_snapshot_leaves_out_rows_that_arrive_while_it_is_taken(db: Store, tmp_p
 
     made = snapshots.build(db, tmp_path, "assistant", "dpo", on_phase=late)
     assert made.train_rows + made.heldout_rows == 10
-    assert pairs.count_new(db, "assistant") == 5
+    assert new_rows.count_new(db, "dpo", "assistant") == 5
 
 
 def test_no_phase_of_a_snapshot_stops_a_vote(db: Store, tmp_path: Path) -> None:

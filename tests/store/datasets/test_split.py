@@ -155,7 +155,14 @@ def test_imports_alone_are_all_used(db: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "mix",
-    [{"poem": 1}, {"vote": -1}, {"import": "x"}, 3, dict.fromkeys(("vote", "rewrite", "like", "import"), 0)],
+    [
+        {"poem": 1},
+        {"vote": -1},
+        {"import": "x"},
+        3,
+        dict.fromkeys(("vote", "rewrite", "like", "import"), 0),
+        {"rules": 1.5},
+    ],
 )
 def test_a_bad_mix_is_named(db: Store, tmp_path: Path, mix: Any) -> None:
     with pytest.raises(Invalid) as caught:

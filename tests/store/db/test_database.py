@@ -148,11 +148,15 @@ WRITTEN = (
 )  # fmt: skip
 
 
-def write_old(path: Path, version: int, write: Callable[[Store], None]) -> None:
-    """Leave a store of an older version with the rows that `write` gives one of the newest, as far as it has the columns."""
-    newest = path.with_name("newest.duckdb")
+def written(newest: Path, write: Callable[[Store], None]) -> Path:
+    """A store of the newest version with the rows that `write` gives it."""
     with Store.open(newest) as new:
         write(new)
+    return newest
+
+
+def make_old(path: Path, version: int, newest: Path) -> None:
+    """Leave a store of an older version with the rows of `newest`, as far as it has the columns."""
     with Store.open(path, version=version) as old, old.atomic() as cursor:
         assert old.version == version
         columns: dict[str, list[str]] = {}
@@ -167,27 +171,37 @@ def write_old(path: Path, version: int, write: Callable[[Store], None]) -> None:
             connection.execute(f"insert into {table} ({names}) select {names} from newest.{table}")
 
 
-@pytest.mark.parametrize("version", [m.version for m in migrations()])
-def test_every_older_version_migrates_forward_with_its_rows(tmp_path: Path, version: int) -> None:
-    path = tmp_path / "t.duckdb"
-    pair = PreferencePair(asked("Old?"), said("yes"), said("no"), 0.5, ("t",))
+OLD_PAIR = PreferencePair(asked("Old?"), said("yes"), said("no"), 0.5, ("t",))
+
+
+@pytest.fixture(scope="module")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a row of each kind."""
 
     def write(db: Store) -> None:
         users.create(db, "ada", ["ops"])
         with db.atomic() as cursor:
-            pairs.insert(cursor, [pair], "", "file.jsonl", "imp-1")
+            pairs.insert(cursor, [OLD_PAIR], "", "file.jsonl", "imp-1")
         made = comparisons.create(db, "Which?", [Candidate("x"), Candidate("y")], "assistant")
         comparisons.vote(db, made.id, "a", "ada", better="z")
         turn = Turn("c1", "conv", asked("Hi"), "Hello.", "assistant", user="ada")
         conversations.record_turns(db, [turn])
         conversations.like(db, "c1", True, "ada")
 
-    write_old(path, version, write)
+    return written(tmp_path_factory.mktemp("newest") / "newest.duckdb", write)
+
+
+@pytest.mark.parametrize("version", [m.version for m in migrations()])
+def test_every_older_version_migrates_forward_with_its_rows(
+    tmp_path: Path, newest: Path, version: int
+) -> None:
+    path = tmp_path / "t.duckdb"
+    make_old(path, version, newest)
     with Store.open(path) as new:
         assert new.version == migrations()[-1].version
         assert [user.name for user in users.list_all(new)] == ["ada"]
         assert verify.verify(new) == []
-        assert pair in [record.pair for record in pairs.list_page(new)]
+        assert OLD_PAIR in [record.pair for record in pairs.list_page(new)]
         rows = {"dpo": 4, "sft": 2, "kto": 1}
         for method, count in rows.items():
             snapshot = snapshots.build(new, tmp_path / "s", "assistant", method, 0.0)
@@ -205,7 +219,7 @@ def test_comparisons_that_an_erasure_left_decided_without_votes_are_asked_again(
         with db.atomic() as cursor:
             cursor.execute("delete from votes where comparison_id = $id", {"id": ids[0]})
 
-    write_old(path, 8, write)
+    make_old(path, 8, written(tmp_path / "newest.duckdb", write))
     with Store.open(path) as new:
         found = [(made.state, made.votes_given) for made in (comparisons.get(new, id) for id in ids)]
         assert found == [("open", 0), ("decided", 1)]

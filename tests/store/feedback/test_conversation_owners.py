@@ -15,7 +15,7 @@ from store.accounts.owners import owner_of
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons, conversations, rating_queue
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance import verify
@@ -186,7 +186,7 @@ class History:
             own = self.first.get(before[:-1]) == who
             facts = {"asked_by": who, "source": ("typed", "drawn", "rank", "pair")[which if own else 1]}
             comparisons.create(self.db, said(*before[:-1]), sides, "assistant", votes_wanted=2, **facts)
-        elif what == "vote" and (waiting := comparisons.next_unvoted(self.db, who)):
+        elif what == "vote" and (waiting := rating_queue.next_unvoted(self.db, who)):
             comparisons.vote(self.db, waiting.id, "ab"[which % 2], who, better=f"{who} writes {n}")
 
     def _answer(self, n: int, who: str, room: str, asked: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations, voting
+from store.feedback import comparisons, conversations, rating_queue, voting
 from store.feedback.comparisons import Candidate, Comparison
 from store.feedback.turn import Turn
 from store.ids import new_id
@@ -253,8 +253,8 @@ def test_several_raters_decide_together(db: Store) -> None:
     with pytest.raises(Conflict, match="ada has voted"):
         comparisons.vote(db, comparison.id, "b", "ada")
     assert comparisons.get(db, comparison.id).votes_given == 1
-    assert comparisons.next_unvoted(db, "ada") is None
-    found = comparisons.next_unvoted(db, "bob")
+    assert rating_queue.next_unvoted(db, "ada") is None
+    found = rating_queue.next_unvoted(db, "bob")
     assert found is not None
     assert found.id == comparison.id
     comparisons.vote(db, comparison.id, "b", "bob")
@@ -337,7 +337,7 @@ def test_the_side_is_drawn_and_hidden(db: Store) -> None:
     assert set(made[0].blind()) == {"id", "messages", "a", "b"}
     assert made[0] == comparisons.get(db, made[0].id)
     assert [c.id for c in comparisons.list_all(db, "open", 2)] == [made[-1].id, made[-2].id]
-    first = comparisons.next_unvoted(db, "ada")
+    first = rating_queue.next_unvoted(db, "ada")
     assert first is not None
     assert first.id == made[0].id
 

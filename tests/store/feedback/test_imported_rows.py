@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from store.datasets import new_rows
 from store.db.database import Store
 from store.errors import Invalid, NotFound
 from store.training_data import demonstrations, pairs
@@ -55,7 +56,7 @@ def test_pages_and_counts_follow_the_deployment(db: Store) -> None:
     rest = pairs.list_page(db, 100, after=page[-1].id, deployment="assistant")
     assert len(page) + len(rest) == 6
     assert {p.deployment for p in page + rest} == {None, "assistant"}
-    assert (pairs.count(db), pairs.count(db, "poet"), pairs.count_new(db, "poet")) == (9, 6, 6)
+    assert (pairs.count(db), pairs.count(db, "poet"), new_rows.count_new(db, "dpo", "poet")) == (9, 6, 6)
     found = pairs.stats(db)
     assert (found["total"], found["by_source"], found["chosen_longer"]) == (9, {"test": 9}, 1.0)
     assert found["by_deployment"] == {"": 3, "assistant": 3, "poet": 3}
@@ -74,4 +75,4 @@ def test_demonstrations_are_imported(db: Store) -> None:
     ]
     result = demonstrations.import_rows(db, rows, "test")
     assert (result.accepted, result.duplicates, [r.row for r in result.rejected]) == (1, 1, [3, 4])
-    assert demonstrations.stats(db)["total"] == demonstrations.count_new(db, "assistant") == 1
+    assert demonstrations.stats(db)["total"] == new_rows.count_new(db, "sft", "assistant") == 1

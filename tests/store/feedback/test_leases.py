@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from store.accounts import users
 from store.db.database import Store
-from store.feedback import comparisons, leases
+from store.feedback import comparisons, leases, rating_queue
 from store.feedback.comparisons import Candidate, Comparison
 from store.feedback.leases import LEASE_S, Leases
 
@@ -16,7 +16,7 @@ def ask(db: Store, question: str, votes_wanted: int | None = None) -> Comparison
 
 
 def shown(db: Store, rater: str) -> str | None:
-    found = comparisons.next_unvoted(db, rater)
+    found = rating_queue.next_unvoted(db, rater)
     return found.id if found else None
 
 

@@ -20,7 +20,7 @@ from store.datasets import selection, snapshots
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import Conflict, Invalid
-from store.feedback import comparisons, conversations, decided, prompt_owners
+from store.feedback import comparisons, conversations, decided, prompt_owners, rating_queue
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.privacy import erasure
@@ -55,7 +55,7 @@ def waiting(db: Store) -> set[str]:
     """Return the prompts that the queue shows to a rater who skips each."""
     found = set()
     for n in itertools.count():
-        one = comparisons.next_unvoted(db, f"skipper {n}")
+        one = rating_queue.next_unvoted(db, f"skipper {n}")
         if one is None:
             return found
         found.add(one.messages[-1].content)

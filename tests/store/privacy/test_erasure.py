@@ -16,7 +16,7 @@ from store.db import erasure_guard
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons, conversations, rating_queue
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.ids import new_id
@@ -167,7 +167,7 @@ def test_a_comparison_that_loses_a_vote_is_asked_again(db: Store) -> None:
     erasure.erase_person(db, "ada")
     found = {made.id: (made.state, made.votes_given, made.decided_at) for made in comparisons.list_all(db)}
     assert found == {once.id: ("open", 0, None), twice.id: ("open", 1, None)}
-    first = comparisons.next_unvoted(db, "bob")
+    first = rating_queue.next_unvoted(db, "bob")
     assert first is not None
     assert first.id == once.id
     comparisons.vote(db, twice.id, "a", "cy")

@@ -18,7 +18,7 @@ from serve.metering.limits import Limits
 from store import values
 from store.accounts import sharing
 from store.errors import Invalid, NotFound
-from store.feedback import comparisons, prompt_owners
+from store.feedback import comparisons, prompt_owners, rating_queue
 from store.feedback.comparisons import Candidate
 from store.rollout import deployments, releases
 from trimtab.api.access import Operator, Rater, ThePlatform
@@ -186,7 +186,7 @@ async def sample(
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
 async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
     """Return the oldest comparison that this rater has not judged; 204 when none waits."""
-    found = await call_store(platform.db, comparisons.next_unvoted, principal.name)
+    found = await call_store(platform.db, rating_queue.next_unvoted, principal.name)
     return comparison_view(found) if found else Response(status_code=204)
 
 

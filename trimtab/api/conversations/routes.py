@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from serve.auth import Principal
 from store.accounts.owners import owner_of
 from store.errors import NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import conversations, rating_queue
 from store.values import Message
 from trimtab import draws
 from trimtab.api.access import Chatter, Rater, ThePlatform
@@ -96,7 +96,7 @@ async def draw_prompt(platform: ThePlatform, principal: Rater) -> dict[str, Any]
         prompt for prompt in recent if can_be_compared([message.to_json() for message in prompt], limits)
     ]
     prompts = prompts or [(Message("user", text),) for text in SAMPLE_PROMPTS]
-    compared = await call_store(platform.db, comparisons.compared_prompts)
+    compared = await call_store(platform.db, rating_queue.compared_prompts)
     shares = draws.shares_of(rank, platform.gateway.table)
     place, draw = draws.draw(prompts, compared, shares, random.Random())
     platform.draws.remember(principal.name, prompts[place], draw)

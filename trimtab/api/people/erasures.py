@@ -15,7 +15,7 @@ from store.privacy import erasure
 from store.rollout import lineage
 from store.training_data import pairs
 from trimtab import erasure as person_erasure
-from trimtab.api.access import Operator, ThePlatform
+from trimtab.api.access import Operator, ThePlatform, TheStore
 from trimtab.api.deployments.routes import known_deployment
 from trimtab.api.people.models import ErasureRequest
 from trimtab.background import call_store
@@ -25,17 +25,17 @@ router = APIRouter(tags=["lineage and privacy"])
 
 
 @router.get("/pairs/{pair_id}/lineage")
-async def releases_of_pair(pair_id: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+async def releases_of_pair(pair_id: str, db: TheStore, principal: Operator) -> list[dict[str, Any]]:
     """List every release that learned from a pair."""
-    await call_store(platform.db, pairs.get, pair_id)
-    return await call_store(platform.db, lineage.of_pair, pair_id)
+    await call_store(db, pairs.get, pair_id)
+    return await call_store(db, lineage.of_pair, pair_id)
 
 
 @router.get("/users/{name:path}/lineage")
-async def releases_of_person(name: str, platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+async def releases_of_person(name: str, db: TheStore, principal: Operator) -> list[dict[str, Any]]:
     """List every release that learned from a person's words or votes; 404 for a person who is not in the store."""
-    found = await call_store(platform.db, lineage.of_person, name)
-    if not found and not await call_store(platform.db, erasure.is_known, name):
+    found = await call_store(db, lineage.of_person, name)
+    if not found and not await call_store(db, erasure.is_known, name):
         raise NotFound("person", name)
     return found
 
@@ -66,9 +66,9 @@ async def _erase(platform: Platform, principal: Principal, name: str, dry_run: b
 
 
 @router.get("/raters")
-async def list_raters(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+async def list_raters(db: TheStore, principal: Operator) -> list[dict[str, Any]]:
     """Report how raters agree with each other and with gold questions, how fast they are, which side they favour."""
-    return [row.to_json() for row in await call_store(platform.db, raters.report)]
+    return [row.to_json() for row in await call_store(db, raters.report)]
 
 
 @router.get("/raters/agreement")
@@ -85,22 +85,22 @@ def _alpha(db: Store, deployment: str | None) -> dict[str, Any]:
 
 
 @router.get("/erasures")
-async def list_erasures(platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+async def list_erasures(db: TheStore, principal: Operator) -> dict[str, Any]:
     """List every erasure, newest first, and the releases that learned from something erased since."""
     return {
-        "erasures": [row.to_json() for row in await call_store(platform.db, erasure.list_all)],
-        "flagged": await call_store(platform.db, erasure.flagged),
+        "erasures": [row.to_json() for row in await call_store(db, erasure.list_all)],
+        "flagged": await call_store(db, erasure.flagged),
     }
 
 
 @router.get("/snapshots")
-async def list_snapshots(platform: ThePlatform, principal: Operator) -> list[dict[str, Any]]:
+async def list_snapshots(db: TheStore, principal: Operator) -> list[dict[str, Any]]:
     """List every snapshot with its data report, newest first."""
-    found = [row.to_json() for row in await call_store(platform.db, snapshots.list_all)]
+    found = [row.to_json() for row in await call_store(db, snapshots.list_all)]
     return sorted(found, key=lambda row: str(row["created_at"]), reverse=True)
 
 
 @router.get("/snapshots/{snapshot_id}")
-async def get_snapshot(snapshot_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
+async def get_snapshot(snapshot_id: str, db: TheStore, principal: Operator) -> dict[str, Any]:
     """Return one snapshot: settings, rows, data report."""
-    return (await call_store(platform.db, snapshots.get, snapshot_id)).to_json()
+    return (await call_store(db, snapshots.get, snapshot_id)).to_json()

@@ -11,7 +11,7 @@ from store.accounts import names, sharing
 from store.accounts.owners import owner_of
 from store.accounts.sharing import Share
 from store.db.database import Store
-from trimtab.api.access import Chatter, Operator, ThePlatform
+from trimtab.api.access import Chatter, Operator, TheStore
 from trimtab.api.people.models import ShareOfRequest, ShareRequest, ShareView
 from trimtab.background import call_store
 
@@ -25,31 +25,29 @@ def owner_of_request(principal: Principal, request: Request) -> str:
 
 
 @router.get("/me/share")
-async def get_own(platform: ThePlatform, principal: Chatter, request: Request) -> ShareView:
+async def get_own(db: TheStore, principal: Chatter, request: Request) -> ShareView:
     """Return what may be done with the caller's conversations."""
-    return await call_store(platform.db, _view, owner_of_request(principal, request))
+    return await call_store(db, _view, owner_of_request(principal, request))
 
 
 @router.put("/me/share")
-async def set_own(
-    body: ShareRequest, platform: ThePlatform, principal: Chatter, request: Request
-) -> ShareView:
+async def set_own(body: ShareRequest, db: TheStore, principal: Chatter, request: Request) -> ShareView:
     """Say what may be done with the caller's conversations; it holds for earlier ones too, from the next use on."""
     owner = owner_of_request(principal, request)
-    return await call_store(platform.db, _choose, owner, body.share, principal.name)
+    return await call_store(db, _choose, owner, body.share, principal.name)
 
 
 @router.get("/shares")
-async def list_shares(platform: ThePlatform, principal: Operator) -> list[ShareView]:
+async def list_shares(db: TheStore, principal: Operator) -> list[ShareView]:
     """List the choices of people and keys; for all others the setting `privacy.share` holds."""
-    return await call_store(platform.db, _views)
+    return await call_store(db, _views)
 
 
 @router.put("/shares")
-async def set_share(body: ShareOfRequest, platform: ThePlatform, principal: Operator) -> ShareView:
+async def set_share(body: ShareOfRequest, db: TheStore, principal: Operator) -> ShareView:
     """Say it for a person, such as one whom a front end names in `X-Trimtab-User`."""
     owner = owner_of(names.person_name(body.name), None)
-    return await call_store(platform.db, _choose, owner, body.share, principal.name)
+    return await call_store(db, _choose, owner, body.share, principal.name)
 
 
 def _choose(db: Store, owner: str, share: Share | None, actor: str) -> ShareView:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from store.accounts import audit
+from store.datasets import new_rows
 from store.db.database import Store
 from store.feedback import comparisons
 from store.maintenance.backup import write
@@ -31,7 +32,6 @@ from trimtab.config.training_sections import ScheduleSettings
 from trimtab.config.writing import writing
 from trimtab.platform import Platform
 from trimtab.runs.schedule import ROWS, next_time
-from trimtab.start_run import count_new_rows
 
 probes = APIRouter(tags=["health"])
 router = APIRouter(tags=["status"])
@@ -60,7 +60,11 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
     found = await call_store(platform.db, deployments.list_all)
     missing = platform.serving.missing()
     unfinished = await call_store(platform.db, runs.unfinished)
-    new_pairs = {row.name: await call_store(platform.db, pairs.count_new, row.name) for row in found}
+    excluded = platform.settings.snapshot.exclude_raters
+    new_pairs = {
+        row.name: await call_store(platform.db, new_rows.count_new, "dpo", row.name, excluded)
+        for row in found
+    }
     schedules = {
         name: await _schedule(platform, name, settings, new_pairs)
         for name, settings in platform.settings.named_schedules().items()
@@ -101,7 +105,13 @@ async def _schedule(
         next_at=next_time(settings, datetime.now(UTC)),
         new_pairs=new_pairs.get(settings.deployment, 0),
         rows=ROWS[settings.method],
-        new_rows=await call_store(platform.db, count_new_rows, settings),
+        new_rows=await call_store(
+            platform.db,
+            new_rows.count_new,
+            settings.method,
+            settings.deployment,
+            platform.settings.snapshot.exclude_raters,
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from store.training_data import removal
-from trimtab.api.access import Operator, ThePlatform
+from trimtab.api.access import Operator, TheStore
 from trimtab.api.training_data.models import RemovalView
 from trimtab.background import call_store
 
@@ -19,31 +19,21 @@ Reason = Annotated[
 
 
 @router.delete("/pairs/{pair_id}")
-async def remove_pair(
-    pair_id: str, platform: ThePlatform, principal: Operator, reason: Reason
-) -> RemovalView:
+async def remove_pair(pair_id: str, db: TheStore, principal: Operator, reason: Reason) -> RemovalView:
     """Remove a pair from the training data of later runs; `releases` learned from it."""
-    return RemovalView(
-        **await call_store(platform.db, removal.remove, "pairs", pair_id, reason, principal.name)
-    )
+    return RemovalView(**await call_store(db, removal.remove, "pairs", pair_id, reason, principal.name))
 
 
 @router.delete("/demonstrations/{demonstration_id}")
 async def remove_demonstration(
-    demonstration_id: str, platform: ThePlatform, principal: Operator, reason: Reason
+    demonstration_id: str, db: TheStore, principal: Operator, reason: Reason
 ) -> RemovalView:
     """Remove a demonstration from the training data of later runs; `releases` learned from it."""
-    done = await call_store(
-        platform.db, removal.remove, "demonstrations", demonstration_id, reason, principal.name
-    )
+    done = await call_store(db, removal.remove, "demonstrations", demonstration_id, reason, principal.name)
     return RemovalView(**done)
 
 
 @router.delete("/likes/{like_id}")
-async def remove_like(
-    like_id: str, platform: ThePlatform, principal: Operator, reason: Reason
-) -> RemovalView:
+async def remove_like(like_id: str, db: TheStore, principal: Operator, reason: Reason) -> RemovalView:
     """Remove a like or dislike, and its demonstration, from the training data; `releases` learned from it."""
-    return RemovalView(
-        **await call_store(platform.db, removal.remove, "likes", like_id, reason, principal.name)
-    )
+    return RemovalView(**await call_store(db, removal.remove, "likes", like_id, reason, principal.name))

@@ -1,0 +1,71 @@
+"""A chat API that keeps its answers, so that work that was cut short goes on where it was.
+
+A request is identified by the hash of its body: the same request is not asked twice, neither in one run nor after a restart.
+So a body must hold its own `seed` where two answers to one prompt are wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from align.evaluation.chat_api import ChatApi, RowRefused
+
+Keep = Callable[[str, dict[str, Any], Mapping[str, Any]], Awaitable[None]]
+"""Keeps what a request gave: its name, the value, and the request's body."""
+
+
+class KeptAnswers(ChatApi):
+    """Answers what is in `known` from there, else asks `api` and gives the answer to `keep`.
+
+    Closing it closes `api`.
+    """
+
+    def __init__(self, api: ChatApi, known: Mapping[str, dict[str, Any]], keep: Keep) -> None:
+        self._api, self._known, self._keep = api, dict(known), keep
+        self._asked: dict[str, asyncio.Lock] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._api.aclose()
+
+    async def chat(self, body: dict[str, Any]) -> tuple[dict[str, Any], float]:
+        """Return the kept answer, or ask; a refusal is kept as well."""
+
+        async def ask() -> dict[str, Any]:
+            answer, seconds = await self._api.chat(body)
+            return {"answer": answer, "seconds": seconds}
+
+        found = await self._once("chat", body, ask)
+        return found["answer"], found["seconds"]
+
+    async def stream(self, body: dict[str, Any]) -> tuple[dict[str, Any], float, float | None]:
+        """Return the kept answer with its times, or ask."""
+
+        async def ask() -> dict[str, Any]:
+            answer, seconds, first = await self._api.stream(body)
+            return {"answer": answer, "seconds": seconds, "first": first}
+
+        found = await self._once("stream", body, ask)
+        return found["answer"], found["seconds"], found["first"]
+
+    async def _once(
+        self, kind: str, body: dict[str, Any], ask: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Return what a request gave; the same request that is in flight is waited for."""
+        name = hashlib.sha256(f"{kind} {json.dumps(body, sort_keys=True)}".encode()).hexdigest()
+        async with self._asked.setdefault(name, asyncio.Lock()):
+            if name not in self._known:
+                try:
+                    value = await ask()
+                except RowRefused as refusal:
+                    value = {"refused": str(refusal)}
+                await self._keep(name, value, body)
+                self._known[name] = value
+        found = self._known[name]
+        if "refused" in found:
+            raise RowRefused(found["refused"])
+        return found

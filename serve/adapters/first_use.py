@@ -1,0 +1,104 @@
+"""Take an adapter of zeros through what publishing does, at an engine's start, so that no stream waits for it later.
+
+On a card the first adapter of an engine compiles kernels and allocates memory while all streams stand still: for a second.
+A fault here costs the time that it would have saved, so it is logged and the engine serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from common.architecture import in_tower
+from serve.adapters.base_modules import read_base_modules
+from serve.adapters.files import CONFIG, WEIGHTS
+from serve.engine.engine import Engine
+from serve.engine.lora_targets import linear_modules
+from serve.errors import ServeError
+
+log = logging.getLogger(__name__)
+NAME = "trimtab-warm-up"
+"""Differs from every published adapter's name, so that it is never routed to or resolved."""
+RANK = 4
+PROMPT_TOKENS = 384
+"""What a window of the probe holds on a card."""
+TOKEN = 65
+"""Some token that every vocabulary has."""
+ROUNDS = 2
+"""A second adapter of the same form allocates nothing new; it shows what is left."""
+
+
+async def warm_adapters(engine: Engine) -> bool:
+    """Load an adapter of zeros, generate and score with it beside the base, and unload it; returns whether that was done.
+
+    Only on a card, for an engine that was started here and whose model's weights can be read.
+    """
+    model_dir = engine.spec.model_dir
+    if engine.spec.on_cpu or engine.spec.url is not None or model_dir is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="trimtab-warm-up-") as scratch:
+        folder = Path(scratch) / NAME
+        try:
+            if not await asyncio.to_thread(write_zero_adapter, folder, model_dir):
+                return False
+            await _use(engine, folder)
+        except (ServeError, OSError, ValueError) as error:
+            log.warning("engine %s: no adapter was tried at its start: %s", engine.spec.name, error)
+            return False
+    return True
+
+
+async def _use(engine: Engine, folder: Path) -> None:
+    await engine.load_adapter(NAME, folder)
+    try:
+        for _ in range(ROUNDS):
+            await asyncio.gather(
+                *(
+                    engine.request("POST", "/v1/completions", {"model": model, **body}, timeout=None)
+                    for model in (NAME, engine.spec.base)
+                    for body in requests()
+                )
+            )
+    finally:
+        await engine.unload_adapter(NAME)
+
+
+def requests() -> list[dict[str, Any]]:
+    """Return what publishing asks of an adapter: a token, a few tokens, and the scores of a window of the probe."""
+    common = {"temperature": 0, "ignore_eos": True}
+    return [
+        {"prompt": "Hello", "max_tokens": 1, "logprobs": 1, **common},
+        {"prompt": "Hello", "max_tokens": 8, **common},
+        {"prompt": [TOKEN] * PROMPT_TOKENS, "max_tokens": 1, "prompt_logprobs": 0, **common},
+    ]
+
+
+def write_zero_adapter(folder: Path, model_dir: Path) -> bool:
+    """Write a PEFT adapter of zeros for the layers that the engine adapts; False where their shapes can't be read.
+
+    Blocking. Raises `OSError`.
+    """
+    base, names = read_base_modules(model_dir), linear_modules(model_dir)
+    if base is None or names is None:
+        return False
+    tensors: dict[str, Any] = {}
+    for module, shape in base.inside.items():
+        if shape is not None and module.rsplit(".", 1)[-1] in names and not in_tower(module):
+            out_size, in_size = shape
+            tensors[f"base_model.model.{module}.lora_A.weight"] = np.zeros((RANK, in_size), np.float16)
+            tensors[f"base_model.model.{module}.lora_B.weight"] = np.zeros((out_size, RANK), np.float16)
+    if not tensors:
+        return False
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK}
+    folder.mkdir()
+    config_text = json.dumps({**config, "lora_dropout": 0.0, "bias": "none", "target_modules": names})
+    (folder / CONFIG).write_text(config_text, encoding="utf-8")
+    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    return True

@@ -1,0 +1,67 @@
+"""Which jobs made the rows of a snapshot, and the prompts that these kept for held-out data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.db.database import Store
+from store.db.rows import Row, fetch_all, loads
+from store.feedback.rating_queue import cluster_of
+from store.jobs.job_parts import HELDOUT
+from store.values import Conversation, conversation
+
+
+def of_snapshot(db: Store, snapshot: str) -> list[Row]:
+    """Return what decided the made rows that a snapshot trains on: kind, source, params, rows, jobs; most first."""
+    rows = fetch_all(
+        db.read(),
+        """
+        select made_rows.kind, made_rows.source, arg_max(params, jobs.id) as params, count(*) as rows,
+            list(distinct job order by job) as jobs
+        from snapshot_members
+        join evidence on subject_id = item_id and evidence.kind = 'made'
+        join made_rows on made_rows.id = ref
+        join jobs on jobs.id = job
+        where snapshot_id = $snapshot and split = 'train'
+        group by made_rows.kind, made_rows.source
+        order by rows desc, made_rows.source
+        """,
+        {"snapshot": snapshot},
+    )
+    return [{**row, "params": loads(row["params"])} for row in rows]
+
+
+def heldout_prompts(db: Store, snapshot: str, jobs: list[str]) -> list[tuple[str, str, Conversation]]:
+    """Return id, cluster and messages of the prompts that jobs kept, one of each cluster.
+
+    Those that a training row of the snapshot begins like are left out: since then it taught them.
+    """
+    taught = fetch_all(
+        db.read(),
+        """
+        select distinct lower([turn.content for turn in prompt if turn.role = 'user'][1]) as cluster
+        from (select id, prompt from pairs union all select id, prompt from demonstrations) as rows
+        join snapshot_members on item_id = rows.id
+        where snapshot_id = $snapshot and split = 'train'
+        """,
+        {"snapshot": snapshot},
+    )
+    parts = fetch_all(
+        db.read(),
+        """
+        select job || '/' || key as id, value
+        from job_parts
+        where list_contains($jobs, job) and starts_with(key, $heldout)
+        order by job, key
+        """,
+        {"jobs": jobs, "heldout": HELDOUT},
+    )
+    seen: set[Any] = {row["cluster"] for row in taught}
+    found = []
+    for part in parts:
+        prompt = conversation(loads(part["value"]))
+        cluster = cluster_of(prompt)
+        if cluster not in seen:
+            seen.add(cluster)
+            found.append((part["id"], cluster, prompt))
+    return found

@@ -1,0 +1,81 @@
+"""The adapter that an engine on a card uses before it serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serve.adapters.base_modules import read_base_modules
+from serve.adapters.first_use import NAME, _use, warm_adapters, write_zero_adapter
+from serve.adapters.validation import check
+from serve.engine.engine import Engine
+from serve.engine.spec import EngineSpec
+from tests.support.models import read_config
+
+
+def test_the_adapter_is_zero_and_covers_all_that_the_engine_adapts(tiny_base: Path, tmp_path: Path) -> None:
+    assert write_zero_adapter(tmp_path / NAME, tiny_base)
+    facts = check(tmp_path / NAME, read_config(tiny_base), 16, tiny_base)
+    assert facts.is_zero
+    base = read_base_modules(tiny_base)
+    assert base is not None
+    assert len(base.inside) == 2 * 7
+
+
+def test_a_model_without_readable_weights_is_left_alone(tmp_path: Path) -> None:
+    assert not write_zero_adapter(tmp_path / NAME, tmp_path)
+    assert not (tmp_path / NAME).exists()
+
+
+class Recorder(Engine):
+    """An engine that records what is asked of it; `fails` is the path whose request fails."""
+
+    def __init__(self, spec: EngineSpec, data_dir: Path, fails: str = "") -> None:
+        super().__init__(spec, data_dir)
+        self.fails, self.asked = fails, []  # type: ignore[var-annotated]
+
+    async def request(
+        self, method: str, path: str, json: object = None, timeout: float | None = 60
+    ) -> object:
+        from serve.errors import EngineFailed
+
+        self.asked.append(path)
+        if path == self.fails:
+            raise EngineFailed(self.spec.name, "no memory", 500)
+        return {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("device", "done"), [("cuda", True), ("cpu", False)])
+async def test_engines_on_a_card_use_it_at_their_start(
+    device: str, done: bool, tiny_base: Path, tmp_path: Path
+) -> None:
+    engine = Recorder(EngineSpec("e", "tiny", str(tiny_base), device=device), tmp_path)  # type: ignore[arg-type]
+    assert await warm_adapters(engine) is done
+    assert ("/v1/load_lora_adapter" in engine.asked) is done
+    if done:
+        assert engine.asked[-1] == "/v1/unload_lora_adapter"
+    assert not engine.loaded
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/completions", "/v1/unload_lora_adapter"])
+async def test_an_engine_that_refuses_it_serves_all_the_same(
+    path: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    engine = Recorder(EngineSpec("e", "tiny", str(tiny_base), device="cuda"), tmp_path, path)
+    assert await warm_adapters(engine) is False
+    assert (engine.asked[-1] == "/v1/unload_lora_adapter") is (path != "/v1/load_lora_adapter")
+
+
+@pytest.mark.anyio
+@pytest.mark.engine
+async def test_an_engine_accepts_it_and_keeps_nothing_of_it(
+    engine: Engine, tiny_base: Path, tmp_path: Path
+) -> None:
+    before = await engine.adapters()
+    assert write_zero_adapter(tmp_path / NAME, tiny_base)
+    await _use(engine, tmp_path / NAME)
+    assert await engine.adapters() == before
+    await engine.probe(30)

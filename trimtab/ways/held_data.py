@@ -1,0 +1,47 @@
+"""The rows that prompts are chosen on and judged on: a snapshot's, or requests that an operator gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from align.evaluation.suite import read_rows
+from store.datasets import snapshots
+from store.db.database import Store
+from store.errors import Conflict
+
+PROMPT = "prompt:"
+"""Keys of the parts of a job that hold an operator's requests."""
+
+
+def newest_snapshot(db: Store, folder: Path, deployment: str) -> str | None:
+    """Return the id of the deployment's newest snapshot whose files no erasure deleted."""
+    found = [row for row in snapshots.list_all(db) if row.deployment == deployment]
+    found.sort(key=lambda row: row.created_at, reverse=True)
+    return next((row.id for row in found if (folder / row.id / "heldout.parquet").is_file()), None)
+
+
+def snapshot_rows(folder: Path, snapshot: str, part: str) -> list[dict[str, Any]]:
+    """Return the rows of a snapshot's part, `train` or `heldout`; none where that part has none.
+
+    Raises `Conflict` where an erasure has deleted its files.
+    """
+    file = folder / snapshot / f"{part}.parquet"
+    if not file.is_file():
+        raise Conflict(
+            f"snapshot {snapshot} is gone, since somebody whose words it held was erased; ask again"
+        )
+    return read_rows(file) if pq.read_metadata(file).num_rows else []
+
+
+def rows_of_prompts(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows without answers of the requests that a job keeps."""
+    return [{"prompt": value} for _, value in sorted(parts.items())]
+
+
+def has_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether rows say which of two answers was preferred."""
+    return bool(rows) and "chosen" in rows[0]

@@ -1,0 +1,61 @@
+"""Answers that a job got are kept with it, so that it goes on after them when it is resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from align.evaluation.chat_api import ChatApi
+from align.evaluation.kept_answers import KeptAnswers
+from common.chat_messages import SYSTEM_ROLES
+from store import values
+from store.errors import Invalid
+from store.jobs.job_parts import Part
+from trimtab.jobs.job_context import JobContext
+
+ANSWER = "answer:"
+FLUSH_S = 0.5
+
+
+class JobAnswers:
+    """Keeps answers with a job, at most `FLUSH_S` seconds after they came: a write to the disk each would take longer."""
+
+    def __init__(self, job: JobContext) -> None:
+        self._job, self._waiting, self._written = job, list[Part](), time.monotonic()
+
+    async def keep(self, name: str, value: dict[str, Any], body: Mapping[str, Any]) -> None:
+        """Keep what a request gave, with the hash of its prompt, so that an erasure of whoever asked it reaches it."""
+        self._waiting.append(Part(ANSWER + name, value, prompt_hash=hash_of(body)))
+        if time.monotonic() - self._written >= FLUSH_S:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits."""
+        parts, self._waiting, self._written = self._waiting, [], time.monotonic()
+        if parts:
+            await self._job.keep_all(parts)
+
+
+@asynccontextmanager
+async def kept_answers(job: JobContext, api: ChatApi) -> AsyncIterator[ChatApi]:
+    """Open `api` with the answers that the job has already; new ones are kept, also where the work fails."""
+    known = {key.removeprefix(ANSWER): value for key, value in (await job.kept(ANSWER)).items()}
+    answers = JobAnswers(job)
+    async with KeptAnswers(api, known, answers.keep) as kept:
+        try:
+            yield kept
+        finally:
+            await answers.flush()
+
+
+def hash_of(body: Mapping[str, Any]) -> str | None:
+    """Return the hash of a request's prompt as the store has it: without system messages and a given answer."""
+    turns = [turn for turn in body["messages"] if turn.get("role") not in SYSTEM_ROLES]
+    while turns and turns[-1].get("role") == "assistant":
+        turns.pop()
+    try:
+        return values.conversation_hash(values.conversation(turns, "messages")) if turns else None
+    except Invalid:
+        return None
