@@ -22,6 +22,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.errors import AlignError
+from align.training.attention import attention_arguments
 from align.training.probe import logprobs, probe_tokens
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -44,7 +45,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         raise MergeError(f"{out} exists already; choose a new directory")
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = probe_tokens(tokenizer, [], 0)
-    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto", **attention_arguments(str(model))).eval()
     tuned = PeftModel.from_pretrained(base, str(adapter)).eval()
     apart = logprobs(tuned, tokens)
     try:
@@ -58,7 +59,9 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         merged.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         _allow_as_usual(scratch)
-        written = AutoModelForCausalLM.from_pretrained(scratch, dtype="auto").eval()
+        written = AutoModelForCausalLM.from_pretrained(
+            scratch, dtype="auto", **attention_arguments(str(scratch))
+        ).eval()
         distances = [abs(a - b) for a, b in zip(apart, logprobs(written, tokens), strict=True)]
         mean, dtype = sum(distances) / len(distances), written.dtype
         if not mean <= TOLERANCE.get(dtype, 5e-2):

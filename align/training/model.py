@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from align.errors import ModelError, OutOfMemory, RecipeError
 from align.recipe.auto import ORIGIN
 from align.recipe.recipe import Recipe
+from align.training.attention import attention_arguments
 from align.training.memory.running_out import HINT_LOADING, HINT_LOADING_QLORA, ran_out
 from common.architecture import in_experts, in_tower
 
@@ -79,7 +80,7 @@ def load_base(path: str, recipe: Recipe, hardware: Hardware) -> PreTrainedModel:
         # of several processes each has a card of its own
         kwargs["device_map"] = {"": torch.cuda.current_device() if hardware.device == "cuda" else "cpu"}
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, **kwargs)
+        model = AutoModelForCausalLM.from_pretrained(path, **attention_arguments(path), **kwargs)
         if not recipe.qlora:
             model = model.to(hardware.device)
     except (OSError, ValueError) as error:

@@ -31,6 +31,7 @@ from transformers import AutoModelForCausalLM
 from align.errors import AlignError, ModelError, OutOfMemory
 from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
+from align.training.attention import attention_arguments
 from align.training.chat_template import render
 from align.training.data import Row, encode, read_rows
 from align.training.memory.running_out import HINT_PROBE, ran_out, release
@@ -142,7 +143,9 @@ def measure(
         return {f"nf4_{name}": series for name, series in _series(model, token_ids).items()}
 
     def over_floats(device: str) -> Table:
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=hardware.dtype).to(device)
+        base = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=hardware.dtype, **attention_arguments(model_path)
+        ).to(device)
         model = load_adapter(base.eval(), adapter)
         series = _series(model, token_ids)
         if hardware.dtype == torch.float32:

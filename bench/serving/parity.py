@@ -1,7 +1,7 @@
 """Parity of honest and wrong adapters on a real engine: which are detected, and by what distance.
 
     python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
-    python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8"}'       of a base that is served otherwise
+    python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8_per_tensor"}'
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,
