@@ -43,6 +43,7 @@ from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
 from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
+from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
 from trimtab.api.training_data import exports, imports, removals
@@ -54,7 +55,8 @@ from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.evaluations import Evaluations
-from trimtab.jobs import make_pairs_plan
+from trimtab.jobs import distil_plan, make_pairs_plan
+from trimtab.jobs.distil import Distil
 from trimtab.jobs.jobs import Jobs, Work
 from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
@@ -110,11 +112,18 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         chat_api,
         settings.limits.max_tokens,
     )
-    make_pairs = MakePairs(db, serving, long_work, chat_api, settings.rank.sources)
-    ways = _ways(db, serving, paths, settings, chat_api)
-    jobs = Jobs(db, queue, {make_pairs_plan.KIND: make_pairs, **ways})
     loop = Loop(db, paths, settings, long_work, serving, workers, evaluations, rollout)
     runner = Runner(db, paths, queue, loop.steps())
+    sources = settings.rank.sources
+    jobs = Jobs(
+        db,
+        queue,
+        {
+            make_pairs_plan.KIND: MakePairs(db, serving, long_work, chat_api, sources),
+            distil_plan.KIND: Distil(db, serving, long_work, runner, chat_api, sources),
+            **_ways(db, serving, paths, settings, chat_api),
+        },
+    )
     return Platform(
         settings=settings,
         paths=paths,
@@ -206,6 +215,7 @@ def api_router() -> APIRouter:
         exports,
         erasures,
         run_routes,
+        distil_routes,
         recipes,
         release_comparison,
         prompts,

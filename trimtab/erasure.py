@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from align.run_directory import RunDirectory
+from feedback_ui.texts import CHAT_EXAMPLES
 from serve.metering.limits import USER
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
@@ -70,6 +71,4 @@ def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
 
 def _suggested() -> tuple[str, ...]:
     """Return the prompts that the platform itself offers: whoever uses one does not own it."""
-    from feedback_ui import texts  # not before: with it comes Gradio, which takes seconds
-
-    return (*SAMPLE_PROMPTS, *texts.CHAT_EXAMPLES)
+    return (*SAMPLE_PROMPTS, *CHAT_EXAMPLES)

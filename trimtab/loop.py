@@ -120,7 +120,7 @@ def _run_spec(loop: Loop, run: Run, stable: Release, snapshot: Snapshot, start: 
         base_name=stable.base,
         max_lora_rank=loop.serving.max_lora_rank(stable.base),
         cache_dir=str(loop.paths.cache),
-        system_prompt=stable.system_prompt,
+        system_prompt=None if run.no_system_prompt else stable.system_prompt,
         chat_template_kwargs=stable.sampling.get("chat_template_kwargs"),
     )
 
@@ -155,7 +155,7 @@ async def publish(loop: Loop, run: Run) -> Run:
             run.deployment,
             stable.base,
             adapter=published.name,
-            system_prompt=stable.system_prompt,
+            system_prompt=None if run.no_system_prompt else stable.system_prompt,
             sampling=stable.sampling,
             run=run.id,
             created_by=run.requested_by,

@@ -61,6 +61,6 @@ class Screens:
 
 
 def _build(url: str) -> FastAPI:
-    import feedback_ui  # not before: this import is what takes the time
+    from feedback_ui.app import mount  # not before: Gradio's import is what takes the time
 
-    return feedback_ui.mount(FastAPI(openapi_url=None), base_url=url)
+    return mount(FastAPI(openapi_url=None), base_url=url)

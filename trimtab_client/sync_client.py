@@ -155,6 +155,7 @@ class BlockingRuns(Blocking[Runs]):
 
     create = blocking(Runs.create)
     plan = blocking(Runs.plan)
+    distil = blocking(Runs.distil)
     recipes = blocking(Runs.recipes)
     list = blocking(Runs.list)
     get = blocking(Runs.get)

@@ -61,6 +61,7 @@ class Run(TypedDict):
     rollout: Rollout
     gate: GateMode
     start: Start
+    no_system_prompt: bool
     start_adapter: str | None
     state: RunState
     step: int

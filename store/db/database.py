@@ -12,6 +12,7 @@ import json
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -307,7 +308,11 @@ class Store:
                     cursor.close()
             with suppress(duckdb.Error):
                 self._connection.execute("checkpoint")
-            self._connection.close()
+            for _ in range(500):  # 5 s at most: a thread that was left to end is opening a cursor
+                with suppress(duckdb.ResourceInUseException):
+                    self._connection.close()
+                    break
+                time.sleep(0.01)
             self._lock.seek(0)
             self._lock.truncate()
             self._lock.close()

@@ -39,7 +39,8 @@ _COUNT_FIELDS = ("step", "total_steps")
 # All columns but `cancel_requested`, which nothing has written since a cancellation became a state; the column stays, since
 # the schema is read from outside.
 _COLUMNS = (
-    "id, method, deployment, qlora, params, recipe, rollout, gate, if(start_auto, 'auto', start_from) as start_from, "
+    "id, method, deployment, qlora, params, recipe, rollout, gate, coalesce(no_system_prompt, false) as no_system_prompt, "
+    "if(start_auto, 'auto', start_from) as start_from, "
     "requested_by, state, step, total_steps, base, start_adapter, snapshot, adapter, release, evaluation, gate_decision, "
     "report, error, created_at, updated_at, finished_at"
 )
@@ -78,6 +79,7 @@ class Run(Record):
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    no_system_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,12 @@ def create(
     requested_by: str | None = None,
     start_from: str = "auto",
     recipe: str | None = None,
+    no_system_prompt: bool = False,
 ) -> Run:
-    """Record a run in state `queued`. `params` and `recipe` are kept as given; align.recipe.recipe judges them."""
+    """Record a run in state `queued`. `params` and `recipe` are kept as given; align.recipe.recipe judges them.
+
+    The release that it makes has stable's system prompt, unless `no_system_prompt`.
+    """
     values = {
         "id": new_id("run"),
         "method": validation.one_of("method", method, METHODS),
@@ -118,6 +124,7 @@ def create(
         else start_from,
         "start_auto": start_from == "auto",
         "recipe": recipe,
+        "no_system_prompt": bool(no_system_prompt),
         "requested_by": requested_by,
         "now": utcnow(),
     }
@@ -126,9 +133,9 @@ def create(
             cursor,
             f"""
             insert into runs (id, method, deployment, qlora, params, recipe, rollout, gate, start_from,
-                start_auto, requested_by, state, created_at, updated_at)
+                start_auto, no_system_prompt, requested_by, state, created_at, updated_at)
             values ($id, $method, $deployment, $qlora, $params, $recipe, $rollout, $gate, $start_from,
-                $start_auto, $requested_by, 'queued', $now, $now)
+                $start_auto, $no_system_prompt, $requested_by, 'queued', $now, $now)
             returning {_COLUMNS}
             """,
             values,

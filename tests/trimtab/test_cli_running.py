@@ -307,6 +307,27 @@ def test_pairs_are_made_by_rules(platform: Platform, monkeypatch: pytest.MonkeyP
     assert json.loads(plan)["prompts"] + json.loads(plan)["heldout"] == 2
 
 
+def test_a_prompt_is_distilled(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ready(base: str) -> None:
+        """An engine that serves."""
+
+    ref = releases.create(platform.db, "assistant", "smollm2-135m-instruct", system_prompt="Be brief.").ref
+    stub = StubPlatform()
+    stub.releases = {ref: Release()}
+    monkeypatch.setattr(platform.jobs.kinds["distil"], "chat_api", stub.api)
+    monkeypatch.setattr(platform.serving, "wait_ready", ready)
+    monkeypatch.setattr(platform.runner, "steps", {})  # a run that is asked for, and not trained
+    prompts = write("prompts.jsonl", *({"prompt": f"Tell me of the number {n}."} for n in range(9)))
+    said = run("train", "sft", "--distil", ref, "--prompts", str(prompts))
+    assert f"answers of {ref} (distilled:" in said
+    assert "trimtab runs watch run-" in said
+    newest = json.loads(run("runs", "list", "--json"))[0]
+    assert newest["no_system_prompt"] is True
+    assert "--distil RELEASE" in run("train", "sft", "--prompts", str(prompts), status=2)
+    assert "--from traffic" in run("train", "sft", "--distil", ref, status=2)
+    assert "system prompt" in run("train", "sft", "--distil", "assistant@1", "--from", "traffic", status=1)
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,7 +70,75 @@ def _register(method: Method, summary: str) -> None:
 
 
 for _method in METHODS:
-    _register(_method, SUMMARIES[_method])
+    if _method != "sft":
+        _register(_method, SUMMARIES[_method])
+
+
+@train_app.command("sft", help=SUMMARIES["sft"])
+def train_sft(
+    deployment: Annotated[
+        str | None,
+        typer.Option(help="Deployment to train for; default: assistant, with --distil the release's own."),
+    ] = None,
+    distil: Annotated[
+        str | None,
+        typer.Option(help="A release with a system prompt: learn to answer as it does, without the prompt."),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="With --distil, a file of prompts, as `pairs make` takes it.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="With --distil, traffic: the newest prompts of people.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, max=8, help="With --distil, answers to each prompt.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="With --distil, max tokens of an answer.")] = 512,
+    qlora: Qlora = False,
+    recipe: RecipeOption = None,
+    param: Params = None,
+    rollout: Rollout = "canary",
+    gate: Gate = "enforce",
+    start: Start = "auto",
+    plan: PlanOnly = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Train on demonstrations; with --distil on a release's own answers."""
+    wanted = _wanted("sft", deployment or "assistant", qlora, recipe, param, rollout, gate, start)
+    if distil is None:
+        if prompts is not None or source is not None:
+            fail("--prompts and --from are for --distil RELEASE", 2)
+        _train("sft", wanted, plan, watch, as_json, data)
+        return
+    if plan:
+        fail("--plan is without --distil: there are no rows to plan with before they are sampled", 2)
+    from trimtab.cli.make_pairs import prompts_of
+
+    sampled = {"prompts": prompts_of(prompts, source), "n": n, "max_tokens": max_tokens, "release": distil}
+    _distil(wanted | sampled | {"deployment": deployment}, watch, as_json, data)
+
+
+def _distil(body: dict[str, Any], watch: bool, as_json: bool, data: Any) -> None:
+    """Have a release sampled, then follow the run that learns its answers."""
+    from trimtab.cli.jobs import follow
+
+    job = ask(lambda client: client.runs.distil(body), data)
+    result = follow(job["id"], data, quiet=as_json)["result"] or {}
+    if not as_json:
+        console.print(
+            f"{result['demonstrations']} answers of {result['compare_with']} ({result['source']}); "
+            f"{result['heldout']} prompts kept for held-out data",
+            highlight=False,
+            soft_wrap=True,
+        )
+    run = _follow(result["run"], data, quiet=as_json) if watch else None
+    if as_json:
+        show(result | ({"ended": run} if run else {}), True)
+    elif run is None:
+        console.print(f"follow it with `trimtab runs watch {result['run']}`", highlight=False)
+    elif run.get("release"):
+        compare = f"trimtab eval {run['release']} --against {result['compare_with']}"
+        console.print(f"compare it with the prompt: `{compare}`", highlight=False, soft_wrap=True)
 
 
 def _wanted(

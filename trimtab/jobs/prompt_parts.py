@@ -15,6 +15,7 @@ from store.feedback import traffic_prompts
 from store.jobs.job_parts import HELDOUT, Part
 from store.values import Conversation, conversation_hash, to_json
 from trimtab.background import call_store
+from trimtab.config.training_sections import SnapshotSettings as SnapshotSection
 from trimtab.jobs.job_context import JobContext
 
 PROMPT = "prompt:"
@@ -46,6 +47,11 @@ class Prompts:
             )
             for place, (prompt, owners) in enumerate(self.rows)
         ]
+
+
+def heldout_settings(settings: SnapshotSection) -> SnapshotSettings:
+    """Return those of the platform's settings that decide which prompts are kept for held-out data."""
+    return SnapshotSettings(seed=settings.seed, heldout_fraction=settings.heldout_fraction)
 
 
 def read_prompts(given: Sequence[Any]) -> Prompts:

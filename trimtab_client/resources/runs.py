@@ -9,7 +9,7 @@ from typing import Any
 from trimtab_client.resources.base import Resource
 from trimtab_client.sse import events
 from trimtab_client.transport import given, path
-from trimtab_client.types import Plan, Run
+from trimtab_client.types import Job, Plan, Run
 from trimtab_client.values import GateMode, Method, Rollout, Rows, Start
 
 _Runs = list[Run]
@@ -51,6 +51,11 @@ class Runs(Resource):
         body = _request(method, deployment, qlora, recipe, params, rollout, gate, start)
         plan: Plan = await self._http.post("/api/runs/plan", body)
         return plan
+
+    async def distil(self, body: Mapping[str, Any]) -> Job:
+        """POST /api/runs/distil: learn to answer as a release with a system prompt does; a job that names its run."""
+        job: Job = await self._http.post("/api/runs/distil", dict(body))
+        return job
 
     async def recipes(self) -> Rows:
         """GET /api/recipes: `{name, method, qlora, about, values}` each."""

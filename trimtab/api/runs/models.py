@@ -78,6 +78,9 @@ class RunView(View):
     rollout: Rollout
     gate: GateMode
     start: Start
+    no_system_prompt: bool = Field(
+        default=False, description="its release has no system prompt: it learned to answer as with one"
+    )
     start_adapter: str | None = Field(
         default=None, description="what training went on from; null: the base model"
     )

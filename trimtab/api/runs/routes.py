@@ -69,7 +69,7 @@ def _asked(platform: Platform, run_id: str) -> Mapping[str, Any]:
 @router.post("", status_code=202)
 async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -> RunView:
     """Queue a run. 409 when there is nothing to train on, 422 for a parameter that is wrong or a run too large."""
-    recipe = await _recipe(platform, body)
+    recipe = await recipe_for(platform, body)
     with contextlib.suppress(
         Conflict, ModelError
     ):  # without rows or a local base there is nothing to plan with
@@ -95,7 +95,7 @@ async def create(body: RunRequest, platform: ThePlatform, principal: Operator) -
 @router.post("/plan")
 async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> PlanView:
     """Estimate what such a run needs: trainable parameters, memory by part, time, whether it fits now. Starts nothing."""
-    recipe = await _recipe(platform, body)
+    recipe = await recipe_for(platform, body)
     estimate, rows, machine, recipe = await _plan(platform, body, recipe)
     return PlanView(
         device=machine.device,
@@ -107,7 +107,7 @@ async def plan(body: RunRequest, platform: ThePlatform, principal: Operator) -> 
     )
 
 
-async def _recipe(platform: Platform, body: RunRequest) -> Recipe:
+async def recipe_for(platform: Platform, body: RunRequest) -> Recipe:
     """Return the complete recipe of a request. Raises NotFound, RecipeError."""
     deployment = await call_store(platform.db, deployments.get, body.deployment)
     if body.recipe is not None and body.recipe not in names():

@@ -12,7 +12,6 @@ from align.evaluation.suite_file import Judge
 from align.pair_making.preference import read_preference
 from align.pair_making.sampling import MAX_TOKENS
 from store.datasets import made_members
-from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
 from store.errors import Invalid
 from store.feedback import decided, traffic_prompts
@@ -25,7 +24,7 @@ from trimtab.background import call_store
 from trimtab.jobs.make_pairs import uncalibrated
 from trimtab.jobs.make_pairs_estimate import Estimate, estimate
 from trimtab.jobs.make_pairs_plan import KIND, ByJudge, ByRelease, ByRules, MakePlan, PromptSource
-from trimtab.jobs.prompt_parts import Prompts, read_prompts
+from trimtab.jobs.prompt_parts import Prompts, heldout_settings, read_prompts
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/pairs/make", tags=["training data"])
@@ -91,7 +90,7 @@ async def make_pairs(body: MakePairsRequest, platform: ThePlatform, principal: O
         known = await call_store(platform.db, decided.list_decided, body.deployment, VOTED)
         if len(known) < VOTED:
             raise uncalibrated(f"people decided {len(known)} comparisons, fewer than {VOTED}")
-    parts = prompts.parts(_heldout_settings(platform)) if prompts else []
+    parts = prompts.parts(heldout_settings(platform.settings.snapshot)) if prompts else []
     job = await platform.jobs.submit(KIND, plan.to_json(), principal.name, parts)
     return job_view(job, platform.jobs)
 
@@ -105,7 +104,7 @@ async def plan_pairs(body: MakePairsRequest, platform: ThePlatform, principal: O
             platform.db, traffic_prompts.newest, body.traffic, platform.settings.rank.sources
         )
         prompts = Prompts(tuple((one.messages, one.owners) for one in found))
-    settings = _heldout_settings(platform)
+    settings = heldout_settings(platform.settings.snapshot)
     heldout = sum(made_members.is_reserved(prompt, settings) for prompt, _ in prompts.rows)
     expected: Estimate = estimate(plan, len(prompts.rows) - heldout)
     return MakePairsPlanView(
@@ -126,7 +125,7 @@ def _plan(db: Store, body: MakePairsRequest, platform: Platform) -> tuple[MakePl
         raise Invalid("prompts", [], "at least one prompt; null takes those of traffic")
     by = _by(db, body, stable)
     limits = (stable.sampling.get("max_tokens"), platform.settings.limits.max_tokens)
-    settings = _heldout_settings(platform)
+    settings = heldout_settings(platform.settings.snapshot)
     return MakePlan(
         deployment=body.deployment,
         release=stable.id,
@@ -164,8 +163,3 @@ def _judge(body: JudgeRequest) -> Judge:
         found: Any = error.errors()[0]
         field = ".".join(("judge", *(str(part) for part in found["loc"])))
         raise Invalid(field, found["input"], found["msg"]) from error
-
-
-def _heldout_settings(platform: Platform) -> SnapshotSettings:
-    settings = platform.settings.snapshot
-    return SnapshotSettings(seed=settings.seed, heldout_fraction=settings.heldout_fraction)
