@@ -268,9 +268,7 @@ def main() -> int:
     parser.add_argument("--cases", default=",".join(DEFAULT), help=f"of {', '.join(CASES)}")
     parser.add_argument("--steps", type=int, default=5, help="optimiser steps (the first is not timed)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--optim", default="adamw_8bit", help="paged_adamw_8bit is what a recipe chooses on CUDA"
-    )
+    parser.add_argument("--optim", default="adamw_8bit", help="as a recipe names it")
     parser.add_argument("--no-share", action="store_true", help="compute each prompt twice")
     parser.add_argument(
         "--tuned", action="store_true", help="TRL with " + ", ".join(TUNED["dpo"]) + " as well"

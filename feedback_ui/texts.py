@@ -277,6 +277,24 @@ DATA_PAIRS_EMPTY = "No pairs yet. Votes in Rank make them; so does an import."
 DATA_CHOSEN_LONGER = "Chosen one was longer"
 DATA_DEMOS = "Demonstrations"
 DATA_DEMOS_EMPTY = "No demonstrations yet. Better responses written in Rank make them; so does an import."
+MAKE = "Pairs without people"
+MAKE_HINT = (
+    "Stable answers each prompt several times; the best answer by the rule and the worst make a pair. Never held out, and "
+    "bounded beside votes. Rules of your own, a judge or a better release: trimtab pairs make."
+)
+MAKE_PREFER = "The better answer is the"
+MAKE_PREFERENCES = (("shorter one", "shorter"), ("longer one", "longer"))
+MAKE_N = "Answers for each prompt"
+MAKE_PROMPTS = "Prompts, one a line"
+MAKE_PROMPTS_NONE = "Left empty: the newest prompts that people asked and share for training"
+MAKE_START = "Make pairs"
+MAKE_CANCEL = "Cancel"
+MAKE_NO_DEPLOYMENT = "Choose a deployment first."
+MAKE_DONE = (
+    "{pairs} pairs of {prompts} prompts; {heldout} prompts kept for held-out data, {undecided} undecided"
+)
+JOBS = "Jobs"
+JOBS_EMPTY = "No job yet. Making pairs, searching prompts and distilling are jobs."
 DATA_IMPORT = "Import"
 DATA_IMPORT_HINT = (
     "JSON lines, a JSON array, CSV or Parquet, also gzip or zstd; the format (TRL, HH-RLHF, UltraFeedback, Argilla, "

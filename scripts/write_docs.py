@@ -107,7 +107,8 @@ def http_page() -> str:
 
     rows = ["# HTTP", "", MADE.strip(), ""]
     rows += [
-        "`/v1` speaks OpenAI's protocol (`models`, `chat/completions`, `completions`) with OpenAI's errors.",
+        "`/v1` speaks OpenAI's protocol (`models`, `chat/completions`, `responses`, `completions`) with OpenAI's errors,",
+        "and Anthropic's (`messages`) with Anthropic's; a key may come as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
         "`/api` answers errors as RFC 9457 problem details; its OpenAPI page is `/api/docs`. `/healthz`, `/readyz`,",
         "`/metrics` need no key. Roles: `chat` < `rater` < `ops`.",
         "",

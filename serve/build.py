@@ -61,7 +61,7 @@ class ServingParts:
     gateway: Gateway
 
     def routes(self) -> list[BaseRoute]:
-        """Return all routes but the two of `HotPath`."""
+        """Return all routes but those of `HotPath`."""
         return [*self.gateway.routes(), *self.metrics.routes()]
 
     @asynccontextmanager

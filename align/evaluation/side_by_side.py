@@ -33,6 +33,7 @@ class Plan:
     """What is compared: models by their name in the report, the first of which the others are compared with.
 
     `caps` are the most tokens that models answer with by themselves, `voted` comparisons that people decided, for judges.
+    Without `timed` no speed is measured.
     """
 
     models: Mapping[str, str]
@@ -41,6 +42,7 @@ class Plan:
     rows: Sequence[dict[str, Any]] = ()
     caps: Mapping[str, int] = field(default_factory=dict)
     voted: Sequence[Voted] = ()
+    timed: bool = True
 
     @property
     def baseline(self) -> str:
@@ -76,10 +78,10 @@ async def compare(
         _answers(rows),
         len(plan.voted),
     )
-    asking.total, asking.expected_s = expected.requests + speed.requests(sides), expected.seconds
+    asking.total, asking.expected_s = expected.requests + speed.requests(sides) * plan.timed, expected.seconds
     await asking.progress()
     items, refused = await _measure(asking, plan, parts, rows)
-    timed = await speed.measure_speed(asking)
+    timed = await speed.measure_speed(asking) if plan.timed else []
     asking.total = asking.done
     await asking.progress()
     for name in plan.models if keep is not None else ():

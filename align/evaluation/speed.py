@@ -16,7 +16,7 @@ from align.evaluation.items import NEUTRAL, Item
 from align.stats import difference_interval, mean_interval
 
 PROMPTS = 8
-MAX_TOKENS = 64
+MAX_TOKENS = 32
 FIGURES = ("first_token_s", "tokens_per_second", "prompt_tokens")
 
 

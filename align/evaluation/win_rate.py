@@ -93,7 +93,7 @@ def length_controlled(
     y, d = np.asarray(values, dtype=np.float64), np.asarray(lengths, dtype=np.float64)
     scale = float(d.std()) or float(abs(d).max()) or 1.0
     x = np.tanh(d / scale)
-    value = _rate(y, x)
+    value = float(_rates(y, x, np.ones((1, len(y))))[0])
     names = list(dict.fromkeys(clusters))
     found = {
         "value": value,
@@ -104,12 +104,12 @@ def length_controlled(
     }
     if len(names) < BOOTSTRAP_FROM:
         return found
-    places = {name: np.flatnonzero(np.asarray(clusters) == name) for name in names}
+    member = np.asarray([names.index(cluster) for cluster in clusters])
     generator = np.random.default_rng(0)
-    rates = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([places[names[i]] for i in generator.integers(0, len(names), len(names))])
-        rates.append(_rate(y[drawn], x[drawn]))
+    drawn = [generator.integers(0, len(names), len(names)) for _ in range(RESAMPLES)]
+    # how often each pair is in each resample: as often as its cluster was drawn
+    counts = np.stack([np.bincount(one, minlength=len(names))[member] for one in drawn])
+    rates = _rates(y, x, counts.astype(np.float64))
     tails: Any = np.quantile(rates, (0.025, 0.975))
     # never narrower than the raw rate's: clusters that all agree draw the same rate again and again
     raw = share_interval(values, clusters)
@@ -118,17 +118,18 @@ def length_controlled(
     return found | {"low": max(0.0, low), "high": min(1.0, high)}
 
 
-def _rate(y: Values, x: Values) -> float:
-    """Fit theta and phi by Newton's method and return 1 / (1 + exp(-theta))."""
+def _rates(y: Values, x: Values, counts: Values) -> Values:
+    """Fit theta and phi by Newton's method, once per row of `counts` (fits, pairs); return each 1 / (1 + exp(-theta))."""
     design = np.stack([np.ones_like(x), x], axis=1)
     penalty = np.asarray(RIDGE)
-    weights = np.zeros(2)
+    weights = np.zeros((len(counts), 2))
     for _ in range(25):
-        p = 1 / (1 + np.exp(-design @ weights))
-        gradient = design.T @ (y - p) - penalty * weights
-        curvature = design.T @ (design * (p * (1 - p))[:, None]) + np.diag(penalty)
-        step = np.linalg.solve(curvature, gradient)
+        p = 1 / (1 + np.exp(-weights @ design.T))
+        gradient = (counts * (y - p)) @ design - penalty * weights
+        spread = np.einsum("fp,pi,pj->fij", counts * p * (1 - p), design, design, optimize=True)
+        step = np.linalg.solve(spread + np.diag(penalty), gradient[:, :, None])[:, :, 0]
         weights = weights + np.clip(step, -2, 2)
         if float(abs(step).max()) < 1e-8:
             break
-    return float(1 / (1 + np.exp(-weights[0])))
+    fitted: Values = 1 / (1 + np.exp(-weights[:, 0]))
+    return fitted

@@ -199,9 +199,7 @@ class RecipeFields(BaseModel):
     max_grad_norm: Annotated[Number, Field(ge=0, le=1000)] = Field(
         1.0, description="clip the gradient's norm; 0: do not clip"
     )
-    optim: Optimizer = Field(
-        "auto", description="auto: adamw_torch; with QLoRA on CUDA paged_adamw_8bit, on the CPU adamw_8bit"
-    )
+    optim: Optimizer = Field("auto", description="auto: adamw_torch; adamw_8bit with QLoRA")
     # Batches
     per_device_train_batch_size: Annotated[Whole, Field(ge=1, le=4096)] = Field(
         4, description="rows (pairs) per micro-batch"

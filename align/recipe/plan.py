@@ -50,6 +50,8 @@ RATE = {"cpu": 80e9, "cuda": 780e12}
 # and backward, and forward alone.
 STEP_LAUNCH = {"cpu": 0.0, "cuda": 0.008}
 PASS_LAUNCH = {"cpu": 0.0, "cuda": 0.0012}
+# Seconds that the first step takes beyond the others, and as many more for each number of the base.
+FIRST_STEP = {"cpu": (0.0, 0.0), "cuda": (1.0, 0.4e-9)}
 # What a chat template adds to a message.
 TEMPLATE_TOKENS = 8
 
@@ -330,7 +332,8 @@ def _seconds(
         once = tokens / recipe.per_device_train_batch_size * rows.count
         packs = math.ceil(once / SCORING_TOKENS)
         seconds += max(2.0 * shape.linear * once / reached, packs * shape.layers * PASS_LAUNCH[device])
-    return float(seconds)
+    once_only, per_number = FIRST_STEP[device]
+    return float(seconds) + once_only + per_number * (shape.linear + shape.rest)
 
 
 def _advice(recipe: Recipe, parts: dict[str, float], checkpointing: bool, device: str) -> str:

@@ -50,9 +50,7 @@ def choose(recipe: Recipe) -> Hardware:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
     optim = recipe.optim
     if optim == "auto":
-        optim = {(True, "cuda"): "paged_adamw_8bit", (True, "cpu"): "adamw_8bit"}.get(
-            (recipe.qlora, device), "adamw_torch"
-        )
+        optim = "adamw_8bit" if recipe.qlora else "adamw_torch"
     checkpointing = recipe.gradient_checkpointing
     if checkpointing == "auto":
         checkpointing = device == "cuda"

@@ -159,8 +159,6 @@ def load_model(state: TrainingState) -> TrainingState:
     """Load the base, and put a new adapter or the start adapter on it."""
     session, group = state.session, state.session.group
     recipe, hardware = session.recipe, session.hardware
-    if recipe.qlora and hardware.device == "cpu":
-        session.note("no CUDA device: adamw_8bit is used, which is not paged, in place of a paged optimiser")
     base, model = _base_with_adapter(session, session.spec.start_adapter)
     if group.is_distributed:
         session.note(f"{group.size} processes train together ({recipe.distributed})")

@@ -138,6 +138,7 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    left = torch.cuda.memory_reserved()
     total, used = card_bytes()
     found = plan(model, recipe, measure_rows(run.train, model, case.method), "cuda", total - used)
     with most_used() as most:
@@ -147,11 +148,11 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
         reason = run.path / "error.json"
         said = reason.read_text() if reason.exists() else ""
         return {"case": name, "error": None, "fault": f"status {status} {said}"[:500]}
-    row = compared(name, found, report, most[0] - BEFORE[0])
+    row = compared(name, found, report, most[0] - BEFORE[0] - left)
     return {
         **row,
         "allocated_gb": round(report["peak_memory_bytes"] / 1e9, 3),
-        "left_gb": (used - BEFORE[0]) / 1e9,
+        "left_gb": round(left / 1e9, 3),
     }
 
 

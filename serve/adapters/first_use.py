@@ -1,7 +1,9 @@
 """Take an adapter of zeros through what publishing does, at an engine's start, so that no stream waits for it later.
 
-On a card the first adapter of an engine compiles kernels and allocates memory while all streams stand still: for a second.
-A fault here costs the time that it would have saved, so it is logged and the engine serves.
+On a card, kernels are compiled when they are first needed, while all streams stand still: those of LoRA for a second with
+the first adapter, those of sampling for three. Triton compiles variants by a batch's size (one; a multiple of 16; others)
+and by how many tokens a step computes, so both are varied. A fault here costs the time that it would have saved, so it is
+logged and the engine serves.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import json
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +30,20 @@ log = logging.getLogger(__name__)
 NAME = "trimtab-warm-up"
 """Differs from every published adapter's name, so that it is never routed to or resolved."""
 RANK = 4
-PROMPT_TOKENS = 384
+WINDOW = 384
 """What a window of the probe holds on a card."""
-TOKEN = 65
-"""Some token that every vocabulary has."""
-ROUNDS = 2
-"""A second adapter of the same form allocates nothing new; it shows what is left."""
+LENGTHS = (5, 16, 100, WINDOW)
+"""Tokens of prompts."""
+BATCHES = (1, 3, 16, 32)
+"""Requests at once."""
+SAMPLING: tuple[dict[str, Any], ...] = (
+    {"temperature": 0},
+    {"temperature": 0.7},
+    {"temperature": 0.7, "top_p": 0.9},
+    {"temperature": 0.7, "top_p": 0.9, "top_k": 20},
+)
+TOKENS = 65, 90
+"""Some tokens that every vocabulary has, from the first to before the second; prompts begin with different ones."""
 
 
 async def warm_adapters(engine: Engine) -> bool:
@@ -58,26 +69,34 @@ async def warm_adapters(engine: Engine) -> bool:
 async def _use(engine: Engine, folder: Path) -> None:
     await engine.load_adapter(NAME, folder)
     try:
-        for _ in range(ROUNDS):
+        for wave in waves(engine.spec.base):
             await asyncio.gather(
-                *(
-                    engine.request("POST", "/v1/completions", {"model": model, **body}, timeout=None)
-                    for model in (NAME, engine.spec.base)
-                    for body in requests()
-                )
+                *(engine.request("POST", "/v1/completions", body, timeout=None) for body in wave)
             )
     finally:
         await engine.unload_adapter(NAME)
 
 
-def requests() -> list[dict[str, Any]]:
-    """Return what publishing asks of an adapter: a token, a few tokens, and the scores of a window of the probe."""
-    common = {"temperature": 0, "ignore_eos": True}
-    return [
-        {"prompt": "Hello", "max_tokens": 1, "logprobs": 1, **common},
-        {"prompt": "Hello", "max_tokens": 8, **common},
-        {"prompt": [TOKEN] * PROMPT_TOKENS, "max_tokens": 1, "prompt_logprobs": 0, **common},
-    ]
+def waves(base: str) -> Iterator[list[dict[str, Any]]]:
+    """Give what is requested at once, wave by wave: what publishing asks of an adapter, then chats of every kind."""
+    window = [TOKENS[0]] * WINDOW
+    for model in (NAME, base):
+        first = {"model": model, "temperature": 0, "max_tokens": 1}
+        yield [{**first, "prompt": "Hello", "logprobs": 1}]
+        yield [{**first, "prompt": window, "prompt_logprobs": 0}]
+    for size in BATCHES:
+        yield [_chat(base, SAMPLING[0], size + number) for number in range(size)]
+        for kinds in (*((kind,) for kind in SAMPLING), SAMPLING):
+            yield [
+                _chat((NAME, base)[number % 2], kinds[number % len(kinds)], size + number)
+                for number in range(size)
+            ]
+
+
+def _chat(model: str, sampling: dict[str, Any], number: int) -> dict[str, Any]:
+    low, high = TOKENS
+    prompt = [low + number % (high - low)] * LENGTHS[number % len(LENGTHS)]
+    return {"model": model, "prompt": prompt, "max_tokens": 4, "ignore_eos": True, **sampling}
 
 
 def write_zero_adapter(folder: Path, model_dir: Path) -> bool:

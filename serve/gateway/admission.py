@@ -14,7 +14,7 @@ from serve.auth import FORWARDED, Authenticator, Principal, require
 from serve.errors import Forbidden, RequestError
 from serve.gateway import client_headers, requests, responses
 from serve.gateway.exchange import Recording
-from serve.gateway.openai_paths import CHAT
+from serve.gateway.protocols.protocol import Protocol
 from serve.gateway.recorder import Recorder
 from serve.metering.limits import USER, Holder, Limits
 from serve.router import Router, Target, sticky_key
@@ -25,11 +25,11 @@ from store.ids import new_id
 class Admitted:
     """A request that was checked and routed.
 
-    `body` is what the client sent, `started` its arrival by `time.perf_counter`, and `recording` what is kept of it,
-    None where it is not recorded.
+    `protocol` reads `body`, which is what the client sent. `started` is its arrival by `time.perf_counter`, and `recording`
+    what is kept of it, None where it is not recorded.
     """
 
-    path: str
+    protocol: Protocol
     body: dict[str, Any]
     target: Target
     holders: Sequence[Holder]
@@ -46,45 +46,50 @@ class Admission:
     ) -> None:
         self._auth, self._router, self._recorder, self._limits = authenticator, router, recorder, limits
 
-    async def admit(self, path: str, scope: Scope, receive: Receive, started: float) -> Admitted:
-        """Read, check and route a request to `path`; raises `RequestError`."""
+    async def admit(self, protocol: Protocol, scope: Scope, receive: Receive, started: float) -> Admitted:
+        """Read, check and route a request; raises `RequestError`."""
         if scope["method"] != "POST":
-            raise wrong_method(path, "POST")
+            raise wrong_method(protocol.path, "POST")
         headers = dict(scope["headers"])
         principal = await self.identify(scope, headers)
         require(principal, "chat")
         body = requests.parse(await responses.read(receive, headers, self._limits.max_body_bytes))
         model = requests.model_of(body)
-        (requests.check_chat if path == CHAT else requests.check_completion)(body, self._limits)
+        protocol.check(body, self._limits)
         said = client_headers.read(headers)
         user = person_of(principal, said.user)
-        named = client_headers.named_user(body)
+        named = protocol.user(body)
         sticky = sticky_key(said.conversation, named, user, principal.key_id, principal.name)
         target = self._router.table.resolve(model, sticky)
         conversation = said.conversation or new_id("conv")
         recording = None
-        if path == CHAT and said.store and principal.stores and body.get("store") is not False:
-            source, task = client_headers.source_of(said, body)
+        stored = said.store and principal.stores and body.get("store") is not False
+        messages = protocol.conversation(body) if stored else None
+        if messages is not None:
+            source, task = client_headers.source_of(said, messages)
             await self._recorder.wait_for_room()
             recording = Recording(
                 # what a program asks beside a conversation is not a part of it
                 new_id("conv") if task else conversation,
-                body["messages"],
+                messages,
                 bool(body.get("stream")),
                 model,
                 target.deployment,
                 user,
                 principal.key_id,
+                protocol,
                 source,
                 task,
             )
-        return Admitted(path, body, target, holders(principal, user), conversation, started, recording)
+        return Admitted(protocol, body, target, holders(principal, user), conversation, started, recording)
 
     async def identify(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Principal:
         """Return the principal of a request; raises `Unauthenticated`."""
         found = {}
         if authorization := headers.get(b"authorization"):
             found["authorization"] = authorization.decode("latin-1")
+        elif key := headers.get(b"x-api-key"):  # Anthropic's clients
+            found["authorization"] = "Bearer " + key.decode("latin-1")
         cookies = {}
         if cookie := headers.get(b"cookie"):
             cookies = cookie_parser(cookie.decode("latin-1"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -80,19 +80,18 @@ def named_user(body: Mapping[str, object]) -> str | None:
     return names.spell(named)
 
 
-def source_of(said: ClientHeaders, body: Mapping[str, object]) -> tuple[str, str | None]:
-    """Return the source of a request (`task`, `frontend`, `api` or the name that the client gave) and its task."""
-    if task := said.task or _task_in(body):
+def source_of(said: ClientHeaders, messages: Sequence[Mapping[str, object]]) -> tuple[str, str | None]:
+    """Return the source of a conversation (`task`, `frontend`, `api` or the name that the client gave) and its task."""
+    if task := said.task or _task_in(messages):
         return TASK, task
     if said.source:
         return said.source, None
     return (FRONT_END if said.conversation else API), None
 
 
-def _task_in(body: Mapping[str, object]) -> str | None:
+def _task_in(messages: Sequence[Mapping[str, object]]) -> str | None:
     """Recognise the titles, tags and follow-ups that Open WebUI asks for where no header says so."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or len(messages) != 1:
+    if len(messages) != 1:
         return None
     content = messages[0].get("content")
     return "open-webui" if isinstance(content, str) and content.startswith(_OPEN_WEBUI_TASK) else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
+from serve.gateway.answers import ParsedAnswer
+from serve.gateway.protocols.protocol import Protocol
 from serve.metering.usage_counter import Used
 from serve.router import Target
 from store.errors import Invalid
@@ -27,6 +27,7 @@ class Recording:
     deployment: str | None
     user: str | None
     key_id: str | None
+    protocol: Protocol
     source: str = "api"
     task: str | None = None
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -67,7 +68,7 @@ class Exchange:
 
     def parse(self) -> ParsedAnswer:
         """Parse the answer's bytes."""
-        return read_answer(b"".join(self.answer.chunks), self.request.stream)
+        return self.request.protocol.read_answer(b"".join(self.answer.chunks), self.request.stream)
 
     def turn(self) -> Turn | None:
         """Return the turn to record, None where there is none: no completion id, or content that is not text."""
@@ -100,49 +101,3 @@ class Exchange:
             error=answer.error,
             created_at=request.created_at,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedAnswer:
-    """What a response holds: the first choice's text (None without any), the completion's id, usage."""
-
-    id: str | None
-    text: str | None
-    finish_reason: str | None
-    usage: Mapping[str, Any]
-
-
-def read_answer(data: bytes, stream: bool) -> ParsedAnswer:
-    """Read an answer from the bytes of a response; a stream may end anywhere."""
-    ident: str | None = None
-    finish: str | None = None
-    usage: Mapping[str, Any] = {}
-    parts: list[str] = []
-    seen = False
-    for value in _objects(data, stream):
-        ident = ident or value.get("id")
-        usage = value.get("usage") or usage
-        for choice in value.get("choices") or ():
-            if choice.get("index", 0) != 0:
-                continue
-            message = choice.get("delta") if stream else choice.get("message")
-            if message and message.get("content") is not None:
-                seen = True
-                parts.append(message["content"])
-            finish = choice.get("finish_reason") or finish
-    return ParsedAnswer(ident, "".join(parts) if seen else None, finish, usage)
-
-
-def _objects(data: bytes, stream: bool) -> list[dict[str, Any]]:
-    texts = [data]
-    if stream:
-        texts = [line[6:] for line in data.split(b"\n") if line.startswith(b"data: {")]
-    found = []
-    for text in texts:
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            continue  # the last event of a broken stream
-        if isinstance(value, dict):
-            found.append(value)
-    return found

@@ -24,7 +24,7 @@ from serve.gateway.admission import Admitted
 from serve.gateway.exchange import Answer
 from serve.gateway.metrics import Metrics
 from serve.gateway.openai_paths import CHAT
-from serve.gateway.stream_rewriter import StreamRewriter, error_event, model_field
+from serve.gateway.stream_rewriter import StreamRewriter, model_field
 from serve.gateway.upstream import RESTART_S, EngineLost, Upstream, whole
 from serve.metering import token_estimate
 from serve.metering.limits import Limits
@@ -34,8 +34,6 @@ from serve.router import Target
 EVENTS = b"text/event-stream; charset=utf-8"
 SENT_AT_ONCE = 16 * 2**10
 """Bytes that a server takes without waiting for the client; lifting a timeout costs 3 µs, a twentieth of a request."""
-ERROR_EVENT = b'data: {"error"'
-"""How an event of the engine begins that reports its failure."""
 BROKEN = "The engine stopped in the middle of the answer."
 
 
@@ -61,10 +59,10 @@ class Forwarder:
 
         Raises `RequestError` and `EngineUnavailable` where no answer began.
         """
-        out, usage_asked = requests.for_engine(request.body, target, self._limits)
+        out, usage_asked = request.protocol.for_engine(request.body, target, self._limits)
         body, tried = requests.to_bytes(out), list[Engine]()
         while True:
-            upstream = Upstream(self._pool, target, request.path, body, tried)
+            upstream = Upstream(self._pool, target, request.protocol.path, body, tried)
             try:
                 return await self._forward_by(
                     upstream, request, target, out, not usage_asked, first_byte_timeout, send
@@ -85,7 +83,8 @@ class Forwarder:
         """Have one replica answer. Raises `EngineLost` where it ended before its answer began."""
         async with upstream as (engine, response):
             if out.get("stream"):
-                rewriter = StreamRewriter(target.engine_model, target.release, drop_usage)
+                marks = request.protocol.marks
+                rewriter = StreamRewriter(target.engine_model, target.release, drop_usage, marks)
                 return await self._stream(
                     request, target, out, rewriter, engine, response, first_byte_timeout, send
                 )
@@ -103,7 +102,7 @@ class Forwarder:
             return Answer(
                 200 if failure is None else 500,
                 target,
-                read_usage(usage) if usage is not None else token_estimate.of_whole(out, data),
+                read_usage(usage) if usage is not None else request.protocol.used_by_whole(out, data),
                 usage,
                 chunks=(data,) if request.recording else (),
                 failure=failure,
@@ -121,9 +120,15 @@ class Forwarder:
         send: Send,
     ) -> Answer:
         chunks: list[bytes] | None = [] if request.recording else None
-        status, error = 200, None
+        status, error, protocol, held = 200, None, request.protocol, b""
         first_token_s: float | None = None
         failure: BaseException | None = None
+
+        async def begin() -> float:
+            first_byte_timeout.reschedule(None)
+            await send(responses.start(200, target, request.conversation, EVENTS, None))
+            return time.perf_counter() - request.started
+
         try:
             try:
                 async for chunk in response.chunks():
@@ -131,23 +136,31 @@ class Forwarder:
                     if not data:
                         continue
                     if first_token_s is None:
-                        if data.startswith(ERROR_EVENT) and not await engine.is_healthy():
+                        data = held + data
+                        failed = protocol.error_start in data
+                        if failed and not await engine.is_healthy():
                             raise StreamBroken("the engine has ended")
-                        first_token_s = time.perf_counter() - request.started
-                        first_byte_timeout.reschedule(None)
+                        if not (failed or rewriter.has_begun) and len(data) < SENT_AT_ONCE:
+                            held = data  # no token yet: should the engine end, another may still answer
+                            continue
+                        first_token_s = await begin()
                         self._metrics.series(target).first_token.observe(first_token_s)
-                        await send(responses.start(200, target, request.conversation, EVENTS, None))
                     engine.last_sign_of_life = time.monotonic()
                     if chunks is not None:
                         chunks.append(data)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
+                if first_token_s is None:
+                    first_token_s = await begin()
+                    await send(responses.more(held))
             except StreamBroken:
                 if first_token_s is None:
                     why = "the engine stopped before its answer began"
                     raise EngineLost(target.base, why, RESTART_S) from None
                 status, error = 502, BROKEN
                 self._metrics.series(target).broken.inc()
-                await send(responses.more(rewriter.finish() + error_event(BROKEN, "stream_broken", 502)))
+                await send(
+                    responses.more(rewriter.finish() + protocol.error_event(BROKEN, "stream_broken", 502))
+                )
             await send({"type": "http.response.body", "body": b""})
         except BaseException as ended:  # such as the client's leaving: what went out is counted and kept
             if first_token_s is None:
@@ -157,7 +170,7 @@ class Forwarder:
         if first_token_s is not None:
             usage = responses.usage(rewriter.usage_event or b"")
             guessed = usage is None
-            used = token_estimate.of_stream(out, rewriter.events) if guessed else read_usage(usage or {})
+            used = protocol.used_by_stream(out, rewriter.events) if guessed else read_usage(usage or {})
         return Answer(status, target, used, usage, first_token_s, chunks or (), error, failure=failure)
 
     async def _read_whole(self, target: Target, response: Connection) -> bytes:
@@ -188,5 +201,6 @@ class Forwarder:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Used:
-    """Read the tokens of an answer's `usage`."""
-    return Used(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    """Read the tokens of an answer's `usage`, in either spelling."""
+    given = usage.get("prompt_tokens") or usage.get("input_tokens") or 0
+    return Used(given, usage.get("completion_tokens") or usage.get("output_tokens") or 0)

@@ -1,6 +1,6 @@
 """The OpenAI-compatible gateway: admits a request, has a release answer it, accounts for it.
 
-    POST /v1/chat/completions   POST /v1/completions   GET /v1/models[/NAME]
+    POST /v1/chat/completions   POST /v1/responses   POST /v1/messages   POST /v1/completions   GET /v1/models[/NAME]
 
 The hot path parses the request once and the answer never: a stream goes through as the engine's own bytes. Written as
 plain ASGI, since one object per request and one per chunk would cost more than the rest. Made by `serve.build`.
@@ -27,7 +27,8 @@ from serve.gateway.exchange import Answer, Exchange
 from serve.gateway.forwarder import Completion, Forwarder
 from serve.gateway.metrics import Metrics
 from serve.gateway.model_routes import model_routes
-from serve.gateway.openai_paths import CHAT, COMPLETIONS
+from serve.gateway.protocols import CHAT, PROTOCOLS
+from serve.gateway.protocols.protocol import Protocol
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
 from serve.metering.rate_limiter import RateLimiter
@@ -63,7 +64,7 @@ class Gateway:
         return self._router.table
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes of `/v1` but the two of `HotPath`."""
+        """Return the routes of `/v1` but those of `HotPath`."""
         return model_routes(self._admission, self._router)
 
     async def aclose(self) -> None:
@@ -95,16 +96,16 @@ class Gateway:
         finally:
             self.account(request, answer or Answer(500, target))
 
-    async def handle(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, protocol: Protocol, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request over ASGI: admit, answer, account."""
         started = time.perf_counter()
         try:
-            request = await self._admission.admit(path, scope, receive, started)
+            request = await self._admission.admit(protocol, scope, receive, started)
             self.rate_limiter.enter(request.holders)
         except Exception as error:
             if not isinstance(error, RequestError | EngineUnavailable):
-                log.exception("a request to %s failed before it was routed", path)
-            response = responses.error_response(error)
+                log.exception("a request to %s failed before it was routed", protocol.path)
+            response = protocol.error_response(error)
             self._metrics.refused.labels(str(response.status_code)).inc()
             await response(scope, receive, send)
             return
@@ -137,8 +138,8 @@ class Gateway:
             return Answer(499, target, stopped=True)
         except Exception as error:
             if not isinstance(error, RequestError | EngineUnavailable):
-                log.exception("a request to %s failed", request.path)
-            response = responses.error_response(error)
+                log.exception("a request to %s failed", request.protocol.path)
+            response = request.protocol.error_response(error)
             await response(scope, receive, send)
             return Answer(response.status_code, target)
         finally:
@@ -209,7 +210,7 @@ class Gateway:
             exchange = Exchange(request.recording, answer, seconds)
             self._recorder.put(exchange)
             if self._shadow is not None and answer.status == 200:
-                self._shadow.offer(answer.target, request.body, exchange)
+                self._shadow.offer(answer.target, request.protocol.as_chat(request.body), exchange)
 
 
 class _DisconnectListener:
@@ -248,7 +249,7 @@ class _DisconnectListener:
 
 
 class HotPath:
-    """ASGI middleware that answers chat completions and completions ahead of the app's routing.
+    """ASGI middleware that answers the paths of `PROTOCOLS` ahead of the app's routing.
 
     The platform's app has some seventy other routes, which it would try one after the other.
     """
@@ -258,7 +259,8 @@ class HotPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        if scope["type"] == "http" and scope["path"] in (CHAT, COMPLETIONS):
-            await self._gateway.handle(scope["path"], scope, receive, send)
+        protocol = PROTOCOLS.get(scope["path"]) if scope["type"] == "http" else None
+        if protocol is not None:
+            await self._gateway.handle(protocol, scope, receive, send)
         else:
             await self._app(scope, receive, send)

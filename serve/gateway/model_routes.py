@@ -16,7 +16,7 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def model_routes(admission: Admission, router: Router) -> list[BaseRoute]:
-    """Return the routes of `/v1` but those of chat completions and completions."""
+    """Return the routes of `/v1` but those of `serve.gateway.protocols`."""
 
     async def list_models(request: Request) -> Response:
         try:

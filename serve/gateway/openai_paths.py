@@ -1,10 +1,11 @@
-"""Which paths speak OpenAI's protocol, errors included, and the error for a client that left `/v1` out."""
+"""The paths of `/v1`, and the error for a client that left `/v1` out or asks for another."""
 
 from __future__ import annotations
 
 PREFIX = "/v1"
 MODELS, CHAT, COMPLETIONS = "/v1/models", "/v1/chat/completions", "/v1/completions"
-WITHOUT_PREFIX = ("/chat/completions", "/completions", "/models", "/embeddings", "/responses")
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+WITHOUT_PREFIX = ("/chat/completions", "/completions", "/models", "/embeddings", "/responses", "/messages")
 """Where OpenAI's clients ask whose base URL lacks `/v1`."""
 
 
@@ -15,7 +16,7 @@ def is_openai_path(path: str) -> bool:
 
 def not_found(path: str) -> str:
     """Return what is said of a path of OpenAI's protocol where nothing is."""
-    accepted = f"{CHAT}, {COMPLETIONS}, {MODELS}"
+    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}"
     if path in WITHOUT_PREFIX:
         hint = "The API's base URL ends in /v1"
     elif path.startswith(PREFIX * 2):

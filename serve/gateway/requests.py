@@ -6,7 +6,7 @@ other field to the engine, which accepts far more of them: unknown fields pass t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -61,9 +61,9 @@ def check_chat(body: Mapping[str, Any], limits: Limits) -> None:
             f"`messages` holds {len(messages)} messages; accepted: up to {limits.max_messages}.", "messages"
         )
     for i, message in enumerate(messages):
-        _check_message(message, i)
-    _check_types(body)
-    _check_numbers(body, limits, ("max_tokens", "max_completion_tokens"))
+        check_message(message, f"messages[{i}]")
+    check_types(body)
+    check_numbers(body, limits, ("max_tokens", "max_completion_tokens"))
 
 
 def check_completion(body: Mapping[str, Any], limits: Limits) -> None:
@@ -75,20 +75,20 @@ def check_completion(body: Mapping[str, Any], limits: Limits) -> None:
     prompt = body.get("prompt")
     if not isinstance(prompt, str | list) and "prompt_embeds" not in body:
         raise RequestError("`prompt` must be text, or a list of texts or of token ids.", "prompt")
-    _check_types(body)
-    _check_numbers(body, limits, ("max_tokens",))
+    check_types(body)
+    check_numbers(body, limits, ("max_tokens",))
 
 
-def _check_message(message: Any, place: int) -> None:
-    where = f"messages[{place}]"
+def check_message(message: Any, where: str, roles: Sequence[str] = REQUEST_ROLES) -> None:
+    """Check a message's role and the shape of its content; raises `RequestError` naming the field in `where`."""
     if not isinstance(message, dict):
         raise RequestError(f"`{where}` must be an object with role and content, not {_kind(message)}.", where)
     role = message.get("role")
-    if role not in REQUEST_ROLES:
+    if role not in roles:
         raise RequestError(
-            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(REQUEST_ROLES)}.",
+            f"`{where}.role` is {_shown(role)}; accepted: {', '.join(roles)}.",
             f"{where}.role",
-            accepted=REQUEST_ROLES,
+            accepted=roles,
         )
     content = message.get("content")
     if isinstance(content, str) or (content is None and role == "assistant"):
@@ -110,8 +110,8 @@ def _check_part(part: Any, where: str) -> None:
         raise RequestError(f"`{where}.text` must be text, not {_kind(part.get('text'))}.", f"{where}.text")
 
 
-def _check_types(body: Mapping[str, Any]) -> None:
-    """Check the types of the fields that both kinds of request share and the gateway reads."""
+def check_types(body: Mapping[str, Any]) -> None:
+    """Check the types of the fields that requests share and the gateway reads; raises `RequestError`."""
     for name in FLAGS:
         _check_flag(body.get(name), name)
     user = body.get("user")
@@ -130,7 +130,8 @@ def _check_flag(value: Any, name: str) -> None:
         raise RequestError(f"`{name}` is {_shown(value)}; accepted: true or false, not in quotes.", name)
 
 
-def _check_numbers(body: Mapping[str, Any], limits: Limits, names: tuple[str, ...]) -> None:
+def check_numbers(body: Mapping[str, Any], limits: Limits, names: tuple[str, ...]) -> None:
+    """Check the fields that count tokens, and `n`; raises `RequestError`."""
     for name in names:
         value = body.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):

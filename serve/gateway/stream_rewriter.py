@@ -2,28 +2,42 @@
 
 Only two things are touched: the engine's name of the model (an adapter's hash) becomes the release's public name, by
 replacing bytes that can stand nowhere else in a JSON text (inside a string the quotes would be escaped), and the event
-that reports usage is kept for counting and left out where the client did not ask for it. Events with a choice are
-counted in the same way, for a stream that ends before its usage comes.
+that reports usage is kept for counting and left out where the client did not ask for it. Events with a token are
+counted in the same way, for a stream that ends before its usage comes. `Marks` says how a protocol writes both.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import orjson
 
 END = b"\n\n"
-USAGE = b'"choices":[],'
-CHOICE = b'"choices":[{'
+
+
+class Marks(NamedTuple):
+    """Bytes that stand once in each event that reports usage, and once in each that brings a token."""
+
+    usage: bytes
+    token: bytes
+
+
+CHOICES = Marks(usage=b'"choices":[],', token=b'"choices":[{')
+"""Of chat completions and completions."""
 
 
 class StreamRewriter:
     """Rewrites one stream. `feed` takes bytes as they come and returns bytes to pass on, whole events at a time.
 
-    `usage_event` is the event that reported usage, None until it came; `events` is how many had a choice.
+    `usage_event` is the event that reported usage, None until it came; `events` is how many brought a token.
     """
 
-    __slots__ = ("_drop_usage", "_new", "_old", "_rest", "events", "usage_event")
+    __slots__ = ("_drop_usage", "_new", "_old", "_rest", "_token", "_usage", "events", "usage_event")
 
-    def __init__(self, engine_model: str, public_model: str, drop_usage: bool) -> None:
+    def __init__(
+        self, engine_model: str, public_model: str, drop_usage: bool, marks: Marks = CHOICES
+    ) -> None:
+        self._usage, self._token = marks
         self._old = model_field(engine_model)
         self._new = model_field(public_model)
         self._drop_usage = drop_usage
@@ -42,10 +56,15 @@ class StreamRewriter:
                 self._rest = chunk
                 return b""
             chunk, self._rest = chunk[:cut], chunk[cut:]
-        self.events += chunk.count(CHOICE)
-        if USAGE in chunk:
+        self.events += chunk.count(self._token)
+        if self._usage in chunk:
             chunk = self._without_usage(chunk)
         return chunk.replace(self._old, self._new)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a token, or the usage of an answer without any, has gone through."""
+        return self.events > 0 or self.usage_event is not None
 
     def finish(self) -> bytes:
         """Return what was held back, for a stream that ended in the middle of an event."""
@@ -55,7 +74,7 @@ class StreamRewriter:
     def _without_usage(self, chunk: bytes) -> bytes:
         kept = []
         for event in chunk.split(END):
-            if USAGE in event and b'"usage":{' in event:
+            if self._usage in event and b'"usage":{' in event:
                 self.usage_event = event
                 if self._drop_usage:
                     continue

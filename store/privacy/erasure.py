@@ -139,8 +139,10 @@ def _erase(
         {"gone": items},
     )
     jobs = steps.delete_job_parts(cursor, removed)
-    removed["release_examples"] = len(release_examples.take_out(cursor, items, "from their_prompts"))
-    learned = list({row["id"]: row for row in learned + lineage.of_items(db, items)}.values())
+    quoting = release_examples.take_out(cursor, items, "from their_prompts")
+    removed["release_examples"] = len(quoting)
+    learned = [*learned, *lineage.of_items(db, items), *lineage.named(cursor, quoting)]
+    learned = list({row["id"]: row for row in learned}.values())
     steps.delete_usage(cursor, id, removed)
     for table, column, what in (
         ("users", "name", "user"),

@@ -12,6 +12,7 @@ from typing import Any
 from store.db import validation
 from store.db.database import Cursor, Store
 from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, scalar
+from store.rollout import release_examples
 from store.rollout.releases import Release
 
 NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
@@ -63,7 +64,13 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
         "ancestors": ancestors,
         **_material(db, release.adapter),
         "comparisons": _comparisons(db, release.adapter),
+        "examples": release_examples.references(db, release.id),
     }
+
+
+def named(cursor: Cursor, ids: list[str]) -> list[Row]:
+    """Return releases by record id: `{id, ref, adapter, run}` each."""
+    return fetch_all(cursor, f"select {_RELEASE} from releases where list_contains($ids, id)", {"ids": ids})
 
 
 def page(

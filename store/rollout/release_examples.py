@@ -33,6 +33,16 @@ def counts(db: Store) -> dict[str, int]:
     return {row["release"]: int(row["n"]) for row in rows}
 
 
+def references(db: Store, release: str) -> list[str]:
+    """Return the ids of the rows that a release's examples are from, in their order."""
+    rows = fetch_all(
+        db.read(),
+        "select reference from release_examples where release = $id and reference is not null order by place",
+        {"id": release},
+    )
+    return [str(row["reference"]) for row in rows]
+
+
 def take_out(cursor: Cursor, gone: list[str], prompts: str) -> list[str]:
     """Take examples out of their releases' system prompts: of rows in `gone`, and of prompts that the query `prompts` names.
 

@@ -11,6 +11,7 @@ from feedback_ui.frame.actions import Readiness
 from feedback_ui.ops.access import render as people
 from feedback_ui.ops.audit import render as audit
 from feedback_ui.ops.data import imports_render as imports
+from feedback_ui.ops.data import jobs_render
 from feedback_ui.ops.data.imports_actions import Import
 from feedback_ui.ops.overview import render as overview
 from feedback_ui.ops.releases import render as releases
@@ -291,3 +292,17 @@ def test_a_search_shows_what_it_chose_on_and_what_it_was_tested_on() -> None:
     assert EVIL not in shown
     nothing = found | {"winner": None, "release": None, "best": [], "test": None}
     assert texts.WAYS_NOTHING in comparisons([job | {"result": nothing}])
+
+
+def test_lineage_says_who_decided_what_a_release_learned() -> None:
+    decided = [{"kind": "people", "rows": 12, "share": 0.8}, {"kind": "rules", "rows": 40, "share": 0.2}]
+    shown = releases.lineage({"release": {"ref": "assistant@2"}, "decided_by": decided})
+    assert "Who decided" in shown
+    assert "rules" in shown
+    assert "20%" in shown
+
+
+def test_a_job_that_failed_says_why() -> None:
+    row = {"id": "job-1", "kind": "pairs.make", "state": "failed", "error": "the judge <is> wrong"}
+    assert "the judge &lt;is&gt; wrong" in jobs_render.jobs([row])
+    assert "No job yet" in jobs_render.jobs([])

@@ -94,3 +94,18 @@ def test_what_is_shared_is_kept_by_the_platform(client: Client, screens: Screens
     assert client.predict("none", api_name="/share") == "none"
     assert screens.stub.share == "none"
     assert client.predict("show", api_name="/share") == "show"
+
+
+def test_pairs_are_made_and_the_job_is_followed(client: Client, screens: Screens) -> None:
+    job = client.submit("assistant", "One?\n\n Two? ", "longer", 6, api_name="/make_pairs")
+    job.result(timeout=20)
+    sent = next(body for _, path, body, _ in reversed(screens.stub.requests) if path == "/api/pairs/make")
+    assert sent == {
+        "deployment": "assistant",
+        "prompts": ["One?", "Two?"],
+        "rules": {"prefer": "longer"},
+        "n": 6,
+    }
+    shown = [str(output) for output in job.outputs()]
+    assert any("sampling answers 1 of 3, about 4.0 s left" in text for text in shown)
+    assert "5 pairs of 9 prompts; 4 prompts kept for held-out data" in shown[-2]

@@ -1,7 +1,8 @@
 """A stand-in for vLLM's server that ends as it is told to, for faults that a real engine cannot be made to have.
 
 The text asked for is what it does: `say 3` streams three words and reports usage, `hold 3` streams three and then
-nothing more, `break 3` closes the connection after three, `wait` never begins, `refuse` is answered with 400.
+nothing more, `break 3` closes the connection after three, `wait` never begins, `refuse` is answered with 400. `prelude`
+(of `/v1/responses` and `/v1/messages`, which only stream here) closes it after the event that comes before any token.
 
 `app.state.fault` has it end as vLLM does when its engine core is killed, at whatever is asked: `error` answers 500, or
 streams the error as its first event; `silence` closes the connection before the first event. With either /health is 503.
@@ -33,6 +34,8 @@ def app() -> Starlette:
             Route("/v1/models", _models),
             Route("/v1/chat/completions", _answer, methods=["POST"]),
             Route("/v1/completions", _answer, methods=["POST"]),
+            Route("/v1/responses", _responses, methods=["POST"]),
+            Route("/v1/messages", _messages, methods=["POST"]),
         ]
     )
     made.state.fault = None
@@ -109,6 +112,64 @@ async def _events(chat: bool, verb: str, words: int, choices: int) -> AsyncItera
     yield _event(ident, [_choice(0, chat, {}, "stop")])
     yield _event(ident, [], usage=USAGE)
     yield b"data: [DONE]\n\n"
+
+
+async def _responses(request: Request) -> Response:
+    body = await request.json()
+    ident, given = _new_id(), body["input"]
+    text = given if isinstance(given, str) else given[-1]["content"]
+    response = {"id": ident, "model": MODEL, "output": [], "usage": None}
+    usage = {"input_tokens": 90, "output_tokens": 70, "total_tokens": 160}
+    ended = {**response, "status": "completed", "usage": usage}
+    return _named_events(
+        request,
+        text,
+        {"type": "response.created", "response": response},
+        {"type": "response.output_text.delta", "delta": "word "},
+        [{"type": "response.completed", "response": ended}],
+    )
+
+
+async def _messages(request: Request) -> Response:
+    body = await request.json()
+    usage = {"input_tokens": 90, "output_tokens": 0}
+    message = {"id": _new_id(), "type": "message", "model": MODEL, "content": [], "usage": usage}
+    delta = {"type": "text_delta", "text": "word "}
+    ended = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {**usage, "output_tokens": 70},
+    }
+    return _named_events(
+        request,
+        body["messages"][-1]["content"],
+        {"type": "message_start", "message": message},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        [ended, {"type": "message_stop"}],
+    )
+
+
+def _named_events(
+    request: Request, text: str, prelude: dict[str, Any], delta: dict[str, Any], end: list[dict[str, Any]]
+) -> Response:
+    verb, _, number = text.partition(" ")
+
+    async def events() -> AsyncIterator[bytes]:
+        yield _named(prelude)
+        if verb == "prelude" or request.app.state.fault:
+            raise ConnectionError("as it was told")
+        for _ in range(int(number or 0)):
+            yield _named(delta)
+        if verb == "break":
+            raise ConnectionError("as it was told")
+        for value in end:
+            yield _named(value)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _named(value: dict[str, Any]) -> bytes:
+    return b"event: " + value["type"].encode() + b"\ndata: " + _dump(value) + b"\n\n"
 
 
 def _choice(index: int, chat: bool, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:

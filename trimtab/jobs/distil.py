@@ -57,7 +57,7 @@ class Distil:
         found = await self._sample(job, plan, prompts)
         rows = [row for key, answers in found.items() for row in _rows(plan, key, prompts[key], answers)]
         made = await self.long_work.run(
-            made_rows.record, job.job.id, plan.deployment, "distilled", plan.hash, rows
+            made_rows.record, job.job.id, plan.deployment, "distilled", plan.prompt_hash, rows
         )
         if not made.rows:
             raise Conflict(
@@ -77,7 +77,7 @@ class Distil:
         result = {
             "demonstrations": made.rows,
             "duplicates": made.duplicates,
-            "source": f"distilled:{plan.hash}",
+            "source": f"distilled:{plan.prompt_hash}",
             "prompts": len(prompts),
             "heldout": len(await job.kept(HELDOUT)),
             "cut": sum(answer.is_cut for answers in found.values() for answer in answers),

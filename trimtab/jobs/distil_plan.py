@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,14 +26,17 @@ class RunWanted(BaseModel):
 
 
 class DistilPlan(BaseModel):
-    """Everything that decides what a job distils; `release` is the id of the release that answers."""
+    """Everything that decides what a job distils; `release` is the id of the release that answers.
+
+    `prompt_hash` names its system prompt in the source of the demonstrations; the text may hold words of people.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     deployment: str
     release: str
     ref: str
-    system_prompt: str
+    prompt_hash: str
     prompts: PromptSource
     run: RunWanted
     n: int = 1
@@ -42,11 +44,6 @@ class DistilPlan(BaseModel):
     max_tokens: int = MAX_TOKENS
     seed: int = 0
     heldout_fraction: float = 0.1
-
-    @property
-    def hash(self) -> str:
-        """What the source of the demonstrations names the prompt by."""
-        return hashlib.sha256(self.system_prompt.encode()).hexdigest()[:12]
 
     @property
     def sampling(self) -> Sampling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ from align.evaluation.side_by_side import Plan, compare
 from align.evaluation.suite_file import Suite, load_suite
 from align.evaluation.ways import Way, weigh
 from align.prompts.search import without_context
-from serve.engine.pool import EnginePool
 from serve.router import Target
 from store.db.database import Store
 from store.feedback import decided
@@ -111,7 +111,7 @@ class Comparison:
             base = targets[name].base
             model["base"] = base
             model["licence"] = await asyncio.to_thread(_licence, self.serving.model_path(base))
-            model["engine_bytes"] = await asyncio.to_thread(engine_bytes, self.serving.pool, base)
+            model["engine_bytes"] = await engine_bytes(self.serving, base)
 
     async def _weigh(
         self, job: JobContext, found: Mapping[str, Any], targets: Mapping[str, Target]
@@ -196,18 +196,25 @@ def way_of(db: Store, name: str, target: Target, adapters: Path) -> Way:
     return Way(name, target.release, None if seconds is None else float(seconds), size)
 
 
-def engine_bytes(pool: EnginePool, base: str) -> int | None:
-    """Return the memory of the processes of a base's engines; None where they run elsewhere. Blocking."""
+async def engine_bytes(serving: Serving, base: str) -> int | None:
+    """Return the memory of a base's engines, on cards or else of processes; None where they run elsewhere."""
+    names = {f"engine {engine.spec.name}" for engine in serving.pool.engines(base)}
+    cards = await serving.cards.rows()
+    on_cards = sum(one["bytes"] for card in cards for one in card["holders"] if one["name"] in names)
+    if on_cards:
+        return int(on_cards)
+    pids = [engine.pid for engine in serving.pool.engines(base) if engine.pid is not None]
+    return await asyncio.to_thread(process_bytes, pids) or None
+
+
+def process_bytes(pids: Sequence[int]) -> int:
+    """Return the resident memory of processes and those that they started. Blocking."""
     total = 0
-    for engine in pool.engines(base):
-        if engine.pid is None:
-            continue
-        try:
-            process = psutil.Process(engine.pid)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
             total += sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
-        except psutil.Error:
-            continue
-    return total or None
+    return total
 
 
 def _licence(model: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,3 @@ def snapshot_rows(folder: Path, snapshot: str, part: str) -> list[dict[str, Any]
 def rows_of_prompts(parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return rows without answers of the requests that a job keeps."""
     return [{"prompt": value} for _, value in sorted(parts.items())]
-
-
-def has_pairs(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether rows say which of two answers was preferred."""
-    return bool(rows) and "chosen" in rows[0]

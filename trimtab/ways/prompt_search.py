@@ -36,7 +36,7 @@ from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.jobs.job_context import JobContext
 from trimtab.serving import Serving
-from trimtab.ways.held_data import PROMPT, has_pairs, rows_of_prompts, snapshot_rows
+from trimtab.ways.held_data import PROMPT, rows_of_prompts, snapshot_rows
 from trimtab.ways.job_answers import ANSWER, kept_answers
 from trimtab.ways.written_prompts import Writer, writer_of
 
@@ -163,9 +163,10 @@ class PromptSearch:
         if not rows:
             return None
         models = {NONE: plain.ref} | {_kind(one): release.ref for one, release in made}
-        suite = _test_suite(job.params["score"], rows)
+        suite = _test_suite(job.params["score"])
         most = plain.sampling.get("max_tokens") or MAX_TOKENS
-        plan = Plan(models, suite, job.job.id, rows, dict.fromkeys(models.values(), int(most)))
+        caps = dict.fromkeys(models.values(), int(most))
+        plan = Plan(models, suite, job.job.id, rows, caps, timed=False)
         return await compare(
             api, plan, lambda at: job.progress(at["done"], at["total"], "testing the winner")
         )
@@ -193,11 +194,11 @@ async def _scorer(score: dict[str, Any], served: Served) -> AsyncIterator[Scorer
         yield ByVotes(served)
 
 
-def _test_suite(score: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Suite:
-    parts: list[dict[str, Any]] = [{"kind": "heldout", "rows": TEST_ROWS}] if has_pairs(rows) else []
-    if score.get("rules") or score.get("judge"):
-        parts.append({"kind": "answers", "heldout": TEST_ROWS, "max_tokens": 512})
-        parts.append(score.get("rules") or score["judge"])
+def _test_suite(score: dict[str, Any]) -> Suite:
+    """Return the suite of the test: by what the search was scored by."""
+    parts: list[dict[str, Any]] = [{"kind": "heldout", "rows": TEST_ROWS}]
+    if judged_by := score.get("rules") or score.get("judge"):
+        parts = [{"kind": "answers", "heldout": TEST_ROWS, "max_tokens": 512}, judged_by]
     return Suite.model_validate({"measurements": parts})
 
 

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedback_ui import texts
-from feedback_ui.html import ago, badge, card, code, empty, esc, facts, first_line, fold, number, table
+from feedback_ui.html import (
+    ago,
+    badge,
+    card,
+    code,
+    empty,
+    esc,
+    facts,
+    first_line,
+    fold,
+    number,
+    percent,
+    table,
+)
 
 _LANES = {"stable": "good", "canary": "accent"}
 
@@ -193,6 +206,11 @@ def lineage(tree: Mapping[str, Any] | None) -> str:
     ]
     people = [(esc(row.get("name")), number(row.get("rows"))) for row in tree.get("raters") or ()]
     body = facts(rows)
+    if decided := tree.get("decided_by"):
+        cells = [
+            (esc(row.get("kind")), number(row.get("rows")), percent(row.get("share"))) for row in decided
+        ]
+        body += table(("Decided by", "Rows", "Share of the weight"), cells, "Who decided", numeric=(1, 2))
     if people:
         body += table(("Person", "Rows"), people, "People it learned from", numeric=(1,))
     return body

@@ -74,6 +74,30 @@ class Data(Memory):
         self.gold.append(body)
         return JSONResponse({"id": self.new("cmp"), "messages": body["messages"]}, 201)
 
+    async def make_pairs(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(("POST", request.url.path, body, dict(request.headers)))
+        job = {
+            "id": self.new("job"), "kind": "pairs.make", "state": "queued", "params": body, "progress": None, "result": None,
+            "error": None, "requested_by": "ada", "created_at": now(), "updated_at": now(),
+        }  # fmt: skip
+        self.jobs.insert(0, job)
+        return JSONResponse(job, 202)
+
+    async def list_jobs(self, request: Request) -> Response:
+        return JSONResponse(self.jobs)
+
+    async def job(self, request: Request) -> Response:
+        """Each look at a job finds it a step further."""
+        job = next(job for job in self.jobs if job["id"] == request.path_params["job"])
+        if job["state"] == "queued":
+            at = {"done": 1, "total": 3, "doing": "sampling answers", "seconds_left": 4.0}
+            job |= {"state": "running", "progress": at}
+        elif job["state"] == "running":
+            result = {"pairs": 5, "prompts": 9, "heldout": 4, "undecided": 4}
+            job |= {"state": "done", "progress": None, "result": result}
+        return JSONResponse(job)
+
     async def stats(self, request: Request) -> Response:
         return JSONResponse({"total": len(self.pairs), "by_source": {"vote": len(self.pairs)}})
 
@@ -109,6 +133,9 @@ class Data(Memory):
             Route("/api/pairs", self.list_pairs, methods=["GET"]),
             Route("/api/imports/{noun}", self.import_file, methods=["POST"]),
             Route("/api/comparisons/gold", self.add_gold, methods=["POST"]),
+            Route("/api/pairs/make", self.make_pairs, methods=["POST"]),
+            Route("/api/jobs", self.list_jobs),
+            Route("/api/jobs/{job}", self.job),
             Route("/api/pairs/stats", self.stats),
             Route("/api/demonstrations", self.list_demonstrations, methods=["GET"]),
             Route("/api/demonstrations/stats", self.stats),

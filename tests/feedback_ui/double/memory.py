@@ -51,6 +51,7 @@ class Memory:
         """Whether progress lacks what the contract promises."""
         self.import_breaks_off: str | None = None
         self.gold: list[dict[str, Any]] = []
+        self.jobs: list[dict[str, Any]] = []
         self.known_people = {"ada"}
         self.erased: list[dict[str, Any]] = []
         self.ids = itertools.count(1)

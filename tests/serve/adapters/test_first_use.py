@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from serve.adapters import first_use
 from serve.adapters.base_modules import read_base_modules
-from serve.adapters.first_use import NAME, _use, warm_adapters, write_zero_adapter
+from serve.adapters.first_use import BATCHES, NAME, _use, warm_adapters, waves, write_zero_adapter
 from serve.adapters.validation import check
 from serve.engine.engine import Engine
 from serve.engine.spec import EngineSpec
@@ -26,6 +27,17 @@ def test_the_adapter_is_zero_and_covers_all_that_the_engine_adapts(tiny_base: Pa
 def test_a_model_without_readable_weights_is_left_alone(tmp_path: Path) -> None:
     assert not write_zero_adapter(tmp_path / NAME, tmp_path)
     assert not (tmp_path / NAME).exists()
+
+
+def test_every_kind_of_sampling_is_tried_in_batches_of_every_size() -> None:
+    seen = set()
+    for wave in waves("tiny"):
+        assert {body["model"] for body in wave} <= {NAME, "tiny"}
+        kinds = {(body["temperature"] > 0, "top_p" in body, "top_k" in body) for body in wave}
+        if "logprobs" not in wave[0] and "prompt_logprobs" not in wave[0]:
+            seen |= {(len(wave), kind) for kind in kinds if len(kinds) == 1}
+    kinds = {(False, False, False), (True, False, False), (True, True, False), (True, True, True)}
+    assert seen == {(size, kind) for size in BATCHES for kind in kinds}
 
 
 class Recorder(Engine):
@@ -72,8 +84,9 @@ async def test_an_engine_that_refuses_it_serves_all_the_same(
 @pytest.mark.anyio
 @pytest.mark.engine
 async def test_an_engine_accepts_it_and_keeps_nothing_of_it(
-    engine: Engine, tiny_base: Path, tmp_path: Path
+    engine: Engine, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(first_use, "BATCHES", (1, 3))
     before = await engine.adapters()
     assert write_zero_adapter(tmp_path / NAME, tiny_base)
     await _use(engine, tmp_path / NAME)

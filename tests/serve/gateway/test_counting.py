@@ -17,6 +17,7 @@ from serve.auth import Principal
 from serve.engine.pool import EnginePool
 from serve.errors import RequestError
 from serve.gateway.exchange import Answer, Exchange, Recording
+from serve.gateway.protocols import PROTOCOLS
 from serve.metering.limits import Limits
 from serve.metering.usage_writer import UsageWriter
 from store.accounts import keys
@@ -198,7 +199,7 @@ async def test_requests_in_flight_during_an_erasure_store_nothing(part: Part) ->
                 break
         await part.recorder.flush()
         asked = [{"role": "user", "content": "waits to be written"}]
-        kept = Recording("conv-1", asked, False, "assistant", "assistant", "ada", None)
+        kept = Recording("conv-1", asked, False, "assistant", "assistant", "ada", None, PROTOCOLS[CHAT])
         body_of_it = b'{"id": "chatcmpl-9", "choices": [{"message": {"content": "word"}}]}'
         target = part.gateway.table.resolve("assistant", "x")
         part.recorder.put(Exchange(kept, Answer(200, target, chunks=[body_of_it])))

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from store.rollout import evaluation_items, evaluations, release_examples, releases
 from store.rollout.release_examples import ReleaseExample
 from tests.trimtab.conftest import problem
 from tests.trimtab.ways.conftest import BASE, Running
+from trimtab.ways.comparison import process_bytes
 
 RULES = {"rules": [{"rule": "max_sentences", "value": 2}], "prefer": "shorter"}
 WAYS = "/api/releases/compare"
@@ -137,3 +142,19 @@ def test_other_bad_input_is_refused(running: Running) -> None:
     problem(running.client.post(WAYS, json={"releases": ["assistant@99"]}), 404)
     problem(running.client.post(WAYS, json={"suite": "huge"}), 422)
     problem(running.client.get(f"{WAYS}/job-x/report.html"), 404)
+
+
+def test_the_memory_of_an_engine_counts_the_processes_that_it_started() -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        try:
+            until = time.monotonic() + 30
+            while not psutil.Process(process.pid).children():
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            own = psutil.Process(process.pid).memory_info().rss
+            assert process_bytes([process.pid]) > own
+            assert process_bytes([process.pid, 2**22 + 1]) > own, "a process that has ended counts nothing"
+        finally:
+            process.communicate(b"\n")
+    assert process_bytes([]) == 0

@@ -18,6 +18,7 @@ from trimtab.ways.prompt_search import make_release
 
 RULES = {"rules": [{"rule": "max_sentences", "value": 2}], "prefer": "shorter"}
 SEARCH = "/api/prompts/search"
+FEW = {"built_in": False, "candidates": ["Answer in verse.", "Answer in at most two sentences.", "Be brave."]}
 
 
 def test_the_best_prompt_becomes_a_release_and_is_tested_on_held_out_requests(running: Running) -> None:
@@ -38,7 +39,6 @@ def test_the_best_prompt_becomes_a_release_and_is_tested_on_held_out_requests(ru
     assert win["value"] == 1.0
     assert win["low"] > 0.5
     assert win["n"] == result["test_prompts"]
-    assert result["test"]["models"]["prompt"]["measures"]["reward_accuracy"]["release"]["value"] == 1.0
     stages = [one["stage"] for one in result["rounds"]]
     assert stages[0] == "instructions"
     assert stages[-1] == "examples"
@@ -46,7 +46,7 @@ def test_the_best_prompt_becomes_a_release_and_is_tested_on_held_out_requests(ru
 
 
 def test_development_test_and_examples_share_no_request(running: Running) -> None:
-    found = running.ended(running.client.post(SEARCH, json={"rules": RULES, "shots": [0, 2]}))
+    found = running.ended(running.client.post(SEARCH, json={**FEW, "rules": RULES, "shots": [0, 2]}))
     snapshot = running.platform.paths.snapshots / found["params"]["snapshot"]
     heldout = {row["prompt"][0]["content"] for row in read_rows(snapshot / "heldout.parquet")}
     searched = [
@@ -65,9 +65,9 @@ def test_development_test_and_examples_share_no_request(running: Running) -> Non
 
 
 def test_votes_decide_where_no_rules_are_given(running: Running) -> None:
-    found = running.ended(running.client.post(SEARCH, json={}))
+    found = running.ended(running.client.post(SEARCH, json=FEW))
     assert found["result"]["by"] == "votes"
-    assert all(body.get("stream") for body in running.stub.generated), "only speed is measured"
+    assert running.stub.generated == []
     made = releases.get(running.platform.db, found["result"]["release"])
     assert made.system_prompt == "Answer in at most two sentences."
     assert "reward_accuracy" in found["result"]["test"]["models"]["prompt"]["measures"]
@@ -76,7 +76,7 @@ def test_votes_decide_where_no_rules_are_given(running: Running) -> None:
 def test_no_release_is_made_where_no_prompt_is_better(running: Running) -> None:
     before = len(releases.list_all(running.platform.db, "assistant"))
     running.stub.behave = lambda system: behave("")
-    found = running.ended(running.client.post(SEARCH, json={}))
+    found = running.ended(running.client.post(SEARCH, json=FEW))
     assert found["result"]["winner"] is None
     assert found["result"]["release"] is None
     assert len(releases.list_all(running.platform.db, "assistant")) == before
@@ -84,7 +84,7 @@ def test_no_release_is_made_where_no_prompt_is_better(running: Running) -> None:
 
 def test_a_search_that_was_cut_short_goes_on_with_what_it_has(running: Running) -> None:
     running.stub.fail_after = 40
-    body = {"rules": RULES}
+    body = {**FEW, "rules": RULES}
     failed = running.ended(running.client.post(SEARCH, json=body))
     assert failed["state"] == "failed"
     kept = job_parts.kept(running.platform.db, failed["id"], "answer:")
@@ -108,7 +108,7 @@ def test_requests_of_an_operator_do_where_there_is_no_snapshot(
         assert refused["field"] == "requests"
         requests = [f"What is number {n}?" for n in range(40)]
         found = running.ended(
-            running.client.post(SEARCH, json={"rules": RULES, "requests": requests, "shots": [0, 4]})
+            running.client.post(SEARCH, json={**FEW, "rules": RULES, "requests": requests, "shots": [0, 4]})
         )
         assert found["state"] == "done", found
         result = found["result"]
@@ -161,6 +161,9 @@ def test_an_erasure_takes_examples_out_of_a_release(running: Running) -> None:
     assert "Where do I live?" in (release.system_prompt or "")
     done = running.client.post("/api/erasures", json={"name": "zebulon"})
     assert done.is_success, done.text
+    assert [row["ref"] for row in done.json()["releases"]] == [release.ref]
+    lineage = running.client.get(f"/api/releases/{release.ref}/lineage").json()
+    assert lineage["examples"] == ["pair-2"]
     prompt = releases.get(db, release.id).system_prompt
     assert (
         prompt == "Be brief.\n\nExamples of good answers:\n\nUser: How far is the moon?\nAssistant: Far away."

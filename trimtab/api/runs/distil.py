@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -85,7 +86,7 @@ def _plan(db: Store, body: DistilRequest, platform: Platform) -> tuple[DistilPla
         deployment=learner.name,
         release=release.id,
         ref=release.ref,
-        system_prompt=release.system_prompt,
+        prompt_hash=hashlib.sha256(release.system_prompt.encode()).hexdigest()[:12],
         prompts=PromptSource(given=prompts.sha256) if prompts else PromptSource(traffic=body.traffic),
         run=RunWanted(
             qlora=body.qlora,
