@@ -43,9 +43,10 @@ def test_every_kind_of_sampling_is_tried_in_batches_of_every_size() -> None:
 class Recorder(Engine):
     """An engine that records what is asked of it; `fails` is the path whose request fails."""
 
-    def __init__(self, spec: EngineSpec, data_dir: Path, fails: str = "") -> None:
+    def __init__(self, spec: EngineSpec, data_dir: Path, fails: str = "", status: int = 500) -> None:
         super().__init__(spec, data_dir)
-        self.fails, self.asked = fails, []  # type: ignore[var-annotated]
+        self.fails, self.status = fails, status
+        self.asked: list[str] = []
 
     async def request(
         self, method: str, path: str, json: object = None, timeout: float | None = 60
@@ -54,7 +55,7 @@ class Recorder(Engine):
 
         self.asked.append(path)
         if path == self.fails:
-            raise EngineFailed(self.spec.name, "no memory", 500)
+            raise EngineFailed(self.spec.name, "no memory", self.status)
         return {}
 
 
@@ -79,6 +80,15 @@ async def test_an_engine_that_refuses_it_serves_all_the_same(
     engine = Recorder(EngineSpec("e", "tiny", str(tiny_base), device="cuda"), tmp_path, path)
     assert await warm_adapters(engine) is False
     assert (engine.asked[-1] == "/v1/unload_lora_adapter") is (path != "/v1/load_lora_adapter")
+
+
+@pytest.mark.anyio
+async def test_requests_that_an_engine_refuses_are_left_out(tiny_base: Path, tmp_path: Path) -> None:
+    """A context shorter than the probe's window."""
+    spec = EngineSpec("e", "tiny", str(tiny_base), device="cuda")
+    engine = Recorder(spec, tmp_path, "/v1/completions", 400)
+    assert await warm_adapters(engine) is True
+    assert engine.asked.count("/v1/completions") == sum(len(wave) for wave in waves("tiny"))
 
 
 @pytest.mark.anyio
