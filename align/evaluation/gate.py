@@ -66,9 +66,9 @@ class Check:
 
 DEFAULT_CHECKS: tuple[Check, ...] = (
     Check("reward_accuracy", min=0.5),
-    Check("chosen_logp_per_token", not_worse_than_stable_by=0.2),
+    Check("chosen_logp_per_token", not_worse_than_stable_by=0.4),
     Check("anchor_reward_accuracy", min=0.5, required=False),
-    Check("chosen_logp_per_token", not_worse_than_anchor_by=0.3, required=False),
+    Check("chosen_logp_per_token", not_worse_than_anchor_by=0.5, required=False),
     Check("length_ratio", min=0.25),
     Check("length_ratio", max=2.5),
     Check("win_rate", min=0.5, required=False),

@@ -30,9 +30,9 @@ _SIZES = (2e9, 5e9, math.inf)
 _ROWS = (500, 5_000, math.inf)
 _DPO_RATES = ((1e-4, 5e-5, 2e-5), (5e-5, 2e-5, 1e-5), (2e-5, 1e-5, 5e-6))
 _SFT_SIZE, _SFT_RATES = 15e9, (2e-4, 1e-4)
-# DPO on the smallest bases and few rows, measured by bench/training/ablation.py: half of this teaches too little in 35 to 40
-# steps, twice as much moves neutral texts beyond what the default gate accepts. These runs had no warm-up.
-_SMALLEST, _FEW_ROWS, _FEW_ROWS_RATE = 5e8, 500, 2e-4
+# DPO on the smallest bases and a few dozen rows, measured by bench/training/ablation.py with 27: half of this teaches too
+# little in 35 steps, twice as much moves neutral texts beyond what the default gate accepts. These runs had no warm-up.
+_SMALLEST, _FEW_ROWS, _FEW_ROWS_RATE = 5e8, 40, 2e-4
 # A shorter run would lose a step or two of few: the first step of a warm-up has a rate of zero.
 _MIN_WARMUP_STEPS = 30
 _WARMUP = 0.1

@@ -16,9 +16,11 @@ from store.jobs import job_parts
 from store.jobs.job_parts import Part
 from store.rollout import deployments, evaluation_items, releases, runs
 from store.rollout.runs import Run
+from store.training_data import pairs
 from tests.support.stub_releases import WORDS, Release, StubPlatform
 from tests.trimtab.jobs.test_make_pairs import BASE, make, no_screens, serving
 from trimtab.evaluations import Evaluations
+from trimtab.made_heldout import of_snapshot
 from trimtab.platform import Platform
 
 PROMPTS = [f"Tell me of {word} and {other}." for word in WORDS for other in ("rain", "sand")]
@@ -132,6 +134,24 @@ def test_a_kept_prompt_that_was_trained_on_since_does_not_measure(tmp_path: Path
         evaluation = runs.get(platform.db, run.id).evaluation
         items = evaluation_items.list_all(platform.db, evaluation or "")
         assert first not in {item["prompt"][0]["content"] for item in items if item["prompt"]}
+
+
+def test_a_kept_prompt_that_is_nearly_a_training_prompt_does_not_measure(tmp_path: Path) -> None:
+    with serving(tmp_path, LONG.answer) as (platform, client):
+        made = make(client, prompts=PROMPTS)
+        run = run_of(platform)
+        assert run.snapshot is not None
+        taught = pairs.list_page(platform.db, 1)[0].pair.prompt[0].content
+        key, value = next(iter(job_parts.kept(platform.db, made["id"], "heldout:").items()))
+        alike = [{"role": "user", "content": f"{taught} {taught}"}]
+        job_parts.keep(platform.db, made["id"], [Part(key, alike)])
+        kept = {row["prompt_id"] for row in of_snapshot(platform.db, run.snapshot).rows}  # type: ignore[union-attr]
+        assert f"{made['id']}/{key}" not in kept
+        assert len(kept) == made["result"]["heldout"] - 1
+        job_parts.keep(platform.db, made["id"], [Part(key, value)])
+        again = of_snapshot(platform.db, run.snapshot)
+        assert again is not None
+        assert len(again.rows) == made["result"]["heldout"]
 
 
 def test_such_a_release_can_be_measured_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
