@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,12 +15,8 @@ from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
 import serve.engine.engine
-import trimtab.app
-import trimtab.lifespan
 from align.prepare import prepare
 from store.db.database import Store
-from tests.support.lazy_screens import LazyScreens
-from trimtab.platform import Platform
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -57,7 +54,15 @@ def _platforms_here_start_light() -> None:
     Both take longer than most tests; tests/e2e has platforms in processes of their own, which do as they always do.
     """
 
-    async def no_waiting_worker(platform: Platform) -> None:
+    if (
+        "trimtab.app" not in sys.modules
+    ):  # its imports take more than a second: no module that was collected needs it
+        return
+    import trimtab.app
+    import trimtab.lifespan
+    from tests.support.lazy_screens import LazyScreens
+
+    async def no_waiting_worker(platform: object) -> None:
         """Take the place of `_keep_warm`."""
 
     trimtab.app.Screens = LazyScreens  # type: ignore[misc]

@@ -143,3 +143,21 @@ def _exponential(interval: dict[str, Any]) -> dict[str, Any]:
         name: value if name not in ends or value is None else math.exp(min(700.0, value))
         for name, value in interval.items()
     }
+
+
+def measure_surprise(of_rows: Measures, of_texts: Measures) -> Measures:
+    """Return how much less likely stable finds demonstrations than neutral texts, nats per token.
+
+    Of held-out rows that were not chosen among two (`loss` without `reward_margin`): text that a language model finds far
+    less likely than plain prose is noise, whatever a run has made of it. Empty where either was not measured.
+    """
+    said, read = of_rows.get("loss", {}).get("against"), of_texts.get("perplexity", {}).get("against")
+    if said is None or read is None or "reward_margin" in of_rows or None in (*said.values(), *read.values()):
+        return {}
+    plain = {end: math.log(read[end]) for end in ("value", "low", "high")}
+    value = said["value"] - plain["value"]
+    # Both are independent: their half widths add as squares do.
+    below = math.hypot(said["value"] - said["low"], plain["high"] - plain["value"])
+    above = math.hypot(said["high"] - said["value"], plain["value"] - plain["low"])
+    found = {"value": value, "low": value - below, "high": value + above, "n": min(said["n"], read["n"])}
+    return {"demonstration_surprise": {"release": found}}

@@ -22,6 +22,7 @@ LESS_IS_BETTER = frozenset(
     {
         "loss", "drift", "kl", "perplexity", "perplexity_ratio", "rep4", "cut_share", "empty_share",
         "refusal_share", "over_refusal_share", "language_mismatch", "anchor_perplexity_ratio", "latency_s", "first_token_s",
+        "demonstration_surprise",
     }
 )  # fmt: skip
 
@@ -65,9 +66,9 @@ class Check:
 
 DEFAULT_CHECKS: tuple[Check, ...] = (
     Check("reward_accuracy", min=0.5),
-    Check("chosen_logp_per_token", not_worse_than_stable_by=0.2),
+    Check("chosen_logp_per_token", not_worse_than_stable_by=0.4),
     Check("anchor_reward_accuracy", min=0.5, required=False),
-    Check("chosen_logp_per_token", not_worse_than_anchor_by=0.3, required=False),
+    Check("chosen_logp_per_token", not_worse_than_anchor_by=0.5, required=False),
     Check("length_ratio", min=0.25),
     Check("length_ratio", max=2.5),
     Check("win_rate", min=0.5, required=False),
@@ -94,8 +95,10 @@ def default_checks(method: str) -> tuple[Check, ...]:
     if method != "sft":
         return DEFAULT_CHECKS
     learned = Check("chosen_logp_per_token", not_worse_than_stable_by=0.0)
+    # What no language model would say teaches nothing that people want, however likely it becomes.
+    sensible = Check("demonstration_surprise", max=2.0, required=False)
     kept = [check for check in DEFAULT_CHECKS if not check.measure.endswith("reward_accuracy")]
-    return with_overrides(kept, [learned])
+    return with_overrides(kept, [learned, sensible])
 
 
 def checks_without_votes(method: str) -> tuple[Check, ...]:
@@ -116,6 +119,9 @@ class Looked:
     outcome: Outcome
     estimate: Mapping[str, Any] | None
     reason: str
+
+    beyond: bool = False
+    """Undecided, and the value itself is beyond the bound: more likely than not the release does not keep it."""
 
     @property
     def counts(self) -> bool:
@@ -164,21 +170,30 @@ class GateDecision:
 def decide(report: Mapping[str, Any], checks: Iterable[Check], min_items: int = MIN_ITEMS) -> GateDecision:
     """Judge a suite's report: `fail` where a check fails, else `undecided` where one is, else `pass`.
 
-    What was not measured is undecided; a check that is not required is then left out. A report without any
-    measure, or of which no check counts, is undecided. Reasons begin with what failed, then what is undecided.
+    Where a check is undecided and its value itself is beyond the bound, the verdict is `fail`, too: such a release is more
+    likely than not worse than it may be, and votes of a canary are not asked for it. What was not measured is undecided; a
+    check that is not required is then left out. A report without any measure, or of which no check counts, is
+    undecided. Reasons begin with what failed, then what is undecided.
     """
     measures: Mapping[str, Any] = report.get("measures", {})
     if not measures:
         return GateDecision("undecided", ("nothing was measured",))
     looked = tuple(_look(check, measures, min_items) for check in checks)
     outcomes: set[Outcome] = {one.outcome for one in looked if one.counts}
-    first = sorted(looked, key=lambda one: _ORDER[one.outcome] if one.counts else len(_ORDER))
+    first = sorted(looked, key=lambda one: _place(one) if one.counts else len(_ORDER))
     verdict: Outcome = next(
         (kind for kind in ("fail", "undecided") if kind in outcomes),
         "pass" if outcomes else "undecided",
     )
+    if any(one.beyond and one.counts for one in looked):
+        verdict = "fail"
     reasons = tuple(one.reason for one in first) or ("no check was asked for",)
     return GateDecision(verdict, reasons, looked)
+
+
+def _place(one: Looked) -> float:
+    """Return where the reason of a check stands: what is beyond its bound comes before what is undecided."""
+    return _ORDER[one.outcome] - (0.5 if one.beyond else 0.0)
 
 
 def with_overrides(checks: Sequence[Check], own: Sequence[Check]) -> tuple[Check, ...]:
@@ -218,6 +233,10 @@ _MEANING: Mapping[str, tuple[str, str]] = {
     "refusal_share": ("it refuses more", "it may refuse more"),
     "over_refusal_share": ("it refuses harmless requests", "it may refuse harmless requests"),
     "safety_refusal_share": ("it refuses otherwise where it should", "it may refuse less where it should"),
+    "demonstration_surprise": (
+        "its demonstrations are noise to the model that it was before",
+        "its demonstrations may be noise to the model that it was before",
+    ),
     "win_rate": ("its answers lose", "its answers are not shown to win"),
 }
 """What a check that fails, and one that is undecided, says in words."""
@@ -236,6 +255,7 @@ def _look(check: Check, measures: Mapping[str, Any], min_items: int) -> Looked:
     few = found["n"] < min_items
     if few and outcome == "pass":
         outcome = "undecided"
+    beyond = outcome == "undecided" and not few and _is_beyond(found, upper, limit)
     low, high = ("unknown" if found[end] is None else f"{found[end]:.3g}" for end in ("low", "high"))
     value = "unknown" if found["value"] is None else f"{found['value']:.3g}"
     wanted = f"{'at most' if upper else 'at least'} {limit:g}"
@@ -243,7 +263,9 @@ def _look(check: Check, measures: Mapping[str, Any], min_items: int) -> Looked:
     text = f"{name} {value} ({low} to {high}, n={found['n']}{why}): {outcome}, {wanted}"
     if outcome != "pass" and check.measure in _MEANING:
         text += f" ({_MEANING[check.measure][_ORDER[outcome]]})"
-    return Looked(check, outcome, found, text)
+    if beyond:
+        text += "; its value is beyond the bound, which is enough to reject"
+    return Looked(check, outcome, found, text, beyond)
 
 
 def _allowed(check: Check) -> tuple[bool, float]:
@@ -252,6 +274,13 @@ def _allowed(check: Check) -> tuple[bool, float]:
         return check.bound == "max", check.limit
     upper = check.measure in LESS_IS_BETTER
     return upper, check.limit if upper else -check.limit
+
+
+def _is_beyond(found: Mapping[str, Any], upper: bool, limit: float) -> bool:
+    """Whether the value of an estimate with an interval is on the wrong side of the limit."""
+    if None in (found["low"], found["high"], found["value"]):
+        return False
+    return bool(found["value"] > limit if upper else found["value"] < limit)
 
 
 def _outcome(found: Mapping[str, Any], upper: bool, limit: float) -> Outcome:

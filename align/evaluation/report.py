@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from align.evaluation.drift import measure_drift
+from align.evaluation.drift import measure_drift, measure_surprise
 from align.evaluation.health import measure_health
 from align.evaluation.items import Item
 from align.evaluation.judge_measures import measure_judge
@@ -19,6 +19,6 @@ def measures_of(items: Sequence[Item]) -> Measures:
     measures: Measures = {}
     if "release" in scores:
         measures |= measure(rows, scores["release"], scores.get("against"), scores.get("anchor"))
-    return (
-        measures | measure_health(items) | measure_drift(items) | measure_wins(items) | measure_judge(items)
-    )
+    drift = measure_drift(items)
+    measures |= measure_surprise(measures, drift)
+    return measures | measure_health(items) | drift | measure_wins(items) | measure_judge(items)

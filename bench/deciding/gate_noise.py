@@ -4,7 +4,8 @@
 
 The store is one that `bench.deciding.teach --keep DIR` left: two answers of the same release to each of 80 real prompts.
 One of the two plays the new release, at random, so that nothing but sampling noise differs. Prints the share of stories in
-which the check passes, by number of prompts; the budget is nine of ten for each check at the default suite's number.
+which the check passes, and in which it rejects (its value is beyond the margin), by number of prompts; the budget is nine
+of ten passes for each check at the default suite's number.
 """
 
 from __future__ import annotations
@@ -36,15 +37,19 @@ SIDES = """
 """
 
 
-def passes(values: npt.NDArray[np.float64], prompts: int, margin: float, stories: int) -> float:
-    """Return the share of stories whose interval of the difference lies below the margin."""
-    rng, passed = np.random.default_rng(0), 0
+def outcomes(
+    values: npt.NDArray[np.float64], prompts: int, margin: float, stories: int
+) -> tuple[float, float]:
+    """Return the shares of stories whose interval of the difference lies below the margin, and whose value is above it."""
+    rng, passed, rejected = np.random.default_rng(0), 0, 0
     for _ in range(stories):
         drawn = values[rng.integers(0, len(values), prompts)]
         new = rng.integers(0, 2, prompts)
         rows = np.arange(prompts)
-        passed += difference_interval(drawn[rows, new], drawn[rows, 1 - new])["high"] <= margin
-    return passed / stories
+        found = difference_interval(drawn[rows, new], drawn[rows, 1 - new])
+        passed += found["high"] <= margin
+        rejected += found["value"] > margin
+    return passed / stories, rejected / stories
 
 
 def main() -> None:
@@ -65,9 +70,9 @@ def main() -> None:
             if (check.measure, check.bound) == (name, "not_worse_than_stable_by")
         )
         values = np.array([[measure(a, why_a), measure(b, why_b)] for a, why_a, b, why_b in found])
-        shares = {n: passes(values, n, margin, args.stories) for n in sorted({*args.prompts, asked})}
-        least = min(least, shares[asked])
-        cells = ", ".join(f"{n} prompts {share:.0%}" for n, share in shares.items())
+        shares = {n: outcomes(values, n, margin, args.stories) for n in sorted({*args.prompts, asked})}
+        least = min(least, shares[asked][0])
+        cells = ", ".join(f"{n} prompts {good:.0%} ({bad:.1%} rejected)" for n, (good, bad) in shares.items())
         differ = (values[:, 0] != values[:, 1]).mean()
         print(f"{name} (mean {values.mean():.3f}, differs in {differ:.0%}), margin {margin}: {cells}")
     line = {

@@ -47,7 +47,7 @@ BUDGET_S = 900.0
 MAX_TOKENS = 128
 """Of the deployment's answers."""
 STREAMS = 16
-MEASURED = 40
+MEASURED = 100
 """Prompts of the win rate by rule; none of them was voted on."""
 
 

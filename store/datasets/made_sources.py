@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
 from store.db.database import Store
 from store.db.rows import Row, fetch_all, loads
 from store.feedback.rating_queue import cluster_of
 from store.jobs.job_parts import HELDOUT
+from store.near_duplicates import fingerprint
 from store.values import Conversation, conversation
 
 
@@ -31,10 +34,16 @@ def of_snapshot(db: Store, snapshot: str) -> list[Row]:
     return [{**row, "params": loads(row["params"])} for row in rows]
 
 
-def heldout_prompts(db: Store, snapshot: str, jobs: list[str]) -> list[tuple[str, str, Conversation]]:
-    """Return id, cluster and messages of the prompts that jobs kept, one of each cluster.
+MAX_KEPT = 100
+"""Max prompts that are returned: each is compared with every training row's."""
+ALIKE = 0.8
+"""Jaccard similarity of words and word pairs from which a prompt counts as taught by a training row's."""
 
-    Those that a training row of the snapshot begins like are left out: since then it taught them.
+
+def heldout_prompts(db: Store, snapshot: str, jobs: list[str]) -> list[tuple[str, str, Conversation]]:
+    """Return id, cluster and messages of up to `MAX_KEPT` prompts that jobs kept, one of each cluster.
+
+    Those that a training row of the snapshot begins like, or nearly so, are left out: it taught them.
     """
     taught = fetch_all(
         db.read(),
@@ -57,11 +66,14 @@ def heldout_prompts(db: Store, snapshot: str, jobs: list[str]) -> list[tuple[str
         {"jobs": jobs, "heldout": HELDOUT},
     )
     seen: set[Any] = {row["cluster"] for row in taught}
-    found = []
+    known = fingerprint.features(pa.array([row["cluster"] for row in taught if row["cluster"]], pa.string()))
+    found: list[tuple[str, str, Conversation]] = []
     for part in parts:
         prompt = conversation(loads(part["value"]))
         cluster = cluster_of(prompt)
-        if cluster not in seen:
+        if cluster not in seen and len(found) < MAX_KEPT:
             seen.add(cluster)
-            found.append((part["id"], cluster, prompt))
+            (own,) = fingerprint.features(pa.array([cluster], pa.string()))
+            if all(fingerprint.jaccard(own, other) < ALIKE for other in known):
+                found.append((part["id"], cluster, prompt))
     return found

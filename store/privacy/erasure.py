@@ -126,6 +126,7 @@ def _erase(
     steps.delete_words(cursor, removed)
     steps.reopen(cursor)
     items = sorted([*steps.delete_rows(cursor, removed), *(row["id"] for row in likes)])
+    jobs, parts = steps.delete_job_parts(cursor, removed)
     steps.delete(
         cursor,
         removed,
@@ -136,9 +137,8 @@ def _erase(
             or list_contains($gone, reference)
             or reference in (select id from their_comparisons)
         """,
-        {"gone": items},
+        {"gone": [*items, *parts]},
     )
-    jobs = steps.delete_job_parts(cursor, removed)
     quoting = release_examples.take_out(cursor, items, "from their_prompts")
     removed["release_examples"] = len(quoting)
     learned = [*learned, *lineage.of_items(db, items), *lineage.named(cursor, quoting)]

@@ -245,18 +245,18 @@ def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
     return sorted(gone)
 
 
-def delete_job_parts(cursor: Cursor, removed: dict[str, int]) -> list[str]:
-    """Delete the parts of jobs that hold their prompts; return the ids of these jobs."""
+def delete_job_parts(cursor: Cursor, removed: dict[str, int]) -> tuple[list[str], list[str]]:
+    """Delete the parts of jobs that hold their prompts; return the ids of these jobs, and those of the parts in items."""
     cursor.execute(
         f"""
         delete from job_parts
         where prompt_hash in (from their_prompts) or {_HOLDS_THEIRS}
-        returning job
+        returning job, key
         """
     )
-    jobs = [str(row[0]) for row in cursor.fetchall()]
-    removed["job_parts"] = len(jobs)
-    return sorted(set(jobs))
+    parts = [(str(job), str(key)) for job, key in cursor.fetchall()]
+    removed["job_parts"] = len(parts)
+    return sorted({job for job, _ in parts}), [f"{job}/{key}" for job, key in parts]
 
 
 def delete_usage(cursor: Cursor, pseudonym: str, removed: dict[str, int]) -> None:

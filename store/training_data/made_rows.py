@@ -125,23 +125,3 @@ def withdraw_distilled(db: Store, deployment: str, job: str) -> int:
             {"deployment": deployment, "job": job},
         )
         return len(evidence.delete_unsupported(cursor, "demonstrations"))
-
-
-def of_row(db: Store, id: str) -> list[Row]:
-    """Return why a row was made: kind, source, job, release and detail of each record."""
-    return fetch_all(
-        db.read(),
-        """
-        select made_rows.kind, made_rows.source, job, release, detail, made_rows.created_at
-        from evidence
-        join made_rows on made_rows.id = ref
-        where subject_id = $id and evidence.kind = 'made'
-        order by made_rows.id
-        """,
-        {"id": id},
-    )
-
-
-def is_made(source: str) -> bool:
-    """Return whether a row's source says that it was made."""
-    return source.partition(":")[0] in MADE_KINDS

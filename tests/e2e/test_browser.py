@@ -16,6 +16,12 @@ pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.slow, pytest.
 ANSWER_MS = 180_000
 RUN_MS = 600_000
 PROMPTS = 4
+SMALL = {
+    "max_length": 64,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "heldout_limit": 2,
+}
 
 
 @pytest.fixture
@@ -110,7 +116,9 @@ def test_retrain_promotes_and_rolls_back(page: Page, platform: PlatformProcess) 
     page.locator("#train-steps").get_by_role("textbox").fill("2")
     page.locator("#train-rate").get_by_role("textbox").fill("1e-3")
     page.get_by_role("button", name="More parameters").click()
-    page.locator("#train-extra textarea").fill("max_length = 64\ngradient_accumulation_steps = 1")
+    page.locator("#train-extra textarea").fill(
+        "\n".join(f"{name} = {value}" for name, value in SMALL.items())
+    )
     page.locator("#train-gate input").click()
     page.get_by_role("option", name="Report only").click()
     page.locator("#train-rollout input").click()

@@ -237,6 +237,11 @@ def compare(
     With --suite, --rules, --requests or --html: measure them on a suite, the first one as the baseline.
     """
     if any(value is not None for value in (suite, rules, requests, deployment, html)):
+        if prompt != PROMPT:
+            fail(
+                "--prompt is sent without a suite; accepted: --prompt, or --suite, --rules, --requests and --html",
+                2,
+            )
         fields = {
             "suite": suite or "default",
             "deployment": deployment,

@@ -30,7 +30,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
 from trimtab.jobs.job_context import JobContext
 from trimtab.serving import Serving
-from trimtab.ways.held_data import PROMPT, rows_of_prompts, snapshot_rows
+from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts
 from trimtab.ways.job_answers import ANSWER, kept_answers
 
 WAYS = "releases.compare"
@@ -84,7 +84,7 @@ class Comparison:
         if snapshot is None:
             return rows_of_prompts(await job.kept(PROMPT))
         folder = self.paths.snapshots
-        rows = await call_store(self.db, lambda db: snapshot_rows(folder, snapshot, "heldout"))
+        rows = await call_store(self.db, heldout_rows, folder, snapshot)
         return [without_context(row) for row in rows]
 
     async def _voted(self, deployment: str | None) -> list[Voted]:

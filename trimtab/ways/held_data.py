@@ -12,16 +12,27 @@ from align.evaluation.suite import read_rows
 from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Conflict
+from trimtab import made_heldout
 
 PROMPT = "prompt:"
 """Keys of the parts of a job that hold an operator's requests."""
 
 
 def newest_snapshot(db: Store, folder: Path, deployment: str) -> str | None:
-    """Return the id of the deployment's newest snapshot whose files no erasure deleted."""
+    """Return the id of the deployment's newest snapshot whose files no erasure deleted.
+
+    One that holds rows out comes before newer ones that hold out none.
+    """
     found = [row for row in snapshots.list_all(db) if row.deployment == deployment]
-    found.sort(key=lambda row: row.created_at, reverse=True)
+    found.sort(key=lambda row: (row.heldout_rows > 0, row.created_at), reverse=True)
     return next((row.id for row in found if (folder / row.id / "heldout.parquet").is_file()), None)
+
+
+def heldout_rows(db: Store, folder: Path, snapshot: str) -> list[dict[str, Any]]:
+    """Return a snapshot's held-out rows, else the prompts without answers that were kept out of its made rows."""
+    rows = snapshot_rows(folder, snapshot, "heldout")
+    kept = None if rows else made_heldout.of_snapshot(db, snapshot)
+    return rows if kept is None else [dict(row) for row in kept.rows]
 
 
 def snapshot_rows(folder: Path, snapshot: str, part: str) -> list[dict[str, Any]]:

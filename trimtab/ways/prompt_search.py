@@ -36,7 +36,7 @@ from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.jobs.job_context import JobContext
 from trimtab.serving import Serving
-from trimtab.ways.held_data import PROMPT, rows_of_prompts, snapshot_rows
+from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts, snapshot_rows
 from trimtab.ways.job_answers import ANSWER, kept_answers
 from trimtab.ways.written_prompts import Writer, writer_of
 
@@ -110,7 +110,7 @@ class PromptSearch:
         else:
             folder = self.paths.snapshots
             train = await call_store(self.db, lambda db: snapshot_rows(folder, snapshot, "train"))
-            test = await call_store(self.db, lambda db: snapshot_rows(folder, snapshot, "heldout"))
+            test = await call_store(self.db, heldout_rows, folder, snapshot)
             test = [without_context(row) for row in test]
             quoted = 1 / 3 if any(job.params["shots"]) else 0.0
             examples, development = split_rows([without_context(row) for row in train], (quoted,))

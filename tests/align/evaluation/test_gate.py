@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from align.errors import RecipeError
+from align.evaluation.drift import measure_surprise
 from align.evaluation.gate import BOUNDS, DEFAULT_CHECKS, Check, decide, default_checks, with_overrides
 from align.stats import difference_interval, mean_interval, ratio_interval, share_interval
 
@@ -30,7 +31,7 @@ REPORT = {
     [
         (Check("anything", min=0.4), "pass"),
         (Check("anything", min=0.41), "undecided"),
-        (Check("anything", min=0.6), "undecided"),
+        (Check("anything", min=0.6), "fail"),  # undecided, but the value itself is below
         (Check("anything", min=0.61), "fail"),
         (Check("anything", max=0.6), "pass"),
         (Check("anything", max=0.5), "undecided"),
@@ -48,6 +49,15 @@ def test_a_check_is_judged_at_the_unfavourable_end(check: Check, verdict: str) -
     decision = decide(REPORT, [check])
     assert (decision.verdict, decision.passed) == (verdict, verdict == "pass")
     assert len(decision.reasons) == 1
+
+
+def test_a_value_beyond_its_bound_is_rejected_though_its_interval_does_not_exclude_it() -> None:
+    for value, n, verdict in ((0.45, 40, "fail"), (0.55, 40, "undecided"), (0.45, 5, "undecided")):
+        report = {"measures": {"win_rate": {"release": estimate(value, n=n)}}}
+        decision = decide(report, [Check("win_rate", min=0.5)])
+        assert decision.verdict == verdict
+        assert decision.checks[0].outcome == "undecided"
+        assert ("enough to reject" in decision.reasons[0]) is (verdict == "fail")
 
 
 def test_a_fail_outweighs_an_undecided_and_an_undecided_a_pass() -> None:
@@ -122,6 +132,21 @@ def test_reasons_begin_with_what_failed_and_say_what_it_means() -> None:
     assert [reason.split()[0] for reason in reasons] == ["rep4", "reward", "kl", "win"]
     assert "answers repeat themselves" in reasons[0]
     assert "do not show that it learned what raters prefer" in reasons[1]
+
+
+def test_demonstrations_that_are_noise_to_stable_are_rejected_though_they_became_likelier() -> None:
+    """Random syllables: 7.0 nats per token beside 3.8 of neutral texts, and no other damage."""
+    texts = {"against": {"value": 46.4, "low": 34.9, "high": 61.7, "n": 12}}
+    checks = default_checks("sft")
+    for nats, verdict in ((7.0, "fail"), (3.0, "pass"), (1.5, "pass")):
+        rows = {"loss": {"against": estimate(nats, 0.15, 29)}}
+        report = Turn(0, 40, gain=0.75).report()
+        del report["measures"]["reward_accuracy"]
+        report["measures"] |= measure_surprise(rows, {"perplexity": texts})
+        assert decide(report, checks).verdict == verdict
+    pairs = {"loss": {"against": estimate(7.0)}, "reward_margin": {"release": estimate(1.0)}}
+    assert measure_surprise(pairs, {"perplexity": texts}) == {}
+    assert measure_surprise({}, {"perplexity": texts}) == {}
 
 
 def test_demonstrations_must_have_become_likelier_and_need_no_reward() -> None:
@@ -205,6 +230,12 @@ def test_bad_turns_are_rejected(name: str) -> None:
 def test_coin_flip_votes_hardly_ever_pass(n: int) -> None:
     """Pass means the whole interval is above one half: 2.5% of the time, and what discreteness adds."""
     assert verdicts(n, 400, right=0.5)["pass"] < 0.055
+
+
+def test_a_turn_that_learned_is_hardly_ever_rejected() -> None:
+    """Also where few prompts leave it undecided: its values are on the right side of their bounds."""
+    for n, right in ((16, 0.8), (16, 0.7), (40, 0.65)):
+        assert verdicts(n, 400, right=right)["fail"] < 0.07
 
 
 @pytest.mark.parametrize("n", [6, 10, 16])

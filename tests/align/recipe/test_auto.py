@@ -39,7 +39,8 @@ def chosen(
 @pytest.mark.parametrize(
     ("method", "parameters", "rows", "rate"),
     [
-        ("dpo", SMALL, 72, 1e-4), ("dpo", SMALL, 500, 5e-5), ("dpo", SMALL, 60_000, 2e-5),
+        ("dpo", SMALL, 27, 2e-4), ("dpo", SMALL, 40, 1e-4), ("dpo", 1_100_000_000, 27, 1e-4),
+        ("dpo", SMALL, 500, 5e-5), ("dpo", SMALL, 60_000, 2e-5),
         ("dpo", MIDDLE, 72, 5e-5), ("dpo", MIDDLE, 4_999, 2e-5), ("dpo", MIDDLE, 5_000, 1e-5),
         ("dpo", LARGE, 72, 2e-5), ("dpo", LARGE, 2_000, 1e-5), ("dpo", LARGE, 60_000, 5e-6),
         ("kto", SMALL, 72, 5e-5), ("kto", LARGE, 60_000, 2.5e-6),
@@ -59,7 +60,12 @@ def test_the_rate_falls_with_size_and_rows(method: str, parameters: int, rows: i
      (72, {"max_steps": 30}, 0.1), (10_000, {"max_steps": 20}, 0.0)],
 )  # fmt: skip
 def test_short_runs_have_no_warmup(rows: int, params: dict[str, Any], warmup: float) -> None:
-    assert chosen(SMALL, rows, **params).warmup_steps == warmup
+    assert chosen(LARGE, rows, **params).warmup_steps == warmup
+
+
+def test_few_rows_on_a_small_base_have_no_warmup_as_they_were_measured() -> None:
+    assert [chosen(SMALL, rows).warmup_steps for rows in (27, 39, 40, 72)] == [0.0, 0.0, 0.1, 0.1]
+    assert chosen(SMALL, 400, "kto").warmup_steps == 0.1
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_alpha_is_that_of_the_adapter_to_go_on_from() -> None:
 
 
 def test_the_passes_come_before_what_depends_on_the_steps() -> None:
-    recipe = chosen(SMALL, 72)
+    recipe = chosen(LARGE, 72)
     assert (recipe.num_train_epochs, recipe.origin["warmup_steps"]) == (5.0, "auto: 45 steps")
     chose = "num_train_epochs = 5, gradient_accumulation_steps = 2 (72 rows, 9 steps per pass)"
     assert chose in notes(recipe)

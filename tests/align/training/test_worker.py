@@ -107,11 +107,11 @@ def test_killed_and_resumed_is_as_uninterrupted(continued: bool, make_run: MakeR
         start = str(origin.adapter)
     # Many micro-batches a step, so that there is time to kill between two steps on a busy machine.
     rows = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 6}
-    params = {"num_train_epochs": 8, "save_steps": 3, "lora_dropout": 0.05, "learning_rate": 1e-3, **rows}
+    params = {"num_train_epochs": 5, "save_steps": 3, "lora_dropout": 0.05, "learning_rate": 1e-3, **rows}
     straight = make_run("dpo", params, name="straight", start_adapter=start)
     broken = make_run("dpo", params, name="broken", start_adapter=start)
     assert in_process(straight) == 0, straight.error()
-    for at in (4, 8):  # killed twice, each time between two checkpoints
+    for at in (4, 7):  # killed twice, each time between two checkpoints
         worker = start_worker(broken)
         wait_for(broken, worker, lambda row, at=at: row.get("step", 0) >= at)
         worker.kill()
@@ -120,7 +120,7 @@ def test_killed_and_resumed_is_as_uninterrupted(continued: bool, make_run: MakeR
     assert in_process(broken) == 0, broken.error()
     whole, resumed = losses(straight), losses(broken)
     assert resumed.keys() == whole.keys()
-    assert resumed[16] == pytest.approx(whole[16], abs=1e-3)
+    assert resumed[10] == pytest.approx(whole[10], abs=1e-3)
     for name, tensor in weights(straight).items():
         torch.testing.assert_close(weights(broken)[name], tensor, atol=1e-4, rtol=1e-3)
     notes = " ".join(broken.report()["notes"])  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,24 @@ def test_ordinary_runs_keep_the_prompt_of_stable(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_request_names_field_and_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], field: str, accepted: str | None
+    shared: TestClient, body: dict[str, Any], field: str, accepted: str | None
 ) -> None:
-    with serving(tmp_path) as (platform, client):
-        prompted(platform, monkeypatch)
-        answer = client.post("/api/runs/distil", json={"prompts": PROMPTS, **body})
-        assert answer.status_code == 422, answer.text
-        assert answer.json()["field"] == field
-        assert accepted is None or accepted in str(answer.json()["accepted"])
-        assert client.get("/api/jobs").json() == []
-        assert client.post("/api/runs/distil", json={"release": "assistant@9"}).status_code == 404
+    answer = shared.post("/api/runs/distil", json={"prompts": PROMPTS, **body})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["field"] == field
+    assert accepted is None or accepted in str(answer.json()["accepted"])
+    assert shared.get("/api/jobs").json() == []
+
+
+def test_an_unknown_release_is_not_found(shared: TestClient) -> None:
+    assert shared.post("/api/runs/distil", json={"release": "assistant@9"}).status_code == 404
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(tmp_path_factory.mktemp("shared")) as (platform, client),
+    ):
+        prompted(platform, patch)
+        yield client

@@ -13,11 +13,14 @@ from store.datasets import snapshots
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
 from store.jobs import job_parts
+from store.jobs.job_parts import Part
 from store.rollout import deployments, evaluation_items, releases, runs
 from store.rollout.runs import Run
+from store.training_data import pairs
 from tests.support.stub_releases import WORDS, Release, StubPlatform
 from tests.trimtab.jobs.test_make_pairs import BASE, make, no_screens, serving
 from trimtab.evaluations import Evaluations
+from trimtab.made_heldout import of_snapshot
 from trimtab.platform import Platform
 
 PROMPTS = [f"Tell me of {word} and {other}." for word in WORDS for other in ("rain", "sand")]
@@ -31,11 +34,8 @@ def saying(least: int, most: int) -> Any:
     return answer
 
 
-LONG, SHORT, SAME = (
-    Release(answer=saying(12, 26)),
-    Release(answer=saying(7, 11)),
-    Release(answer=saying(12, 26)),
-)
+LONG, SHORT = Release(answer=saying(12, 22)), Release(answer=saying(7, 11))
+LONGER = Release(answer=saying(23, 30))
 
 
 def run_of(platform: Platform, method: Any = "dpo") -> Run:
@@ -84,9 +84,10 @@ def test_a_release_that_wins_by_its_rule_passes_without_a_vote(tmp_path: Path) -
     assert all(item["prompt"][0]["content"] in PROMPTS for item in kept)
 
 
-def test_a_release_that_does_not_win_by_its_rule_does_not_pass(tmp_path: Path) -> None:
-    found, _, _ = by_rule(tmp_path, SAME)
-    assert found["verdict"] != "pass"
+def test_a_release_that_loses_by_its_rule_fails(tmp_path: Path) -> None:
+    found, _, _ = by_rule(tmp_path, LONGER)
+    assert found["verdict"] == "fail"
+    assert found["reasons"][0].startswith("win rate")
 
 
 def test_pairs_of_a_better_release_alone_are_undecided(tmp_path: Path) -> None:
@@ -135,6 +136,24 @@ def test_a_kept_prompt_that_was_trained_on_since_does_not_measure(tmp_path: Path
         assert first not in {item["prompt"][0]["content"] for item in items if item["prompt"]}
 
 
+def test_a_kept_prompt_that_is_nearly_a_training_prompt_does_not_measure(tmp_path: Path) -> None:
+    with serving(tmp_path, LONG.answer) as (platform, client):
+        made = make(client, prompts=PROMPTS)
+        run = run_of(platform)
+        assert run.snapshot is not None
+        taught = pairs.list_page(platform.db, 1)[0].pair.prompt[0].content
+        key, value = next(iter(job_parts.kept(platform.db, made["id"], "heldout:").items()))
+        alike = [{"role": "user", "content": f"{taught} {taught}"}]
+        job_parts.keep(platform.db, made["id"], [Part(key, alike)])
+        kept = {row["prompt_id"] for row in of_snapshot(platform.db, run.snapshot).rows}  # type: ignore[union-attr]
+        assert f"{made['id']}/{key}" not in kept
+        assert len(kept) == made["result"]["heldout"] - 1
+        job_parts.keep(platform.db, made["id"], [Part(key, value)])
+        again = of_snapshot(platform.db, run.snapshot)
+        assert again is not None
+        assert len(again.rows) == made["result"]["heldout"]
+
+
 def test_such_a_release_can_be_measured_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, LONG.answer) as (platform, client):
         make(client, prompts=PROMPTS)
@@ -153,3 +172,22 @@ def test_such_a_release_can_be_measured_on_demand(tmp_path: Path, monkeypatch: p
             found = client.get(f"/api/evals/{found['id']}").json()
         assert found["state"] == "done", found
         assert found["report"]["measures"]["win_rate"]["release"]["value"] > 0.8
+
+
+def test_an_erasure_takes_the_answers_to_a_kept_prompt(tmp_path: Path) -> None:
+    with serving(tmp_path, LONG.answer) as (platform, client):
+        made = make(client, prompts=PROMPTS)
+        run = run_of(platform)
+        judge(platform, run, SHORT)
+        evaluation = str(runs.get(platform.db, run.id).evaluation)
+        asked_about = next(
+            str(item["reference"]).partition("/")[2]
+            for item in evaluation_items.list_all(platform.db, evaluation)
+            if "/heldout:" in str(item["reference"])
+        )
+        value = job_parts.kept(platform.db, made["id"], asked_about)[asked_about]
+        job_parts.keep(platform.db, made["id"], [Part(asked_about, value, owners=["user zoe"])])
+        assert client.post("/api/erasures", json={"name": "zoe"}).is_success
+        left = {item["reference"] for item in evaluation_items.list_all(platform.db, evaluation)}
+        assert f"{made['id']}/{asked_about}" not in left
+        assert len(left) > 10

@@ -100,6 +100,10 @@ def test_from_the_search_to_the_recommendation(platform: Platform, here: Path) -
         (("prompts", "search", "--write-with", "http://x/v1"), "--write-model is needed"),
         (("releases", "compare", "--html", "no/where.html"), "accepted is a file in a folder that exists"),
         (("models", "compare", "a", "b", "--html", "page.pdf"), "ending in .html"),
+        (
+            ("models", "compare", "a", "b", "--suite", "quick", "--prompt", "Why?"),
+            "--prompt is sent without a suite",
+        ),
     ],
 )
 def test_bad_input_names_the_option(here: Path, arguments: tuple[str, ...], why: str) -> None:

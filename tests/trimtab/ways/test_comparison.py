@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,11 +10,14 @@ from typing import Any
 import psutil
 import pytest
 
+from store.datasets import snapshots
+from store.errors import Conflict
 from store.rollout import evaluation_items, evaluations, release_examples, releases
 from store.rollout.release_examples import ReleaseExample
 from tests.trimtab.conftest import problem
 from tests.trimtab.ways.conftest import BASE, Running
 from trimtab.ways.comparison import process_bytes
+from trimtab.ways.held_data import heldout_rows, newest_snapshot
 
 RULES = {"rules": [{"rule": "max_sentences", "value": 2}], "prefer": "shorter"}
 WAYS = "/api/releases/compare"
@@ -158,3 +162,17 @@ def test_the_memory_of_an_engine_counts_the_processes_that_it_started() -> None:
         finally:
             process.communicate(b"\n")
     assert process_bytes([]) == 0
+
+
+def test_a_snapshot_that_holds_rows_out_comes_before_newer_ones_without(running: Running) -> None:
+    db, folder = running.platform.db, running.platform.paths.snapshots
+    (first,) = snapshots.list_all(db)
+    later = snapshots.build(db, folder, "assistant", "dpo", 0.0, near_duplicates=None)
+    assert later.heldout_rows == 0
+    assert newest_snapshot(db, folder, "assistant") == first.id
+    assert newest_snapshot(db, folder, "nobody") is None
+    assert heldout_rows(db, folder, later.id) == []
+    shutil.rmtree(folder / first.id)
+    assert newest_snapshot(db, folder, "assistant") == later.id
+    with pytest.raises(Conflict, match="is gone"):
+        heldout_rows(db, folder, first.id)
