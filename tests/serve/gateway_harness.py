@@ -79,6 +79,24 @@ async def stub_pool(directory: Path) -> AsyncIterator[EnginePool]:
 
 
 @contextlib.asynccontextmanager
+async def stub_replicas(directory: Path, count: int) -> AsyncIterator[tuple[Part, list[Starlette]]]:
+    """Run the gateway over `count` stub engines of one base, and yield the engines too; the first is asked first."""
+    async with contextlib.AsyncExitStack() as stack:
+        apps = [stub_engine.app() for _ in range(count)]
+        specs = [
+            EngineSpec(f"stub-{n}", stub_engine.MODEL, stub_engine.MODEL, url=url, probe_interval_s=600)
+            for n, url in enumerate([await stack.enter_async_context(serving(app)) for app in apps])
+        ]
+        pool = EnginePool(specs, directory)
+        await pool.start()
+        for engine in pool.engines():
+            await engine.wait_ready(60)
+        part = await stack.enter_async_context(running(pool, directory, stub_engine.MODEL))
+        stack.push_async_callback(pool.stop)
+        yield part, apps
+
+
+@contextlib.asynccontextmanager
 async def running(
     pool: EnginePool,
     directory: Path,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from store.feedback.comparisons import Candidate
 from store.privacy import erasure
 from store.rollout import adapters, canary_votes, releases, runs
 from store.rollout.adapters import AdapterRecord
-from trimtab.app import build_app, build_platform
+from trimtab.app import build_platform
 from trimtab.config.data_sections import PrivacySettings
 from trimtab.config.serving_sections import EngineSettings
 from trimtab.config.settings import Settings
@@ -34,12 +33,6 @@ def platform(tmp_path: Path) -> Platform:
     engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
     privacy = PrivacySettings(redact=("email",))
     return build_platform(Settings(data=tmp_path / "data", engines=engines, privacy=privacy), URL)
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[TestClient]:
-    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
-        yield client
 
 
 def test_refused_rows_go_to_a_file(client: TestClient, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from store.feedback import comparisons, rating_queue
 from store.feedback.comparisons import Candidate
 from store.rollout import canary_votes, deployments, releases
 from store.values import Message
-from tests.trimtab.test_people import BASE, URL, answers, build, record, with_canary
+from tests.trimtab.test_people import BASE, answers, build, record, with_canary
 from trimtab import draws
-from trimtab.app import build_app
 from trimtab.config.data_sections import RankSettings
 from trimtab.config.settings import Settings
 from trimtab.draws import Draws, Queue
@@ -32,12 +30,6 @@ PROMPTS = [(Message("user", text),) for text in ("One", "one", "Two", "Three", "
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
     return build(tmp_path / "data")
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[TestClient]:
-    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
-        yield client
 
 
 def test_prompts_are_drawn_with_the_chances_that_are_recorded() -> None:

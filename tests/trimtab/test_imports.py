@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +51,6 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def platform(settings: Settings) -> Platform:
     return build_platform(settings, URL)
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[TestClient]:
-    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
-        yield client
 
 
 @asynccontextmanager

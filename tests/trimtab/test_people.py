@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,6 @@ def build(data: Path, **settings: Any) -> Platform:
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
     return build(tmp_path / "data", canary=CanarySettings(pair=1.0))
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[TestClient]:
-    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
-        yield client
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,6 @@ ASK = {"messages": [{"role": "user", "content": "Hi"}]}
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
     return build(tmp_path / "data", canary=CanarySettings(pair=1.0))
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[TestClient]:
-    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
-        yield client
 
 
 def share(client: TestClient, wanted: str | None, **headers: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -15,8 +14,7 @@ from hypothesis import strategies as st
 
 from store.errors import NotFound
 from store.feedback import conversations
-from tests.serve.gateway_harness import KEY, Part, running, stub_pool
-from tests.support import stub_engine
+from tests.serve.gateway_harness import KEY, Part
 
 pytestmark = pytest.mark.anyio
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -24,12 +22,8 @@ PATHS = [CHAT, COMPLETIONS]
 
 
 @pytest.fixture(scope="module")
-async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    async with (
-        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
-        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
-    ):
-        yield part
+def part(stub_part: Part) -> Part:
+    return stub_part
 
 
 def request(path: str, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from store.db.rows import scalar
 from store.feedback import conversations
 from store.privacy import erasure
 from store.rollout import deployments, releases
-from tests.serve.gateway_harness import KEY, Part, running, stub_pool
+from tests.serve.gateway_harness import KEY, Part, running
 from tests.support import stub_engine
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +25,8 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
-async def part(tmp_path_factory: pytest.TempPathFactory, anyio_backend: str) -> AsyncIterator[Part]:
-    async with (
-        stub_pool(tmp_path_factory.mktemp("stub")) as pool,
-        running(pool, tmp_path_factory.mktemp("store"), stub_engine.MODEL) as part,
-    ):
-        yield part
+def part(stub_part: Part) -> Part:
+    return stub_part
 
 
 async def ask(

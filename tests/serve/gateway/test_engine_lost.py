@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,12 +10,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
 from serve.gateway.openai_paths import CHAT
-from tests.serve.gateway_harness import KEY, Part, running
-from tests.support import stub_engine
-from tests.support.asgi import serving
+from tests.serve.gateway_harness import KEY, Part, stub_replicas
 
 pytestmark = pytest.mark.anyio
 FAULTS = ["error", "silence"]
@@ -25,20 +20,9 @@ FAULTS = ["error", "silence"]
 @pytest.fixture(params=[1, 2])
 async def part(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Part]:
     """The gateway over one stub engine, or two of which the first is asked first."""
-    async with contextlib.AsyncExitStack() as stack:
-        apps = [stub_engine.app() for _ in range(request.param)]
-        specs = [
-            EngineSpec(f"stub-{n}", stub_engine.MODEL, stub_engine.MODEL, url=url, probe_interval_s=600)
-            for n, url in enumerate([await stack.enter_async_context(serving(app)) for app in apps])
-        ]
-        pool = EnginePool(specs, tmp_path)
-        await pool.start()
-        for engine in pool.engines():
-            await engine.wait_ready(60)
-        made = await stack.enter_async_context(running(pool, tmp_path, stub_engine.MODEL))
-        stack.push_async_callback(pool.stop)
-        made.pool.apps = apps  # type: ignore[attr-defined]
-        yield made
+    async with stub_replicas(tmp_path, request.param) as (part, apps):
+        part.pool.apps = apps  # type: ignore[attr-defined]
+        yield part
 
 
 def apps(part: Part) -> list[Starlette]:

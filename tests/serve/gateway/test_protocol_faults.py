@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,11 +9,7 @@ import anthropic
 import openai
 import pytest
 
-from serve.engine.pool import EnginePool
-from serve.engine.spec import EngineSpec
-from tests.serve.gateway_harness import KEY, Part, running
-from tests.support import stub_engine
-from tests.support.asgi import serving
+from tests.serve.gateway_harness import Part, stub_replicas
 
 pytestmark = pytest.mark.anyio
 
@@ -22,32 +17,9 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def part(tmp_path: Path) -> AsyncIterator[Part]:
     """The gateway over two stub engines of which the first, asked first, ends after its stream's first event."""
-    async with contextlib.AsyncExitStack() as stack:
-        apps = [stub_engine.app() for _ in range(2)]
-        specs = [
-            EngineSpec(f"stub-{n}", stub_engine.MODEL, stub_engine.MODEL, url=url, probe_interval_s=600)
-            for n, url in enumerate([await stack.enter_async_context(serving(app)) for app in apps])
-        ]
-        pool = EnginePool(specs, tmp_path)
-        await pool.start()
-        for engine in pool.engines():
-            await engine.wait_ready(60)
-        made = await stack.enter_async_context(running(pool, tmp_path, stub_engine.MODEL))
-        stack.push_async_callback(pool.stop)
+    async with stub_replicas(tmp_path, 2) as (part, apps):
         apps[0].state.fault = "silence"
-        yield made
-
-
-@pytest.fixture
-async def gpt(part: Part) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=part.url + "/v1", api_key=KEY, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def claude(part: Part) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    async with anthropic.AsyncAnthropic(base_url=part.url, api_key=KEY, max_retries=0) as client:
-        yield client
+        yield part
 
 
 async def test_a_replica_answers_when_the_engine_ends_before_a_token(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
@@ -13,7 +12,7 @@ from store.feedback import conversations
 from store.rollout import deployments, releases
 from tests.serve.conftest import BASE
 from tests.serve.gateway.conftest import HI, post
-from tests.serve.gateway_harness import KEY, Part
+from tests.serve.gateway_harness import Part
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 
@@ -37,18 +36,6 @@ async def prompted(part: Part) -> str:
     )
     await part.parts.reconciler.refresh()
     return f"prompted@{made.number}"
-
-
-@pytest.fixture
-async def gpt(part: Part) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=part.url + "/v1", api_key=KEY, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-async def claude(part: Part) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    async with anthropic.AsyncAnthropic(base_url=part.url, api_key=KEY, max_retries=0) as client:
-        yield client
 
 
 async def said_in_chat(
