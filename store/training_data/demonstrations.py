@@ -27,7 +27,7 @@ _COLUMNS = "id, prompt, completion, carried, tags, content_hash, deployment, sou
 class DemonstrationRecord(Record):
     """A stored demonstration.
 
-    `deployment` None means every deployment; `source` is rewrite, like or an import's.
+    `deployment` None means every deployment; `source` is rewrite, like, an import's, or that of a made row.
     """
 
     id: str

@@ -26,7 +26,7 @@ _COLUMNS = "id, prompt, chosen, rejected, carried, weight, tags, content_hash, d
 class PairRecord(Record):
     """A stored preference pair.
 
-    `deployment` None means every deployment; `source` is vote, rewrite or an import's.
+    `deployment` None means every deployment; `source` is vote, rewrite, an import's, or that of a made row.
     """
 
     id: str
