@@ -1,4 +1,4 @@
-"""A chat API that keeps its answers, so that work that was cut short goes on where it was.
+"""A chat API and a judge that keep their answers, so that work that was cut short goes on where it was.
 
 A request is identified by the hash of its body: the same request is not asked twice, neither in one run nor after a restart.
 So a body must hold its own `seed` where two answers to one prompt are wanted.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from align.evaluation.chat_api import ChatApi, RowRefused
+from align.evaluation.judge import JudgeApi, Verdict
+from align.evaluation.suite_file import Judge
 
 Keep = Callable[[str, dict[str, Any], Mapping[str, Any]], Awaitable[None]]
 """Keeps what a request gave: its name, the value, and the request's body."""
@@ -68,4 +70,25 @@ class KeptAnswers(ChatApi):
         found = self._known[name]
         if "refused" in found:
             raise RowRefused(found["refused"])
+        return found
+
+
+class KeptVerdicts(JudgeApi):
+    """A judge whose valid verdicts are kept: the same answers to the same request are not judged twice."""
+
+    def __init__(self, plan: Judge, known: Mapping[str, dict[str, Any]], keep: Keep) -> None:
+        super().__init__(plan)
+        self._known, self._keep = dict(known), keep
+
+    async def judge(self, messages: Sequence[Mapping[str, Any]], a: str, b: str) -> list[Verdict | None]:
+        """Return the kept verdicts in both orders, or ask; invalid ones are asked for again after a restart."""
+        asked = json.dumps([self.version, self.plan.model, list(messages), a, b], sort_keys=True)
+        name = hashlib.sha256(f"judge {asked}".encode()).hexdigest()
+        if name not in self._known:
+            verdicts = await super().judge(messages, a, b)
+            if None in verdicts:
+                return verdicts
+            self._known[name] = {"verdicts": verdicts}
+            await self._keep(name, self._known[name], {"messages": messages})
+        found: list[Verdict | None] = self._known[name]["verdicts"]
         return found

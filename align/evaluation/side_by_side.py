@@ -43,6 +43,7 @@ class Plan:
     caps: Mapping[str, int] = field(default_factory=dict)
     voted: Sequence[Voted] = ()
     timed: bool = True
+    open_judge: Callable[[Judge], JudgeApi] = JudgeApi
 
     @property
     def baseline(self) -> str:
@@ -124,7 +125,7 @@ async def _measure(
         if isinstance(part, WinRate | Judge):
             for name in plan.models:
                 if name != plan.baseline:
-                    found = await _judged(asking, part, of_side(items, name, plan.baseline), plan.voted)
+                    found = await _judged(asking, part, of_side(items, name, plan.baseline), plan)
                     items += [replace(item, side=name) for item in found]
             continue
         answered, why = await ask_releases(asking, part, rows, plan.caps)
@@ -133,14 +134,12 @@ async def _measure(
     return items, refused
 
 
-async def _judged(
-    asking: Asking, part: WinRate | Judge, items: Sequence[Item], voted: Sequence[Voted]
-) -> list[Item]:
+async def _judged(asking: Asking, part: WinRate | Judge, items: Sequence[Item], plan: Plan) -> list[Item]:
     """Return who wins the pairs of answers of one side and the baseline."""
     if isinstance(part, WinRate):
         return await asyncio.to_thread(judge_by_rules, items, part.rules, part.prefer)
-    async with JudgeApi(part) as judge:
-        return await measure_by_judge(judge, items, asking.prompts, voted)
+    async with plan.open_judge(part) as judge:
+        return await measure_by_judge(judge, items, asking.prompts, plan.voted)
 
 
 def of_side(items: Sequence[Item], name: str, baseline: str) -> list[Item]:

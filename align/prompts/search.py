@@ -144,6 +144,7 @@ def conditions_in_words(rules: Sequence[Mapping[str, Any]], prefer: str | None) 
 
 
 def without_context(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row without a system message of its own, in whose place a candidate's stands."""
+    """Return a row without a system message of its own, in whose place a candidate's stands; `whole_prompt` has it."""
     prompt = [turn for turn in row["prompt"] if turn.get("role") not in ("system", "developer")]
-    return {**row, "prompt": prompt}
+    whole = {} if len(prompt) == len(row["prompt"]) else {"whole_prompt": row["prompt"]}
+    return {**row, "prompt": prompt, **whole}

@@ -61,13 +61,14 @@ class Comparison:
         suite = suite_of(job.params["suite"], job.params["rules"])
         rows = await self._rows(job)
         voted = await self._voted(job.params["deployment"])
-        plan = Plan(models, suite, job.params["seed"], rows, self._caps(targets.values()), voted)
+        caps = self._caps(targets.values())
         items: dict[str, Sequence[Item]] = {}
 
         async def keep(name: str, found: Sequence[Item]) -> None:
             items[name] = found
 
-        async with kept_answers(job, self.chat_api()) as api:
+        async with kept_answers(job, self.chat_api(), rows) as (api, answers):
+            plan = Plan(models, suite, job.params["seed"], rows, caps, voted, open_judge=answers.open_judge)
             found = await compare(
                 api, plan, lambda at: job.progress(at["done"], at["total"], "measuring"), keep
             )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from align.evaluation.chat_api import ChatApi
-from align.evaluation.kept_answers import KeptAnswers
+from align.evaluation.judge import JudgeApi
+from align.evaluation.kept_answers import KeptAnswers, KeptVerdicts
+from align.evaluation.suite_file import Judge
 from common.chat_messages import SYSTEM_ROLES
 from store import values
 from store.errors import Invalid
@@ -20,14 +22,21 @@ FLUSH_S = 0.5
 
 
 class JobAnswers:
-    """Keeps answers with a job, at most `FLUSH_S` seconds after they came: a write to the disk each would take longer."""
+    """Keeps answers with a job, at most `FLUSH_S` seconds after they came: a write to the disk each would take longer.
 
-    def __init__(self, job: JobContext) -> None:
-        self._job, self._waiting, self._written = job, list[Part](), time.monotonic()
+    `whole` maps the hashes of prompts that lost their system message to those of the prompts as they are in the store.
+    """
+
+    def __init__(
+        self, job: JobContext, known: dict[str, Any], whole: Mapping[str | None, str | None]
+    ) -> None:
+        self._job, self._known, self._whole = job, known, whole
+        self._waiting, self._written = list[Part](), time.monotonic()
 
     async def keep(self, name: str, value: dict[str, Any], body: Mapping[str, Any]) -> None:
         """Keep what a request gave, with the hash of its prompt, so that an erasure of whoever asked it reaches it."""
-        self._waiting.append(Part(ANSWER + name, value, prompt_hash=hash_of(body)))
+        asked = hash_of(body)
+        self._waiting.append(Part(ANSWER + name, value, prompt_hash=self._whole.get(asked, asked)))
         if time.monotonic() - self._written >= FLUSH_S:
             await self.flush()
 
@@ -37,15 +46,29 @@ class JobAnswers:
         if parts:
             await self._job.keep_all(parts)
 
+    def open_judge(self, plan: Judge) -> JudgeApi:
+        """Return a judge with the verdicts that the job has already."""
+        return KeptVerdicts(plan, self._known, self.keep)
+
 
 @asynccontextmanager
-async def kept_answers(job: JobContext, api: ChatApi) -> AsyncIterator[ChatApi]:
-    """Open `api` with the answers that the job has already; new ones are kept, also where the work fails."""
+async def kept_answers(
+    job: JobContext, api: ChatApi, rows: Iterable[Mapping[str, Any]]
+) -> AsyncIterator[tuple[ChatApi, JobAnswers]]:
+    """Open `api` with the answers that the job has already; new ones are kept, also where the work fails.
+
+    `rows` are what is asked about.
+    """
     known = {key.removeprefix(ANSWER): value for key, value in (await job.kept(ANSWER)).items()}
-    answers = JobAnswers(job)
+    whole = {
+        hash_of({"messages": row["prompt"]}): _hash(row["whole_prompt"])
+        for row in rows
+        if "whole_prompt" in row
+    }
+    answers = JobAnswers(job, known, whole)
     async with KeptAnswers(api, known, answers.keep) as kept:
         try:
-            yield kept
+            yield kept, answers
         finally:
             await answers.flush()
 
@@ -55,6 +78,10 @@ def hash_of(body: Mapping[str, Any]) -> str | None:
     turns = [turn for turn in body["messages"] if turn.get("role") not in SYSTEM_ROLES]
     while turns and turns[-1].get("role") == "assistant":
         turns.pop()
+    return _hash(turns)
+
+
+def _hash(turns: Sequence[Mapping[str, Any]]) -> str | None:
     try:
         return values.conversation_hash(values.conversation(turns, "messages")) if turns else None
     except Invalid:

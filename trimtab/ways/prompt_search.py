@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from align.evaluation.chat_api import ChatApi
-from align.evaluation.judge import JudgeApi
 from align.evaluation.side_by_side import Plan, compare
 from align.evaluation.suite_file import Judge, Suite, WinRate
 from align.prompts.candidates import NONE, Candidate, instructions
@@ -37,7 +36,7 @@ from trimtab.config.paths import DataPaths
 from trimtab.jobs.job_context import JobContext
 from trimtab.serving import Serving
 from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts, snapshot_rows
-from trimtab.ways.job_answers import ANSWER, kept_answers
+from trimtab.ways.job_answers import ANSWER, JobAnswers, kept_answers
 from trimtab.ways.written_prompts import Writer, writer_of
 
 KIND = "prompts.search"
@@ -73,20 +72,21 @@ class PromptSearch:
         plain = await call_store(self.db, releases.get, job.params["plain"])
         data = await self._data(job)
         await self.serving.wait_ready(plain.base)
-        async with kept_answers(job, self.chat_api()) as api:
+        rows = [*data.development, *data.test, *data.examples]
+        async with kept_answers(job, self.chat_api(), rows) as (api, answers):
             sampling = {} if plain.sampling.get("max_tokens") else {"max_tokens": MAX_TOKENS}
             served = Served(api, plain.ref, sampling)
             candidates = instructions(
                 job.params["candidates"], await self._written(job, api, data), job.params["built_in"]
             )
-            async with _scorer(job.params["score"], served) as scorer:
+            async with _scorer(job.params["score"], served, answers) as scorer:
                 search = Search(scorer, data.development, job.progress)
                 examples = choose_examples(data.examples, max(job.params["shots"], default=0), *_rules(job))
                 found = await search.run(candidates, examples, job.params["shots"])
             report = report_of(found, scorer.by, len(data.development))
             better = [candidate for candidate, score in found.best if score["value"] > 0.5]
             made = [(one, await self._release(job, one, plain)) for one in better]
-            test = await self._test(job, api, plain, made, data.test) if made else None
+            test = await self._test(job, (api, answers), plain, made, data.test) if made else None
         await job.drop(ANSWER)
         return {
             **report,
@@ -154,7 +154,7 @@ class PromptSearch:
     async def _test(
         self,
         job: JobContext,
-        api: ChatApi,
+        opened: tuple[ChatApi, JobAnswers],
         plain: Release,
         made: Sequence[tuple[Candidate, Release]],
         rows: list[dict[str, Any]],
@@ -166,9 +166,9 @@ class PromptSearch:
         suite = _test_suite(job.params["score"])
         most = plain.sampling.get("max_tokens") or MAX_TOKENS
         caps = dict.fromkeys(models.values(), int(most))
-        plan = Plan(models, suite, job.job.id, rows, caps, timed=False)
+        plan = Plan(models, suite, job.job.id, rows, caps, timed=False, open_judge=opened[1].open_judge)
         return await compare(
-            api, plan, lambda at: job.progress(at["done"], at["total"], "testing the winner")
+            opened[0], plan, lambda at: job.progress(at["done"], at["total"], "testing the winner")
         )
 
 
@@ -182,10 +182,10 @@ def _rules(job: JobContext) -> tuple[tuple[dict[str, Any], ...], Any]:
 
 
 @asynccontextmanager
-async def _scorer(score: dict[str, Any], served: Served) -> AsyncIterator[Scorer]:
+async def _scorer(score: dict[str, Any], served: Served, answers: JobAnswers) -> AsyncIterator[Scorer]:
     """Open what scores candidates, by the parameters of the job."""
     if score.get("judge"):
-        async with JudgeApi(Judge.model_validate(score["judge"])) as judge:
+        async with answers.open_judge(Judge.model_validate(score["judge"])) as judge:
             yield ByJudge(served, judge)
     elif score.get("rules"):
         plan = WinRate.model_validate(score["rules"])

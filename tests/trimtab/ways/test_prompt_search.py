@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +14,14 @@ import pytest
 from align.evaluation.suite import read_rows
 from align.prompts.candidates import Candidate as PromptCandidate
 from align.prompts.candidates import Example
+from align.prompts.search import without_context
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
 from store.jobs import job_parts
 from store.rollout import release_examples, releases
 from tests.trimtab.conftest import problem
 from tests.trimtab.ways.conftest import Running, behave, opened
+from trimtab.ways.job_answers import hash_of
 from trimtab.ways.prompt_search import make_release
 
 RULES = {"rules": [{"rule": "max_sentences", "value": 2}], "prefer": "shorter"}
@@ -171,3 +179,70 @@ def test_an_erasure_takes_examples_out_of_a_release(running: Running) -> None:
     assert release_examples.counts(db) == {release.id: 1}
     table = running.platform.serving.reconciler.router.table
     assert table.resolve(release.ref, "").system_prompt == prompt
+
+
+@contextmanager
+def shorter_is_better() -> Iterator[tuple[str, list[str]]]:
+    """An OpenAI-compatible judge that prefers the shorter answer; what it was asked, without its order."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            shown = body["messages"][0]["content"]
+            asked.append(shown)
+            a, b = (
+                re.findall(rf"<answer {name}>\n(.*?)\n</answer {name}>", shown, re.DOTALL)[0] for name in "AB"
+            )
+            verdict = "tie" if len(a) == len(b) else "A" if len(a) < len(b) else "B"
+            choice = {"message": {"role": "assistant", "content": json.dumps({"verdict": verdict})}}
+            text = json.dumps({"choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_judge_scores_and_is_not_asked_twice(running: Running, tmp_path: Path) -> None:
+    with shorter_is_better() as (url, asked):
+        suite = tmp_path / "judged.toml"
+        suite.write_text(f'[[measurements]]\nkind = "judge"\nurl = "{url}"\nmodel = "m"\nvoted = 0\n')
+        body = {**FEW, "suite": str(suite)}
+        running.stub.fail_after = 70
+        assert running.ended(running.client.post(SEARCH, json=body))["state"] == "failed"
+        before = len(asked)
+        running.stub.fail_after = None
+        found = running.ended(running.client.post(SEARCH, json=body))
+        assert found["state"] == "done", found
+        assert found["result"]["by"] == "judge"
+        assert (
+            releases.get(running.platform.db, found["result"]["release"]).system_prompt
+            == FEW["candidates"][1]
+        )
+        measures = found["result"]["test"]["models"]["prompt"]["measures"]
+        assert "unproven" in measures["judge_win_rate"], "no votes say that it is right"
+        again = set(asked[:before]) & set(asked[before:])
+        assert before > 20
+        assert len(again) <= 8, "verdicts from before the fault are kept, but for those in flight"
+
+
+def test_answers_to_prompts_with_a_system_message_are_erased_with_the_whole_prompt() -> None:
+    whole = [{"role": "system", "content": "You are my doctor."}, {"role": "user", "content": "Am I ill?"}]
+    row = without_context({"prompt": whole})
+    assert row == {"prompt": whole[1:], "whole_prompt": whole}
+    body = {"messages": [{"role": "system", "content": "Be brief."}, *whole[1:]]}
+    assert hash_of(body) == hash_of({"messages": whole[1:]})
+    assert without_context({"prompt": whole[1:]}) == {"prompt": whole[1:]}
