@@ -30,11 +30,17 @@ def workers(platform: PlatformProcess) -> list[psutil.Process]:
 def test_killed_platform_resumes_its_run(platform: PlatformProcess) -> None:
     rows = [
         {"prompt": f"At last: {question}", "chosen": answer[:80], "rejected": answer[80:200] or "No."}
-        for question, answer in itertools.islice(exchanges(200), 16)
+        for question, answer in itertools.islice(exchanges(200), 8)
     ]
     assert platform.post("/api/pairs", rows)["accepted"] == len(rows)
     stored = platform.get("/api/status")["pairs"]["total"]
-    params = {"max_steps": STEPS, "max_length": 64, "gradient_accumulation_steps": 1, "heldout_limit": 4}
+    params = {
+        "max_steps": STEPS,
+        "max_length": 64,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "heldout_limit": 2,
+    }
     wait_for(lambda: len(workers(platform)) == 1, 30, platform.say)
     waiting = workers(platform)
     run = platform.post("/api/runs", {"method": "dpo", "rollout": "none", "gate": "report", "params": params})
