@@ -41,7 +41,7 @@ class Table:
     as_written: bool = False
 
     def laid(self, pair: Candidates | None) -> Table:
-        """Lay another comparison on the table, or none; what belongs to the rater stays."""
+        """Show another comparison, or none; what belongs to the rater stays."""
         return Table(pair, votes=self.votes, as_written=self.as_written)
 
     @property

@@ -36,7 +36,7 @@ class Ranking:
         }
 
     def on_plain(self, wanted: bool, table: Table) -> Update:
-        """Show what lies on the table as it was written, or as Markdown."""
+        """Show the responses as they were written, or as Markdown."""
         return self.screen.written(table, wanted)
 
     async def on_draw(self, request: gr.Request) -> Update:

@@ -16,7 +16,7 @@ from feedback_ui.rank.pair import PairPanel
 
 @dataclass(frozen=True)
 class RankScreen:
-    """The components by name; `prompt_state` and `table_state` hold what was drawn and what lies on the table."""
+    """The components by name; `prompt_state` and `table_state` hold what was drawn and the comparison that is shown."""
 
     prompt_state: gr.State
     table_state: gr.State
@@ -73,7 +73,7 @@ class RankScreen:
         return update
 
     def written(self, table: Table, wanted: bool) -> Update:
-        """Show what lies on the table as it was written, or as Markdown."""
+        """Show the responses as they were written, or as Markdown."""
         table = replace(table, as_written=wanted)
         pair = table.pair
         if pair is None:
