@@ -13,6 +13,9 @@ from align.evaluation.rules import words
 Against = Literal["worst", "low"]
 """What the best answer is paired with: the worst of all, or the one above it."""
 
+Cut = Literal["drop", "reject"]
+"""What becomes of answers that were cut: they are not used, or are worse than every whole one."""
+
 ALIKE = 0.9
 """Jaccard similarity of words and word pairs above which two answers are too alike to learn from."""
 
@@ -51,12 +54,15 @@ class Chosen:
     ranks: tuple[int, int]
 
 
-def usable(answers: Sequence[Answer]) -> list[int]:
-    """Return the places of the answers that a pair may be made of: whole, not blank, each text once."""
+def usable(answers: Sequence[Answer], with_cut: bool = False) -> list[int]:
+    """Return the places of the answers that a pair may be made of: whole, not blank, each text once.
+
+    `with_cut` adds those that were cut, which may be the worse one of a pair.
+    """
     seen: set[str] = set()
     places = []
     for place, answer in enumerate(answers):
-        if not answer.is_cut and not answer.is_blank and answer.text.strip() not in seen:
+        if (with_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
             seen.add(answer.text.strip())
             places.append(place)
     return places

@@ -23,6 +23,10 @@ class Score(NamedTuple):
     length: int
 
 
+CUT = Score(-1.0, 0)
+"""The score of an answer that was cut, where these count: below that of any whole one."""
+
+
 class Preference(BaseModel):
     """Rules of `align.evaluation.rules`, and which length is preferred; at least one of both."""
 

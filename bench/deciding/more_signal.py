@@ -73,7 +73,13 @@ def by_rule(
     every = questions(args.prompts + MEASURED, args.asked)
     asked, others = every[: args.prompts], every[args.prompts :]
     if "made" not in progress.facts:
-        body = {"prompts": asked, "rules": RULES, "max_tokens": teach.MAX_TOKENS, "against": args.against}
+        body = {
+            "prompts": asked,
+            "rules": RULES,
+            "max_tokens": teach.MAX_TOKENS,
+            "against": args.against,
+            "cut": "reject",
+        }
         job = finish(platform, platform.post("/api/pairs/make", body), progress)
         if job["state"] != "done":
             return {"state": job["state"], "error": job["error"]}

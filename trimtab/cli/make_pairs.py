@@ -38,13 +38,15 @@ def make(
     against: Annotated[
         str, typer.Option(help="What the best answer is paired with: worst, or low (the one above it).")
     ] = "worst",
+    cut: Annotated[
+        str,
+        typer.Option(help="Answers that reach --max-tokens: drop, or reject (with rules: the worse ones)."),
+    ] = "drop",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Prompts of traffic at most.")] = 300,
     temperature: Annotated[
         float | None, typer.Option(help="Temperature of the answers; default: the release's own sampling.")
     ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Max tokens of an answer; one that reaches them is not used.")
-    ] = 512,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Max tokens of an answer.")] = 512,
     weight: Annotated[float, typer.Option(help="Weight of each pair, above 0 and at most 1.")] = 1.0,
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Take a judge that was not shown to agree with people.")
@@ -66,6 +68,7 @@ def make(
         "traffic": limit,
         "n": n,
         "against": against,
+        "cut": cut,
         "temperature": temperature,
         "max_tokens": max_tokens,
         "weight": weight,

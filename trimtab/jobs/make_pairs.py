@@ -15,7 +15,7 @@ from align.evaluation.judge import GIVE_UP_AFTER, JudgeApi, Voted, measure_by_ju
 from align.evaluation.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
 from align.pair_making.choice import ALIKE, Answer, Chosen, choose, similarity, usable
-from align.pair_making.preference import Score, is_better
+from align.pair_making.preference import CUT, Score, is_better
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
 from store.errors import Conflict, Invalid
@@ -164,8 +164,10 @@ class _Found:
 
     def by_rules(self, by: ByRules, answers: Mapping[str, Sequence[Answer]]) -> None:
         """Take the answers that do best by the rules."""
-        for key, sampled, places in self._usable(answers):
-            scores = [by.preference.score(sampled[place].text) for place in places]
+        for key, sampled, places in self._usable(answers, with_cut=self.plan.cut == "reject"):
+            scores = [
+                CUT if sampled[place].is_cut else by.preference.score(sampled[place].text) for place in places
+            ]
             chosen = choose(
                 [sampled[place].text for place in places],
                 scores,
@@ -192,22 +194,22 @@ class _Found:
     ) -> None:
         """Take the other release's answer as the better one."""
         both = {key: [*better.get(key, ()), *answers[key]] for key in answers}
-        for key, sampled, places in self._usable(both, least=2):
+        for key, sampled, places in self._usable(both):
             alike = similarity(sampled[0].text, sampled[1].text) > ALIKE
             self._take(key, sampled, places, None if alike else Chosen(0, 1, (0, 1)), {})
 
     def _usable(
-        self, answers: Mapping[str, Sequence[Answer]], least: int = 0
+        self, answers: Mapping[str, Sequence[Answer]], with_cut: bool = False
     ) -> list[tuple[str, Sequence[Answer], list[int]]]:
         found = []
         for key, sampled in answers.items():
-            places = usable(sampled)
+            places = usable(sampled, with_cut)
             self.why["answers"] += len(sampled)
             self.why["cut"] += sum(answer.is_cut for answer in sampled)
             self.why["blank"] += sum(answer.is_blank for answer in sampled)
             if not sampled:
                 self.why["refused"] += 1
-            elif len(places) < max(2, least):
+            elif len(places) < 2:
                 self.why["undecided"] += 1
             else:
                 found.append((key, sampled, places))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from align.evaluation.suite_file import Judge
 from align.pair_making.by_judge import requests_of
-from align.pair_making.choice import Against
+from align.pair_making.choice import Against, Cut
 from align.pair_making.preference import Preference
 from align.pair_making.sampling import MAX_TOKENS, Sampling
 
@@ -79,6 +79,7 @@ class MakePlan(Params):
     by: Annotated[ByRules | ByJudge | ByRelease, Field(discriminator="kind")]
     n: int = Field(4, ge=1, le=32)
     against: Against = "worst"
+    cut: Cut = "drop"
     temperature: float | None = None
     max_tokens: int = MAX_TOKENS
     weight: float = 1.0

@@ -16,7 +16,7 @@ from align.evaluation.judge_measures import VOTED, calibration
 from align.evaluation.suite_file import Judge
 from align.pair_making.by_judge import Judged, choose_by_judge, compare_all, from_json, requests_of
 from align.pair_making.choice import Answer, Chosen, choose, similarity, usable
-from align.pair_making.preference import Preference, Score, is_better, read_preference
+from align.pair_making.preference import CUT, Preference, Score, is_better, read_preference
 
 SHORTER = Preference(prefer="shorter")
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -76,6 +76,13 @@ def test_cut_blank_and_repeated_answers_are_not_used() -> None:
         Answer("d", None),
     ]
     assert usable(answers) == [0, 4]
+    assert usable(answers, with_cut=True) == [0, 1, 4, 5]
+
+
+def test_a_cut_answer_is_worse_than_any_whole_one() -> None:
+    preference = Preference(prefer="shorter")
+    assert is_better(preference.score("word " * 500), CUT)
+    assert not is_better(CUT, CUT)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,14 @@ def test_against_low_pairs_the_best_with_the_one_above_the_worst(tmp_path: Path)
         } >= {2}
 
 
+def test_cut_answers_may_be_the_worse_ones(tmp_path: Path) -> None:
+    with serving(tmp_path) as (platform, client):
+        done = make(client, cut="reject")
+        reasons = {(row["chosen_finish_reason"], row["rejected_finish_reason"]) for row in stored(platform)}
+        assert reasons == {("stop", "stop"), ("stop", "length")}
+        assert done["result"]["pairs"] == len(stored(platform))
+
+
 def test_a_better_release_decides(tmp_path: Path) -> None:
     with serving(tmp_path) as (platform, client):
         better = releases.create(platform.db, "assistant", BASE, system_prompt="Be better.")
@@ -303,6 +311,9 @@ def test_a_judge_without_verdicts_ends_the_job(tmp_path: Path) -> None:
         ({"rules": None, "judge": {"url": "ftp://x", "model": "j"}}, "judge.url", "http"),
         ({"rules": None, "judge": {"url": "http://x"}}, "judge.model", None),
         ({"weight": 2}, "weight", "at most 1"),
+        ({"cut": "keep"}, "cut", "reject"),
+        ({"rules": None, "release": "assistant@1", "cut": "reject"}, "release", "another release"),
+        ({"rules": None, "judge": {"url": "http://x", "model": "j"}, "cut": "reject"}, "cut", "drop"),
     ],
 )
 def test_a_bad_request_names_field_and_values(

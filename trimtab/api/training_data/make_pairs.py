@@ -66,8 +66,12 @@ class MakePairsRequest(Request):
     against: Literal["worst", "low"] = Field(
         "worst", description="what the best answer is paired with: the worst, or the one above it"
     )
+    cut: Literal["drop", "reject"] = Field(
+        "drop",
+        description="answers that reach max_tokens: not used, or with rules worse than every whole one, never the better",
+    )
     temperature: float | None = Field(None, gt=0, le=2, description="null: the release's own sampling")
-    max_tokens: int = Field(MAX_TOKENS, ge=1, le=32_768, description="answers that reach it are not used")
+    max_tokens: int = Field(MAX_TOKENS, ge=1, le=32_768, description="see `cut`")
     weight: float = Field(1.0, gt=0, le=1, description="weight of each pair, beside an imported one's")
 
 
@@ -124,6 +128,8 @@ def _plan(db: Store, body: MakePairsRequest, platform: Platform) -> tuple[MakePl
     if prompts is not None and not prompts.rows:
         raise Invalid("prompts", [], "at least one prompt; null takes those of traffic")
     by = _by(db, body, stable)
+    if body.cut == "reject" and not isinstance(by, ByRules):
+        raise Invalid("cut", body.cut, "drop; reject is for rules, which need not read the end of an answer")
     limits = (stable.sampling.get("max_tokens"), platform.settings.limits.max_tokens)
     settings = heldout_settings(platform.settings.snapshot)
     return MakePlan(
@@ -134,6 +140,7 @@ def _plan(db: Store, body: MakePairsRequest, platform: Platform) -> tuple[MakePl
         by=by,
         n=body.n,
         against=body.against,
+        cut=body.cut,
         temperature=body.temperature,
         max_tokens=min([body.max_tokens, *(int(limit) for limit in limits if limit)]),
         weight=body.weight,
