@@ -158,7 +158,7 @@ def read(pairs: list[dict[str, Any]], tokenizer: Any, method: str) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from align.training.data import read_rows
+    from align.training.texts.data import read_rows
 
     columns = [{**row, "completion": row["chosen"]} for row in pairs]
     with tempfile.TemporaryDirectory() as scratch:

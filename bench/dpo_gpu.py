@@ -43,7 +43,6 @@ from random_model import SHAPES, build, parameters, word_tokenizer
 
 from align.progress import ProgressLog, StopSwitch
 from align.run_directory import RunDirectory, RunSpec
-from align.training.data import Row
 from align.training.fused.lora import fuse_lora
 from align.training.fused.norms import fuse_norms
 from align.training.memory.recomputation import choose_recomputation
@@ -53,6 +52,7 @@ from align.training.model import Hardware, add_adapter, without_dropout
 from align.training.packed.packed_model import disagreement, make_packed
 from align.training.scoring import score_rows
 from align.training.session import Session
+from align.training.texts.data import Row
 from align.training.trainer import train
 
 

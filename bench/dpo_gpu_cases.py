@@ -14,8 +14,8 @@ from random_model import SHAPES
 
 from align.recipe.plan import Rows, plan
 from align.recipe.recipe import Recipe, resolve
-from align.training.data import Row
 from align.training.packed.packing import Tree
+from align.training.texts.data import Row
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from transformers import AutoTokenizer
 import align.training.pipeline  # noqa: F401  # imported once, before the workers are forked
 from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
-from align.training.chat_template import render
-from align.training.data import encode
+from align.training.texts.chat_template import render
+from align.training.texts.data import encode
 from align.worker import main as work
 from bench.versions import versions
 from serve.adapters.publishing import publish, withdraw

@@ -3,7 +3,7 @@
 A release puts its own messages (its system prompt) before a conversation that has none, and content that came in
 several text parts, or as null, is one text. The gateway sends what `served` returns, the store keeps the same texts, and
 training renders them again, so that a model is trained on what it is served with. What the engine changes after that,
-right before its chat template, is in `align.training.chat_template`.
+right before its chat template, is in `align.training.texts.chat_template`.
 """
 
 from __future__ import annotations

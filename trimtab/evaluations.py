@@ -12,7 +12,7 @@ from typing import Any
 from align.evaluation.gate import GateDecision, decide
 from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
-from align.evaluation.judge import Voted
+from align.evaluation.judging.judge import Voted
 from align.evaluation.suite import ChatApi, run_suite
 from align.evaluation.suite_file import load_suite
 from store.datasets import new_rows, snapshots

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from align.evaluation import neutral
-from align.evaluation.asking import Asking, complete
+from align.evaluation.answering.asking import Asking, complete
 from align.evaluation.items import NEUTRAL, Item, by_item, paired
 from align.evaluation.measures import Measures
 from align.evaluation.scoring import entries_of, prompt_logprobs, prompt_token_ids

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from align.evaluation.drift import measure_drift, measure_surprise
 from align.evaluation.health import measure_health
 from align.evaluation.items import Item
-from align.evaluation.judge_measures import measure_judge
+from align.evaluation.judging.judge_measures import measure_judge
 from align.evaluation.measures import Measures, measure
 from align.evaluation.scoring import scores_of
 from align.evaluation.win_rate import measure_wins

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.evaluation.asking import Asking, complete
-from align.evaluation.chat_api import EvaluationError
+from align.evaluation.answering.asking import Asking, complete
+from align.evaluation.answering.chat_api import EvaluationError
 from align.evaluation.items import Item, by_item, digest
 from align.evaluation.measures import Scored, cluster_of
 from align.messages import was_cut

@@ -18,15 +18,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from align.errors import DataError
-from align.evaluation.answers import choose_prompts, measure_answers, measure_instructions
-from align.evaluation.asking import Asking, OnProgress
-from align.evaluation.chat_api import ChatApi, EvaluationError, RowRefused
+from align.evaluation.answering.answers import choose_prompts, measure_answers, measure_instructions
+from align.evaluation.answering.asking import Asking, OnProgress
+from align.evaluation.answering.chat_api import ChatApi, EvaluationError, RowRefused
+from align.evaluation.answering.pace import Pace, measure_pace, row_tokens
 from align.evaluation.drift import measure_texts
 from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
-from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
-from align.evaluation.pace import Pace, measure_pace, row_tokens
 from align.evaluation.report import measures_of
 from align.evaluation.scoring import measure_heldout, reference_of
 from align.evaluation.suite_file import (

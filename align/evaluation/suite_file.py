@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from align.evaluation import BUILT_IN_SUITES
-from align.evaluation.chat_api import EvaluationError
-from align.evaluation.pace import Pace
+from align.evaluation.answering.chat_api import EvaluationError
+from align.evaluation.answering.pace import Pace
 from align.evaluation.rules import check_rule
 
 KINDS = ("heldout", "answers", "texts", "instructions", "win_rate", "judge")
@@ -129,7 +129,7 @@ class Judge(Measurement):
 
     def read_prompt(self) -> str:
         """Return the text of the prompt."""
-        path = Path(self.prompt) if self.prompt else Path(__file__).with_name("judge.txt")
+        path = Path(self.prompt) if self.prompt else Path(__file__).parent / "judging" / "judge.txt"
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

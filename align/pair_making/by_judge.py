@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from align.evaluation.judge import JudgeApi, score_of
+from align.evaluation.judging.judge import JudgeApi, score_of
 from align.pair_making.choice import Against, Chosen, choose
 
 

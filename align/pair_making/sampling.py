@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 from align.pair_making.choice import Answer
 
 MAX_TOKENS = 512

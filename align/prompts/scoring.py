@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from align.evaluation.asking import Asking
-from align.evaluation.chat_api import ChatApi, EvaluationError
-from align.evaluation.judge import JudgeApi, score_of
+from align.evaluation.answering.asking import Asking
+from align.evaluation.answering.chat_api import ChatApi, EvaluationError
+from align.evaluation.judging.judge import JudgeApi, score_of
 from align.evaluation.scoring import score
 from align.evaluation.win_rate import Prefer, score_by_rules
 from align.prompts.candidates import NONE, Candidate

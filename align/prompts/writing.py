@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 from align.evaluation.rules import words
 
 ROWS = 4

@@ -27,9 +27,7 @@ from align.training import model as models
 from align.training import probe as probes
 from align.training import trackers
 from align.training.callbacks import peak_memory
-from align.training.chat_template import differences
 from align.training.cpu.allocator import map_large_blocks, trim_heap
-from align.training.data import Dropped, Row, count_rows, read_rows
 from align.training.distributed.launcher import HALVED
 from align.training.distributed.process_group import ProcessGroup
 from align.training.fused.lora import fuse_lora
@@ -44,6 +42,8 @@ from align.training.reference import record_reference
 from align.training.scoring import ReferenceCache, Scores, score_in_group
 from align.training.session import Session
 from align.training.sft_stage import with_sft_stage
+from align.training.texts.chat_template import differences
+from align.training.texts.data import Dropped, Row, count_rows, read_rows
 from align.training.trainer import Trained
 from common.files import write_atomic
 

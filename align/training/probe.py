@@ -32,11 +32,11 @@ from align.errors import AlignError, ModelError, OutOfMemory
 from align.evaluation import neutral
 from align.recipe.recipe import Recipe, resolve
 from align.training.attention import attention_arguments
-from align.training.chat_template import render
-from align.training.data import Row, encode, read_rows
 from align.training.memory.running_out import HINT_PROBE, ran_out, release
 from align.training.memory.wide_layers import computed_in_float32
 from align.training.model import Hardware, choose, load_base, load_tokenizer
+from align.training.texts.chat_template import render
+from align.training.texts.data import Row, encode, read_rows
 from common.files import write_atomic
 
 Table = dict[str, list[float]]

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from align.errors import OutOfMemory
 from align.stats import mean_interval, wilson
-from align.training.data import Row
 from align.training.memory.running_out import HINT_TRAINING, ran_out, release
 from align.training.packed.packing import Pack, Tree, pack
 from align.training.session import Session
+from align.training.texts.data import Row
 
 TOKENS = {"cpu": 2048, "cuda": 8192}
 SAVE_EVERY_SECONDS = 30.0

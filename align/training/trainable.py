@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.quantizers import AutoHfQuantizer
 
 from align.errors import AlignError, ModelError
-from align.training.chat_template import Refused, render
 from align.training.model import all_linear, load_tokenizer
+from align.training.texts.chat_template import Refused, render
 
 CHAT = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good morning."})
 

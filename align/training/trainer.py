@@ -23,9 +23,9 @@ from align.errors import DiskFull, OutOfMemory, Stopped
 from align.training.arguments import training_arguments
 from align.training.callbacks import Watch, diverged
 from align.training.checkpoints import CheckpointTrainer, clean_checkpoints, restore_random_state
-from align.training.data import Row
 from align.training.memory.running_out import HINT_TRAINING, ran_out, release
 from align.training.session import Session
+from align.training.texts.data import Row
 
 
 class PackedTrainer(CheckpointTrainer):

@@ -31,7 +31,7 @@ from typing import Any
 
 import psutil
 
-from align.evaluation.judge_measures import VOTED
+from align.evaluation.judging.judge_measures import VOTED
 from bench.deciding import teach
 from bench.deciding.judges import JUDGES, judging
 from bench.deciding.teach import (

@@ -24,9 +24,9 @@ from transformers import AutoModelForCausalLM
 from align.evaluation import instructions, neutral
 from align.evaluation.health import rep4
 from align.stats import mean_interval, share_interval
-from align.training.chat_template import render
 from align.training.memory.running_out import release
 from align.training.model import load_tokenizer
+from align.training.texts.chat_template import render
 from bench.training.answers import Answer, answer
 from bench.training.pair_making import Pair, Rule, make_pair, rule_of
 from bench.training.prompts import Exchange

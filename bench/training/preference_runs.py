@@ -162,8 +162,8 @@ class Meter:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from align.training.data import read_rows
         from align.training.model import load_tokenizer
+        from align.training.texts.data import read_rows
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         network = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()

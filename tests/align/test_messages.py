@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import AutoTokenizer
 
-from align.training.data import read_rows
+from align.training.texts.data import read_rows
 
 
 def test_text_and_messages_give_the_same_tokens(smollm2: Path, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from align.evaluation.gate import Check, decide
 from align.evaluation.suite import ChatApi, EvaluationError, run_suite
-from align.training.data import read_rows
 from align.training.model import load_tokenizer
 from align.training.packed.packed_model import make_packed
 from align.training.scoring import score_rows
+from align.training.texts.data import read_rows
 from serve.engine.engine import Engine
 from tests.align.align_helpers import demonstrations, pairs, write_rows
 from tests.serve.conftest import BASE

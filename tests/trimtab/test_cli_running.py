@@ -28,7 +28,7 @@ from trimtab import ui_mount
 from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform
 from trimtab.cli import app
-from trimtab.cli import imports as cli_imports
+from trimtab.cli.training_data import imports as cli_imports
 from trimtab.config.serving_sections import EngineSettings
 from trimtab.config.settings import Settings
 from trimtab.platform import Platform

@@ -8,7 +8,6 @@ from trimtab.cli import (
     adapters,
     benchmark,
     chat,
-    data,
     jobs,
     lineage,
     models,
@@ -18,10 +17,10 @@ from trimtab.cli import (
     raters,
     releases,
     runs,
-    snapshots,
     usage,
 )
 from trimtab.cli.common import print_anything
+from trimtab.cli.training_data import data, snapshots
 
 app = typer.Typer(
     name="trimtab",

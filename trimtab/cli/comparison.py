@@ -11,7 +11,7 @@ import typer
 
 from trimtab.cli.common import ask, console, fail, show
 from trimtab.cli.jobs import follow
-from trimtab.cli.make_pairs import table_of
+from trimtab.cli.training_data.make_pairs import table_of
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient

@@ -112,7 +112,7 @@ def train_sft(
         return
     if plan:
         fail("--plan is without --distil: there are no rows to plan with before they are sampled", 2)
-    from trimtab.cli.make_pairs import prompts_of
+    from trimtab.cli.training_data.make_pairs import prompts_of
 
     sampled = {"prompts": prompts_of(prompts, source), "n": n, "max_tokens": max_tokens, "release": distil}
     _distil(wanted | sampled | {"deployment": deployment}, watch, as_json, data)

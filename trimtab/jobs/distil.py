@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 from align.pair_making.choice import Answer, usable
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store

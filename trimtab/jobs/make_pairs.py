@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
-from align.evaluation.judge import GIVE_UP_AFTER, JudgeApi, Voted, measure_by_judge
-from align.evaluation.judge_measures import calibration
+from align.evaluation.answering.chat_api import ChatApi
+from align.evaluation.judging.judge import GIVE_UP_AFTER, JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
 from align.pair_making.choice import ALIKE, Answer, Chosen, choose, similarity, usable
 from align.pair_making.preference import CUT, Score, is_better

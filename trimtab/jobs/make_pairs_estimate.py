@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from align.evaluation.pace import Pace
+from align.evaluation.answering.pace import Pace
 from align.evaluation.suite_file import EXPECTED_ANSWER, EXPECTED_PROMPT, JUDGE_S
 from common.durations import duration
 from trimtab.jobs.make_pairs_plan import ByJudge, MakePlan

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi, RowRefused
+from align.evaluation.answering.chat_api import ChatApi, RowRefused
 from align.pair_making.choice import Answer
 from align.pair_making.sampling import Sampling, sample
 from store.jobs.job_parts import Part

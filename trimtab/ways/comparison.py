@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 from align.evaluation.items import Item
-from align.evaluation.judge import Voted
-from align.evaluation.side_by_side import Plan, compare
+from align.evaluation.judging.judge import Voted
+from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite_file import Suite, load_suite
 from align.evaluation.ways import Way, weigh
 from align.prompts.search import without_context

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
-from align.evaluation.judge import JudgeApi
-from align.evaluation.kept_answers import KeptAnswers, KeptVerdicts
+from align.evaluation.answering.chat_api import ChatApi
+from align.evaluation.answering.kept_answers import KeptAnswers, KeptVerdicts
+from align.evaluation.judging.judge import JudgeApi
 from align.evaluation.suite_file import Judge
 from common.chat_messages import SYSTEM_ROLES
 from store import values

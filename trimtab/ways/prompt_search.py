@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi
-from align.evaluation.side_by_side import Plan, compare
+from align.evaluation.answering.chat_api import ChatApi
+from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite_file import Judge, Suite, WinRate
 from align.prompts.candidates import NONE, Candidate, instructions
 from align.prompts.examples import choose_examples

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 
 TIMEOUT_S = 120.0
 

@@ -14,10 +14,10 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from align.recipe.activations import beside_layers, layers_to_recompute
-from align.training.data import Row
 from align.training.memory.running_out import ran_out, release
 from align.training.packed.packing import pack
 from align.training.session import Session
+from align.training.texts.data import Row
 
 # Tokens of the pass that measures.
 SAMPLE_TOKENS = 512

@@ -25,11 +25,11 @@ from torch import Tensor
 from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
 from align.training.callbacks import Watch
-from align.training.data import Row
 from align.training.methods.losses import PairScores, pair_loss
 from align.training.packed.packing import Pack, pack
 from align.training.scoring import Scores, as_tensor, preference_measures
 from align.training.session import Session
+from align.training.texts.data import Row
 from align.training.trainer import PackedTrainer, Trained, normalized_weights, train
 from common.training_methods import Method as MethodName
 

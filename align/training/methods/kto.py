@@ -23,10 +23,10 @@ from align.errors import DataError
 from align.recipe.methods import ROW_SHAPES
 from align.recipe.recipe import Recipe
 from align.training.callbacks import Watch
-from align.training.data import Row
 from align.training.packed.packing import Pack, Tree, pack
 from align.training.scoring import Scores, as_tensor, label_measures
 from align.training.session import Session
+from align.training.texts.data import Row
 from align.training.trainer import PackedTrainer, Trained, normalized_weights, train
 from common.training_methods import Method as MethodName
 

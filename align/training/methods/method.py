@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from peft import PeftModel
 
 from align.recipe.recipe import Recipe
-from align.training.data import Row
 from align.training.scoring import Scores
 from align.training.session import Session
+from align.training.texts.data import Row
 from align.training.trainer import Trained
 from common.training_methods import Method as MethodName
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from align.evaluation.gate import Check, decide
-from align.evaluation.judge import JudgeApi, Voted
+from align.evaluation.judging.judge import JudgeApi, Voted
 from align.evaluation.suite import run_suite
 from align.evaluation.suite_file import Judge, SuiteError, load_suite
 from tests.support.stub_releases import Release, StubPlatform, sensible, write_heldout

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from align.evaluation.chat_api import ChatApi, EvaluationError
-from align.evaluation.pace import Pace, row_tokens
+from align.evaluation.answering.chat_api import ChatApi, EvaluationError
+from align.evaluation.answering.pace import Pace, row_tokens
 from align.evaluation.suite import run_suite
 from tests.support.stub_releases import Release as StubRelease
 from tests.support.stub_releases import StubPlatform, write_heldout

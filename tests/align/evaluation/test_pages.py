@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from align.evaluation.pages import WIDTH, estimate, interval_bar, markdown, page, side_by_side
+from align.evaluation.reports.pages import WIDTH, estimate, interval_bar, markdown, page, side_by_side
 
 
 def found(value: float, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from align.evaluation.kept_answers import KeptAnswers
-from align.evaluation.side_by_side import Plan, compare
+from align.evaluation.answering.kept_answers import KeptAnswers
+from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite import read_rows, run_suite
 from align.evaluation.suite_file import Suite, load_suite
 from tests.support.stub_releases import Release, StubPlatform, write_heldout

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from align.evaluation.comparison_page import page, table
 from align.evaluation.gate import Check
+from align.evaluation.reports.comparison_page import page, table
 from align.evaluation.ways import Way, holm, weigh
 from align.stats import wilson
 

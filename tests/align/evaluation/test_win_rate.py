@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.evaluation import BUILT_IN_SUITES
-from align.evaluation.pace import Pace
+from align.evaluation.answering.pace import Pace
 from align.evaluation.suite import run_suite
 from align.evaluation.suite_file import JUDGE_S, SuiteError, estimate, load_suite
 from align.evaluation.win_rate import length_controlled

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from align.errors import RecipeError
-from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
-from align.evaluation.judge_measures import VOTED, calibration
+from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge_measures import VOTED, calibration
 from align.evaluation.suite_file import Judge
 from align.pair_making.by_judge import Judged, choose_by_judge, compare_all, from_json, requests_of
 from align.pair_making.choice import Answer, Chosen, choose, similarity, usable

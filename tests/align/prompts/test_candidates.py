@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from align.evaluation.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi
 from align.prompts.candidates import NONE, Candidate, Example, built_in, instructions, with_shots
 from align.prompts.examples import choose_examples, example_of
 from align.prompts.writing import instruction_in, write_prompts

@@ -117,8 +117,8 @@ def test_parts_share_no_cluster_and_stay_as_rows_arrive() -> None:
 def test_a_judge_without_valid_verdicts_ends_the_search() -> None:
     import httpx
 
-    from align.evaluation.chat_api import EvaluationError
-    from align.evaluation.judge import JudgeApi
+    from align.evaluation.answering.chat_api import EvaluationError
+    from align.evaluation.judging.judge import JudgeApi
     from align.evaluation.suite_file import Judge
     from align.prompts.scoring import ByJudge
 

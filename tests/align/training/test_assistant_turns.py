@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from align.training.data import read_rows
 from align.training.packed.packed_model import score_plain
 from align.training.packed.packing import Tree, pack
+from align.training.texts.data import read_rows
 
 ASKED = [{"role": "user", "content": "When do swifts leave?"}]
 SEVERAL = [

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from align.training.chat_template import differences, prepared, reads_parts
-from align.training.data import read_rows
-from align.training.rendering import RowRenderer
+from align.training.texts.chat_template import differences, prepared, reads_parts
+from align.training.texts.data import read_rows
+from align.training.texts.rendering import RowRenderer
 from tests.support.templates import ALTERNATE, NO_SYSTEM, TEMPLATES
 
 USER = {"role": "user", "content": "Name a bird."}

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from align.recipe.shape import Shape
 from align.run_directory import RunDirectory
-from align.training.chat_template import differences, render
-from align.training.data import read_rows
+from align.training.texts.chat_template import differences, render
+from align.training.texts.data import read_rows
 from align.training.trainable import examine
 from serve.adapters.base_modules import read_base_modules
 from serve.adapters.validation import check

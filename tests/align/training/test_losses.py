@@ -9,10 +9,10 @@ import torch
 
 from align.errors import RecipeError
 from align.recipe.fields import LOSS_TYPES
-from align.training.data import Row
 from align.training.methods.kto import kto_losses, mismatched
 from align.training.methods.losses import PAIR_LOSSES, PairScores, pair_loss
 from align.training.packed.packing import Tree
+from align.training.texts.data import Row
 
 
 def scores(chosen: float, rejected: float, logps: float = -8.0) -> PairScores:

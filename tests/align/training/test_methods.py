@@ -6,9 +6,9 @@ import pytest
 
 from align.errors import DataError
 from align.recipe.methods import ROW_SHAPES
-from align.training.data import Row
 from align.training.methods import METHODS
 from align.training.packed.packing import Tree
+from align.training.texts.data import Row
 from common import training_methods
 from feedback_ui import texts
 from store.datasets import snapshots

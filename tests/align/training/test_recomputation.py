@@ -16,7 +16,6 @@ from align.progress import NoLog, StopSwitch
 from align.recipe.activations import layers_to_recompute
 from align.recipe.recipe import resolve
 from align.run_directory import RunDirectory, RunSpec
-from align.training.data import Row
 from align.training.fused.lora import fuse_lora
 from align.training.memory.recomputation import (
     choose_recomputation,
@@ -28,6 +27,7 @@ from align.training.model import Hardware, add_adapter
 from align.training.packed.packed_model import make_packed
 from align.training.packed.packing import Tree, pack
 from align.training.session import Session
+from align.training.texts.data import Row
 
 ROWS = [Row(str(i), Tree(list(range(3, 13)), ([5, 6, 7, 2], [8, 9, 2]))) for i in range(6)]
 TOKENS = 17  # of one row, its prompt shared

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from align.training.chat_template import Refused
-from align.training.data import encode
-from align.training.rendering import RowRenderer
+from align.training.texts.chat_template import Refused
+from align.training.texts.data import encode
+from align.training.texts.rendering import RowRenderer
 from common.chat_messages import context_of
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed

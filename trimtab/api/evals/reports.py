@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from align.evaluation import pages
+from align.evaluation.reports import pages
 from store.errors import Conflict
 from store.rollout import evaluation_items, evaluations
 from trimtab.api.access import Operator, ThePlatform

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from pydantic import Field
 
-from align.evaluation import comparison_page
+from align.evaluation.reports import comparison_page
 from align.evaluation.suite_file import load_suite
 from align.evaluation.ways import REQUESTS_PER_DAY
 from serve.errors import UnknownModel

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field, ValidationError
 
-from align.evaluation.judge_measures import VOTED
+from align.evaluation.judging.judge_measures import VOTED
 from align.evaluation.suite_file import Judge
 from align.pair_making.preference import read_preference
 from align.pair_making.sampling import MAX_TOKENS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from align.evaluation import instructions, neutral
-from align.evaluation.asking import Asking, complete
+from align.evaluation.answering.asking import Asking, complete
 from align.evaluation.health import language_of
 from align.evaluation.items import NEUTRAL, Item, digest
 from align.evaluation.measures import cluster_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trimtab.cli import make_pairs
 from trimtab.cli.common import AsJson, DataOption, ask, console, show
+from trimtab.cli.training_data import make_pairs
 
 if TYPE_CHECKING:
     from trimtab_client.values import Kind
@@ -58,7 +58,7 @@ def _register_import(app: typer.Typer, kind: Kind, rows: str) -> None:
         as_json: AsJson = False,
         data: DataOption = None,
     ) -> None:
-        from trimtab.cli.imports import Wanted, run
+        from trimtab.cli.training_data.imports import Wanted, run
 
         run(Wanted(kind, file, format, deployment, dry_run, rejects), as_json, data)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from align.messages import was_cut, whole_row
-from align.training.chat_template import Refused, answer_end, render, thinks
+from align.training.texts.chat_template import Refused, answer_end, render, thinks
 from common.chat_messages import context_of, served
 from common.sequences import common_prefix_length
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from align.evaluation import neutral
-from align.evaluation.asking import Asking
+from align.evaluation.answering.asking import Asking
 from align.evaluation.items import NEUTRAL, Item
 from align.stats import difference_interval, mean_interval
 

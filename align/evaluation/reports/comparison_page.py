@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from align.evaluation.pages import PARTS, WIDTH, estimate, number
+from align.evaluation.reports.pages import PARTS, WIDTH, estimate, number
 
 TEMPLATE = Path(__file__).with_name("comparison.html.jinja")
 MARGIN = 8

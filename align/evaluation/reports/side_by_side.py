@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from align.evaluation import speed
-from align.evaluation.asking import Asking, OnProgress
-from align.evaluation.chat_api import ChatApi, EvaluationError
+from align.evaluation.answering import speed
+from align.evaluation.answering.asking import Asking, OnProgress
+from align.evaluation.answering.chat_api import ChatApi, EvaluationError
+from align.evaluation.answering.pace import row_tokens
 from align.evaluation.items import Item
-from align.evaluation.judge import JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.measures import choose_rows
-from align.evaluation.pace import row_tokens
 from align.evaluation.report import measures_of
 from align.evaluation.suite import ask_releases, rows_wanted
 from align.evaluation.suite_file import Answers, AnyMeasurement, Heldout, Judge, Suite, WinRate, estimate

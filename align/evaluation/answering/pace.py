@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from align.evaluation import neutral
-from align.evaluation.asking import Asking
-from align.evaluation.chat_api import EvaluationError
+from align.evaluation.answering.asking import Asking
+from align.evaluation.answering.chat_api import EvaluationError
 from align.evaluation.scoring import prompt_token_ids
 
 STREAMS, TOKENS, TEXTS = 8, 12, 2

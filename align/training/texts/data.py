@@ -1,7 +1,7 @@
 """From a snapshot's Parquet file to token ids: the one place where messages become tokens.
 
 Rows keep the order of the file. What cannot be trained on is left out and counted, never silently: see
-`Dropped`. A prompt has the ids that an engine gets for it (see `align.training.rendering`), and an answer
+`Dropped`. A prompt has the ids that an engine gets for it (see `align.training.texts.rendering`), and an answer
 starts right after. Of an answer of several turns the assistant's alone count.
 """
 
@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from align.errors import DataError
 from align.messages import was_cut
 from align.recipe.methods import ROW_SHAPES
-from align.training.chat_template import Refused
 from align.training.packed.packing import Tree
-from align.training.rendering import RowRenderer
+from align.training.texts.chat_template import Refused
+from align.training.texts.rendering import RowRenderer
 from common.sequences import common_prefix_length
 
 

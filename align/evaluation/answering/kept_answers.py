@@ -12,8 +12,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from align.evaluation.chat_api import ChatApi, RowRefused
-from align.evaluation.judge import JudgeApi, Verdict
+from align.evaluation.answering.chat_api import ChatApi, RowRefused
+from align.evaluation.judging.judge import JudgeApi, Verdict
 from align.evaluation.suite_file import Judge
 
 Keep = Callable[[str, dict[str, Any], Mapping[str, Any]], Awaitable[None]]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from align.evaluation.chat_api import ChatApi, RowRefused
+from align.evaluation.answering.chat_api import ChatApi, RowRefused
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None] | None]
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from align.errors import AlignError
-from align.evaluation.streamed_answer import StreamedAnswer
+from align.evaluation.answering.streamed_answer import StreamedAnswer
 
 CLOSED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 """What a request meets on a kept connection that the server closes at the same moment, or at a server that is too busy to

@@ -1,0 +1,1 @@
+"""Answers of a served release: asked for, timed and kept."""

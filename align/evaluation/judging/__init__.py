@@ -1,0 +1,1 @@
+"""The judge: its prompt, its verdicts and what it measures."""

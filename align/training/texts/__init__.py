@@ -1,0 +1,1 @@
+"""Rows of training data as the tokens of a chat template."""

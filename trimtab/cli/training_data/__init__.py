@@ -1,0 +1,1 @@
+"""Training data on the command line: imports, exports, snapshots, made pairs."""
