@@ -177,7 +177,7 @@ def _recommend(rows: Sequence[Mapping[str, Any]], baseline: Way, by: str | None)
     if by is None:
         return {
             "recommended": baseline.name,
-            "why": f"nothing says which answers are better; accepted: a suite with one of {', '.join(PRIMARY)}",
+            "why": f"no measure compares the answers; accepted: a suite with one of {', '.join(PRIMARY)}",
         }
     better = [row for row in rows if row.get("better")]
     if better:

@@ -36,7 +36,7 @@ class Example:
 class Candidate:
     """A system prompt: an instruction (empty for none), and examples.
 
-    `source` says who wrote the instruction: built-in, operator or model.
+    `source` is who wrote the instruction: built-in, operator or model.
     """
 
     name: str

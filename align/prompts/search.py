@@ -1,6 +1,6 @@
 """The search: instructions by successive halving, then the best of them with examples, on development requests alone.
 
-Test requests are never looked at here: whoever chooses among many on the rows that he reports on, reports too much.
+Test requests are not used here: the score of the best of many, on the requests that it was chosen on, is too high.
 """
 
 from __future__ import annotations

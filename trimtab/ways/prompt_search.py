@@ -159,7 +159,7 @@ class PromptSearch:
         made: Sequence[tuple[Candidate, Release]],
         rows: list[dict[str, Any]],
     ) -> dict[str, Any] | None:
-        """Compare the releases with no prompt on requests that the search never looked at."""
+        """Compare the releases with no prompt on requests that the search did not use."""
         if not rows:
             return None
         models = {NONE: plain.ref} | {_kind(one): release.ref for one, release in made}

@@ -110,7 +110,7 @@ def _score_of_suite(suite: Suite) -> dict[str, Any]:
                 return {name: part.model_dump(mode="json")}
     raise Problem(
         422,
-        "the suite says of no answer that it is better",
+        "the suite compares no answers",
         field="suite",
         accepted="a suite with a win_rate or a judge",
     )
