@@ -64,7 +64,7 @@ async def test_a_suite_expects_more_of_a_slower_engine_before_it_starts(tmp_path
             report = await run_suite(api, "x@2", "x@1", heldout, "quick", seen.append, probe=True)
         assert seen[0]["done"] == 0
         assert seen[0]["seconds_left"] == pytest.approx(report["expected_seconds"], abs=0.06)
-        assert report["pace"]["tokens_per_s"] < 1 / per_token
+        assert report["pace"]["tokens_per_s"] < 1.05 / per_token  # a sleep may end a clock's tick early
         assert set(report["seconds_by_kind"]) == {"heldout", "answers", "texts"}
         expected.append(report["expected_seconds"])
     assert 4 < expected[1] / expected[0] < 25

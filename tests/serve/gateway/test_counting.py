@@ -194,7 +194,8 @@ async def test_requests_in_flight_during_an_erasure_store_nothing(part: Part) ->
         httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as http,
         http.stream("POST", part.url + CHAT, json=body("hold 2"), headers=headers("ada")) as response,
     ):
-        async for line in response.aiter_lines():
+        lines = response.aiter_lines()  # kept: a generator that nobody holds closes the connection
+        async for line in lines:
             if '"word "' in line:
                 break
         await part.recorder.flush()
