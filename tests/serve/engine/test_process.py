@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from serve.engine import guard
+from serve.engine import guard, process
 from serve.engine.process import GuardedProcess, ProcessOptions, make_scratch, reap_leftovers
 from serve.errors import ProcessFailed
 
@@ -217,7 +217,13 @@ async def test_shared_memory_of_a_killed_family_is_deleted(how: str, tmp_path: P
     assert not segment.exists()
 
 
-async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = (
+        tmp_path / "slow_guard.py"
+    )  # so that the start is cancelled before the guard has said what it started
+    real = str(process.GUARD)
+    slow.write_text(f"import runpy, time; time.sleep(1); runpy.run_path({real!r}, run_name='__main__')")
+    monkeypatch.setattr(process, "GUARD", slow)
     us = psutil.Process()
     before = set(us.children())
     starting = asyncio.create_task(
@@ -225,15 +231,11 @@ async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     )
     while not (guards := set(us.children()) - before):
         await asyncio.sleep(0)
-    (started,) = guards
-    started.suspend()  # so that the start is cancelled before the guard has said what it started
-    await asyncio.sleep(0.2)
     starting.cancel()
-    await asyncio.sleep(0.1)
-    started.resume()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(starting, 20)
-    assert gone_within([started.pid], 20)
+    (guard,) = guards
+    assert gone_within([guard.pid], 20)
     assert not set(us.children()) - before
 
 
