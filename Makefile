@@ -36,7 +36,7 @@ check: lint ## Lint and the quick tests (aim: under 90 s on 2 quiet cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder \
 		-m "not engine and not browser and not slow" $(QUICK)
 
-test: ## Lint, then every test: unit, integration, browser, end to end (about half an hour on 2 cores)
+test: ## Lint, then every test: unit, integration, browser, end to end (about 25 minutes on 2 cores)
 	@scripts/setup.sh --test
 	@$(MAKE) --no-print-directory lint
 	@echo "==> tests of the parts, in two processes; those that share an engine begin, since they take longest"
