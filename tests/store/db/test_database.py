@@ -65,6 +65,28 @@ def test_the_file_is_free_again_after_close(tmp_path: Path) -> None:
         assert [entry.actor for entry in audit.list_recent(second)] == ["ada"]
 
 
+def test_closing_ends_what_other_threads_read(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "t.duckdb")
+    reading, ended = threading.Event(), list[BaseException]()
+
+    def read() -> None:
+        cursor = store.read()
+        reading.set()
+        try:
+            cursor.execute("select max(a.i + b.i) from range(1000000000) a(i), range(1000000000) b(i)")
+        except duckdb.Error as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    assert reading.wait(10)
+    store.close()
+    thread.join(10)
+    assert len(ended) == 1, "interrupted, or refused where it had not begun"
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        store.cursor()
+
+
 def test_atomic_commits_all_or_nothing_and_nests(db: Store) -> None:
     def write_and_fail() -> None:
         with db.atomic():
