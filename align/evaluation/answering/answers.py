@@ -10,6 +10,7 @@ from typing import Any
 
 from align.evaluation import instructions, neutral
 from align.evaluation.answering.asking import Asking, complete
+from align.evaluation.answering.chat_api import choice_of
 from align.evaluation.health import language_of
 from align.evaluation.items import NEUTRAL, Item, digest
 from align.evaluation.measures import cluster_of
@@ -122,7 +123,7 @@ def _asked(text: str) -> list[dict[str, Any]]:
 
 def _read(item: Item, answer: dict[str, Any]) -> Item:
     """Return the item with what a chat completion says; one without choices is an empty answer."""
-    choice: Mapping[str, Any] = next(iter(answer.get("choices") or ()), {})
+    choice = choice_of(answer)
     message = choice.get("message") or {}
     calls = message.get("tool_calls")
     text = message.get("content") or (json.dumps(calls) if calls else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -139,6 +140,17 @@ class ChatApi:
             kind = BrokenOff if collected.error_code == "stream_broken" else EvaluationError
             raise kind(f"the answer broke off: {collected.error}")
         return collected.answer(), first
+
+
+def choice_of(completion: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first choice of a chat completion, an empty one where it has none."""
+    found: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
+    return found
+
+
+def content_of(completion: Mapping[str, Any]) -> str:
+    """Return the text of a chat completion, empty where it has none."""
+    return str((choice_of(completion).get("message") or {}).get("content") or "")
 
 
 def _retry_after(answer: httpx.Response) -> float:
