@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.evaluation.answering.chat_api import ChatApi
-from align.evaluation.judging.judge import GIVE_UP_AFTER, JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.judging.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
 from align.pair_making.choice import ALIKE, Answer, Chosen, Cut, choose, similarity, usable
@@ -136,7 +136,7 @@ async def _verdicts(
         async def compare(key: str) -> Any:
             texts = [answers[key][place].text for place in usable(answers[key])]
             judged = await compare_all(judge, prompts[key], texts)
-            if judge.invalid >= GIVE_UP_AFTER and judge.invalid * 2 >= judge.asked:
+            if judge.gave_up:
                 raise Invalid(
                     "judge",
                     f"{judge.invalid} of {judge.asked} comparisons without a valid verdict",
