@@ -15,6 +15,7 @@ from align.prompts.candidates import NONE, Candidate, Example, with_shots
 from align.prompts.halving import Round, halve, planned_scores
 from align.prompts.scoring import Scorer
 from align.stats import share_interval
+from common.chat_messages import SYSTEM_ROLES
 
 FIRST = 8
 """Requests of the first round."""
@@ -145,6 +146,6 @@ def conditions_in_words(rules: Sequence[Mapping[str, Any]], prefer: str | None) 
 
 def without_context(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row without a system message of its own, in whose place a candidate's stands; `whole_prompt` has it."""
-    prompt = [turn for turn in row["prompt"] if turn.get("role") not in ("system", "developer")]
+    prompt = [turn for turn in row["prompt"] if turn.get("role") not in SYSTEM_ROLES]
     whole = {} if len(prompt) == len(row["prompt"]) else {"whole_prompt": row["prompt"]}
     return {**row, "prompt": prompt, **whole}
