@@ -23,19 +23,16 @@ FINALISTS = 2
 """Instructions that are scored on every development request."""
 
 
-def split_rows(rows: Sequence[dict[str, Any]], shares: Sequence[float]) -> list[list[dict[str, Any]]]:
-    """Split rows by the hash of their cluster into parts of about these shares, the last of which has the rest."""
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(len(shares) + 1)]
+def split_rows(
+    rows: Sequence[dict[str, Any]], share: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split rows by the hash of their cluster into about this share of them, and the rest."""
+    first: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
     for row in rows:
         place = int(hashlib.sha256(f"prompts {cluster_of(row)}".encode()).hexdigest()[:8], 16) / 2**32
-        part = 0
-        for share in shares:
-            if place < share:
-                break
-            place -= share
-            part += 1
-        parts[part].append(row)
-    return parts
+        (first if place < share else rest).append(row)
+    return first, rest
 
 
 def one_per_cluster(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
