@@ -54,15 +54,15 @@ class Chosen:
     ranks: tuple[int, int]
 
 
-def usable(answers: Sequence[Answer], with_cut: bool = False) -> list[int]:
+def usable(answers: Sequence[Answer], keep_cut: bool = False) -> list[int]:
     """Return the places of the answers that a pair may be made of: whole, not blank, each text once.
 
-    `with_cut` adds those that were cut, which may be the worse one of a pair.
+    `keep_cut` keeps answers that reached their max tokens, for pairs in which such an answer may be the rejected one.
     """
     seen: set[str] = set()
     places = []
     for place, answer in enumerate(answers):
-        if (with_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
+        if (keep_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
             seen.add(answer.text.strip())
             places.append(place)
     return places
