@@ -52,15 +52,15 @@ class Chosen:
     ranks: tuple[int, int]
 
 
-def usable(answers: Sequence[Answer], cut: Cut = "drop") -> list[int]:
+def usable(answers: Sequence[Answer], keep_cut: bool = False) -> list[int]:
     """Return the places of the answers that a pair may be made of: whole, not blank, each text once.
 
-    With `cut` "reject" answers that were cut are among them; the caller scores these below every whole one.
+    `keep_cut` keeps answers that reached their max tokens, for pairs in which such an answer may be the rejected one.
     """
     seen: set[str] = set()
     places = []
     for place, answer in enumerate(answers):
-        if (cut == "reject" or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
+        if (keep_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
             seen.add(answer.text.strip())
             places.append(place)
     return places

@@ -21,15 +21,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform as machine
 import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from align.evaluation.judging.judge_measures import VOTED
 from bench.deciding import teach
@@ -38,11 +35,11 @@ from bench.deciding.teach import (
     MEASURED,
     Progress,
     follow,
+    print_result,
     questions,
     report_of,
     resume,
     rounded,
-    versions,
     win_rate,
 )
 from bench.deciding.teach_cases import CASES
@@ -161,22 +158,7 @@ def main() -> None:
         root = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
         found = run(args, root.absolute())
-    spent = sum(
-        value for name, value in found["seconds"].items() if name not in ("start", "win rate by rule")
-    )
-    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in found["seconds"].items()))
-    line = {
-        "name": f"more signal by {args.case}",
-        "figure": round(spent / 60, 1),
-        "unit": "minutes",
-        "ok": found.get("ok", False),
-        "figures": found,
-        "cores": psutil.cpu_count(),
-        "machine": machine.machine(),
-        "versions": versions(),
-    }
-    print(json.dumps(line))
-    sys.exit(0 if line["ok"] else 1)
+    sys.exit(print_result(f"more signal by {args.case}", "minutes", found, found.get("ok", False)))
 
 
 if __name__ == "__main__":

@@ -281,6 +281,27 @@ def judged(case: Case, found: dict[str, Any]) -> bool:
     return right
 
 
+def print_result(name: str, unit: str, found: dict[str, Any], ok: bool, budget: float | None = None) -> int:
+    """Print minutes by state, and what was found as a line of JSON; return the exit status."""
+    seconds = found["seconds"]
+    left_out = ("start", "win rate by rule", found.get("state"))
+    spent = sum(value for name, value in seconds.items() if name not in left_out)
+    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
+    line = {
+        "name": name,
+        "figure": round(spent / 60, 1),
+        "unit": unit,
+        **({"budget": budget} if budget else {}),
+        "ok": ok,
+        "figures": found,
+        "cores": psutil.cpu_count(),
+        "machine": machine.machine(),
+        "versions": versions(),
+    }
+    print(json.dumps(line))
+    return 0 if ok else 1
+
+
 def main() -> None:
     """Run a case and print its figures; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -303,24 +324,10 @@ def main() -> None:
         root = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
         found = teach(args.case, args, root.absolute())
-    seconds = found["seconds"]
-    spent = sum(
-        value for name, value in seconds.items() if name not in ("start", "win rate by rule", found["state"])
+    ok = judged(CASES[args.case], found)
+    sys.exit(
+        print_result(f"teach {args.case}", "minutes from sampling to the verdict", found, ok, BUDGET_S / 60)
     )
-    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
-    line = {
-        "name": f"teach {args.case}",
-        "figure": round(spent / 60, 1),
-        "unit": "minutes from sampling to the verdict",
-        "budget": BUDGET_S / 60,
-        "ok": judged(CASES[args.case], found),
-        "figures": found,
-        "cores": psutil.cpu_count(),
-        "machine": machine.machine(),
-        "versions": versions(),
-    }
-    print(json.dumps(line))
-    sys.exit(0 if line["ok"] else 1)
 
 
 if __name__ == "__main__":

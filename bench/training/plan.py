@@ -141,14 +141,14 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     left = torch.cuda.memory_reserved()
     total, used = card_bytes()
     found = plan(model, recipe, measure_rows(run.train, model, case.method), "cuda", total - used)
-    with most_used() as most:
+    with peak_of_card() as peak:
         status = work([str(run.path)])
     report = run.report()
     if status or report is None:
         reason = run.path / "error.json"
         said = reason.read_text() if reason.exists() else ""
         return {"case": name, "error": None, "fault": f"status {status} {said}"[:500]}
-    row = compared(name, found, report, most[0] - BEFORE[0] - left)
+    row = compared(name, found, report, peak[0] - BEFORE[0] - left)
     return {
         **row,
         "allocated_gb": round(report["peak_memory_bytes"] / 1e9, 3),
@@ -157,18 +157,18 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def most_used() -> Iterator[list[float]]:
-    """Give the most that the card held during the block, in bytes."""
-    most, done = [0.0], threading.Event()
+def peak_of_card() -> Iterator[list[float]]:
+    """Give the max bytes that the card held during the block, as the one value of a list."""
+    peak, done = [0.0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.05):
-            most[0] = max(most[0], card_bytes()[1])
+            peak[0] = max(peak[0], card_bytes()[1])
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield most
+        yield peak
     finally:
         done.set()
         thread.join()

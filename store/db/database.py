@@ -12,7 +12,6 @@ import json
 import os
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import duckdb
 
+from store.db.closing import close
 from store.db.damage import is_damage, read_all
 from store.errors import StoreDamaged, StoreLocked, StoreTooNew
 
@@ -292,7 +292,7 @@ class Store:
     def close(self) -> None:
         """Fold the write-ahead log into the file and give the file up.
 
-        Waits for the writer; harmless twice.
+        Waits for the writer; reads that are under way in other threads end with an error. Harmless twice.
         """
         with self._writer:
             if self._closed:
@@ -305,14 +305,10 @@ class Store:
             self._verifying.release()
             for cursor in list(self._cursors):
                 with suppress(duckdb.Error):
-                    cursor.close()
+                    close(cursor)
             with suppress(duckdb.Error):
                 self._connection.execute("checkpoint")
-            for _ in range(500):  # 5 s at most: a thread that was left to end is opening a cursor
-                with suppress(duckdb.ResourceInUseException):
-                    self._connection.close()
-                    break
-                time.sleep(0.01)
+            close(self._connection)
             self._lock.seek(0)
             self._lock.truncate()
             self._lock.close()

@@ -14,7 +14,7 @@ from align.evaluation.answering.chat_api import ChatApi
 from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.judging.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
-from align.pair_making.choice import ALIKE, Answer, Chosen, Cut, choose, similarity, usable
+from align.pair_making.choice import ALIKE, Answer, Chosen, choose, similarity, usable
 from align.pair_making.preference import CUT, is_better
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
@@ -52,10 +52,8 @@ class MakePairs:
         if kept := await job.kept("result"):
             return dict(kept["result"])
         plan = MakePlan.model_validate(job.params)
-        if plan.prompts.traffic is not None:
-            settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
-            await prompt_parts.of_traffic(job, plan.prompts.traffic, self.sources, settings)
-        prompts: dict[str, Messages] = await job.kept(prompt_parts.PROMPT)
+        settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
+        prompts: dict[str, Messages] = await prompt_parts.of_job(job, plan.prompts, self.sources, settings)
         heldout = len(await job.kept(HELDOUT))
         if not prompts:
             raise Conflict(
@@ -164,7 +162,7 @@ class _Found:
 
     def by_rules(self, by: ByRules, answers: Mapping[str, Sequence[Answer]]) -> None:
         """Take the answers that do best by the rules."""
-        for key, sampled, places in self._usable(answers, self.plan.cut):
+        for key, sampled, places in self._usable(answers, keep_cut=self.plan.cut == "reject"):
             scores = [
                 CUT if sampled[place].is_cut else by.preference.score(sampled[place].text) for place in places
             ]
@@ -198,11 +196,11 @@ class _Found:
             self._take(key, sampled, places, None if alike else Chosen(0, 1, (0, 1)), {})
 
     def _usable(
-        self, answers: Mapping[str, Sequence[Answer]], cut: Cut = "drop"
+        self, answers: Mapping[str, Sequence[Answer]], keep_cut: bool = False
     ) -> list[tuple[str, Sequence[Answer], list[int]]]:
         found = []
         for key, sampled in answers.items():
-            places = usable(sampled, cut)
+            places = usable(sampled, keep_cut)
             self.why["answers"] += len(sampled)
             self.why["cut"] += sum(answer.is_cut for answer in sampled)
             self.why["blank"] += sum(answer.is_blank for answer in sampled)

@@ -76,7 +76,7 @@ def test_cut_blank_and_repeated_answers_are_not_used() -> None:
         Answer("d", None),
     ]
     assert usable(answers) == [0, 4]
-    assert usable(answers, cut="reject") == [0, 1, 4, 5]
+    assert usable(answers, keep_cut=True) == [0, 1, 4, 5]
 
 
 def test_a_cut_answer_is_worse_than_any_whole_one() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,30 @@ def test_the_file_is_free_again_after_close(tmp_path: Path) -> None:
         audit.record(first, "ada", "wrote", "x")
     with Store.open(path) as second:
         assert [entry.actor for entry in audit.list_recent(second)] == ["ada"]
+
+
+def test_a_read_that_is_under_way_does_not_keep_the_store_open(tmp_path: Path) -> None:
+    path, ended, begun = tmp_path / "t.duckdb", list[str](), threading.Event()
+    store = Store.open(path)
+
+    def read() -> None:
+        cursor = store.cursor()
+        begun.set()
+        try:
+            cursor.execute("select count(*) from range(10000000000) as a(x) where x % 7 = 3").fetchall()
+        except duckdb.Error as error:
+            ended.append(type(error).__name__)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    begun.wait()
+    time.sleep(0.2)
+    started = time.monotonic()
+    store.close()
+    assert time.monotonic() - started < 4
+    reader.join(10)
+    assert ended == ["InterruptException"]
+    Store.open(path).close()
 
 
 def test_atomic_commits_all_or_nothing_and_nests(db: Store) -> None:
