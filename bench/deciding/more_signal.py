@@ -52,7 +52,7 @@ JUDGED_PROMPTS = 16
 
 
 def finish(platform: PlatformProcess, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Wait for a job's end and return it; one that was cancelled or failed goes on first."""
+    """Wait for a job's end and return it, printing its progress."""
     said = ""
     while (job := platform.get(f"/api/jobs/{job['id']}"))["state"] in ("queued", "running"):
         if (at := job["progress"]) and said != (now := f"{at['doing']} {at['done']}/{at['total']}"):
@@ -98,9 +98,7 @@ def by_rule(
     return found
 
 
-def by_judge(
-    platform: PlatformProcess, args: argparse.Namespace, progress: Progress, root: Path
-) -> dict[str, Any]:
+def by_judge(platform: PlatformProcess, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Have people vote, and judges ask to decide."""
     every = questions(args.prompts + JUDGED_PROMPTS, args.asked)
     asked, others = every[: args.prompts], every[args.prompts :]
@@ -128,12 +126,16 @@ def by_judge(
 
 def run(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Run one case, or go on with it; return what was measured."""
-    platform = teach.make_data(root, CASES["shorter"], args)
+    platform = teach.make_data(root, CASES["shorter"])
     progress = Progress(root / "progress.json", platform)
     try:
         platform.start()
         progress.add("start")
-        found = (by_rule if args.case == "rule" else by_judge)(platform, args, progress, root)
+        found = (
+            by_rule(platform, args, progress, root)
+            if args.case == "rule"
+            else by_judge(platform, args, progress)
+        )
     finally:
         platform.stop()
         print(f"# log: {platform.log}", flush=True)
@@ -153,7 +155,6 @@ def main() -> None:
     parser.add_argument("--params", type=json.loads, default={}, help="parameters of the run as JSON")
     args = parser.parse_args()
     args.prompts = args.prompts or {"rule": 96, "judge": VOTED + 40}[args.case]
-    args.suite = args.sampled = None
     with contextlib.ExitStack() as stack:
         root = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
