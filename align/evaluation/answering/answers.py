@@ -91,14 +91,14 @@ async def _generate(
 ) -> tuple[list[Item], list[str]]:
     def ask(prompt: Prompt, name: str, sampling: Mapping[str, Any]) -> Any:
         async def answered(side: str, model: str) -> Item:
-            most = min(max_tokens, caps.get(model, max_tokens))
-            body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
+            limit = min(max_tokens, caps.get(model, max_tokens))
+            body = {"model": model, "messages": prompt.messages, "max_tokens": limit, **sampling}
             answer, seconds, first = await asking.api.stream(body)
             await asking.progress(1)
             detail: dict[str, Any] = {
                 "kind": prompt.kind,
                 "sampling": name.rpartition(" / ")[2],
-                "max_tokens": most,
+                "max_tokens": limit,
             }
             detail |= {} if first is None else {"first_token_s": first}
             item = Item(measure, prompt.cluster, name, side, prompt.reference, seconds=seconds, detail=detail)

@@ -16,7 +16,7 @@ TWO = ({"rule": "max_sentences", "value": 2},)
 
 
 def said(sentences: int) -> Release:
-    def answer(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+    def answer(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
         return " ".join(f"The {rng.choice(WORDS)} is here." for _ in range(sentences)), "stop"
 
     return Release(answer)
