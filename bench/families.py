@@ -41,6 +41,8 @@ from tests.support.families import FAMILIES, make_family
 from tests.support.words import sentence
 
 PARAMS = {"max_steps": 2, "max_length": 256, "per_device_train_batch_size": 2, "heldout_limit": 2, "r": 8}
+MIN_EFFECT = 0.01
+"""Mean distance of the adapter's log-probabilities from the base's, from which they differ, nats per token."""
 CHAT = [
     {"role": "user", "content": "Name a bird."},
     {"role": "assistant", "content": "A wren."},
@@ -166,9 +168,8 @@ async def batch(names: list[str], root: Path) -> list[dict[str, Any]]:
 
 def is_good(row: dict[str, Any]) -> bool:
     """Return whether everything held."""
-    return all(row.get(name) for name in ("renders_alike", "published", "rolled_back")) and (
-        row["answers_differ"] or row["effect"] > 0.01
-    )
+    held = all(row.get(name) for name in ("renders_alike", "published", "rolled_back"))
+    return held and (row["answers_differ"] or (row["effect"] or 0.0) > MIN_EFFECT)
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.evaluation.suite_file import Answers, AnyMeasurement, Heldout, Suite, WinRate
+from align.evaluation.suite_file import Heldout, Suite, WinRate
 
 MIN_PROMPTS = 24
 """Prompts that a suite answers at least, where there are as many: no rated row is there to be scored."""
@@ -21,16 +21,6 @@ class HeldoutPrompts:
 
     def plan_of(self, suite: Suite) -> Suite:
         """Return a suite without what needs rated answers, whose answers are compared by these rules alone."""
-        parts: list[AnyMeasurement] = []
-        for part in suite.measurements:
-            if isinstance(part, Answers) and not any(isinstance(one, Answers) for one in parts):
-                parts.append(
-                    part.model_copy(
-                        update={"heldout": max(part.heldout, MIN_PROMPTS), "seeds": part.seeds or 1}
-                    )
-                )
-            elif not isinstance(part, Heldout | WinRate):
-                parts.append(part)
-        if not any(isinstance(part, Answers) for part in parts):
-            parts.insert(0, Answers(kind="answers", heldout=MIN_PROMPTS))
-        return Suite(measurements=(*parts, *([self.rules] if self.rules else ())))
+        answered = suite.with_answers(MIN_PROMPTS).measurements
+        kept = [part for part in answered if not isinstance(part, Heldout | WinRate)]
+        return Suite(measurements=(*kept, *([self.rules] if self.rules else ())))

@@ -32,6 +32,7 @@ from align.evaluation.scoring import measure_heldout, reference_of
 from align.evaluation.suite_file import (
     Answers,
     AnyMeasurement,
+    Estimate,
     Heldout,
     Instructions,
     Judge,
@@ -88,11 +89,8 @@ async def run_suite(
     wanted = rows_wanted(plan)
     rows = choose_rows(await asyncio.to_thread(_rows_of, heldout, fresh), wanted, seed) if wanted else []
     asking = Asking(api, _models(release, against, anchor), seed, on_progress)
-    answers_a_row = 2 if rows and "chosen" in rows[0] else 1
-    sides = len(asking.sides(*asking.generating))
     pace = await measure_pace(asking) if probe else Pace()
-    tokens = [row_tokens(row) for row in rows]
-    expected = estimate(plan, len(asking.models), sides, tokens, answers_a_row, len(voted), pace)
+    expected = expect(asking, plan, rows, len(voted), pace)
     asking.total, asking.expected_s = expected.requests, expected.seconds
     log.info("suite %s of %s: %d requests, about %.0f s", suite, release, expected.requests, expected.seconds)
     await asking.progress()
@@ -130,21 +128,6 @@ async def run_suite(
     }
 
 
-def _with_pairs(plan: Suite, pairs: int) -> Suite:
-    """Return the suite with answers to at least `pairs` held-out prompts at the releases' own sampling."""
-    if not pairs:
-        return plan
-    parts = list(plan.measurements)
-    for place, part in enumerate(parts):
-        if isinstance(part, Answers):
-            more = {"heldout": max(part.heldout, pairs), "seeds": max(part.seeds, 1)}
-            parts[place] = part.model_copy(update=more)
-            break
-    else:
-        parts.insert(0, Answers(kind="answers", heldout=pairs))
-    return plan.model_copy(update={"measurements": tuple(parts)})
-
-
 def _models(release: str, against: str | None, anchor: str | None) -> dict[str, str]:
     """Return the models by side; one that is there already is not asked twice."""
     models = {"release": release}
@@ -173,6 +156,16 @@ def rows_wanted(plan: Suite) -> int:
     return max(wanted, default=0)
 
 
+def expect(
+    asking: Asking, plan: Suite, rows: Sequence[Mapping[str, Any]], voted: int, pace: Pace | None = None
+) -> Estimate:
+    """Return what a suite asks of the releases about these rows, and how long that takes at a pace."""
+    sides = len(asking.sides(*asking.generating))
+    answers_per_row = 2 if rows and "chosen" in rows[0] else 1
+    tokens = [row_tokens(row) for row in rows]
+    return estimate(plan, len(asking.models), sides, tokens, answers_per_row, voted, pace)
+
+
 async def _measure(
     asking: Asking,
     part: AnyMeasurement,
@@ -181,12 +174,23 @@ async def _measure(
     so_far: Sequence[Item],
     voted: Sequence[Voted],
 ) -> tuple[list[Item], list[str]]:
-    if isinstance(part, WinRate):
-        return await asyncio.to_thread(judge_by_rules, so_far, part.rules, part.prefer), []
-    if isinstance(part, Judge):
-        async with JudgeApi(part) as judge:
-            return await measure_by_judge(judge, so_far, asking.prompts, voted), []
+    if isinstance(part, WinRate | Judge):
+        return await compare_answers(asking, part, so_far, voted), []
     return await ask_releases(asking, part, rows, caps)
+
+
+async def compare_answers(
+    asking: Asking,
+    part: WinRate | Judge,
+    items: Sequence[Item],
+    voted: Sequence[Voted],
+    open_judge: Callable[[Judge], JudgeApi] = JudgeApi,
+) -> list[Item]:
+    """Return who wins the pairs of answers of the release and the one beside it."""
+    if isinstance(part, WinRate):
+        return await asyncio.to_thread(judge_by_rules, items, part.rules, part.prefer)
+    async with open_judge(part) as judge:
+        return await measure_by_judge(judge, items, asking.prompts, voted)
 
 
 async def ask_releases(
@@ -207,7 +211,8 @@ async def ask_releases(
 
 def _plan(suite: str, heldout: Path | HeldoutPrompts, pairs: int) -> Suite:
     """Return what a suite measures on these held-out data, for `pairs` pairs of answers that people compare."""
-    plan = _with_pairs(load_suite(suite), pairs)
+    plan = load_suite(suite)
+    plan = plan.with_answers(pairs) if pairs else plan
     return heldout.plan_of(plan) if isinstance(heldout, HeldoutPrompts) else plan
 
 

@@ -148,6 +148,18 @@ class Suite(BaseModel):
 
     measurements: tuple[AnyMeasurement, ...] = Field(min_length=1)
 
+    def with_answers(self, prompts: int) -> Suite:
+        """Return the suite with answers to `prompts` held-out prompts or more, at the releases' own sampling."""
+        parts = list(self.measurements)
+        for place, part in enumerate(parts):
+            if isinstance(part, Answers):
+                more = {"heldout": max(part.heldout, prompts), "seeds": max(part.seeds, 1)}
+                parts[place] = part.model_copy(update=more)
+                break
+        else:
+            parts.insert(0, Answers(kind="answers", heldout=prompts))
+        return self.model_copy(update={"measurements": tuple(parts)})
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -187,7 +199,7 @@ def estimate(
     releases: int,
     sides: int,
     rows: Sequence[int],
-    answers_a_row: int,
+    answers_per_row: int,
     voted: int = 0,
     pace: Pace | None = None,
 ) -> Estimate:
@@ -202,7 +214,7 @@ def estimate(
     for part in suite.measurements:
         count = 0
         if isinstance(part, Heldout):
-            count = min(part.rows, len(rows)) * releases * (1 + answers_a_row)
+            count = min(part.rows, len(rows)) * releases * (1 + answers_per_row)
             prompt_tokens += sum(rows[: part.rows]) * releases
         elif isinstance(part, Answers | Instructions):
             repeats = part.repeats if isinstance(part, Answers) else 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from align.evaluation.gate import MIN_ITEMS, Check, decide
+from align.stats import Z
 
 PRIMARY = ("win_rate", "judge_win_rate", "reward_accuracy")
 """Measures that say whether a way is better than the baseline; the first that was taken counts."""
@@ -108,7 +109,7 @@ def _chance(estimate: Mapping[str, Any] | None) -> float:
     """Return the two-sided p-value of one half, by the width of the 95% interval; 1 where nothing is known."""
     if not estimate or estimate.get("low") is None or estimate.get("high") is None:
         return 1.0
-    error = (estimate["high"] - estimate["low"]) / (2 * 1.959963984540054)
+    error = (estimate["high"] - estimate["low"]) / (2 * Z)
     if error <= 0:
         return 1.0 if estimate["value"] == 0.5 else 0.0
     return math.erfc(abs(estimate["value"] - 0.5) / error / math.sqrt(2))
@@ -117,10 +118,10 @@ def _chance(estimate: Mapping[str, Any] | None) -> float:
 def holm(chances: Mapping[str, float]) -> dict[str, float]:
     """Return p-values with Holm's correction (1979) for their number."""
     found: dict[str, float] = {}
-    least = 0.0
+    highest = 0.0
     for place, name in enumerate(sorted(chances, key=lambda one: chances[one])):
-        least = max(least, min(1.0, (len(chances) - place) * chances[name]))
-        found[name] = least
+        highest = max(highest, min(1.0, (len(chances) - place) * chances[name]))
+        found[name] = highest
     return found
 
 

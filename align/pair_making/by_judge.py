@@ -59,7 +59,7 @@ async def compare_all(judge: JudgeApi, messages: Sequence[Mapping[str, Any]], te
 
 def choose_by_judge(texts: Sequence[str], judged: Judged, against: Against) -> Chosen | None:
     """Return the pair that the judge's verdicts make; None where it does not prefer the one in both orders."""
-    return choose(texts, judged.scores(), judged.beats, lambda score: score, against)
+    return choose(texts, judged.scores(), judged.beats, against)
 
 
 def requests_of(n: int) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from align.evaluation.rules import words
 
@@ -18,8 +18,6 @@ Cut = Literal["drop", "reject"]
 
 ALIKE = 0.9
 """Jaccard similarity of words and word pairs above which two answers are too alike to learn from."""
-
-S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +52,15 @@ class Chosen:
     ranks: tuple[int, int]
 
 
-def usable(answers: Sequence[Answer], with_cut: bool = False) -> list[int]:
+def usable(answers: Sequence[Answer], keep_cut: bool = False) -> list[int]:
     """Return the places of the answers that a pair may be made of: whole, not blank, each text once.
 
-    `with_cut` adds those that were cut, which may be the worse one of a pair.
+    `keep_cut` keeps answers that reached their max tokens, for pairs in which such an answer may be the rejected one.
     """
     seen: set[str] = set()
     places = []
     for place, answer in enumerate(answers):
-        if (with_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
+        if (keep_cut or not answer.is_cut) and not answer.is_blank and answer.text.strip() not in seen:
             seen.add(answer.text.strip())
             places.append(place)
     return places
@@ -70,19 +68,18 @@ def usable(answers: Sequence[Answer], with_cut: bool = False) -> list[int]:
 
 def choose(
     texts: Sequence[str],
-    scores: Sequence[S],
+    scores: Sequence[float] | Sequence[tuple[float, int]],
     better: Callable[[int, int], bool],
-    key: Callable[[S], Any],
     against: Against = "worst",
 ) -> Chosen | None:
     """Return the best answer with the worst, or with a low one; None where none is clearly better or they are alike.
 
-    `better(i, j)` says whether the answer `i` is clearly better than `j`; `key` orders the scores. A low answer is the one
-    above the worst, where there is one that the best is clearly better than.
+    `better(i, j)` says whether the answer `i` is clearly better than `j`. A low answer is the one above the worst, where
+    there is one that the best is clearly better than.
     """
     if len(texts) < 2:
         return None
-    order = sorted(range(len(texts)), key=lambda place: key(scores[place]), reverse=True)
+    order = sorted(range(len(texts)), key=scores.__getitem__, reverse=True)
     best, rank = order[0], len(order) - 1
     if against == "low" and len(order) > 2 and better(best, order[-2]):
         rank -= 1

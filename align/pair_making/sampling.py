@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from align.evaluation.answering.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi, choice_of, content_of
 from align.pair_making.choice import Answer
 
 MAX_TOKENS = 512
@@ -37,7 +37,5 @@ async def sample(
 
 def _read(answer: Mapping[str, Any]) -> Answer:
     """Return what a chat completion says; a call of a tool has no text, and counts as cut."""
-    choice: Mapping[str, Any] = next(iter(answer.get("choices") or ()), {})
-    message = choice.get("message") or {}
     tokens = (answer.get("usage") or {}).get("completion_tokens")
-    return Answer(str(message.get("content") or ""), choice.get("finish_reason"), tokens)
+    return Answer(content_of(answer), choice_of(answer).get("finish_reason"), tokens)

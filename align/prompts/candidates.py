@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.chat_messages import context_of
+
 BUILT_IN = Path(__file__).with_name("built_in.toml")
 LONGEST = 4000
 """Characters of a system prompt without its examples."""
@@ -51,9 +53,9 @@ class Candidate:
         return "\n\n".join(part for part in (self.instruction, examples) if part) or None
 
     @property
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> list[dict[str, str]]:
         """What goes before a conversation."""
-        return [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return context_of(self.system_prompt)
 
     def to_json(self) -> dict[str, Any]:
         """Return its name, source, instruction, and the references of its examples, whose texts are left out."""

@@ -14,6 +14,7 @@ from align.evaluation.scoring import reference_of
 from align.evaluation.win_rate import Prefer
 from align.messages import was_cut
 from align.prompts.candidates import Example
+from common.chat_messages import SYSTEM_ROLES
 
 LONGEST = 600
 """Characters of a request and its answer together; longer ones cost more than they show."""
@@ -42,7 +43,7 @@ def choose_examples(
 
 def example_of(row: Mapping[str, Any]) -> Example | None:
     """Return the row's request and its good answer; None for a longer conversation, a dislike, or an answer that was cut."""
-    prompt = [turn for turn in row["prompt"] if turn.get("role") not in ("system", "developer")]
+    prompt = [turn for turn in row["prompt"] if turn.get("role") not in SYSTEM_ROLES]
     part = "chosen" if "chosen" in row else "completion"
     answer = row.get(part) or []
     if len(prompt) != 1 or len(answer) != 1 or row.get("label") is False:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from align.evaluation.answering.asking import Asking
-from align.evaluation.answering.chat_api import ChatApi, EvaluationError
+from align.evaluation.answering.chat_api import ChatApi, EvaluationError, content_of
 from align.evaluation.judging.judge import JudgeApi, score_of
 from align.evaluation.scoring import score
 from align.evaluation.win_rate import Prefer, score_by_rules
@@ -44,8 +44,7 @@ class Served:
         found, _ = await self.api.chat(
             {"model": self.model, "messages": messages, "seed": 1, **self.sampling}
         )
-        choice: Mapping[str, Any] = next(iter(found.get("choices") or ()), {})
-        return str((choice.get("message") or {}).get("content") or "")
+        return content_of(found)
 
     async def both(self, candidate: Candidate, row: Mapping[str, Any]) -> tuple[str, str]:
         """Return the answer with the candidate and the one without."""

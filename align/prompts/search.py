@@ -15,6 +15,7 @@ from align.prompts.candidates import NONE, Candidate, Example, with_shots
 from align.prompts.halving import Round, halve, planned_scores
 from align.prompts.scoring import Scorer
 from align.stats import share_interval
+from common.chat_messages import SYSTEM_ROLES
 
 FIRST = 8
 """Requests of the first round."""
@@ -22,19 +23,16 @@ FINALISTS = 2
 """Instructions that are scored on every development request."""
 
 
-def split_rows(rows: Sequence[dict[str, Any]], shares: Sequence[float]) -> list[list[dict[str, Any]]]:
-    """Split rows by the hash of their cluster into parts of about these shares, the last of which has the rest."""
-    parts: list[list[dict[str, Any]]] = [[] for _ in range(len(shares) + 1)]
+def split_rows(
+    rows: Sequence[dict[str, Any]], share: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split rows by the hash of their cluster into about this share of them, and the rest."""
+    first: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
     for row in rows:
         place = int(hashlib.sha256(f"prompts {cluster_of(row)}".encode()).hexdigest()[:8], 16) / 2**32
-        part = 0
-        for share in shares:
-            if place < share:
-                break
-            place -= share
-            part += 1
-        parts[part].append(row)
-    return parts
+        (first if place < share else rest).append(row)
+    return first, rest
 
 
 def one_per_cluster(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
@@ -145,6 +143,6 @@ def conditions_in_words(rules: Sequence[Mapping[str, Any]], prefer: str | None) 
 
 def without_context(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row without a system message of its own, in whose place a candidate's stands; `whole_prompt` has it."""
-    prompt = [turn for turn in row["prompt"] if turn.get("role") not in ("system", "developer")]
+    prompt = [turn for turn in row["prompt"] if turn.get("role") not in SYSTEM_ROLES]
     whole = {} if len(prompt) == len(row["prompt"]) else {"whole_prompt": row["prompt"]}
     return {**row, "prompt": prompt, **whole}

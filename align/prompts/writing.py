@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from align.evaluation.answering.chat_api import ChatApi
+from align.evaluation.answering.chat_api import ChatApi, content_of
 from align.evaluation.rules import words
 
 ROWS = 4
@@ -49,7 +49,7 @@ async def write_prompts(
             "seed": n + 1,
         }
         answer, _ = await api.chat(body)
-        found.append(instruction_in(_content(answer)))
+        found.append(instruction_in(content_of(answer)))
     return [text for text in dict.fromkeys(found) if text]
 
 
@@ -70,8 +70,3 @@ def _show(row: Mapping[str, Any]) -> str:
         f"{label}: {text[:LONGEST_SHOWN]}"
         for label, text in (("Request", request), ("Preferred", chosen), ("Rejected", rejected))
     )
-
-
-def _content(answer: Mapping[str, Any]) -> str:
-    choice: Mapping[str, Any] = next(iter(answer.get("choices") or ()), {})
-    return str((choice.get("message") or {}).get("content") or "")

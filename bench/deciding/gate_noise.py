@@ -62,7 +62,7 @@ def main() -> None:
     with duckdb.connect(str(args.store), read_only=True) as db:
         found = db.sql(SIDES).fetchall()
     asked = sum(part.prompts for part in load_suite("default").measurements if isinstance(part, Answers))
-    least = 1.0
+    lowest = 1.0
     for name, measure in MEASURES.items():
         (margin,) = (
             check.limit
@@ -71,17 +71,17 @@ def main() -> None:
         )
         values = np.array([[measure(a, why_a), measure(b, why_b)] for a, why_a, b, why_b in found])
         shares = {n: outcomes(values, n, margin, args.stories) for n in sorted({*args.prompts, asked})}
-        least = min(least, shares[asked][0])
+        lowest = min(lowest, shares[asked][0])
         cells = ", ".join(f"{n} prompts {good:.0%} ({bad:.1%} rejected)" for n, (good, bad) in shares.items())
         differ = (values[:, 0] != values[:, 1]).mean()
         print(f"{name} (mean {values.mean():.3f}, differs in {differ:.0%}), margin {margin}: {cells}")
     line = {
         "name": "gate_noise",
-        "figure": round(least, 3),
+        "figure": round(lowest, 3),
         "unit": "share of equal releases that pass",
         "budget": 0.9,
     }
-    print(json.dumps(line | {"ok": least >= 0.9, "pairs": len(found), "prompts": asked}))
+    print(json.dumps(line | {"ok": lowest >= 0.9, "pairs": len(found), "prompts": asked}))
 
 
 if __name__ == "__main__":

@@ -21,15 +21,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import platform as machine
 import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from align.evaluation.judging.judge_measures import VOTED
 from bench.deciding import teach
@@ -38,11 +35,11 @@ from bench.deciding.teach import (
     MEASURED,
     Progress,
     follow,
+    print_result,
     questions,
     report_of,
     resume,
     rounded,
-    versions,
     win_rate,
 )
 from bench.deciding.teach_cases import CASES
@@ -55,7 +52,7 @@ JUDGED_PROMPTS = 16
 
 
 def finish(platform: PlatformProcess, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Wait for a job's end and return it; one that was cancelled or failed goes on first."""
+    """Wait for a job's end and return it, printing its progress."""
     said = ""
     while (job := platform.get(f"/api/jobs/{job['id']}"))["state"] in ("queued", "running"):
         if (at := job["progress"]) and said != (now := f"{at['doing']} {at['done']}/{at['total']}"):
@@ -101,9 +98,7 @@ def by_rule(
     return found
 
 
-def by_judge(
-    platform: PlatformProcess, args: argparse.Namespace, progress: Progress, root: Path
-) -> dict[str, Any]:
+def by_judge(platform: PlatformProcess, args: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """Have people vote, and judges ask to decide."""
     every = questions(args.prompts + JUDGED_PROMPTS, args.asked)
     asked, others = every[: args.prompts], every[args.prompts :]
@@ -131,12 +126,16 @@ def by_judge(
 
 def run(args: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Run one case, or go on with it; return what was measured."""
-    platform = teach.make_data(root, CASES["shorter"], args)
+    platform = teach.make_data(root, CASES["shorter"])
     progress = Progress(root / "progress.json", platform)
     try:
         platform.start()
         progress.add("start")
-        found = (by_rule if args.case == "rule" else by_judge)(platform, args, progress, root)
+        found = (
+            by_rule(platform, args, progress, root)
+            if args.case == "rule"
+            else by_judge(platform, args, progress)
+        )
     finally:
         platform.stop()
         print(f"# log: {platform.log}", flush=True)
@@ -156,27 +155,11 @@ def main() -> None:
     parser.add_argument("--params", type=json.loads, default={}, help="parameters of the run as JSON")
     args = parser.parse_args()
     args.prompts = args.prompts or {"rule": 96, "judge": VOTED + 40}[args.case]
-    args.suite = args.sampled = None
     with contextlib.ExitStack() as stack:
         root = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
         found = run(args, root.absolute())
-    spent = sum(
-        value for name, value in found["seconds"].items() if name not in ("start", "win rate by rule")
-    )
-    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in found["seconds"].items()))
-    line = {
-        "name": f"more signal by {args.case}",
-        "figure": round(spent / 60, 1),
-        "unit": "minutes",
-        "ok": found.get("ok", False),
-        "figures": found,
-        "cores": psutil.cpu_count(),
-        "machine": machine.machine(),
-        "versions": versions(),
-    }
-    print(json.dumps(line))
-    sys.exit(0 if line["ok"] else 1)
+    sys.exit(print_result(f"more signal by {args.case}", "minutes", found, found.get("ok", False)))
 
 
 if __name__ == "__main__":

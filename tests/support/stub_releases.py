@@ -26,32 +26,32 @@ WORDS = [
 Answer = Callable[[str, random.Random, int], tuple[str, str]]
 
 
-def sensible(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def sensible(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Answer in a sentence or two that repeat nothing."""
     return f"The {' '.join(rng.sample(WORDS, rng.randint(8, 16)))} of this.", "stop"
 
 
-def repeating(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def repeating(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Say the same for ever."""
-    return "I think that " * (most // 3), "length"
+    return "I think that " * (max_tokens // 3), "length"
 
 
-def repeating_a_little(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def repeating_a_little(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Say the same again and again, and stop before the limit."""
     return "of the river stone and the garden " * 4, "stop"
 
 
-def cut(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def cut(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Come to no end."""
     return " ".join(rng.choices(WORDS, k=14)), "length"
 
 
-def refusing(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def refusing(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Refuse, whatever is asked."""
     return f"I\u2019m sorry, but I can't help with the {rng.choice(WORDS)} that you ask about here.", "stop"
 
 
-def silent(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def silent(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Say nothing."""
     return "", "stop"
 

@@ -177,7 +177,10 @@ def test_a_judge_is_held_against_the_store_s_votes_and_its_verdicts_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = Release(
-        lambda prompt, rng, most: (f"A much longer answer with {rng.random()} in it, and more. " * 9, "stop")
+        lambda prompt, rng, max_tokens: (
+            f"A much longer answer with {rng.random()} in it, and more. " * 9,
+            "stop",
+        )
     )
     with (
         judge() as url,

@@ -55,6 +55,22 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
+def read_text(option: str, file: Path) -> str:
+    """Return the text of a file that an option names; one that cannot be read ends the command."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{option} {file}: {error}", 2)
+
+
+def show_state(found: Mapping[str, Any], as_json: bool) -> None:
+    """Print which state a run or a job is in."""
+    if as_json:
+        show(found, True)
+    else:
+        console.print(f"{found['id']} is {found['state']}", highlight=False)
+
+
 def settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Return the settings, or end the command with every fault."""
     from trimtab.config.settings_file import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trimtab.cli.common import ask, console, fail, show
+from trimtab.cli.common import ask, console, fail, read_text, show
 from trimtab.cli.jobs import follow
 from trimtab.cli.training_data.make_pairs import table_of
 
@@ -48,7 +48,7 @@ def read_texts(option: str, file: Path | None) -> list[str] | None:
     """Read a file of texts: a JSON list, else paragraphs; the command ends with 2 where it holds none."""
     if file is None:
         return None
-    text = _read(option, file)
+    text = read_text(option, file)
     if file.suffix == ".json":
         try:
             found = json.loads(text)
@@ -59,13 +59,6 @@ def read_texts(option: str, file: Path | None) -> list[str] | None:
     if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
         fail(f"{option} {file}: accepted is a JSON list of texts, or texts with blank lines between", 2)
     return found
-
-
-def _read(option: str, file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{option} {file} cannot be read: {error}", 2)
 
 
 def show_comparison(

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from common.durations import duration
-from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, show
+from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, show, show_state
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
@@ -49,20 +49,13 @@ def watch_job(job: JobId, as_json: AsJson = False, data: DataOption = None) -> N
 @app.command("cancel")
 def cancel_job(job: JobId, as_json: AsJson = False, data: DataOption = None) -> None:
     """End a job within seconds; what it has done is kept, and it can be resumed."""
-    _said(ask(lambda client: client.jobs.cancel(job), data), as_json)
+    show_state(ask(lambda client: client.jobs.cancel(job), data), as_json)
 
 
 @app.command("resume")
 def resume_job(job: JobId, as_json: AsJson = False, data: DataOption = None) -> None:
     """Take a cancelled or failed job up after what it has done."""
-    _said(ask(lambda client: client.jobs.resume(job), data), as_json)
-
-
-def _said(job: Job, as_json: bool) -> None:
-    if as_json:
-        show(job, True)
-    else:
-        console.print(f"{job['id']} is {job['state']}", highlight=False)
+    show_state(ask(lambda client: client.jobs.resume(job), data), as_json)
 
 
 def follow(job_id: str, data: Any, quiet: bool) -> Job:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from common.training_methods import METHODS, Method
-from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show
+from trimtab.cli.common import INTERRUPTED, AsJson, DataOption, ask, console, errors, fail, show, show_state
 
 if TYPE_CHECKING:
     from trimtab_client import AsyncClient
@@ -251,20 +251,13 @@ def watch_run(run: str, as_json: AsJson = False, data: DataOption = None) -> Non
 @runs_app.command("cancel")
 def cancel_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """End a run within seconds; it can be resumed."""
-    _said(ask(lambda client: client.runs.cancel(run), data), as_json)
+    show_state(ask(lambda client: client.runs.cancel(run), data), as_json)
 
 
 @runs_app.command("resume")
 def resume_run(run: str, as_json: AsJson = False, data: DataOption = None) -> None:
     """Take a cancelled or failed run up from its newest checkpoint."""
-    _said(ask(lambda client: client.runs.resume(run), data), as_json)
-
-
-def _said(run: Run, as_json: bool) -> None:
-    if as_json:
-        show(run, True)
-    else:
-        console.print(f"{run['id']} is {run['state']}")
+    show_state(ask(lambda client: client.runs.resume(run), data), as_json)
 
 
 def _follow(run_id: str, data: Any, quiet: bool) -> Run:

@@ -50,10 +50,8 @@ class Distil:
         if kept := await job.kept("result"):
             return dict(kept["result"])
         plan = DistilPlan.model_validate(job.params)
-        if plan.prompts.traffic is not None:
-            settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
-            await prompt_parts.of_traffic(job, plan.prompts.traffic, self.sources, settings)
-        prompts: dict[str, Messages] = await job.kept(prompt_parts.PROMPT)
+        settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
+        prompts: dict[str, Messages] = await prompt_parts.of_job(job, plan.prompts, self.sources, settings)
         found = await self._sample(job, plan, prompts)
         rows = [row for key, answers in found.items() for row in _rows(plan, key, prompts[key], answers)]
         made = await self.long_work.run(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from align.pair_making.sampling import MAX_TOKENS, Sampling
-from trimtab.jobs.make_pairs_plan import PromptSource
+from trimtab.jobs.params import Params, PromptSource
 
 KIND = "distil"
 
 
-class RunWanted(BaseModel):
+class RunWanted(Params):
     """The run that learns the answers; the fields of a run's request."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     qlora: bool = False
     recipe: str | None = None
@@ -25,13 +23,11 @@ class RunWanted(BaseModel):
     start_from: str = "auto"
 
 
-class DistilPlan(BaseModel):
+class DistilPlan(Params):
     """Everything that decides what a job distils; `release` is the id of the release that answers.
 
     `prompt_hash` names its system prompt in the source of the demonstrations; the text may hold words of people.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     deployment: str
     release: str

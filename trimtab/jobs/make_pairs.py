@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.evaluation.answering.chat_api import ChatApi
-from align.evaluation.judging.judge import GIVE_UP_AFTER, JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
 from align.evaluation.judging.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
 from align.pair_making.choice import ALIKE, Answer, Chosen, choose, similarity, usable
-from align.pair_making.preference import CUT, Score, is_better
+from align.pair_making.preference import CUT, is_better
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
 from store.errors import Conflict, Invalid
@@ -52,10 +52,8 @@ class MakePairs:
         if kept := await job.kept("result"):
             return dict(kept["result"])
         plan = MakePlan.model_validate(job.params)
-        if plan.prompts.traffic is not None:
-            settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
-            await prompt_parts.of_traffic(job, plan.prompts.traffic, self.sources, settings)
-        prompts: dict[str, Messages] = await job.kept(prompt_parts.PROMPT)
+        settings = SnapshotSettings(seed=plan.seed, heldout_fraction=plan.heldout_fraction)
+        prompts: dict[str, Messages] = await prompt_parts.of_job(job, plan.prompts, self.sources, settings)
         heldout = len(await job.kept(HELDOUT))
         if not prompts:
             raise Conflict(
@@ -136,7 +134,7 @@ async def _verdicts(
         async def compare(key: str) -> Any:
             texts = [answers[key][place].text for place in usable(answers[key])]
             judged = await compare_all(judge, prompts[key], texts)
-            if judge.invalid >= GIVE_UP_AFTER and judge.invalid * 2 >= judge.asked:
+            if judge.gave_up:
                 raise Invalid(
                     "judge",
                     f"{judge.invalid} of {judge.asked} comparisons without a valid verdict",
@@ -164,7 +162,7 @@ class _Found:
 
     def by_rules(self, by: ByRules, answers: Mapping[str, Sequence[Answer]]) -> None:
         """Take the answers that do best by the rules."""
-        for key, sampled, places in self._usable(answers, with_cut=self.plan.cut == "reject"):
+        for key, sampled, places in self._usable(answers, keep_cut=self.plan.cut == "reject"):
             scores = [
                 CUT if sampled[place].is_cut else by.preference.score(sampled[place].text) for place in places
             ]
@@ -172,7 +170,6 @@ class _Found:
                 [sampled[place].text for place in places],
                 scores,
                 lambda i, j, scores=scores: is_better(scores[i], scores[j]),  # type: ignore[misc]
-                _as_key,
                 self.plan.against,
             )
             self._take(key, sampled, places, chosen, {"scores": [list(score) for score in scores]})
@@ -199,11 +196,11 @@ class _Found:
             self._take(key, sampled, places, None if alike else Chosen(0, 1, (0, 1)), {})
 
     def _usable(
-        self, answers: Mapping[str, Sequence[Answer]], with_cut: bool = False
+        self, answers: Mapping[str, Sequence[Answer]], keep_cut: bool = False
     ) -> list[tuple[str, Sequence[Answer], list[int]]]:
         found = []
         for key, sampled in answers.items():
-            places = usable(sampled, with_cut)
+            places = usable(sampled, keep_cut)
             self.why["answers"] += len(sampled)
             self.why["cut"] += sum(answer.is_cut for answer in sampled)
             self.why["blank"] += sum(answer.is_blank for answer in sampled)
@@ -244,7 +241,3 @@ class _Found:
         }
         reasons = (good.finish_reason, bad.finish_reason)
         self.rows.append(MadeRow(key, value, self.plan.release, self.plan.release, reasons, facts))
-
-
-def _as_key(score: Score) -> tuple[float, int]:
-    return score.followed, score.length

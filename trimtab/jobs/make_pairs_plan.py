@@ -6,21 +6,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from align.evaluation.suite_file import Judge
 from align.pair_making.by_judge import requests_of
 from align.pair_making.choice import Against, Cut
 from align.pair_making.preference import Preference
 from align.pair_making.sampling import MAX_TOKENS, Sampling
+from trimtab.jobs.params import Params, PromptSource
 
 KIND = "pairs.make"
-
-
-class Params(BaseModel):
-    """Base of the parameters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ByRules(Params):
@@ -60,13 +55,6 @@ class ByRelease(Params):
     def hash(self) -> str:
         """What the source of the pairs names it by: the release's id."""
         return self.release
-
-
-class PromptSource(Params):
-    """Where the prompts are from: given with the request, whose hash is here, or the newest of traffic."""
-
-    given: str | None = None
-    traffic: int | None = None
 
 
 class MakePlan(Params):

@@ -17,6 +17,7 @@ from store.values import Conversation, conversation_hash, to_json
 from trimtab.background import call_store
 from trimtab.config.training_sections import SnapshotSettings as SnapshotSection
 from trimtab.jobs.job_context import JobContext
+from trimtab.jobs.params import PromptSource
 
 PROMPT = "prompt:"
 """What the keys of the prompts begin with that a job works on; `HELDOUT` those that it keeps."""
@@ -70,7 +71,26 @@ def read_prompts(given: Sequence[Any]) -> Prompts:
     return Prompts(tuple(found.items()))
 
 
-async def of_traffic(job: JobContext, limit: int, sources: Sequence[str], settings: SnapshotSettings) -> None:
+def asked_prompts(given: Sequence[Any] | None, traffic: int) -> tuple[PromptSource, Prompts | None]:
+    """Return where a request has its prompts from, and those that it brought. Raises `Invalid`."""
+    if given is None:
+        return PromptSource(traffic=traffic), None
+    prompts = read_prompts(given)
+    if not prompts.rows:
+        raise Invalid("prompts", [], "at least one prompt; null takes those of traffic")
+    return PromptSource(given=prompts.sha256), prompts
+
+
+async def of_job(
+    job: JobContext, source: PromptSource, sources: Sequence[str], settings: SnapshotSettings
+) -> dict[str, Any]:
+    """Return the prompts that a job works on, by key; those of traffic (of `sources`) are drawn first."""
+    if source.traffic is not None:
+        await _draw(job, source.traffic, sources, settings)
+    return await job.kept(PROMPT)
+
+
+async def _draw(job: JobContext, limit: int, sources: Sequence[str], settings: SnapshotSettings) -> None:
     """Keep the newest prompts of traffic as parts of a job, once; later prompts do not join a job that is resumed."""
     if await job.kept("drawn"):
         return

@@ -10,10 +10,16 @@ from align.evaluation.answering.chat_api import ChatApi, RowRefused
 from align.pair_making.choice import Answer
 from align.pair_making.sampling import Sampling, sample
 from store.jobs.job_parts import Part
+from store.rollout.releases import Release
 from trimtab.jobs.job_context import JobContext
 from trimtab.jobs.prompt_parts import PROMPT
 
 Messages = list[dict[str, Any]]
+
+
+def max_tokens_of(release: Release, wanted: int, limit: int | None) -> int:
+    """Return the max tokens of an answer: those wanted, but no more than the release and the gateway's limit allow."""
+    return min([wanted, *(int(one) for one in (release.sampling.get("max_tokens"), limit) if one)])
 
 
 async def sample_all(

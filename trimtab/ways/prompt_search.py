@@ -105,7 +105,7 @@ class PromptSearch:
         snapshot = job.params["snapshot"]
         if snapshot is None:
             rows = [without_context(row) for row in rows_of_prompts(await job.kept(PROMPT))]
-            development, test = split_rows(rows, (0.5,))
+            development, test = split_rows(rows, 0.5)
             examples: list[dict[str, Any]] = []
         else:
             folder = self.paths.snapshots
@@ -113,7 +113,7 @@ class PromptSearch:
             test = await call_store(self.db, heldout_rows, folder, snapshot)
             test = [without_context(row) for row in test]
             quoted = 1 / 3 if any(job.params["shots"]) else 0.0
-            examples, development = split_rows([without_context(row) for row in train], (quoted,))
+            examples, development = split_rows([without_context(row) for row in train], quoted)
         development = one_per_cluster(development, job.params["prompts"])
         if not development:
             raise Conflict(

@@ -10,6 +10,7 @@ from typing import Any
 
 from align.evaluation import instructions, neutral
 from align.evaluation.answering.asking import Asking, complete
+from align.evaluation.answering.chat_api import choice_of
 from align.evaluation.health import language_of
 from align.evaluation.items import NEUTRAL, Item, digest
 from align.evaluation.measures import cluster_of
@@ -90,14 +91,14 @@ async def _generate(
 ) -> tuple[list[Item], list[str]]:
     def ask(prompt: Prompt, name: str, sampling: Mapping[str, Any]) -> Any:
         async def answered(side: str, model: str) -> Item:
-            most = min(max_tokens, caps.get(model, max_tokens))
-            body = {"model": model, "messages": prompt.messages, "max_tokens": most, **sampling}
+            limit = min(max_tokens, caps.get(model, max_tokens))
+            body = {"model": model, "messages": prompt.messages, "max_tokens": limit, **sampling}
             answer, seconds, first = await asking.api.stream(body)
             await asking.progress(1)
             detail: dict[str, Any] = {
                 "kind": prompt.kind,
                 "sampling": name.rpartition(" / ")[2],
-                "max_tokens": most,
+                "max_tokens": limit,
             }
             detail |= {} if first is None else {"first_token_s": first}
             item = Item(measure, prompt.cluster, name, side, prompt.reference, seconds=seconds, detail=detail)
@@ -122,7 +123,7 @@ def _asked(text: str) -> list[dict[str, Any]]:
 
 def _read(item: Item, answer: dict[str, Any]) -> Item:
     """Return the item with what a chat completion says; one without choices is an empty answer."""
-    choice: Mapping[str, Any] = next(iter(answer.get("choices") or ()), {})
+    choice = choice_of(answer)
     message = choice.get("message") or {}
     calls = message.get("tool_calls")
     text = message.get("content") or (json.dumps(calls) if calls else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -28,12 +29,20 @@ class RowRefused(EvaluationError):
     """The platform takes no request for this row: its chat template refuses the conversation, or it is too long."""
 
 
+class BrokenOff(EvaluationError):
+    """The engine was lost after a streamed answer had begun; what is not streamed gets a 503 then."""
+
+
+RETRY_S = 1.0
+"""Seconds before a request is sent again where the platform does not say how many."""
+
+
 class ChatApi:
     """An OpenAI-compatible endpoint: `async with ChatApi("http://127.0.0.1:7860", key=...) as api`.
 
     At most `concurrency` requests are open at once. A request is asked again up to `retries` times where the platform is
-    overloaded (429, 503), after as long as it says, or closed the connection. Without `timeout_s` the platform alone
-    decides how long an answer may take: it knows a busy engine from a dead one.
+    overloaded (429, 503), after as long as it says, or lost the engine or the connection. Without `timeout_s` the platform
+    alone decides how long an answer may take: it knows a busy engine from a dead one.
     """
 
     def __init__(
@@ -96,6 +105,11 @@ class ChatApi:
                     if attempt == self._retries:
                         raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
                     continue
+                except BrokenOff:
+                    if attempt == self._retries:
+                        raise
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 except httpx.HTTPError as error:
                     raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
                 if found is not None:
@@ -123,15 +137,27 @@ class ChatApi:
             if collected.add(json.loads(data)) and first is None:
                 first = time.perf_counter() - started
         if collected.error is not None:
-            raise EvaluationError(f"the answer broke off: {collected.error}")
+            kind = BrokenOff if collected.error_code == "stream_broken" else EvaluationError
+            raise kind(f"the answer broke off: {collected.error}")
         return collected.answer(), first
+
+
+def choice_of(completion: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first choice of a chat completion, an empty one where it has none."""
+    found: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
+    return found
+
+
+def content_of(completion: Mapping[str, Any]) -> str:
+    """Return the text of a chat completion, empty where it has none."""
+    return str((choice_of(completion).get("message") or {}).get("content") or "")
 
 
 def _retry_after(answer: httpx.Response) -> float:
     try:
-        return min(30.0, max(0.1, float(answer.headers.get("retry-after", "1"))))
+        return min(30.0, max(0.1, float(answer.headers.get("retry-after", RETRY_S))))
     except ValueError:
-        return 1.0
+        return RETRY_S
 
 
 def _message(answer: httpx.Response) -> str:

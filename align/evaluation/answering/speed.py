@@ -5,7 +5,6 @@ A busy machine meets all of them alike, and none is timed while another one of t
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -20,20 +19,20 @@ MAX_TOKENS = 32
 FIGURES = ("first_token_s", "tokens_per_second", "prompt_tokens")
 
 
-async def measure_speed(asking: Asking, prompts: int = PROMPTS, max_tokens: int = MAX_TOKENS) -> list[Item]:
+async def measure_speed(asking: Asking) -> list[Item]:
     """Time streamed answers to neutral prompts; an item's `detail` has first token, tokens per second, prompt tokens.
 
     Each side answers one prompt before, which is not counted: the first request of a release may load its adapter. The
     order of the sides changes from prompt to prompt.
     """
     sides = list(asking.sides(*asking.generating).items())
-    entries = neutral.draw("general", prompts + 1, asking.seed)
+    entries = neutral.draw("general", PROMPTS + 1, asking.seed)
     items = []
     for place, entry in enumerate(entries):
         turn = place % len(sides)
         for side, model in [*sides[turn:], *sides[:turn]]:
             messages = [{"role": "user", "content": entry.text}]
-            body = {"model": model, "messages": messages, "max_tokens": max_tokens, "seed": 1}
+            body = {"model": model, "messages": messages, "max_tokens": MAX_TOKENS, "seed": 1}
             answer, seconds, first = await asking.api.stream(body)
             await asking.progress(1)
             if place == 0:
@@ -48,13 +47,12 @@ async def measure_speed(asking: Asking, prompts: int = PROMPTS, max_tokens: int 
             }
             name = NEUTRAL + entry.id
             items.append(Item("speed", name, name, side, name, tokens=tokens, seconds=seconds, detail=detail))
-        await asyncio.sleep(0)
     return items
 
 
-def requests(sides: int, prompts: int = PROMPTS) -> int:
+def requests(sides: int) -> int:
     """Return how many requests `measure_speed` makes."""
-    return sides * (prompts + 1)
+    return sides * (PROMPTS + 1)
 
 
 def speed_of(items: Sequence[Item], side: str, beside: str | None = None) -> dict[str, dict[str, Any]]:

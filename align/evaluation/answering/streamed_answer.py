@@ -16,12 +16,14 @@ class StreamedAnswer:
     finish_reason: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    error_code: str | None = None
 
     def add(self, chunk: Mapping[str, Any]) -> bool:
         """Add a chunk; return whether it holds some of the answer."""
         if chunk.get("error"):
             error = chunk["error"]
-            self.error = str(error.get("message") or error) if isinstance(error, Mapping) else str(error)
+            parts: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
+            self.error, self.error_code = str(parts.get("message") or error), parts.get("code")
             return False
         self.usage = chunk.get("usage") or self.usage
         said = False

@@ -70,9 +70,7 @@ class Calibration:
 def calibration(voted: Sequence[Item]) -> Calibration:
     """Return how a judge does on comparisons that people decided (items `judge_vote`); as a gate requires it."""
     if not voted:
-        return Calibration(
-            None, None, None, f"it was compared with people on 0 comparisons, fewer than {VOTED}"
-        )
+        return Calibration(None, None, None, _too_few(0))
     measures, agreement = _reliability(voted, voted)
     order, invalid = (
         measures.get(name, {}).get("release", {}).get("value")
@@ -91,10 +89,14 @@ def _why_not(measures: Measures, agreement: dict[str, Any] | None) -> str | None
         return f"{order:.0%} of its verdicts follow the order of the answers, more than {MAX_ORDER_SHARE:.0%}"
     n = agreement["n"] if agreement else 0
     if agreement is None or n < VOTED:
-        return f"it was compared with people on {n} comparisons, fewer than {VOTED}"
+        return _too_few(n)
     if not agreement["low"] > 0:
         return f"it does not agree with people beyond chance: kappa {agreement['value']:.2f}, from {agreement['low']:.2f}"
     return None
+
+
+def _too_few(n: int) -> str:
+    return f"it was compared with people on {n} comparisons, fewer than {VOTED}"
 
 
 def _agreement(voted: Sequence[Item]) -> dict[str, Any] | None:

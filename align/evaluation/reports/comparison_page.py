@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align.evaluation.reports.pages import PARTS, WIDTH, estimate, number
+from align.evaluation.ways import PRIMARY
 
 TEMPLATE = Path(__file__).with_name("comparison.html.jinja")
 MARGIN = 8
@@ -54,12 +55,10 @@ def _row(
     name: str, model: Mapping[str, Any], way: Mapping[str, Any] | None, by: str | None
 ) -> dict[str, str]:
     speed, measures = model["speed"], model["measures"]
-    quality = by or next(
-        (one for one in ("win_rate", "judge_win_rate", "reward_accuracy") if one in measures), None
-    )
+    quality = by or next((one for one in PRIMARY if one in measures), None)
     cost = (way or {}).get("cost") or {}
     minutes, size = cost.get("training_minutes"), cost.get("adapter_bytes")
-    found = {
+    return {
         "name": name,
         "model": model["model"] if model["model"] != name else "",
         "quality": _quality(measures, quality),
@@ -74,7 +73,6 @@ def _row(
         "engine memory": _bytes(model.get("engine_bytes")),
         "licence": str(model.get("licence") or ""),
     }
-    return found
 
 
 def _quality(measures: Mapping[str, Any], name: str | None) -> str:
@@ -121,7 +119,7 @@ def _shown(sides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bar(one: Mapping[str, Any], span: Sequence[float]) -> dict[str, float] | None:
-    """Return where an interval is drawn between the least and the greatest end of all models."""
+    """Return where an interval is drawn between the lowest and the highest end of all models."""
     if not all(_is_number(one.get(end)) for end in ("low", "value", "high")):
         return None
     width = span[1] - span[0] or 1.0

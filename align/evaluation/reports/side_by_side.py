@@ -15,14 +15,12 @@ from typing import Any
 from align.evaluation.answering import speed
 from align.evaluation.answering.asking import Asking, OnProgress
 from align.evaluation.answering.chat_api import ChatApi, EvaluationError
-from align.evaluation.answering.pace import row_tokens
 from align.evaluation.items import Item
-from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, Voted
 from align.evaluation.measures import choose_rows
 from align.evaluation.report import measures_of
-from align.evaluation.suite import ask_releases, rows_wanted
-from align.evaluation.suite_file import Answers, AnyMeasurement, Heldout, Judge, Suite, WinRate, estimate
-from align.evaluation.win_rate import judge_by_rules
+from align.evaluation.suite import ask_releases, compare_answers, expect, rows_wanted
+from align.evaluation.suite_file import Answers, AnyMeasurement, Heldout, Judge, Suite, WinRate
 
 KeepSide = Callable[[str, Sequence[Item]], Awaitable[None]]
 """Takes a side's name and its items, as those of an evaluation against the baseline."""
@@ -70,16 +68,9 @@ async def compare(
     )
     rows = choose_rows(plan.rows, rows_wanted(plan.suite), plan.seed)
     parts = _possible(plan.suite, rows)
-    sides = len(plan.models)
-    expected = estimate(
-        Suite(measurements=tuple(parts)),
-        sides,
-        sides,
-        [row_tokens(row) for row in rows],
-        _answers(rows),
-        len(plan.voted),
-    )
-    asking.total, asking.expected_s = expected.requests + speed.requests(sides) * plan.timed, expected.seconds
+    expected = expect(asking, Suite(measurements=tuple(parts)), rows, len(plan.voted))
+    timing = speed.requests(len(plan.models)) if plan.timed else 0
+    asking.total, asking.expected_s = expected.requests + timing, expected.seconds
     await asking.progress()
     items, refused = await _measure(asking, plan, parts, rows)
     timed = await speed.measure_speed(asking) if plan.timed else []
@@ -112,10 +103,6 @@ def _possible(suite: Suite, rows: Sequence[Any]) -> list[AnyMeasurement]:
     return parts
 
 
-def _answers(rows: Sequence[dict[str, Any]]) -> int:
-    return 2 if rows and "chosen" in rows[0] else 1
-
-
 async def _measure(
     asking: Asking, plan: Plan, parts: Sequence[AnyMeasurement], rows: Sequence[dict[str, Any]]
 ) -> tuple[list[Item], dict[str, list[str]]]:
@@ -125,21 +112,14 @@ async def _measure(
         if isinstance(part, WinRate | Judge):
             for name in plan.models:
                 if name != plan.baseline:
-                    found = await _judged(asking, part, of_side(items, name, plan.baseline), plan)
+                    own = of_side(items, name, plan.baseline)
+                    found = await compare_answers(asking, part, own, plan.voted, plan.open_judge)
                     items += [replace(item, side=name) for item in found]
             continue
         answered, why = await ask_releases(asking, part, rows, plan.caps)
         items += answered
         refused.setdefault(part.kind, []).extend(why)
     return items, refused
-
-
-async def _judged(asking: Asking, part: WinRate | Judge, items: Sequence[Item], plan: Plan) -> list[Item]:
-    """Return who wins the pairs of answers of one side and the baseline."""
-    if isinstance(part, WinRate):
-        return await asyncio.to_thread(judge_by_rules, items, part.rules, part.prefer)
-    async with plan.open_judge(part) as judge:
-        return await measure_by_judge(judge, items, asking.prompts, plan.voted)
 
 
 def of_side(items: Sequence[Item], name: str, baseline: str) -> list[Item]:

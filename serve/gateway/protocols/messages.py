@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 from typing_extensions import override
 
-from common.chat_messages import SYSTEM_ROLES, context_of, text_of
+from common.chat_messages import context_of, has_system, text_of
 from serve.errors import RequestError
 from serve.gateway import client_headers, requests, responses
 from serve.gateway.answers import ParsedAnswer, objects
@@ -45,16 +45,8 @@ class AnthropicMessages(Protocol):
 
     @override
     def check(self, body: Body, limits: Limits) -> None:
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise RequestError("`messages` must be a list with at least one message.", "messages")
-        if len(messages) > limits.max_messages:
-            raise RequestError(
-                f"`messages` holds {len(messages)} messages; accepted: up to {limits.max_messages}.",
-                "messages",
-            )
-        for place, message in enumerate(messages):
-            requests.check_message(message, f"messages[{place}]", ROLES)
+        for message, where in requests.listed(body, "messages", limits):
+            requests.check_message(message, where, ROLES)
         system = body.get("system")
         if system is not None and text_of(system) is None:
             raise RequestError("`system` must be text or a list of text blocks.", "system")
@@ -77,11 +69,7 @@ class AnthropicMessages(Protocol):
             name = _SAMPLING.get(key)
             if name and out.get(name) is None:
                 out[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
-        if (
-            target.system_prompt
-            and not body.get("system")
-            and not any(m["role"] in SYSTEM_ROLES for m in body["messages"])
-        ):
+        if target.system_prompt and not has_system(self.conversation(body)):
             out["system"] = target.system_prompt
         return out, True
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import orjson
 from typing_extensions import override
 
-from common.chat_messages import SYSTEM_ROLES, context_of, text_of
+from common.chat_messages import context_of, has_system, text_of
 from serve.errors import RequestError
 from serve.gateway import requests
 from serve.gateway.answers import ParsedAnswer, objects
@@ -37,7 +37,7 @@ class OpenAIResponses(Protocol):
     """OpenAI's Responses API."""
 
     path: ClassVar[str] = RESPONSES
-    marks: ClassVar[Marks] = Marks(usage=b'"type":"response.completed"', token=b'.delta"')
+    marks: ClassVar[Marks] = Marks(usage=b'"usage":{"input_tokens"', token=b'.delta"')
     error_start: ClassVar[bytes] = b"event: error"
 
     @override
@@ -49,7 +49,7 @@ class OpenAIResponses(Protocol):
         for name, why in STATELESS.items():
             if body.get(name):
                 raise RequestError(f"`{name}` is not supported: {why}.", name)
-        _check_input(body.get("input"), limits)
+        _check_input(body, limits)
         instructions = body.get("instructions")
         if instructions is not None and not isinstance(instructions, str):
             raise RequestError("`instructions` must be text.", "instructions")
@@ -58,10 +58,7 @@ class OpenAIResponses(Protocol):
 
     @override
     def conversation(self, body: Body) -> Sequence[Mapping[str, Any]]:
-        given = body["input"]
-        items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-        instructions = context_of(body.get("instructions"))
-        return [*instructions, *(_message(item) for item in items)]
+        return [*context_of(body.get("instructions")), *(_message(item) for item in _items(body))]
 
     @override
     def for_engine(self, body: Body, target: Target, limits: Limits) -> tuple[dict[str, Any], bool]:
@@ -74,10 +71,8 @@ class OpenAIResponses(Protocol):
         if limits.max_tokens is not None and not out.get("max_output_tokens"):
             out["max_output_tokens"] = limits.max_tokens
         context = context_of(target.system_prompt)
-        if context and not body.get("instructions") and not _has_system(body["input"]):
-            given = body["input"]
-            items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-            out["input"] = [*context, *items]
+        if context and not has_system(self.conversation(body)):
+            out["input"] = [*context, *_items(body)]
         return out, True
 
     @override
@@ -104,25 +99,17 @@ class OpenAIResponses(Protocol):
         return b"event: error\ndata: " + orjson.dumps(error) + b"\n\n"
 
 
-def _check_input(given: Any, limits: Limits) -> None:
-    if isinstance(given, str):
+def _check_input(body: Body, limits: Limits) -> None:
+    if isinstance(body.get("input"), str):
         return
-    if not isinstance(given, list) or not given:
-        raise RequestError("`input` must be text, or a list with at least one item.", "input")
-    if len(given) > limits.max_messages:
-        raise RequestError(
-            f"`input` holds {len(given)} items; accepted: up to {limits.max_messages}.", "input"
-        )
-    for place, item in enumerate(given):
-        where = f"input[{place}]"
-        if not isinstance(item, dict):
-            raise RequestError(f"`{where}` must be an object.", where)
-        if item.get("type", "message") == "message":
+    for item, where in requests.listed(body, "input", limits):
+        if not isinstance(item, dict) or item.get("type", "message") == "message":
             requests.check_message(item, where)
 
 
-def _has_system(given: Any) -> bool:
-    return isinstance(given, list) and any(item.get("role") in SYSTEM_ROLES for item in given)
+def _items(body: Body) -> list[Mapping[str, Any]]:
+    given = body["input"]
+    return [{"role": "user", "content": given}] if isinstance(given, str) else given
 
 
 def _message(item: Mapping[str, Any]) -> Mapping[str, Any]:

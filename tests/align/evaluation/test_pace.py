@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from align.evaluation.answering import chat_api
 from align.evaluation.answering.chat_api import ChatApi, EvaluationError
 from align.evaluation.answering.pace import Pace, row_tokens
 from align.evaluation.suite import run_suite
+from serve.gateway.stream_rewriter import error_event
 from tests.support.stub_releases import Release as StubRelease
 from tests.support.stub_releases import StubPlatform, write_heldout
 
@@ -101,6 +103,35 @@ async def test_a_stream_that_breaks_off_is_an_error(message: Any) -> None:
     async with api:
         with pytest.raises(EvaluationError, match="engine gone"):
             await api.stream({"model": "x"})
+
+
+@pytest.mark.parametrize("losses", [2, 9])
+async def test_an_engine_lost_within_a_stream_is_asked_again(
+    losses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_api, "RETRY_S", 0.0)
+    asked = 0
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        begun = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+        rest = error_event("engine gone", "stream_broken", 502)
+        if asked > losses:
+            rest = b'data: {"choices": [{"delta": {"content": "lo"}, "finish_reason": "stop"}]}\n\n'
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=begun + rest)
+
+    api = ChatApi("http://platform")
+    api._client = httpx.AsyncClient(base_url="http://platform", transport=httpx.MockTransport(handle))
+    async with api:
+        if losses > 5:
+            with pytest.raises(EvaluationError, match="engine gone"):
+                await api.stream({"model": "x"})
+            assert asked == 6
+            return
+        answer, _, _ = await api.stream({"model": "x"})
+    assert answer["choices"][0]["message"]["content"] == "Hello"
+    assert asked == losses + 1
 
 
 async def test_tool_calls_of_a_stream_are_joined() -> None:

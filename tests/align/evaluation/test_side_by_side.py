@@ -18,7 +18,7 @@ MODELS = {"base": "assistant@1", "prompt": "assistant@2", "adapter": "assistant@
 
 
 def platform() -> StubPlatform:
-    short = Release(lambda prompt, rng, most: ("Yes.", "stop"), chosen=-1.5)
+    short = Release(lambda prompt, rng, max_tokens: ("Yes.", "stop"), chosen=-1.5)
     return StubPlatform(assistant_1=Release(), assistant_2=short, assistant_3=Release(chosen=-1.8))
 
 

@@ -16,7 +16,7 @@ from align.evaluation.judging.judge_measures import VOTED, calibration
 from align.evaluation.suite_file import Judge
 from align.pair_making.by_judge import Judged, choose_by_judge, compare_all, from_json, requests_of
 from align.pair_making.choice import Answer, Chosen, choose, similarity, usable
-from align.pair_making.preference import CUT, Preference, Score, is_better, read_preference
+from align.pair_making.preference import CUT, Preference, is_better, read_preference
 
 SHORTER = Preference(prefer="shorter")
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -28,7 +28,7 @@ def of_length(n: int) -> str:
 
 def by_rules(preference: Preference, texts: list[str], against: Any = "worst") -> Chosen | None:
     scores = [preference.score(text) for text in texts]
-    return choose(texts, scores, lambda i, j: is_better(scores[i], scores[j]), Score._make, against)
+    return choose(texts, scores, lambda i, j: is_better(scores[i], scores[j]), against)
 
 
 def test_the_best_answer_is_paired_with_the_worst() -> None:
@@ -76,7 +76,7 @@ def test_cut_blank_and_repeated_answers_are_not_used() -> None:
         Answer("d", None),
     ]
     assert usable(answers) == [0, 4]
-    assert usable(answers, with_cut=True) == [0, 1, 4, 5]
+    assert usable(answers, keep_cut=True) == [0, 1, 4, 5]
 
 
 def test_a_cut_answer_is_worse_than_any_whole_one() -> None:

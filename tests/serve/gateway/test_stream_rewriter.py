@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.gateway import responses
+from serve.gateway.protocols.responses import OpenAIResponses
 from serve.gateway.stream_rewriter import StreamRewriter, error_event
 from trimtab_client.sse import events
 
@@ -74,3 +77,13 @@ def test_events_are_read_by_the_book() -> None:
 
     lines = [": comment", "event: state", "data: a", "data:b", "", "data: c", "", "", "data: tail"]
     assert asyncio.run(_collect(lines)) == [("state", "a\nb"), ("message", "c"), ("message", "tail")]
+
+
+@pytest.mark.parametrize("end", ["response.completed", "response.incomplete", "response.failed"])
+def test_usage_of_a_response_is_found_however_it_ended(end: str) -> None:
+    rewriter = StreamRewriter(NAME, "m@1", False, OpenAIResponses.marks)
+    rewriter.feed(b'event: response.created\ndata: {"type":"response.created","response":{"usage":null}}\n\n')
+    assert not rewriter.has_begun
+    event = f'event: {end}\ndata: {{"type":"{end}","response":{{"usage":{{"input_tokens":3,"output_tokens":2}}}}}}\n\n'
+    rewriter.feed(event.encode())
+    assert responses.usage(rewriter.usage_event or b"") == {"input_tokens": 3, "output_tokens": 2}

@@ -36,7 +36,7 @@ def prompted(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(loop, "Worker", Waits)
     release = releases.create(platform.db, "assistant", BASE, system_prompt="Be a pirate.")
     deployments.promote(platform.db, "assistant", release=release.id)
-    pirate = Release(answer=lambda prompt, rng, most: (f"Arr, {rng.randint(0, 10**9)}!", "stop"))
+    pirate = Release(answer=lambda prompt, rng, max_tokens: (f"Arr, {rng.randint(0, 10**9)}!", "stop"))
     stub = StubPlatform(assistant_1=Release(), assistant_2=pirate)
     work: Any = platform.jobs.kinds["distil"]
     monkeypatch.setattr(work, "chat_api", stub.api)

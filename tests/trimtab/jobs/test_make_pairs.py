@@ -42,7 +42,7 @@ PROMPTS = [f"What is the number {n} like?" for n in range(24)]
 SHORTER = {"prefer": "shorter"}
 
 
-def rambling(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+def rambling(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
     """Answer in 3 to 30 words, of which every fifth answer is cut."""
     text = " ".join(f"word{rng.randint(0, 999)}" for _ in range(rng.randint(3, 30)))
     return text, "length" if rng.random() < 0.2 else "stop"
@@ -55,11 +55,11 @@ class Counted:
         self.asked = 0
         self.fail_at: int | None = None
 
-    def __call__(self, prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+    def __call__(self, prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
         self.asked += 1
         if self.fail_at is not None and self.asked >= self.fail_at:
             raise RuntimeError("the engine died")
-        return rambling(prompt, rng, most)
+        return rambling(prompt, rng, max_tokens)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def no_screens(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(data: Path, answer: Any = rambling, **settings: Any) -> Iterator[tuple[Platform, TestClient]]:
     engines = {"main": EngineSettings(base=BASE, url="http://127.0.0.1:9", api_key="none")}
     platform = build_platform(Settings(data=data, engines=engines, **settings), URL)
-    better = Release(answer=lambda prompt, rng, most: (f"Better: {rng.random()}", "stop"))
+    better = Release(answer=lambda prompt, rng, max_tokens: (f"Better: {rng.random()}", "stop"))
     stub = StubPlatform(assistant_1=Release(answer=answer), assistant_2=better)
     work = platform.jobs.kinds["pairs.make"]
     assert isinstance(work, MakePairs)

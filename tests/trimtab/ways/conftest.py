@@ -32,7 +32,7 @@ LONG_S = 60
 
 
 def said(sentences: int, chosen: float = -2.0) -> Release:
-    def answer(prompt: str, rng: random.Random, most: int) -> tuple[str, str]:
+    def answer(prompt: str, rng: random.Random, max_tokens: int) -> tuple[str, str]:
         return " ".join(f"The {rng.choice(WORDS)} is here." for _ in range(sentences)), "stop"
 
     return Release(answer, chosen=chosen)

@@ -20,8 +20,8 @@ from trimtab.api.runs.models import RunRequest
 from trimtab.api.runs.routes import recipe_for
 from trimtab.background import call_store
 from trimtab.jobs.distil_plan import KIND, DistilPlan, RunWanted
-from trimtab.jobs.make_pairs_plan import PromptSource
-from trimtab.jobs.prompt_parts import Prompts, heldout_settings, read_prompts
+from trimtab.jobs.prompt_parts import Prompts, asked_prompts, heldout_settings
+from trimtab.jobs.sampled_answers import max_tokens_of
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/runs/distil", tags=["runs"])
@@ -77,17 +77,14 @@ def _plan(db: Store, body: DistilRequest, platform: Platform) -> tuple[DistilPla
     if learner.base != release.base:
         accepted = f"a deployment of {release.base}, the base model of {release.ref}"
         raise Invalid("deployment", learner.name, accepted)
-    prompts = None if body.prompts is None else read_prompts(body.prompts)
-    if prompts is not None and not prompts.rows:
-        raise Invalid("prompts", [], "at least one prompt; null takes those of traffic")
-    limits = (release.sampling.get("max_tokens"), platform.settings.limits.max_tokens)
+    source, prompts = asked_prompts(body.prompts, body.traffic)
     settings = heldout_settings(platform.settings.snapshot)
     return DistilPlan(
         deployment=learner.name,
         release=release.id,
         ref=release.ref,
         prompt_hash=hashlib.sha256(release.system_prompt.encode()).hexdigest()[:12],
-        prompts=PromptSource(given=prompts.sha256) if prompts else PromptSource(traffic=body.traffic),
+        prompts=source,
         run=RunWanted(
             qlora=body.qlora,
             recipe=body.recipe,
@@ -98,7 +95,7 @@ def _plan(db: Store, body: DistilRequest, platform: Platform) -> tuple[DistilPla
         ),
         n=body.n,
         temperature=body.temperature,
-        max_tokens=min([body.max_tokens, *(int(limit) for limit in limits if limit)]),
+        max_tokens=max_tokens_of(release, body.max_tokens, platform.settings.limits.max_tokens),
         seed=settings.seed,
         heldout_fraction=settings.heldout_fraction,
     ), prompts

@@ -23,8 +23,9 @@ from trimtab.api.jobs.models import JobView, job_view
 from trimtab.background import call_store
 from trimtab.jobs.make_pairs import uncalibrated
 from trimtab.jobs.make_pairs_estimate import Estimate, estimate
-from trimtab.jobs.make_pairs_plan import KIND, ByJudge, ByRelease, ByRules, MakePlan, PromptSource
-from trimtab.jobs.prompt_parts import Prompts, heldout_settings, read_prompts
+from trimtab.jobs.make_pairs_plan import KIND, ByJudge, ByRelease, ByRules, MakePlan
+from trimtab.jobs.prompt_parts import Prompts, asked_prompts, heldout_settings
+from trimtab.jobs.sampled_answers import max_tokens_of
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/pairs/make", tags=["training data"])
@@ -124,25 +125,22 @@ async def plan_pairs(body: MakePairsRequest, platform: ThePlatform, principal: O
 def _plan(db: Store, body: MakePairsRequest, platform: Platform) -> tuple[MakePlan, Prompts | None]:
     """Check a request, and return what its job is asked and the prompts that it brought. Raises `Invalid`, NotFound."""
     stable = releases.get(db, deployments.get(db, body.deployment).stable)
-    prompts = None if body.prompts is None else read_prompts(body.prompts)
-    if prompts is not None and not prompts.rows:
-        raise Invalid("prompts", [], "at least one prompt; null takes those of traffic")
+    source, prompts = asked_prompts(body.prompts, body.traffic)
     by = _by(db, body, stable)
     if body.cut == "reject" and not isinstance(by, ByRules):
         raise Invalid("cut", body.cut, "drop; reject is for rules, which need not read the end of an answer")
-    limits = (stable.sampling.get("max_tokens"), platform.settings.limits.max_tokens)
     settings = heldout_settings(platform.settings.snapshot)
     return MakePlan(
         deployment=body.deployment,
         release=stable.id,
         ref=stable.ref,
-        prompts=PromptSource(given=prompts.sha256) if prompts else PromptSource(traffic=body.traffic),
+        prompts=source,
         by=by,
         n=body.n,
         against=body.against,
         cut=body.cut,
         temperature=body.temperature,
-        max_tokens=min([body.max_tokens, *(int(limit) for limit in limits if limit)]),
+        max_tokens=max_tokens_of(stable, body.max_tokens, platform.settings.limits.max_tokens),
         weight=body.weight,
         seed=settings.seed,
         heldout_fraction=settings.heldout_fraction,

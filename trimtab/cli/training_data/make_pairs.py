@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
+from trimtab.cli.common import AsJson, DataOption, ask, console, fail, read_text, show
 
 PROMPTS_ACCEPTED = (
     'one prompt a line as text (.txt), or JSON lines of texts, {"prompt": ...} or {"messages": [...]}'
@@ -125,7 +125,7 @@ def prompts_of(file: Path | None, source: str | None) -> list[Any] | None:
         if source != "traffic":
             fail(f"--from {source}: accepted is traffic", 2)
         return None
-    text = _read(file, "--prompts")
+    text = read_text("--prompts", file)
     if file.suffix not in (".jsonl", ".json"):
         return [line for line in text.splitlines() if line.strip()]
     try:
@@ -147,7 +147,7 @@ def _prompt(row: Any) -> Any:
 
 def table_of(file: Path, option: str) -> dict[str, Any]:
     """Return the table of a TOML or JSON file; a fault ends the command."""
-    text = _read(file, option)
+    text = read_text(option, file)
     try:
         table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:  # as TOML's is
@@ -155,10 +155,3 @@ def table_of(file: Path, option: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         fail(f"{option} {file}: accepted is a table with rules, prefer, or both", 2)
     return table
-
-
-def _read(file: Path, option: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{option} {file}: {error}", 2)
