@@ -100,14 +100,9 @@ def train(
 
     The adapter is `directory/adapter`. A finished run is kept, and an interrupted one goes on from its checkpoint.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from align.progress import ProgressLog, StopSwitch
     from align.recipe.recipe import resolve
     from align.run_directory import RunDirectory, RunSpec, adapter_identity
     from align.training import pipeline
-    from align.training.distributed.process_group import process_group
 
     run = RunDirectory(directory)
     if not run.finished:
@@ -121,16 +116,45 @@ def train(
             start_sha256=adapter_identity(start) if start else None,
             cache_dir=str(cache),
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = [{"pair_id": f"pair-{n}", **pair} for n, pair in enumerate(pairs)]
-            pq.write_table(pa.Table.from_pylist(rows), Path(scratch) / "train.parquet")
-            run.write(spec, Path(scratch) / "train.parquet")
-        log = ProgressLog(run, lambda line: print(f"# {line}", file=sys.stderr))
-        pipeline.train(pipeline.Job(run, spec, log, StopSwitch(run), process_group()))
-        log.close()
+        job = open_job(directory, spec, pairs)
+        pipeline.train(job)
+        job.log.close()
     report = run.report()
     assert report is not None
     return report
+
+
+def open_job(
+    directory: Path, spec: Any, pairs: Sequence[Pair], heldout: Sequence[Pair] = (), notes_only: bool = False
+) -> Any:
+    """Write a run directory and return the job that the worker's steps take; its progress goes to stderr."""
+    from align.progress import ProgressLog, StopSwitch
+    from align.run_directory import RunDirectory
+    from align.training.distributed.process_group import process_group
+    from align.training.pipeline import Job
+
+    run = RunDirectory(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "run.toml").exists():  # an interrupted run goes on with its own rows
+        write_pairs(run.train, "pair", pairs)
+        if heldout:
+            write_pairs(run.heldout, "held", heldout)
+    run.write(spec)
+
+    def show(line: Mapping[str, Any]) -> None:
+        if not notes_only or "note" in line:
+            print(f"# {line}", file=sys.stderr)
+
+    return Job(run, spec, ProgressLog(run, show), StopSwitch(run), process_group())
+
+
+def write_pairs(file: Path, name: str, pairs: Sequence[Pair]) -> None:
+    """Write pairs as a snapshot has them, with ids that begin with `name`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"pair_id": f"{name}-{n}", **pair} for n, pair in enumerate(pairs)]
+    pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 @dataclass(frozen=True)
@@ -157,8 +181,6 @@ class Meter:
     """Holds the base model, and what it makes of the held-out pairs and of the neutral answers."""
 
     def __init__(self, model: Path, heldout: Sequence[Pair], neutral: int, cache: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -170,8 +192,7 @@ class Meter:
         self._network = network.to(self._device)
         self._tokenizer = load_tokenizer(str(model))
         with tempfile.TemporaryDirectory() as scratch:
-            rows = [{"pair_id": f"held-{n}", **pair} for n, pair in enumerate(heldout)]
-            pq.write_table(pa.Table.from_pylist(rows), Path(scratch) / "rows.parquet")
+            write_pairs(Path(scratch) / "rows.parquet", "held", heldout)
             self._rows, _ = read_rows(Path(scratch) / "rows.parquet", "dpo", self._tokenizer, LENGTH)
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)
