@@ -29,8 +29,8 @@ from align.training.memory.running_out import release
 from align.training.model import load_tokenizer
 from align.training.texts.chat_template import render
 from bench.training.answers import Answer, answer
-from bench.training.pair_making import Pair, Rule, make_pair, rule_of
-from bench.training.preference_runs import open_job
+from bench.training.jobs import Pair, open_job
+from bench.training.pair_making import Rule, make_pair, rule_of
 from bench.training.prompts import Exchange
 from common.files import write_atomic
 

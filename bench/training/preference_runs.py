@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from bench_models import CACHE
 
+from bench.training.jobs import Pair, open_job, write_pairs
 from bench.training.prompts import Exchange, exchanges
 
 # Before torch is imported: threads that spin while they wait stall each other on a busy machine.
@@ -32,8 +32,6 @@ LENGTH = 128
 """max_length of a run: more than any pair has."""
 NEUTRAL_TOKENS = 24
 END = ("<|im_end|>", "<|endoftext|>")
-
-Pair = dict[str, Any]
 
 
 def make_pairs(model: Path, count: int, prompts: Path | None = None) -> list[Pair]:
@@ -122,39 +120,6 @@ def train(
     report = run.report()
     assert report is not None
     return report
-
-
-def open_job(
-    directory: Path, spec: Any, pairs: Sequence[Pair], heldout: Sequence[Pair] = (), notes_only: bool = False
-) -> Any:
-    """Write a run directory and return the job that the worker's steps take; its progress goes to stderr."""
-    from align.progress import ProgressLog, StopSwitch
-    from align.run_directory import RunDirectory
-    from align.training.distributed.process_group import process_group
-    from align.training.pipeline import Job
-
-    run = RunDirectory(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    if not (directory / "run.toml").exists():  # an interrupted run goes on with its own rows
-        write_pairs(run.train, "pair", pairs)
-        if heldout:
-            write_pairs(run.heldout, "held", heldout)
-    run.write(spec)
-
-    def show(line: Mapping[str, Any]) -> None:
-        if not notes_only or "note" in line:
-            print(f"# {line}", file=sys.stderr)
-
-    return Job(run, spec, ProgressLog(run, show), StopSwitch(run), process_group())
-
-
-def write_pairs(file: Path, name: str, pairs: Sequence[Pair]) -> None:
-    """Write pairs as a snapshot has them, with ids that begin with `name`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [{"pair_id": f"{name}-{n}", **pair} for n, pair in enumerate(pairs)]
-    pq.write_table(pa.Table.from_pylist(rows), file)
 
 
 @dataclass(frozen=True)
