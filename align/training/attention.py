@@ -6,12 +6,13 @@ have (Gemma 2), without an error: training and the probe would then compute anot
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
 
-def attention_arguments(path: str) -> dict[str, Any]:
+def attention_arguments(path: str | Path) -> dict[str, Any]:
     """Return the arguments for `from_pretrained` by which the attention of the model in `path` is computed in full.
 
     Raises what `AutoConfig.from_pretrained` raises.

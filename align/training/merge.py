@@ -45,7 +45,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         raise MergeError(f"{out} exists already; choose a new directory")
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = probe_tokens(tokenizer, [], 0)
-    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto", **attention_arguments(str(model))).eval()
+    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto", **attention_arguments(model)).eval()
     tuned = PeftModel.from_pretrained(base, str(adapter)).eval()
     apart = logprobs(tuned, tokens)
     try:
@@ -60,7 +60,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         tokenizer.save_pretrained(scratch)
         _allow_as_usual(scratch)
         written = AutoModelForCausalLM.from_pretrained(
-            scratch, dtype="auto", **attention_arguments(str(scratch))
+            scratch, dtype="auto", **attention_arguments(scratch)
         ).eval()
         distances = [abs(a - b) for a, b in zip(apart, logprobs(written, tokens), strict=True)]
         mean, dtype = sum(distances) / len(distances), written.dtype

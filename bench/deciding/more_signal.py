@@ -42,7 +42,7 @@ from bench.deciding.teach import (
     rounded,
     win_rate,
 )
-from bench.deciding.teach_cases import CASES
+from bench.deciding.teach_cases import CASES, MAX_TOKENS
 from tests.support.platform import PlatformProcess
 
 WANTED = 0.75
@@ -73,7 +73,7 @@ def by_rule(
         body = {
             "prompts": asked,
             "rules": RULES,
-            "max_tokens": teach.MAX_TOKENS,
+            "max_tokens": MAX_TOKENS,
             "against": args.against,
             "cut": "reject",
         }

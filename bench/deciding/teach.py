@@ -36,7 +36,7 @@ import psutil
 from align.evaluation.suite_file import FOLDER
 from align.stats import share_interval
 from bench.bench_models import embedded
-from bench.deciding.teach_cases import CASES, Case, shorter, words
+from bench.deciding.teach_cases import CASES, MAX_TOKENS, TEMPERATURE, TOP_P, Case, shorter, words
 from bench.training.prompts import exchanges, short_answered
 from bench.versions import versions
 from tests.support.platform import PlatformProcess
@@ -44,8 +44,6 @@ from tests.support.platform import PlatformProcess
 BASE = "smollm2-135m-instruct"
 BUDGET_S = 900.0
 """From the first vote to stable, sampling included, on two quiet cores."""
-MAX_TOKENS = 128
-"""Of the deployment's answers."""
 STREAMS = 16
 VERSIONED = ("vllm", "torch", "transformers", "trl", "peft")
 MEASURED = 100
@@ -102,7 +100,7 @@ def settings(case: Case, suite: Path | None) -> str:
     gate = f"\n[gate]\nsuite = {json.dumps(str(suite))}\n" if suite else ""
     return (
         f'[deployments.assistant]\nbase = "{BASE}"\n{prompt}'
-        f"sampling = {{ temperature = 0.7, top_p = 0.95, max_tokens = {MAX_TOKENS} }}\n{gate}"
+        f"sampling = {{ temperature = {TEMPERATURE}, top_p = {TOP_P}, max_tokens = {MAX_TOKENS} }}\n{gate}"
     )
 
 

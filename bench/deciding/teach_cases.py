@@ -9,6 +9,9 @@ from typing import Any
 
 Ballot = dict[str, Any]
 
+TEMPERATURE, TOP_P, MAX_TOKENS = 0.7, 0.95, 128
+"""The sampling of the releases that the benches ask."""
+
 LESS = 0.9
 """An answer counts as shorter with at most this share of the other's words; otherwise both are alike."""
 

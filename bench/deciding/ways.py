@@ -29,8 +29,8 @@ from typing import Any
 
 import psutil
 
-from bench.deciding.teach import MAX_TOKENS, VERSIONED, make_data, questions
-from bench.deciding.teach_cases import CASES
+from bench.deciding.teach import VERSIONED, make_data, questions
+from bench.deciding.teach_cases import CASES, MAX_TOKENS
 from bench.versions import versions
 
 RULES = 'rules = [{ rule = "max_sentences", value = 2 }]\nprefer = "shorter"\n'

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-TEMPERATURE, TOP_P, MAX_TOKENS = 0.7, 0.95, 128
-"""The sampling of the release, as in bench/deciding/teach.py."""
+from bench.deciding.teach_cases import MAX_TOKENS, TEMPERATURE, TOP_P
 
 
 @dataclass(frozen=True)

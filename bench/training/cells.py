@@ -10,7 +10,6 @@ import copy
 import json
 import math
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,12 +22,15 @@ from transformers import AutoModelForCausalLM
 
 from align.evaluation import instructions, neutral
 from align.evaluation.health import rep4
+from align.recipe.recipe import resolve
+from align.run_directory import RunSpec
 from align.stats import mean_interval, share_interval
 from align.training.memory.running_out import release
 from align.training.model import load_tokenizer
 from align.training.texts.chat_template import render
 from bench.training.answers import Answer, answer
-from bench.training.pair_making import Pair, Rule, make_pair, rule_of
+from bench.training.jobs import Pair, open_job
+from bench.training.pair_making import Rule, make_pair, rule_of
 from bench.training.prompts import Exchange
 from common.files import write_atomic
 
@@ -161,7 +163,10 @@ class Workbench:
         from align.training import model as models
         from align.training import pipeline
 
-        job = make_job(directory, self.model, cell, pairs, heldout, self.dtype, self.state / "reference")
+        recipe = resolve("dpo", params={"dtype": self.dtype, "save_steps": 1_000_000, **cell.params})
+        cache = str(self.state / "reference")
+        spec = RunSpec("dpo", str(self.model), recipe.to_dict(), "s-bench", cache_dir=cache)
+        job = open_job(directory, spec, pairs, heldout, notes_only=True)
         began = time.monotonic()
         state = pipeline.score_reference(pipeline.load_model(pipeline.load_data(pipeline.prepare(job))))
         fitting = time.monotonic()
@@ -251,39 +256,6 @@ class Workbench:
         """Return the log-probabilities of every token at each position of a text, in float32."""
         logits = network(torch.tensor([ids], device=self.device)).logits[0, start - 1 : -1]
         return logits.float().log_softmax(-1)
-
-
-def make_job(
-    directory: Path,
-    model: Path,
-    cell: Cell,
-    pairs: Sequence[Pair],
-    heldout: Sequence[Pair],
-    dtype: str,
-    cache: Path,
-) -> Any:
-    """Write a run directory and return the job that the worker's steps take."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from align.progress import ProgressLog, StopSwitch
-    from align.recipe.recipe import resolve
-    from align.run_directory import RunDirectory, RunSpec
-    from align.training.distributed.process_group import process_group
-    from align.training.pipeline import Job
-
-    params = {"dtype": dtype, "save_steps": 1_000_000, **cell.params}
-    spec = RunSpec(
-        "dpo", str(model), resolve("dpo", params=params).to_dict(), "s-bench", cache_dir=str(cache)
-    )
-    run = RunDirectory(directory)
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, rows in (("train", pairs), ("heldout", heldout)):
-            table = pa.Table.from_pylist([{"pair_id": f"{name}-{n}", **row} for n, row in enumerate(rows)])
-            pq.write_table(table, Path(scratch) / f"{name}.parquet")
-        run.write(spec, Path(scratch) / "train.parquet", Path(scratch) / "heldout.parquet")
-    log = ProgressLog(run, lambda line: print(f"# {line}", file=sys.stderr) if "note" in line else None)
-    return Job(run, spec, log, StopSwitch(run), process_group())
 
 
 def _wins(rule: Rule, questions: Sequence[str], new: Sequence[Answer], old: Sequence[Answer]) -> list[float]:

@@ -12,12 +12,12 @@ from typing import Any
 from align.evaluation.rules import sentences, share_followed
 from bench.deciding.teach_cases import LESS, length
 from bench.training.answers import Answer
+from bench.training.jobs import Pair
 
 Score = Callable[[str, str], float]
 """What an answer (second) to a question (first) is worth; more is better."""
 Better = Callable[[float, float], float]
 """1 where the first worth is better, 0 where the second is, 1/2 where they are about equal."""
-Pair = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from bench_models import CACHE
 
+from bench.training.jobs import Pair, open_job, write_pairs
 from bench.training.prompts import Exchange, exchanges
 
 # Before torch is imported: threads that spin while they wait stall each other on a busy machine.
@@ -32,8 +32,6 @@ LENGTH = 128
 """max_length of a run: more than any pair has."""
 NEUTRAL_TOKENS = 24
 END = ("<|im_end|>", "<|endoftext|>")
-
-Pair = dict[str, Any]
 
 
 def make_pairs(model: Path, count: int, prompts: Path | None = None) -> list[Pair]:
@@ -100,14 +98,9 @@ def train(
 
     The adapter is `directory/adapter`. A finished run is kept, and an interrupted one goes on from its checkpoint.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from align.progress import ProgressLog, StopSwitch
     from align.recipe.recipe import resolve
     from align.run_directory import RunDirectory, RunSpec, adapter_identity
     from align.training import pipeline
-    from align.training.distributed.process_group import process_group
 
     run = RunDirectory(directory)
     if not run.finished:
@@ -121,13 +114,9 @@ def train(
             start_sha256=adapter_identity(start) if start else None,
             cache_dir=str(cache),
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            rows = [{"pair_id": f"pair-{n}", **pair} for n, pair in enumerate(pairs)]
-            pq.write_table(pa.Table.from_pylist(rows), Path(scratch) / "train.parquet")
-            run.write(spec, Path(scratch) / "train.parquet")
-        log = ProgressLog(run, lambda line: print(f"# {line}", file=sys.stderr))
-        pipeline.train(pipeline.Job(run, spec, log, StopSwitch(run), process_group()))
-        log.close()
+        job = open_job(directory, spec, pairs)
+        pipeline.train(job)
+        job.log.close()
     report = run.report()
     assert report is not None
     return report
@@ -157,8 +146,6 @@ class Meter:
     """Holds the base model, and what it makes of the held-out pairs and of the neutral answers."""
 
     def __init__(self, model: Path, heldout: Sequence[Pair], neutral: int, cache: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -170,8 +157,7 @@ class Meter:
         self._network = network.to(self._device)
         self._tokenizer = load_tokenizer(str(model))
         with tempfile.TemporaryDirectory() as scratch:
-            rows = [{"pair_id": f"held-{n}", **pair} for n, pair in enumerate(heldout)]
-            pq.write_table(pa.Table.from_pylist(rows), Path(scratch) / "rows.parquet")
+            write_pairs(Path(scratch) / "rows.parquet", "held", heldout)
             self._rows, _ = read_rows(Path(scratch) / "rows.parquet", "dpo", self._tokenizer, LENGTH)
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)

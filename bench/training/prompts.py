@@ -10,7 +10,7 @@ from pathlib import Path
 Exchange = tuple[str, str]
 
 LONGEST_QUESTION, LONGEST_ANSWER, SHORTEST_QUESTION = 200, 300, 20
-"""Characters of the questions that are asked, and of the answers that the data set has to them (as in deciding/teach.py)."""
+"""Characters of the questions that are asked, and of the answers that the data set has to them ."""
 KEPT_OF_ANSWER = 600
 
 

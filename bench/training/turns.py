@@ -34,7 +34,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from bench_models import CACHE, embedded, random_directory  # noqa: E402
 
-from bench.training.preference_runs import Meter, Pair, make_pairs, train  # noqa: E402
+from bench.training.jobs import Pair  # noqa: E402
+from bench.training.preference_runs import Meter, make_pairs, train  # noqa: E402
 
 ARMS = ("base", "stable", "replay")
 REPLAY = 0.2

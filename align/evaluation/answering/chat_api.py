@@ -92,15 +92,10 @@ class ChatApi:
         async with self._slots:
             for attempt in range(self._retries + 1):
                 started = time.perf_counter()
-                request = self._client.build_request(
-                    "POST", "/v1/chat/completions", json={**body, "store": False}
-                )
+                sent = self._client.stream("POST", "/v1/chat/completions", json={**body, "store": False})
                 try:
-                    answer = await self._client.send(request, stream=True)
-                    try:
+                    async with sent as answer:
                         found, first = await self._read(answer, started)
-                    finally:
-                        await answer.aclose()
                 except CLOSED as error:
                     if attempt == self._retries:
                         raise EvaluationError(f"the platform cannot be reached: {error!r}") from error
