@@ -12,13 +12,11 @@ from typing import Any
 from align.evaluation.gate import GateDecision, decide
 from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
-from align.evaluation.judging.judge import Voted
 from align.evaluation.suite import ChatApi, run_suite
 from align.evaluation.suite_file import load_suite
 from store.datasets import new_rows, snapshots
 from store.db.database import Store
 from store.errors import Conflict
-from store.feedback import decided
 from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
@@ -28,7 +26,7 @@ from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
 from trimtab.errors import error_facts
-from trimtab.people_votes import ask_people
+from trimtab.people_votes import ask_people, voted_comparisons
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.serving import Serving
 
@@ -184,7 +182,7 @@ class Evaluations:
                     seed=evaluation.id,
                     keep=keep,
                     caps=self._caps(release, against),
-                    voted=await self._voted(release.deployment),
+                    voted=await call_store(self.db, voted_comparisons, release.deployment),
                     pairs=people,
                     probe=True,
                     fresh=fresh,
@@ -200,14 +198,6 @@ class Evaluations:
             self.progress.pop(evaluation.id, None)
         await call_store(self.db, evaluations.move, evaluation.id, "done", report=report)
         return report
-
-    async def _voted(self, deployment: str) -> list[Voted]:
-        """Return the newest comparisons that people decided."""
-        rows = await call_store(self.db, decided.list_decided, deployment, 1000)
-        return [
-            Voted(row["id"], row["prompt_hash"], row["messages"], row["a"], row["b"], row["verdict"])
-            for row in rows
-        ]
 
     def _caps(self, *measured: Release | None) -> dict[str, int]:
         """Return the most tokens that these releases answer with, where they or the gateway have a limit."""

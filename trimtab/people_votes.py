@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from align.evaluation.items import from_json
+from align.evaluation.judging.judge import Voted
 from align.evaluation.people import PersonVote, choose_pairs, measure_people
 from align.stats import share_interval
 from store.db.database import Store
-from store.feedback import comparisons, evaluation_votes
+from store.feedback import comparisons, decided, evaluation_votes
 from store.feedback.comparisons import Candidate
 from store.rollout import evaluation_items
 from store.rollout.evaluations import Evaluation
@@ -19,6 +20,14 @@ from store.rollout.releases import Release
 
 TWO_VOTES = 0.2
 """Share of the pairs that two people judge, where several may."""
+
+
+def voted_comparisons(db: Store, deployment: str, limit: int = 1000) -> list[Voted]:
+    """Return the newest comparisons that people decided: what a judge is compared with."""
+    return [
+        Voted(row["id"], row["prompt_hash"], row["messages"], row["a"], row["b"], row["verdict"])
+        for row in decided.list_decided(db, deployment, limit)
+    ]
 
 
 def ask_people(db: Store, evaluation: str, release: Release, against: Release, wanted: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,12 +54,8 @@ class JobContext:
         return await call_store(self.db, job_parts.kept, self.job.id, prefix)
 
     async def keep(self, *parts: Part) -> None:
-        """Keep what was done, so that a job that is resumed goes on after it."""
+        """Keep what was done, in one transaction, so that a job that is resumed goes on after it."""
         await call_store(self.db, job_parts.keep, self.job.id, parts)
-
-    async def keep_all(self, parts: Iterable[Part]) -> None:
-        """Keep many parts in one transaction."""
-        await call_store(self.db, job_parts.keep, self.job.id, list(parts))
 
     async def drop(self, prefix: str = "") -> None:
         """Delete what is not needed any more."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.evaluation.answering.chat_api import ChatApi
-from align.evaluation.judging.judge import JudgeApi, Voted, measure_by_judge
+from align.evaluation.judging.judge import JudgeApi, measure_by_judge
 from align.evaluation.judging.judge_measures import calibration
 from align.pair_making.by_judge import choose_by_judge, compare_all, from_json
 from align.pair_making.choice import ALIKE, Answer, Chosen, choose, similarity, usable
@@ -19,7 +19,6 @@ from align.pair_making.preference import CUT, is_better
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Store
 from store.errors import Conflict, Invalid
-from store.feedback import decided
 from store.jobs.job_parts import HELDOUT, Part
 from store.rollout import releases
 from store.training_data import made_rows
@@ -30,6 +29,7 @@ from trimtab.jobs import prompt_parts
 from trimtab.jobs.job_context import JobContext
 from trimtab.jobs.make_pairs_plan import ByJudge, ByRelease, ByRules, MakePlan
 from trimtab.jobs.sampled_answers import Messages, each_once, sample_all
+from trimtab.people_votes import voted_comparisons
 from trimtab.serving import Serving
 
 
@@ -103,11 +103,7 @@ class MakePairs:
         if kept:
             found = kept["calibration"]
         else:
-            rows = await call_store(self.db, decided.list_decided, plan.deployment, max(1, by.judge.voted))
-            voted = [
-                Voted(row["id"], row["prompt_hash"], row["messages"], row["a"], row["b"], row["verdict"])
-                for row in rows
-            ]
+            voted = await call_store(self.db, voted_comparisons, plan.deployment, max(1, by.judge.voted))
             job.progress(0, len(voted), "comparing the judge with people")
             async with JudgeApi(by.judge) as judge:
                 found = calibration(await measure_by_judge(judge, [], {}, voted)).to_json()

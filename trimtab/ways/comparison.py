@@ -13,14 +13,12 @@ import psutil
 
 from align.evaluation.answering.chat_api import ChatApi
 from align.evaluation.items import Item
-from align.evaluation.judging.judge import Voted
 from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite_file import Suite, load_suite
 from align.evaluation.ways import Way, weigh
 from align.prompts.search import without_context
 from serve.router import Target
 from store.db.database import Store
-from store.feedback import decided
 from store.jobs.job_parts import Part
 from store.rollout import evaluation_items, evaluations, release_examples, releases, runs
 from store.rollout.releases import Release
@@ -29,6 +27,7 @@ from trimtab.base_models.add import licence_of
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
 from trimtab.jobs.job_context import JobContext
+from trimtab.people_votes import voted_comparisons
 from trimtab.serving import Serving
 from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts
 from trimtab.ways.job_answers import ANSWER, kept_answers
@@ -60,7 +59,8 @@ class Comparison:
             await self.serving.wait_ready(base)
         suite = suite_of(job.params["suite"], job.params["rules"])
         rows = await self._rows(job)
-        voted = await self._voted(job.params["deployment"])
+        deployment = job.params["deployment"]
+        voted = await call_store(self.db, voted_comparisons, deployment) if deployment else []
         caps = self._caps(targets.values())
         items: dict[str, Sequence[Item]] = {}
 
@@ -87,15 +87,6 @@ class Comparison:
         folder = self.paths.snapshots
         rows = await call_store(self.db, heldout_rows, folder, snapshot)
         return [without_context(row) for row in rows]
-
-    async def _voted(self, deployment: str | None) -> list[Voted]:
-        if deployment is None:
-            return []
-        rows = await call_store(self.db, decided.list_decided, deployment, 1000)
-        return [
-            Voted(row["id"], row["prompt_hash"], row["messages"], row["a"], row["b"], row["verdict"])
-            for row in rows
-        ]
 
     def _caps(self, targets: Any) -> dict[str, int]:
         """Return the most tokens that the models answer with, where they or the gateway have a limit."""

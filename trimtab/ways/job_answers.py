@@ -44,7 +44,7 @@ class JobAnswers:
         """Write what waits."""
         parts, self._waiting, self._written = self._waiting, [], time.monotonic()
         if parts:
-            await self._job.keep_all(parts)
+            await self._job.keep(*parts)
 
     def open_judge(self, plan: Judge) -> JudgeApi:
         """Return a judge with the verdicts that the job has already."""
