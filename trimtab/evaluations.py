@@ -22,6 +22,7 @@ from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
 from store.rollout.runs import Run
 from trimtab import made_heldout
+from trimtab.answer_length import max_answer_tokens
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
@@ -201,10 +202,9 @@ class Evaluations:
 
     def _caps(self, *measured: Release | None) -> dict[str, int]:
         """Return the most tokens that these releases answer with, where they or the gateway have a limit."""
-        caps = {}
-        for release in measured:
-            limits = (release.sampling.get("max_tokens"), self.max_answer_tokens) if release else ()
-            known = [int(limit) for limit in limits if limit]
-            if release and known:
-                caps[release.ref] = min(known)
-        return caps
+        found = {
+            release.ref: max_answer_tokens(release.sampling, self.max_answer_tokens)
+            for release in measured
+            if release
+        }
+        return {ref: limit for ref, limit in found.items() if limit}

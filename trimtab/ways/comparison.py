@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from store.db.database import Store
 from store.jobs.job_parts import Part
 from store.rollout import evaluation_items, evaluations, release_examples, releases, runs
 from store.rollout.releases import Release
+from trimtab.answer_length import max_answer_tokens
 from trimtab.background import call_store
 from trimtab.base_models.add import licence_of
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings
 from trimtab.jobs.job_context import JobContext
+from trimtab.jobs.prompt_parts import PROMPT
 from trimtab.people_votes import voted_comparisons
 from trimtab.serving import Serving
-from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts
+from trimtab.ways.held_data import heldout_rows, rows_of_prompts
 from trimtab.ways.job_answers import ANSWER, kept_answers
 
 WAYS = "releases.compare"
@@ -88,14 +90,12 @@ class Comparison:
         rows = await call_store(self.db, heldout_rows, folder, snapshot)
         return [without_context(row) for row in rows]
 
-    def _caps(self, targets: Any) -> dict[str, int]:
-        """Return the most tokens that the models answer with, where they or the gateway have a limit."""
-        caps = {}
-        for target in targets:
-            known = [int(n) for n in (target.sampling.get("max_tokens"), self.max_answer_tokens) if n]
-            if known:
-                caps[target.model] = min(known)
-        return caps
+    def _caps(self, targets: Iterable[Target]) -> dict[str, int]:
+        """Return the max tokens that the models answer with, where they or the gateway have a limit."""
+        found = {
+            target.model: max_answer_tokens(target.sampling, self.max_answer_tokens) for target in targets
+        }
+        return {model: limit for model, limit in found.items() if limit}
 
     async def _add_facts(self, models: Mapping[str, Any], targets: Mapping[str, Target]) -> None:
         """Add each model's base, licence, and the memory of its engine."""

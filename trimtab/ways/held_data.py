@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from align.evaluation.suite import read_rows
+from store import values
 from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Conflict
+from store.jobs.job_parts import Part
+from store.values import Message
 from trimtab import made_heldout
-
-PROMPT = "prompt:"
-"""Keys of the parts of a job that hold an operator's requests."""
+from trimtab.jobs.prompt_parts import PROMPT, Prompts
 
 
 def newest_snapshot(db: Store, folder: Path, deployment: str) -> str | None:
@@ -46,6 +47,19 @@ def snapshot_rows(folder: Path, snapshot: str, part: str) -> list[dict[str, Any]
             f"snapshot {snapshot} is gone, since somebody whose words it held was erased; ask again"
         )
     return read_rows(file) if pq.read_metadata(file).num_rows else []
+
+
+def request_parts(requests: Sequence[str]) -> tuple[str, list[Part]]:
+    """Return the hash of an operator's requests, and the parts of a job that hold them.
+
+    Each has the hash of its prompt, so that an erasure of whoever asked it reaches it.
+    """
+    prompts = Prompts(tuple(((Message("user", text),), ()) for text in requests))
+    parts = [
+        Part(f"{PROMPT}{place:05}", values.to_json(prompt), values.conversation_hash(prompt))
+        for place, (prompt, _) in enumerate(prompts.rows)
+    ]
+    return prompts.sha256, parts
 
 
 def rows_of_prompts(parts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -34,8 +34,9 @@ from store.rollout.releases import Release
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.jobs.job_context import JobContext
+from trimtab.jobs.prompt_parts import PROMPT
 from trimtab.serving import Serving
-from trimtab.ways.held_data import PROMPT, heldout_rows, rows_of_prompts, snapshot_rows
+from trimtab.ways.held_data import heldout_rows, rows_of_prompts, snapshot_rows
 from trimtab.ways.job_answers import ANSWER, JobAnswers, kept_answers
 from trimtab.ways.written_prompts import Writer, writer_of
 

@@ -181,6 +181,21 @@ def test_an_erasure_takes_examples_out_of_a_release(running: Running) -> None:
     assert table.resolve(release.ref, "").system_prompt == prompt
 
 
+def test_an_erasure_takes_requests_out_of_a_search(running: Running) -> None:
+    db = running.platform.db
+    answers = [Candidate(content="Far away."), Candidate(content="I cannot say that.")]
+    asked = [{"role": "user", "content": "Where do I live?"}]
+    comparisons.create(db, asked, answers, deployment="assistant", asked_by="zebulon", source="typed")
+    body = {**FEW, "rules": RULES, "requests": ["Where do I live?", *(f"What is {n}?" for n in range(9))]}
+    found = running.ended(running.client.post(SEARCH, json=body))
+    assert found["state"] == "done", found
+    kept = job_parts.kept(db, found["id"], "prompt:")
+    assert [part[0]["content"] for part in kept.values()] == body["requests"]
+    assert running.client.post("/api/erasures", json={"name": "zebulon"}).is_success
+    left = job_parts.kept(db, found["id"], "prompt:")
+    assert [part[0]["content"] for part in left.values()] == body["requests"][1:]
+
+
 @contextmanager
 def shorter_is_better() -> Iterator[tuple[str, list[str]]]:
     """An OpenAI-compatible judge that prefers the shorter answer; what it was asked, without its order."""

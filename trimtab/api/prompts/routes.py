@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,7 +10,6 @@ from align.evaluation.suite_file import Judge, Suite, WinRate, load_suite
 from align.prompts.candidates import LONGEST
 from store.datasets import snapshots
 from store.db.database import Store
-from store.jobs.job_parts import Part
 from store.rollout import deployments
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.jobs.models import JobView, job_view
@@ -20,7 +17,7 @@ from trimtab.api.problems import Problem
 from trimtab.api.prompts.models import PromptSearchRequest
 from trimtab.api.rule_bodies import read_rules
 from trimtab.background import call_store
-from trimtab.ways.held_data import PROMPT, newest_snapshot
+from trimtab.ways.held_data import newest_snapshot, request_parts
 from trimtab.ways.plain_release import plain_release
 from trimtab.ways.prompt_search import KIND
 
@@ -40,7 +37,7 @@ async def search(body: PromptSearchRequest, platform: ThePlatform, principal: Op
     score = await call_store(platform.db, _score, body, snapshot)
     plain = await call_store(platform.db, plain_release, body.deployment, principal.name)
     await platform.serving.reconciler.refresh()
-    requests = [[{"role": "user", "content": text}] for text in body.requests or ()]
+    requests, parts = request_parts(body.requests or ())
     params = {
         "deployment": body.deployment,
         "plain": plain.id,
@@ -51,9 +48,8 @@ async def search(body: PromptSearchRequest, platform: ThePlatform, principal: Op
         "write_with": body.write_with.model_dump() if body.write_with else None,
         "shots": sorted(set(body.shots)),
         "prompts": body.prompts,
-        "requests": hashlib.sha256(json.dumps(requests).encode()).hexdigest() if requests else None,
+        "requests": requests if parts else None,
     }
-    parts = [Part(f"{PROMPT}{place:05}", messages) for place, messages in enumerate(requests)]
     return job_view(await platform.jobs.submit(KIND, params, principal.name, parts), platform.jobs)
 
 

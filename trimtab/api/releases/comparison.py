@@ -17,7 +17,6 @@ from align.evaluation.ways import REQUESTS_PER_DAY
 from serve.errors import UnknownModel
 from store.errors import Conflict, NotFound
 from store.jobs import jobs
-from store.jobs.job_parts import Part
 from store.jobs.jobs import Job
 from store.rollout import deployments, release_examples, releases
 from trimtab.api.access import Operator, ThePlatform
@@ -29,7 +28,7 @@ from trimtab.api.rule_bodies import read_rules
 from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.ways.comparison import MODELS, WAYS, kind_of, ways_of
-from trimtab.ways.held_data import PROMPT, newest_snapshot
+from trimtab.ways.held_data import newest_snapshot, request_parts
 from trimtab.ways.plain_release import plain_release
 
 router = APIRouter(tags=["comparisons of releases"])
@@ -177,16 +176,15 @@ async def _submit(
     snapshot = None
     if body.requests is None and deployment is not None:
         snapshot = await call_store(platform.db, newest_snapshot, platform.paths.snapshots, deployment)
-    requests = [[{"role": "user", "content": text}] for text in body.requests or ()]
+    requests, parts = request_parts(body.requests or ())
     params = {
         "models": models,
         "suite": body.suite,
         "deployment": deployment,
         "snapshot": snapshot,
-        "requests": hashlib.sha256(json.dumps(requests).encode()).hexdigest() if requests else None,
+        "requests": requests if parts else None,
         **more,
     }
     # of what is compared: the same comparison draws the same rows and neutral prompts
     params["seed"] = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:16]
-    parts = [Part(f"{PROMPT}{place:05}", messages) for place, messages in enumerate(requests)]
     return job_view(await platform.jobs.submit(kind, params, actor, parts), platform.jobs)
