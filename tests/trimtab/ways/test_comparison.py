@@ -12,7 +12,7 @@ import pytest
 
 from store.datasets import snapshots
 from store.errors import Conflict
-from store.rollout import evaluation_items, evaluations, release_examples, releases
+from store.rollout import deployments, evaluation_items, evaluations, release_examples, releases
 from store.rollout.release_examples import ReleaseExample
 from tests.trimtab.conftest import problem
 from tests.trimtab.ways.conftest import BASE, Running
@@ -145,7 +145,18 @@ def test_other_bad_input_is_refused(running: Running) -> None:
     make_releases(running)
     problem(running.client.post(WAYS, json={"releases": ["assistant@99"]}), 404)
     problem(running.client.post(WAYS, json={"suite": "huge"}), 422)
+    problem(running.client.post(WAYS, json={"deployment": "poet"}), 404)
     problem(running.client.get(f"{WAYS}/job-x/report.html"), 404)
+
+
+def test_a_request_that_is_refused_makes_no_release(running: Running) -> None:
+    make_releases(running)
+    db = running.platform.db
+    sampled = releases.create(db, "assistant", BASE, system_prompt="Be brief.", sampling={"top_p": 0.5})
+    deployments.promote(db, "assistant", release=sampled.id)
+    before = releases.list_all(db, "assistant")
+    problem(running.client.post(WAYS, json={"releases": ["assistant@99"]}), 404)
+    assert releases.list_all(db, "assistant") == before
 
 
 def test_the_memory_of_an_engine_counts_the_processes_that_it_started() -> None:

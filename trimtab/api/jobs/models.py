@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from store.jobs.jobs import Job
+from store.jobs.jobs import Job, JobState
 from trimtab.api.base import View
 from trimtab.jobs.jobs import Jobs
 
@@ -26,7 +26,7 @@ class JobView(View):
 
     id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    state: JobState
     params: dict[str, Any]
     progress: JobProgress | None = None
     result: dict[str, Any] | None = None

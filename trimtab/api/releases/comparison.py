@@ -15,10 +15,11 @@ from align.evaluation.reports import comparison_page
 from align.evaluation.suite_file import load_suite
 from align.evaluation.ways import REQUESTS_PER_DAY
 from serve.errors import UnknownModel
+from store.db.database import Store
 from store.errors import Conflict, NotFound
 from store.jobs import jobs
 from store.jobs.jobs import Job
-from store.rollout import deployments, release_examples, releases
+from store.rollout import release_examples, releases
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.evals.reports import HEADERS
@@ -75,19 +76,8 @@ async def compare_releases(
 ) -> JobView:
     """Queue a comparison; its result has quality, cost, and the cheapest release that passes the gate."""
     rules = await asyncio.to_thread(_check, body)
-    await call_store(platform.db, deployments.get, body.deployment)
-    plain = await call_store(platform.db, plain_release, body.deployment, principal.name)
+    models = await call_store(platform.db, _models, body.releases, body.deployment, principal.name)
     await platform.serving.reconciler.refresh()
-    if body.releases:
-        models = await call_store(platform.db, _named, body.releases, body.deployment, plain.ref)
-    else:
-        models = await call_store(platform.db, ways_of, body.deployment, plain)
-    if len(models) < 2:
-        raise Problem(
-            409,
-            f"{body.deployment} has no release but the base model; `trimtab prompts search` and `trimtab train` make some",
-            field="releases",
-        )
     more = {"ways": True, "rules": rules, "requests_per_day": body.requests_per_day}
     return await _submit(platform, WAYS, body, models, body.deployment, principal.name, more)
 
@@ -145,7 +135,21 @@ def _pinned(platform: Platform, name: str) -> str:
     return target.release
 
 
-def _named(db: Any, refs: list[str], deployment: str, plain: str) -> dict[str, str]:
+def _models(db: Store, refs: list[str], deployment: str, actor: str) -> dict[str, str]:
+    """Return the releases to compare by their kind. The baseline is made where there is none, unless this raises."""
+    with db.atomic():
+        plain = plain_release(db, deployment, actor)
+        models = _named(db, refs, deployment, plain.ref) if refs else ways_of(db, deployment, plain)
+        if len(models) < 2:
+            raise Problem(
+                409,
+                f"{deployment} has no release but the base model; `trimtab prompts search` and `trimtab train` make some",
+                field="releases",
+            )
+    return models
+
+
+def _named(db: Store, refs: list[str], deployment: str, plain: str) -> dict[str, str]:
     """Return the named releases by their kind, behind the baseline; a second one of a kind by its name."""
     quoted = release_examples.counts(db)
     found = {"base": plain}
