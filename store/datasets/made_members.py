@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 
-from store.datasets.snapshot_settings import MADE_KINDS, SnapshotSettings
+from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor
 from store.db.rows import fetch_all
+from store.training_data.made_rows import MADE_KINDS
 from store.values import Conversation, Message, conversation_hash
 
 MAX_HELDOUT = 1 / 3

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from store.db.database import Store
 from store.db.rows import Row, fetch_all, loads
-from store.feedback.rating_queue import cluster_of
+from store.feedback.rating_queue import CLUSTER, cluster_of
 from store.jobs.job_parts import HELDOUT
 from store.near_duplicates import fingerprint
 from store.values import Conversation, conversation
@@ -47,8 +47,8 @@ def heldout_prompts(db: Store, snapshot: str, jobs: list[str]) -> list[tuple[str
     """
     taught = fetch_all(
         db.read(),
-        """
-        select distinct lower([turn.content for turn in prompt if turn.role = 'user'][1]) as cluster
+        f"""
+        select distinct {CLUSTER.format("prompt")} as cluster
         from (select id, prompt from pairs union all select id, prompt from demonstrations) as rows
         join snapshot_members on item_id = rows.id
         where snapshot_id = $snapshot and split = 'train'

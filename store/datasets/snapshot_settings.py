@@ -9,10 +9,15 @@ from typing import Any, Literal, cast, get_args
 from store.db import validation
 from store.errors import Invalid
 from store.near_duplicates import index as near
+from store.training_data.made_rows import MADE_KINDS
 
-MADE_KINDS = ("rules", "judge", "release", "distilled")
-"""Sources of rows that no person judged; see store.training_data.made_rows."""
-MIX = {"vote": 1.0, "rewrite": 1.0, "like": 1.0, "import": 0.2, **dict.fromkeys(MADE_KINDS, 0.25)}
+MIX: dict[str, float] = {
+    "vote": 1.0,
+    "rewrite": 1.0,
+    "like": 1.0,
+    "import": 0.2,
+    **dict.fromkeys(MADE_KINDS, 0.25),
+}
 Ties = Literal["ignore", "discount"]
 TIES: tuple[Ties, ...] = get_args(Ties)
 

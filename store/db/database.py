@@ -14,7 +14,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -102,10 +102,9 @@ class Store:
         self._follow_ups: list[Callable[[], None]] = []  # of the transaction of whoever holds `_writer`
         self._local = threading.local()
         self._cursors: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        self._opening = threading.Lock()  # of cursors: none is opened that `close` would miss
         self._closed = False
         self._loads = 0
-        self._verifying = threading.Lock()
-        self._verifier: Cursor | None = None
         # Whether everything has been read once since the store was opened, so that damage would have shown.
         self.verified = False
         # Held by long work that must not overlap (fingerprints, snapshots, erasures); taken before `atomic`, never inside.
@@ -163,9 +162,15 @@ class Store:
         return cursor
 
     def cursor(self) -> Cursor:
-        """Return a new cursor, for a long read beside this thread's own; the caller closes it."""
-        cursor = self._connection.cursor()
-        self._cursors.add(cursor)
+        """Return a new cursor, for a long read beside this thread's own; the caller closes it.
+
+        Raises duckdb.ConnectionException once the store is closed.
+        """
+        with self._opening:
+            if self._closed:
+                raise duckdb.ConnectionException(f"{self.path} is closed")
+            cursor = self._connection.cursor()
+            self._cursors.add(cursor)
         _homes[cursor] = self.path
         return cursor
 
@@ -221,19 +226,13 @@ class Store:
         For a store that was too large to be read when it was opened. Raises `StoreDamaged`. Ends early, without a word,
         when the store is closed meanwhile.
         """
-        with self._verifying:
-            if self._closed:
-                return
-            self._verifier = self.cursor()
-            try:
-                with self.guarded():
-                    read_all(self._verifier)
-                self.verified = True
-            except duckdb.InterruptException:
-                pass  # by `close`, and nobody else has this cursor
-            finally:
-                self._verifier.close()
-                self._verifier = None
+        try:
+            with closing(self.cursor()) as cursor, self.guarded():
+                read_all(cursor)
+            self.verified = True
+        except (duckdb.ConnectionException, duckdb.InterruptException):
+            if not self._closed:
+                raise
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -271,12 +270,8 @@ class Store:
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file; where a transaction is in the way, that is left for later."""
-        cursor = self._connection.cursor()
-        try:
-            with suppress(duckdb.TransactionException):
-                cursor.execute("checkpoint")
-        finally:
-            cursor.close()
+        with closing(self.cursor()) as cursor, suppress(duckdb.TransactionException):
+            cursor.execute("checkpoint")
 
     @property
     def in_transaction(self) -> bool:
@@ -295,14 +290,10 @@ class Store:
         Waits for the writer; reads that are under way in other threads end with an error. Harmless twice.
         """
         with self._writer:
-            if self._closed:
-                return
-            self._closed = True
-            while not self._verifying.acquire(timeout=0.05):
-                if (verifier := self._verifier) is not None:
-                    with suppress(duckdb.Error):  # done by itself just now
-                        verifier.interrupt()
-            self._verifying.release()
+            with self._opening:
+                if self._closed:
+                    return
+                self._closed = True
             for cursor in list(self._cursors):
                 with suppress(duckdb.Error):
                     close(cursor)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from store.errors import Invalid
+from store.errors import Conflict, Invalid
 
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -84,3 +84,14 @@ def whole(field: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Invalid(field, value, f"a whole number from {low} to {high:,}")
     return value
+
+
+def check_move(noun: str, ref: str, before: str, after: str, table: dict[str, frozenset[str]]) -> None:
+    """Raise `Invalid` for a state that `table` does not have and `Conflict` for a move that it does not allow."""
+    if after not in table:
+        raise Invalid("state", after, table)
+    if after not in table[before]:
+        allowed = ", ".join(sorted(table[before] - {before})) or "nothing"
+        raise Conflict(
+            f"{noun} {ref} is {before} and cannot become {after}; from {before} it may become {allowed}"
+        )

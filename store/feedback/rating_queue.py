@@ -8,13 +8,16 @@ from store.db.rows import fetch_all, fetch_first
 from store.feedback import comparisons, leases
 from store.values import Conversation
 
+CLUSTER = "lower([turn.content for turn in {0} if turn.role = 'user'][1])"
+"""`cluster_of` the messages in a column, as SQL."""
+
 
 def compared_prompts(db: Store) -> dict[str, int]:
     """Return how many comparisons there are of each prompt, by its cluster (see `cluster_of`)."""
     rows = fetch_all(
         db.read(),
-        """
-        select lower([turn.content for turn in messages if turn.role = 'user'][1]) as cluster, count(*) as n
+        f"""
+        select {CLUSTER.format("messages")} as cluster, count(*) as n
         from comparisons
         where gold is null
         group by cluster

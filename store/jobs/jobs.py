@@ -13,7 +13,7 @@ from store.db import validation
 from store.db.database import Store, utcnow
 from store.db.record import Record
 from store.db.rows import Row, check_limit, dumps, fetch_all, fetch_first, fetch_one, loads, stamp
-from store.errors import Conflict, Invalid, NotFound
+from store.errors import NotFound
 from store.ids import new_id
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -107,15 +107,8 @@ def move(
 
     Raises `NotFound`, `Conflict` for a transition that is not allowed, `Invalid` for an unknown state.
     """
-    if state not in TRANSITIONS:
-        raise Invalid("state", state, TRANSITIONS)
     with db.atomic() as cursor:
-        before = get(db, id).state
-        if state not in TRANSITIONS[before]:
-            allowed = ", ".join(sorted(TRANSITIONS[before] - {before})) or "nothing"
-            raise Conflict(
-                f"job {id} is {before} and cannot become {state}; from {before} it may become {allowed}"
-            )
+        validation.check_move("job", id, get(db, id).state, state, TRANSITIONS)
         rows = fetch_all(
             cursor,
             f"""

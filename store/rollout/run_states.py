@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from store.errors import Conflict, Invalid
+from store.db.validation import check_move
 
 RunState = Literal[
     "queued", "snapshot", "training", "publishing", "evaluating", "published", "canary",
@@ -55,19 +55,9 @@ EVALUATION_TRANSITIONS: dict[str, frozenset[str]] = {
 
 def check_run_move(run_id: str, from_state: str, to_state: str) -> None:
     """Raise `Invalid` for an unknown state and `Conflict` for a transition that is not allowed."""
-    _check("run", run_id, from_state, to_state, RUN_TRANSITIONS)
+    check_move("run", run_id, from_state, to_state, RUN_TRANSITIONS)
 
 
 def check_evaluation_move(evaluation_id: str, from_state: str, to_state: str) -> None:
     """Raise `Invalid` for an unknown state and `Conflict` for a transition that is not allowed."""
-    _check("evaluation", evaluation_id, from_state, to_state, EVALUATION_TRANSITIONS)
-
-
-def _check(noun: str, ref: str, before: str, after: str, table: dict[str, frozenset[str]]) -> None:
-    if after not in table:
-        raise Invalid("state", after, table)
-    if after not in table[before]:
-        allowed = ", ".join(sorted(table[before] - {before})) or "nothing"
-        raise Conflict(
-            f"{noun} {ref} is {before} and cannot become {after}; from {before} it may become {allowed}"
-        )
+    check_move("evaluation", evaluation_id, from_state, to_state, EVALUATION_TRANSITIONS)

@@ -21,7 +21,7 @@ from store.values import Demonstration, PreferencePair
 
 MadeKind = Literal["rules", "judge", "release", "distilled"]
 MADE_KINDS: tuple[MadeKind, ...] = get_args(MadeKind)
-"""Each is also a source of `mix`; a row's own source is the kind, a colon and a hash of what decided."""
+"""Each is also a source of `mix`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ def record(
 ) -> Made:
     """Record rows that a job made, in one transaction; those whose prompt was erased meanwhile are left out.
 
-    `decided_by` is a hash of what decided. A job that is called again records nothing twice.
+    `decided_by` is a hash of what decided; the source of the rows is the kind, a colon and this hash. A job that is called
+    again records nothing twice.
     """
     source = f"{kind}:{decided_by}"
     duplicates = 0

@@ -61,10 +61,9 @@ class Jobs:
         """
         if kind not in self.kinds:
             raise Invalid("kind", kind, self.kinds)
-        known = await call_store(self.db, jobs.unfinished, kind, params)
-        if known is not None:
-            return await self.resume(known.id)
-        job = await call_store(self.db, _create, kind, params, requested_by, list(parts))
+        job, is_new = await call_store(self.db, _find_or_create, kind, params, requested_by, list(parts))
+        if not is_new:
+            return await self.resume(job.id)
         self._queue(job)
         return job
 
@@ -81,7 +80,7 @@ class Jobs:
         await call_store(self.db, jobs.get, job_id)
         self._cancelled[job_id] = error
         await self.queue.cancel(job_id)
-        del self._cancelled[job_id]
+        self._cancelled.pop(job_id, None)  # another call may have cancelled it at the same time
         job = await call_store(self.db, jobs.get, job_id)
         if job.state in JOB_UNDER_WAY:
             job = await call_store(self.db, jobs.move, job_id, "cancelled", error=error)
@@ -102,9 +101,8 @@ class Jobs:
     async def _drive(self, job_id: str) -> None:
         """Do one job and record how it ended."""
         job = await call_store(self.db, jobs.move, job_id, "running")
-        context = JobContext(self.db, job, partial(self.progress.__setitem__, job_id))
         try:
-            result = await self.kinds[job.kind](context)
+            result = await self._work(job)
         except asyncio.CancelledError:
             if job_id in self._cancelled:
                 error = self._cancelled[job_id]
@@ -116,14 +114,25 @@ class Jobs:
         else:
             await call_store(self.db, jobs.move, job_id, "done", result=result)
             log.info("%s is done", job_id)
+
+    async def _work(self, job: Job) -> dict[str, Any]:
+        """Do a job's work; its progress is gone before its end is recorded."""
+        try:
+            return await self.kinds[job.kind](
+                JobContext(self.db, job, partial(self.progress.__setitem__, job.id))
+            )
         finally:
-            self.progress.pop(job_id, None)
+            self.progress.pop(job.id, None)
 
 
-def _create(
+def _find_or_create(
     db: Store, kind: str, params: Mapping[str, Any], requested_by: str | None, parts: list[Part]
-) -> Job:
+) -> tuple[Job, bool]:
+    """Return the unfinished job of these parameters, else a new one with its parts; and whether it is new."""
     with db.atomic():
+        known = jobs.unfinished(db, kind, params)
+        if known is not None:
+            return known, False
         job = jobs.create(db, kind, params, requested_by)
         job_parts.keep(db, job.id, parts)
-    return job
+    return job, True

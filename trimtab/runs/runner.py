@@ -67,7 +67,7 @@ class Runner:
         run = await call_store(self.db, runs.get, run_id)
         if run.state not in RUN_FINAL:
             run = await self._move(run, "cancelled", error=error)
-        del self._cancelled[run_id]
+        self._cancelled.pop(run_id, None)  # another call may have cancelled it at the same time
         return run
 
     async def cancel_erased(self, run_ids: Iterable[str]) -> list[str]:

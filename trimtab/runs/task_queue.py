@@ -38,12 +38,18 @@ class TaskQueue:
         """Cancel a task, queued or at work, and wait until it has ended; without such a task nothing happens."""
         task = self._tasks.get(name)
         if task is not None:
-            task.cancel()
+            _cancel(task)
             await asyncio.wait([task])
 
     async def aclose(self) -> None:
         """Cancel every task and wait until all have ended."""
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            _cancel(task)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task once: a second time would end what it does to record that it was cancelled."""
+    if not task.cancelling():
+        task.cancel()

@@ -11,7 +11,7 @@ import pytest
 
 from store.accounts import sharing
 from store.datasets import made_members, snapshots
-from store.datasets.snapshot_settings import MADE_KINDS, SnapshotSettings
+from store.datasets.snapshot_settings import SnapshotSettings
 from store.datasets.snapshots import Snapshot
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
@@ -24,7 +24,7 @@ from store.maintenance import verify
 from store.privacy import erasure
 from store.rollout import deployments, lineage
 from store.training_data import made_rows, pairs
-from store.training_data.made_rows import Made, MadeRow
+from store.training_data.made_rows import MADE_KINDS, Made, MadeRow
 from store.values import Demonstration, Message, PreferencePair
 from tests.store.trained_releases import trained
 

@@ -88,6 +88,8 @@ def test_a_read_that_is_under_way_does_not_keep_the_store_open(tmp_path: Path) -
     reader.join(10)
     assert ended == ["InterruptException"]
     Store.open(path).close()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        store.cursor()
 
 
 def test_atomic_commits_all_or_nothing_and_nests(db: Store) -> None:

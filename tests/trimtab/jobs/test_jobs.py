@@ -117,6 +117,25 @@ def test_a_cancelled_job_goes_on_after_what_it_did(tmp_path: Path) -> None:
         assert work.counted == [0, 1, 2, 3]
 
 
+def test_one_request_may_be_made_twice_at_once(tmp_path: Path) -> None:
+    work = Counting()
+    work.stop_at = 0
+    with running(tmp_path, work) as (platform, client):
+        assert client.portal is not None
+
+        async def submit_twice() -> list[Any]:
+            asked = (platform.jobs.submit("count", {"to": 1}, "ada") for _ in range(2))
+            return list(await asyncio.gather(*asked))
+
+        async def cancel_twice(job: str) -> list[Any]:
+            return list(await asyncio.gather(*(platform.jobs.cancel(job) for _ in range(2))))
+
+        one, other = client.portal.call(submit_twice)
+        assert one.id == other.id
+        assert work.reached.wait(LONG_S)
+        assert [job.state for job in client.portal.call(cancel_twice, one.id)] == ["cancelled"] * 2
+
+
 def test_the_same_parameters_continue_an_unfinished_job_and_repeat_a_finished_one(tmp_path: Path) -> None:
     work = Counting()
     with running(tmp_path, work) as (platform, client):
