@@ -20,6 +20,28 @@ Keep = Callable[[str, dict[str, Any], Mapping[str, Any]], Awaitable[None]]
 """Keeps what a request gave: its name, the value, and the request's body."""
 
 
+class _Once:
+    """What requests gave, by the hash of each; one that is in flight is waited for."""
+
+    def __init__(self, known: Mapping[str, dict[str, Any]], keep: Keep) -> None:
+        self._known, self._keep = dict(known), keep
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def get(
+        self, request: str, body: Mapping[str, Any], ask: Callable[[], Awaitable[tuple[dict[str, Any], bool]]]
+    ) -> dict[str, Any]:
+        """Return what a request gave, or ask; the answer is kept where `ask` says so."""
+        name = hashlib.sha256(request.encode()).hexdigest()
+        async with self._asking.setdefault(name, asyncio.Lock()):
+            if name in self._known:
+                return self._known[name]
+            value, is_final = await ask()
+            if is_final:
+                await self._keep(name, value, body)
+                self._known[name] = value
+            return value
+
+
 class KeptAnswers(ChatApi):
     """Answers what is in `known` from there, else asks `api` and gives the answer to `keep`.
 
@@ -27,8 +49,7 @@ class KeptAnswers(ChatApi):
     """
 
     def __init__(self, api: ChatApi, known: Mapping[str, dict[str, Any]], keep: Keep) -> None:
-        self._api, self._known, self._keep = api, dict(known), keep
-        self._asked: dict[str, asyncio.Lock] = {}
+        self._api, self._once = api, _Once(known, keep)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -41,7 +62,7 @@ class KeptAnswers(ChatApi):
             answer, seconds = await self._api.chat(body)
             return {"answer": answer, "seconds": seconds}
 
-        found = await self._once("chat", body, ask)
+        found = await self._answer("chat", body, ask)
         return found["answer"], found["seconds"]
 
     async def stream(self, body: dict[str, Any]) -> tuple[dict[str, Any], float, float | None]:
@@ -51,23 +72,19 @@ class KeptAnswers(ChatApi):
             answer, seconds, first = await self._api.stream(body)
             return {"answer": answer, "seconds": seconds, "first": first}
 
-        found = await self._once("stream", body, ask)
+        found = await self._answer("stream", body, ask)
         return found["answer"], found["seconds"], found["first"]
 
-    async def _once(
+    async def _answer(
         self, kind: str, body: dict[str, Any], ask: Callable[[], Awaitable[dict[str, Any]]]
     ) -> dict[str, Any]:
-        """Return what a request gave; the same request that is in flight is waited for."""
-        name = hashlib.sha256(f"{kind} {json.dumps(body, sort_keys=True)}".encode()).hexdigest()
-        async with self._asked.setdefault(name, asyncio.Lock()):
-            if name not in self._known:
-                try:
-                    value = await ask()
-                except RowRefused as refusal:
-                    value = {"refused": str(refusal)}
-                await self._keep(name, value, body)
-                self._known[name] = value
-        found = self._known[name]
+        async def ask_or_refuse() -> tuple[dict[str, Any], bool]:
+            try:
+                return await ask(), True
+            except RowRefused as refusal:
+                return {"refused": str(refusal)}, True
+
+        found = await self._once.get(f"{kind} {json.dumps(body, sort_keys=True)}", body, ask_or_refuse)
         if "refused" in found:
             raise RowRefused(found["refused"])
         return found
@@ -78,17 +95,17 @@ class KeptVerdicts(JudgeApi):
 
     def __init__(self, plan: Judge, known: Mapping[str, dict[str, Any]], keep: Keep) -> None:
         super().__init__(plan)
-        self._known, self._keep = dict(known), keep
+        self._once = _Once(known, keep)
 
     async def judge(self, messages: Sequence[Mapping[str, Any]], a: str, b: str) -> list[Verdict | None]:
         """Return the kept verdicts in both orders, or ask; invalid ones are asked for again after a restart."""
         asked = json.dumps([self.version, self.plan.model, list(messages), a, b], sort_keys=True)
-        name = hashlib.sha256(f"judge {asked}".encode()).hexdigest()
-        if name not in self._known:
-            verdicts = await super().judge(messages, a, b)
-            if None in verdicts:
-                return verdicts
-            self._known[name] = {"verdicts": verdicts}
-            await self._keep(name, self._known[name], {"messages": messages})
-        found: list[Verdict | None] = self._known[name]["verdicts"]
-        return found
+        judge = super().judge
+
+        async def ask() -> tuple[dict[str, Any], bool]:
+            verdicts = await judge(messages, a, b)
+            return {"verdicts": verdicts}, None not in verdicts
+
+        found = await self._once.get(f"judge {asked}", {"messages": messages}, ask)
+        verdicts: list[Verdict | None] = found["verdicts"]
+        return verdicts

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from align.evaluation.answering.kept_answers import KeptAnswers
+from align.evaluation.answering.kept_answers import KeptAnswers, KeptVerdicts
 from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite import read_rows, run_suite
-from align.evaluation.suite_file import Suite, load_suite
+from align.evaluation.suite_file import Judge, Suite, load_suite
 from tests.support.stub_releases import Release, StubPlatform, write_heldout
 
 MODELS = {"base": "assistant@1", "prompt": "assistant@2", "adapter": "assistant@3"}
@@ -82,6 +84,34 @@ def test_speed_is_measured_interleaved_and_paired() -> None:
     assert len(asked) == 27
     assert asked[:3] != asked[3:6], "the order changes"
     assert all(set(asked[i : i + 3]) == set(MODELS.values()) for i in range(0, 27, 3))
+
+
+def test_a_verdict_that_is_in_flight_is_not_asked_for_again() -> None:
+    kept: list[str] = []
+    asked = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        verdict = "A" if "first" in request.content.decode() else "?"
+        content = json.dumps({"verdict": verdict})
+        return httpx.Response(200, json={"choices": [{"message": {"content": content}}]})
+
+    async def keep(name: str, value: dict[str, Any], body: Any) -> None:
+        kept.append(name)
+
+    async def run() -> None:
+        plan = Judge(kind="judge", url="http://judge", model="m", concurrency=4)
+        async with KeptVerdicts(plan, {}, keep) as judge:
+            judge._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+            twice = [judge.judge([{"role": "user", "content": "Hm?"}], "first", "other") for _ in range(2)]
+            assert await asyncio.gather(*twice) == [["a", "b"], ["a", "b"]]
+            assert (asked, len(kept)) == (2, 1), "once in each order"
+            invalid = await judge.judge([{"role": "user", "content": "Hm?"}], "x", "y")
+            assert invalid == [None, None]
+            assert len(kept) == 1, "invalid verdicts are not kept"
+
+    asyncio.run(run())
 
 
 def test_kept_answers_are_not_asked_again(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_rounds_halve_candidates_and_double_prompts() -> None:
     assert plan_rounds(1, 40, 8) == [(1, 40)]
     assert plan_rounds(4, 6, 8) == [(4, 6)]
     assert plan_rounds(8, 100, 8, finalists=2) == [(8, 8), (4, 16), (2, 100)]
+    assert planned_scores(16, 64, 8, finalists=2) == 320
     with pytest.raises(ValueError, match="at least one candidate"):
         plan_rounds(0, 4, 8)
 
