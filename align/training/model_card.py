@@ -76,5 +76,7 @@ def _measures(heldout: Mapping[str, Any]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['value']:.4g} ({value['low']:.4g} to {value['high']:.4g}, n={value['n']})"
+        # one prompt has no interval
+        interval = "" if value["low"] is None else f"{value['low']:.4g} to {value['high']:.4g}, "
+        return f"{value['value']:.4g} ({interval}n={value['n']})"
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
