@@ -26,4 +26,6 @@ def pickable(value: str = "", **settings: Any) -> gr.HTML:
 
 def picker(label: str, elem_id: str, **settings: Any) -> gr.Dropdown:
     """Build a dropdown whose choices come with a refresh; a value may also be typed."""
-    return gr.Dropdown([], allow_custom_value=True, label=label, elem_id=elem_id, **settings)
+    return gr.Dropdown(
+        [], allow_custom_value=True, label=label, elem_id=elem_id, elem_classes="tt-picker", **settings
+    )

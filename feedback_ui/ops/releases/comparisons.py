@@ -18,8 +18,8 @@ PRIMARY = ("win_rate", "judge_win_rate", "reward_accuracy")
 def comparisons(jobs: Sequence[Mapping[str, Any]]) -> str:
     """Render the newest searches and comparisons; each that is done unfolds into its table."""
     if not jobs:
-        return card(texts.WAYS, empty(texts.WAYS_EMPTY))
-    return card(texts.WAYS, "".join(_job(job) for job in jobs[:SHOWN]))
+        return card(texts.WAYS_LIST, empty(texts.WAYS_EMPTY))
+    return card(texts.WAYS_LIST, "".join(_job(job) for job in jobs[:SHOWN]))
 
 
 def _job(job: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -65,14 +65,18 @@ class _WaysForm(NamedTuple):
     cancel: gr.Button
 
 
+def _action(label: str, elem_id: str, **settings: Any) -> gr.Button:
+    return gr.Button(label, elem_id=elem_id, min_width=200, scale=0, **settings)
+
+
 def _build_ways_form() -> _WaysForm:
     """Lay out the form that starts searches and comparisons."""
     static(form_head(texts.WAYS, texts.WAYS_HINT))
     deployment = picker(texts.ROLLOUT_DEPLOYMENT, "ways-deployment")
-    with gr.Row():
-        search = gr.Button(texts.WAYS_START_SEARCH, elem_id="ways-search")
-        compare = gr.Button(texts.WAYS_START, elem_id="ways-compare")
-        cancel = gr.Button(texts.WAYS_CANCEL, elem_id="ways-cancel")
+    with gr.Row(elem_classes="tt-actions"):
+        cancel = _action(texts.WAYS_CANCEL, "ways-cancel", variant="stop")
+        search = _action(texts.WAYS_START_SEARCH, "ways-search")
+        compare = _action(texts.WAYS_START, "ways-compare", variant="primary")
     return _WaysForm(deployment, search, compare, cancel)
 
 
