@@ -59,17 +59,24 @@ def test_computing_without_a_step_has_a_longer_timeout_and_progress_none() -> No
 
 # ---- processor use
 
-SPIN = "while True: pass"
-CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+SPIN = "print(flush=True)\nwhile True: pass"
+CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}])"
+WAIT = "import time; print(flush=True); time.sleep(600)"
 
 
 @contextlib.asynccontextmanager
 async def child(code: str, nice: int = 0) -> AsyncIterator[int]:
+    """Run `code`, which prints a line once it does what it is for: beside others that may take seconds."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", f"import os; os.nice({nice}); exec({code!r})", start_new_session=True
+        sys.executable,
+        "-c",
+        f"import os; os.nice({nice}); exec({code!r})",
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        await asyncio.sleep(0.5)
+        assert process.stdout is not None
+        assert await process.stdout.readline()
         yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -86,11 +93,11 @@ async def sampled(pid: int, seconds: float = 1.0) -> bool:
 @pytest.mark.parametrize("code", [SPIN, CHILD])
 async def test_a_process_that_gets_few_cores_computes(code: str) -> None:
     async with child(SPIN), child(SPIN), child(code, nice=19) as pid:
-        assert await sampled(pid, 5.0), "beside others it takes seconds until the child's child computes"
+        assert await sampled(pid, 5.0), "its share of a core is small, and its wish for one is whole"
 
 
 async def test_a_process_that_waits_does_not_compute() -> None:
-    async with child("import time; time.sleep(600)") as pid:
+    async with child(WAIT) as pid:
         assert not await sampled(pid)
 
 
