@@ -153,9 +153,9 @@ async def rate(client: AsyncClient, talk: Talk, index: int, liked: bool | None) 
     talk.thumbs.given[ident] = liked
 
 
-async def rate_late(client: AsyncClient, talk: Talk) -> None:
-    """Record the thumbs that were given while the answer at the end of `talk` was still being written."""
-    for index, liked in talk.thumbs.due().items():
+async def rate_late(client: AsyncClient, talk: Talk, thumbs: dict[int, bool | None]) -> None:
+    """Record `thumbs`, by turn, that were given while the answer at the end of `talk` was still being written."""
+    for index, liked in thumbs.items():
         if index < len(talk.turns):
             await rate(client, talk, index, liked)
 

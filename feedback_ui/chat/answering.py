@@ -14,7 +14,6 @@ from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk, message_index
 from feedback_ui.errors import explain
 from feedback_ui.part import Update
-from trimtab_client import AsyncClient
 
 
 class Answering:
@@ -44,14 +43,27 @@ class Answering:
                 async for progress in actions.answer(client, value, name, options):
                     latest = progress.talk
                     yield self._progressed(progress)
-                yield {**screen.shown(latest), **screen.busy(False), screen.notice: ""}
-                await self._rate_late(client, latest)
-                rows = await actions.history_with(client, latest.conversation)
+                yield {**screen.shown(latest), screen.notice: ""}
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield self._given_back(latest.settled())
+
+    async def after_answer(self, value: Talk, request: gr.Request) -> AsyncIterator[Update]:
+        """Offer to send again, rate the answer if its thumb came early, and list the conversation.
+
+        An event of its own: while an answer's event runs, Gradio ignores the next message, and the platform needs up to
+        two seconds to record an answer.
+        """
+        thumbs = value.thumbs.due()
+        yield self.screen.busy(False)
+        try:
+            async with self.connection.client(request) as client:
+                await actions.rate_late(client, value, thumbs)
+                rows = await actions.history_with(client, value.conversation)
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
             return
-        yield {screen.past: dialogue.conversations(rows, latest.conversation)}
+        yield {self.screen.past: dialogue.conversations(rows, value.conversation)}
 
     def _progressed(self, progress: actions.Progress) -> Update:
         """Show a step of an answer, or what it waits for."""
@@ -68,13 +80,7 @@ class Answering:
         text = kept.turns[-1].content if unanswered else ""
         if unanswered:
             kept = replace(kept, turns=kept.turns[:-1])
-        return {**self.screen.shown(kept), **self.screen.busy(False), self.screen.box: text}
-
-    async def _rate_late(self, client: AsyncClient, value: Talk) -> None:
-        try:
-            await actions.rate_late(client, value)
-        except Exception as error:
-            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+        return {**self.screen.shown(kept), self.screen.box: text}
 
     async def on_send(
         self, text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request
@@ -119,8 +125,11 @@ class Answering:
 
     async def after_stop(self, value: Talk, request: gr.Request) -> None:
         """Rate the stopped answer: an event of its own, for the answer ends, and is recorded, after `on_stopped`."""
-        async with self.connection.client(request) as client:
-            await self._rate_late(client, value)
+        try:
+            async with self.connection.client(request) as client:
+                await actions.rate_late(client, value, value.thumbs.due())
+        except Exception as error:
+            gr.Warning(explain(error), title=texts.FAILED, duration=8)
 
     async def on_compare(
         self, text: str, value: Talk, name: str, heat: str, longest: str, request: gr.Request

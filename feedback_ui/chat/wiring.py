@@ -54,6 +54,8 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
         api_name="compare_answers",
         show_progress="hidden",
     )
+    for event in (sent, retried, edited, tried):
+        event.then(answering.after_answer, [talk], [*screen.busy(False), screen.past], **_QUIET)
     running = [sent, retried, edited, tried, compared]
     stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
     stopped.then(answering.after_stop, [talk], None, **_QUIET)

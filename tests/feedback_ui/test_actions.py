@@ -110,7 +110,7 @@ class TestChat:
         assert screens.stub.likes == {}
         talk = run(screens, whole, asked)[-1].talk
         assert talk.thumb_names() == ["Like"]
-        run(screens, chat.rate_late, talk)
+        run(screens, chat.rate_late, talk, talk.thumbs.due())
         assert list(screens.stub.likes.values()) == [True]
         assert talk.thumb_names() == ["Like"]
         run(screens, chat.rate, talk, 1, None)

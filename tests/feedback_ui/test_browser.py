@@ -34,6 +34,7 @@ def until(condition: Callable[[], object], why: str, within_s: float = 20) -> No
 
 
 def say(page: Page, text: str) -> None:
+    expect(page.locator("#chat-send")).to_be_visible()
     page.locator("#chat-input textarea").fill(text)
     page.locator("#chat-input textarea").press("Enter")
 
@@ -75,6 +76,19 @@ class TestChat:
         expect(page.locator(".tt-by")).to_be_visible(timeout=30_000)
         expect(page.locator("#chat-model input")).to_have_value("assistant")
         expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
+
+    def test_a_message_is_answered_while_the_answer_before_is_not_recorded_yet(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.records = False
+        open_chat(page, screens)
+        say(page, "Explain tides")
+        expect(page.locator(".tt-by")).to_have_count(1)
+        expect(page.locator(".tt-conversation")).to_have_count(0)
+        say(page, "In one sentence")
+        expect(page.locator(".tt-by")).to_have_count(2)
+        screens.stub.records = True
+        expect(page.locator(".tt-conversation")).to_have_count(1)
 
     def test_what_is_shared_is_remembered(self, page: Page, screens: Screens) -> None:
         open_chat(page, screens)

@@ -91,7 +91,7 @@ class Chat(Memory):
 
     async def list_conversations(self, request: Request) -> Response:
         rows = [{**row, "messages": []} for row in reversed(self.conversations.values())]
-        return JSONResponse(rows)
+        return JSONResponse(rows if self.records else [])
 
     async def get_conversation(self, request: Request) -> Response:
         found = self.conversations.get(request.path_params["id"])

@@ -27,6 +27,7 @@ class Memory:
         self.delta_s = 0.0
         self.pairs_offered = False
         self.models_s = 0.0
+        self.records = True
         self.cancelled = 0
         self.mode = "single-user"
         self.roles = ["chat", "ops", "rater"]
