@@ -41,6 +41,7 @@ from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import blending as release_blending
 from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
@@ -217,6 +218,7 @@ def api_router() -> APIRouter:
         run_routes,
         distil_routes,
         recipes,
+        release_blending,
         release_comparison,
         prompts,
         releases,
