@@ -159,7 +159,8 @@ def _snapshot_files(cursor: Cursor) -> list[Disagreement]:
     }
     # of an uploaded file, whose deletion takes them
     cursor.execute(
-        "select id from snapshots where starts_with(deployment, 'file-') and deployment not in (select name from deployments)"
+        "select id from snapshots where starts_with(deployment, 'file-') "
+        "and deployment not in (select name from deployments)"
     )
     erased |= {row[0] for row in cursor.fetchall()}
     found = []

@@ -22,19 +22,12 @@ from trimtab.api.openai.upload import received
 from trimtab.background import call_store
 from trimtab.platform import Platform
 
-router = APIRouter(prefix="/v1/files", tags=["OpenAI's fine-tuning API"])
+router = APIRouter(prefix="/v1/files", include_in_schema=False)  # the document is OpenAI's
 
 MAX_LISTED = 10_000
-FORM = {
-    "requestBody": {
-        "description": "`file`: a JSONL file; `purpose`: `fine-tune`",
-        "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file", "purpose"]}}},
-        "required": True,
-    }
-}
 
 
-@router.post("", openapi_extra=FORM)
+@router.post("")
 async def upload(request: Request, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Store the rows of a JSONL file in OpenAI's form for supervised fine-tuning or for preferences, all or none.
 
