@@ -58,7 +58,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
     try:
         merged.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-        _allow_as_usual(scratch)
+        allow_as_usual(scratch)
         written = AutoModelForCausalLM.from_pretrained(
             scratch, dtype="auto", **attention_arguments(scratch)
         ).eval()
@@ -79,7 +79,7 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def _allow_as_usual(directory: Path) -> None:
+def allow_as_usual(directory: Path) -> None:
     """Give files the permissions that new files have here: safetensors leaves its own to their owner alone."""
     mask = os.umask(0)
     os.umask(mask)
