@@ -85,7 +85,8 @@ def test_the_command_writes_a_folder_that_is_whole(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "trimtab.toml"
-    config.write_text(f'[engines.main]\nbase = "tiny"\nmodel = "{made / "tiny"}"\n')
+    engine = f'[engines.main]\nbase = "tiny"\nmodel = "{made / "tiny"}"\n'
+    config.write_text(engine + '[deployments.assistant]\nbase = "tiny"\n')
     (tmp_path / "out").mkdir()
     arguments = ["assistant@2", "out", "--data", str(made / "data"), "--config", str(config)]
     result = CliRunner().invoke(app, ["releases", "export", *arguments])

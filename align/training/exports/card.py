@@ -58,6 +58,7 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
         "| --- | --- |",
         f"| mean distance | {found.mean_abs:.3g} |",
         f"| largest distance | {found.max_abs:.3g} |",
+        f"| mean distance of the base alone in this type | {found.base_mean_abs:.3g} |",
         f"| tokens | {found.tokens} |",
     ]
     if found.effect is not None and found.effect_share is not None:

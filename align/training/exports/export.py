@@ -5,7 +5,7 @@ is (`{"done", "total", "doing"}`), and last the result (`{"dtype", "mean_abs", "
 "effect_share"}`). Writes `out` alone and leaves it to the caller to rename or delete.
 
 The check loads what was written anew: log-probabilities of the probe text (`align.training.probe`), against those of base
-and adapter apart. More than `merge.TOLERANCE` is refused.
+and adapter apart. More than `merge.TOLERANCE`, or twice what the base alone differs by in another type, is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,9 @@ def export(job: ExportJob, say: Say) -> dict[str, Any]:
     say(0, "reading the base model")
     tokenizer = load_tokenizer(job.model)
     tokens = probe_tokens(tokenizer, [], 0)
-    exact = job.form == "hf" and job.dtype == "float32"
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32 if exact else "auto", **attention_arguments(job.model)
-    ).eval()
+    is_rounded = job.form == "hf" and job.dtype not in ("auto", "float32")
+    rounded = logprobs(_load(job.model, job.dtype), tokens) if is_rounded else None
+    model = _load(job.model, "float32" if job.dtype == "float32" else "auto")
     say(1, "computing what the release answers")
     base = release = logprobs(model, tokens)
     if job.adapter is not None:
@@ -68,9 +67,10 @@ def export(job: ExportJob, say: Say) -> dict[str, Any]:
     say(3, "reading what was written")
     written = _read(job, model)
     say(4, "comparing with the release")
-    found = compare(base, release, logprobs(written, tokens))
+    noise = compare(base, base, rounded).mean_abs if rounded else 0.0
+    found = replace(compare(base, release, logprobs(written, tokens)), base_mean_abs=noise)
     dtype = next(written.parameters()).dtype
-    accepted = TOLERANCE.get(dtype, 5e-2)
+    accepted = max(TOLERANCE.get(dtype, 5e-2), 2 * noise)
     if not found.mean_abs <= accepted:
         raise ExportError(
             f"what was written differs from the release by {found.mean_abs:.4g} nats per token; accepted: {accepted:g}"
@@ -119,7 +119,13 @@ def _read(job: ExportJob, base: Any) -> Any:
     """Load what was written, an adapter over the base that is in memory."""
     if job.form == "peft":
         return load_adapter(base, job.directory)
-    return AutoModelForCausalLM.from_pretrained(job.out, dtype="auto", **attention_arguments(job.out)).eval()
+    return _load(job.out, "auto")
+
+
+def _load(directory: str, dtype: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype, **attention_arguments(directory)
+    ).eval()
 
 
 def _finish(job: ExportJob, dtype: str, found: Distance) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Distance:
     """How far log-probabilities of a probe text are from the release's own, in nats per token over `tokens` tokens.
 
     `effect` is what the adapter adds (mean, absolute), `effect_share` how much of it what was written does; None without
-    an adapter.
+    an adapter. `base_mean_abs` is what the base alone differs by in the type that was written.
     """
 
     mean_abs: float
@@ -56,6 +56,7 @@ class Distance:
     tokens: int
     effect: float | None
     effect_share: float | None
+    base_mean_abs: float = 0.0
 
 
 def compare(base: Sequence[float], release: Sequence[float], written: Sequence[float]) -> Distance:

@@ -82,7 +82,7 @@ def test_a_peft_folder_is_whole_and_names_its_base_as_others_do(
     assert logprobs(model, TOKENS) == pytest.approx(release(base, adapter), abs=1e-6)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("auto", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("auto", 1e-4), ("bfloat16", 0.5)])
 def test_merged_weights_load_in_transformers(
     dtype: str, tolerance: float, job: ExportJob, base: Path, adapter: Path
 ) -> None:
@@ -93,7 +93,8 @@ def test_merged_weights_load_in_transformers(
     own = release(base, adapter)
     distances = [abs(a - b) for a, b in zip(logprobs(model, TOKENS), own, strict=True)]
     assert sum(distances) / len(distances) < tolerance
-    assert found["mean_abs"] < tolerance
+    assert found["mean_abs"] <= max(tolerance / 10, 2 * found["base_mean_abs"])
+    assert (found["base_mean_abs"] > 0) == (dtype == "bfloat16")
     assert found["effect_share"] == pytest.approx(1, abs=0.02)
     defaults = model.generation_config
     assert (defaults.temperature, defaults.top_p, defaults.max_new_tokens, defaults.do_sample) == (
