@@ -119,6 +119,7 @@ class BlockingChat(Blocking[Chat]):
     feedback = blocking(Chat.feedback)
     conversations = blocking(Chat.conversations)
     conversation = blocking(Chat.conversation)
+    answers = blocking(Chat.answers)
     shared = blocking(Chat.shared)
     set_share = blocking(Chat.set_share)
 

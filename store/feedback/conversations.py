@@ -219,6 +219,34 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
     return _conversation(row, tuple(read))
 
 
+def answers(db: Store, id: str, owner: str | None = None) -> list[Row]:
+    """Return every answer of a conversation, of all its branches, oldest first. Raises `NotFound`.
+
+    Rows: completion_id, question (the message that it answers), answer, release (its record id), liked, created_at.
+    `owner` as in `get`.
+    """
+    cursor = db.read()
+    if owner is not None:
+        id = find(cursor, id, owner)
+    rows = fetch_all(
+        cursor,
+        """
+        select completions.id as completion_id, asked.content as question, answered.content as answer,
+            completions.release, liked, completions.created_at
+        from completions
+        join messages as asked on asked.id = prompt_id
+        join messages as answered on answered.id = message_id
+        left join likes on likes.completion_id = completions.id
+        where completions.conversation_id = $id
+        order by completions.created_at, completions.id
+        """,
+        {"id": id},
+    )
+    if not rows:
+        get(db, id)
+    return [{**row, "created_at": stamp(row["created_at"]).isoformat()} for row in rows]
+
+
 def list_recent(
     db: Store,
     user: str | None = None,

@@ -91,6 +91,10 @@ class Chat(Resource):
         """GET /api/conversations/{id}: one conversation with its messages."""
         return await self._http.get(path("api", "conversations", ident))
 
+    async def answers(self, ident: str) -> Rows:
+        """GET /api/conversations/{id}/answers: every answer, regenerated ones too, with its question."""
+        return list(await self._http.get(path("api", "conversations", ident, "answers")) or ())
+
     async def shared(self) -> Shared:
         """GET /api/me/share: what may be done with the caller's conversations."""
         found: Shared = await self._http.get("/api/me/share")

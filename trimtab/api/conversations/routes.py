@@ -71,6 +71,16 @@ async def get_conversation(conversation_id: str, platform: ThePlatform, principa
     return record
 
 
+@router.get("/conversations/{conversation_id}/answers")
+async def list_answers(
+    conversation_id: str, platform: ThePlatform, principal: Chatter
+) -> list[dict[str, Any]]:
+    """List every answer of a conversation, regenerated ones too, with the question that each answers."""
+    found = await call_store(platform.db, conversations.answers, conversation_id, readable_by(principal))
+    names = await release_names(platform)
+    return [row | {"release": names.get(row["release"] or "", row["release"])} for row in found]
+
+
 @router.post("/messages/{completion_id}/like")
 async def like(
     completion_id: str, body: LikeRequest, platform: ThePlatform, principal: Chatter
