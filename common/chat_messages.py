@@ -8,6 +8,7 @@ right before its chat template, is in `align.training.texts.chat_template`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,19 @@ def served(messages: Messages, context: Messages) -> list[Mapping[str, Any]]:
     """Return the messages as the engine gets them, after those that the release puts before them."""
     plain = [_plain(message) for message in messages]
     return plain if not context or has_system(messages) else [*context, *plain]
+
+
+def tools_apart(messages: Messages) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]] | None]:
+    """Return messages without the definitions of tools that the store keeps with the first, and these; None for none.
+
+    A release's own messages may stand before that message.
+    """
+    plain = [
+        {key: value for key, value in message.items() if key != "tools"} if "tools" in message else message
+        for message in messages
+    ]
+    found = next((message["tools"] for message in messages if message.get("tools")), None)
+    return plain, json.loads(found) if isinstance(found, str) else found
 
 
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:

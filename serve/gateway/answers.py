@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -11,12 +11,39 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a response holds: the first choice's text (None without any), the completion's id, usage."""
+    """What a response holds: the first choice's text (None without any), the completion's id, usage.
+
+    `carried` is what its message has beside the text: tool calls in OpenAI's form, reasoning (see `store.carried`).
+    """
 
     id: str | None
     text: str | None
     finish_reason: str | None
     usage: Mapping[str, Any]
+    carried: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ToolCalls:
+    """Tool calls of one message, in pieces (the deltas of a stream) or whole."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    def add(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        """Add pieces; those of one call have the same `index`, or the same place where none has one."""
+        for place, piece in enumerate(calls):
+            call = self._calls.setdefault(
+                piece.get("index", place), {"type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            if ident := piece.get("id"):
+                call["id"] = ident
+            for key, text in (piece.get("function") or {}).items():
+                if key in call["function"]:
+                    call["function"][key] += text or ""
+
+    def whole(self) -> list[dict[str, Any]]:
+        """Return the calls in their order, as a message holds them."""
+        return [self._calls[index] for index in sorted(self._calls)]
 
 
 def objects(data: bytes, stream: bool) -> list[dict[str, Any]]:

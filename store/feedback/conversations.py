@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+from typing_extensions import override
+
+from store import carried
 from store.accounts import sharing
 from store.accounts.owners import OWNER, owner_of
 from store.db import bulk, erasure_guard, redaction
@@ -21,6 +25,7 @@ from store.errors import Conflict, NotFound
 from store.feedback import message_tree, turn_columns
 from store.feedback.conversation_owners import find, owned
 from store.feedback.turn import Turn
+from store.message import is_blank
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
@@ -38,10 +43,17 @@ class MessageRecord(Record):
     release: str | None = None
     lane: str | None = None
     liked: bool | None = None
+    carried: str = ""
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values, with what the message carries (tool calls, reasoning, …) as OpenAI names it."""
+        plain = super(MessageRecord, self).to_json()
+        return plain | carried.load(plain.pop("carried"))
 
     def value(self) -> Message:
         """Return the message as a value."""
-        return Message(self.role, self.content)
+        return Message(self.role, self.content, self.carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,9 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
             for message in turn.messages:
                 parent = turn_columns.grow(nodes, turn, parent, message)
             answer = None
-            if turn.answer is not None:
-                answer = turn_columns.grow(nodes, turn, parent, Message("assistant", turn.answer))
+            if turn.answer is not None or turn.carried:
+                said = Message("assistant", turn.answer or "", turn.carried)
+                answer = turn_columns.grow(nodes, turn, parent, said)
             links.setdefault(turn.completion_id, (turn, parent, answer))
         newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
         # Looked up and then inserted: `on conflict` adds 2 ms to each statement, `in (select unnest($ids))` of more than
@@ -136,17 +149,19 @@ def like(
             select completions.conversation_id, completions.prompt_id, completions.deployment,
             completions.release, completions.lane, completions.finish_reason, completions.error,
             completions.user_name, completions.key_id,
-            messages.content from completions left join messages on messages.id = completions.message_id where
-            completions.id = $id
+            messages.content, messages.carried
+            from completions left join messages on messages.id = completions.message_id
+            where completions.id = $id
             """,
             {"id": completion_id},
         )
         if row is None or owner not in (None, owner_of(row["user_name"], row["key_id"])):
             raise NotFound("completion", completion_id)
-        if not (row["content"] or "").strip() or row["prompt_id"] is None:
+        said = Message("assistant", row["content"] or "", row["carried"] or "")
+        if is_blank(said) or row["prompt_id"] is None:
             raise Conflict(f"completion {completion_id} has no text to like")
         prompt = message_tree.prompt(message_tree.nodes_in(cursor, row["conversation_id"]), row["prompt_id"])
-        value = Demonstration(prompt, (Message("assistant", row["content"]),))
+        value = Demonstration(prompt, (said,))
         origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
         likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
         demonstrations.withdraw(cursor, "like", completion_id)
@@ -203,6 +218,7 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
                 id=node["id"],
                 role=node["role"],
                 content=node["content"],
+                carried=node["carried"] or "",
                 created_at=stamp(node["created_at"]),
                 completion_id=by.get("id"),
                 release=by.get("release"),
@@ -312,7 +328,12 @@ _CONVERSATIONS = """
 
 def _redacted(db: Store, turn: Turn) -> Turn:
     answer = None if turn.answer is None else redaction.text(db, turn.answer)
-    return replace(turn, messages=redaction.conversation(db, turn.messages), answer=answer)
+    return replace(
+        turn,
+        messages=redaction.conversation(db, turn.messages),
+        answer=answer,
+        carried=redaction.carried_text(db, turn.carried),
+    )
 
 
 def _renew(cursor: Cursor, turns: list[Turn]) -> None:

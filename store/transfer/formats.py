@@ -106,9 +106,8 @@ def openai_pairs(row: Row) -> Row:
     given = row.get("input")
     if not isinstance(given, Mapping):
         raise Invalid("input", given, "an object with messages")
-    if given.get("tools"):
-        raise Invalid("input.tools", given["tools"], "none: definitions of tools cannot be kept with a pair")
     return {
+        "tools": given.get("tools"),
         "prompt": given.get("messages"),
         "chosen": row.get("preferred_output"),
         "rejected": row.get("non_preferred_output"),
