@@ -103,12 +103,13 @@ def _commands(command: Any, path: str) -> list[str]:
 def http_page() -> str:
     """Return the page of the HTTP routes."""
     from trimtab.api import access
-    from trimtab.app import api_router
+    from trimtab.app import api_router, openai_router
 
     rows = ["# HTTP", "", MADE.strip(), ""]
     rows += [
         "`/v1` speaks OpenAI's protocol (`models`, `chat/completions`, `responses`, `completions`) with OpenAI's errors,",
         "and Anthropic's (`messages`) with Anthropic's; a key may come as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+        "OpenAI's fine-tuning API is [a page of its own](fine-tuning-api.md).",
         "`/api` answers errors as RFC 9457 problem details; its OpenAPI page is `/api/docs`. `/healthz`, `/readyz`,",
         "`/metrics` need no key. Roles: `chat` < `rater` < `ops`.",
         "",
@@ -120,7 +121,7 @@ def http_page() -> str:
         "| --- | --- | --- |",
     ]
     roles = {access.chat_role: "chat", access.rater_role: "rater", access.ops_role: "ops"}
-    for route in api_router().routes:
+    for route in (*openai_router().routes, *api_router().routes):
         role = next((roles[d.call] for d in route.dependant.dependencies if d.call in roles), "")  # type: ignore[attr-defined]
         for method in sorted(route.methods):  # type: ignore[attr-defined]
             text = (route.endpoint.__doc__ or "").splitlines()[0]  # type: ignore[attr-defined]

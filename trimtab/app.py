@@ -27,6 +27,7 @@ from store.accounts.roles import ROLES
 from store.db.database import Store
 from store.db.redaction import redactor
 from store.rollout import deployments
+from store.training_data import uploaded_files
 from trimtab import __version__
 from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
@@ -37,10 +38,12 @@ from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
 from trimtab.api.jobs import routes as job_routes
 from trimtab.api.models import routes as models
+from trimtab.api.openai import files as openai_files
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import blending as release_blending
 from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
@@ -168,7 +171,8 @@ def _open_store(settings: Settings, paths: DataPaths) -> Store:
     """Open the store of the data directory, with the deployments that the settings name."""
     paths.make()
     db = Store.open(paths.store, memory=settings.store.memory)
-    paths.clear_scratch()  # after the store: whoever owns it is the one platform here
+    paths.clear_scratch()  # after the store: whoever owns it is the one platform here; so with uploads
+    uploaded_files.delete_unfinished(db)
     db.second_votes = settings.rank.second_votes
     db.share = settings.privacy.share
     if settings.privacy.redact:
@@ -217,6 +221,7 @@ def api_router() -> APIRouter:
         run_routes,
         distil_routes,
         recipes,
+        release_blending,
         release_comparison,
         prompts,
         releases,
@@ -231,6 +236,15 @@ def api_router() -> APIRouter:
     ):
         api.include_router(module.router)
     return api
+
+
+@cache
+def openai_router() -> APIRouter:
+    """Return the part of OpenAI's API, `/v1`, that no engine answers."""
+    router = APIRouter()
+    for module in (openai_files,):
+        router.include_router(module.router)
+    return router
 
 
 def _nothing(request: Request) -> Response:
@@ -259,6 +273,7 @@ def build_app(platform: Platform) -> FastAPI:
     app.include_router(status.probes)
     app.router.routes.extend(api_router().routes)  # including them would build each a second time
     app.add_route("/api/{rest:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    app.router.routes.extend(openai_router().routes)  # before the rest of `/v1`
     app.router.routes.extend([*platform.parts.routes(), *login.ROUTES])
     app.mount("/", platform.screens)
     app.add_middleware(login.SignInFirst, platform=platform)

@@ -171,6 +171,7 @@ class BlockingRollout(Blocking[Rollout]):
     releases = blocking(Rollout.releases)
     release = blocking(Rollout.release)
     create_release = blocking(Rollout.create_release)
+    blend_releases = blocking(Rollout.blend_releases)
     lineage = blocking(Rollout.lineage)
     base_models = blocking(Rollout.base_models)
     add_base_model = blocking(Rollout.add_base_model)

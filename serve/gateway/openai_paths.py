@@ -5,6 +5,8 @@ from __future__ import annotations
 PREFIX = "/v1"
 MODELS, CHAT, COMPLETIONS = "/v1/models", "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+FILES, FINE_TUNING_JOBS = "/v1/files", "/v1/fine_tuning/jobs"
+"""What the platform answers beside the gateway."""
 WITHOUT_PREFIX = ("/chat/completions", "/completions", "/models", "/embeddings", "/responses", "/messages")
 """Where OpenAI's clients ask whose base URL lacks `/v1`."""
 
@@ -16,7 +18,7 @@ def is_openai_path(path: str) -> bool:
 
 def not_found(path: str) -> str:
     """Return what is said of a path of OpenAI's protocol where nothing is."""
-    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}"
+    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}, {FILES}"
     if path in WITHOUT_PREFIX:
         hint = "The API's base URL ends in /v1"
     elif path.startswith(PREFIX * 2):

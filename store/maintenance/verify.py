@@ -107,7 +107,7 @@ def verify(db: Store, *, files: bool = True) -> list[Disagreement]:
     """Return everything in the store that disagrees with itself; an empty list is a clean bill.
 
     Checks the content hash of every pair and demonstration, every reference between nouns, and that the files of
-    every snapshot are there (unless an erasure took them, or `files` is false).
+    every snapshot are there (unless an erasure took them, or the deletion of an uploaded file, or `files` is false).
     Reads everything: about 15 seconds for 100,000 pairs.
     """
     cursor = db.cursor()
@@ -157,6 +157,12 @@ def _snapshot_files(cursor: Cursor) -> list[Disagreement]:
     erased = {
         row[0] for row in cursor.execute("select unnest(report->>'$.snapshots[*]') from erasures").fetchall()
     }
+    # of an uploaded file, whose deletion takes them
+    cursor.execute(
+        "select id from snapshots where starts_with(deployment, 'file-') "
+        "and deployment not in (select name from deployments)"
+    )
+    erased |= {row[0] for row in cursor.fetchall()}
     found = []
     for id, directory in cursor.execute("select id, directory from snapshots").fetchall():
         for name in ("snapshot.json", "train.parquet", "heldout.parquet"):

@@ -193,6 +193,16 @@ def under_way(db: Store, deployment: str | None = None) -> list[Run]:
     return [_run(row) for row in rows]
 
 
+def of_snapshots(db: Store, snapshots: Iterable[str]) -> list[str]:
+    """Return the ids of the runs that took one of `snapshots`."""
+    rows = fetch_all(
+        db.read(),
+        "select id from runs where snapshot in (select unnest($snapshots::varchar[])) order by id",
+        {"snapshots": list(snapshots)},
+    )
+    return [row["id"] for row in rows]
+
+
 def move(db: Store, /, id: str, to_state: str, **fields: object) -> Run:
     """Move a run to a state and set fields, in one commit with its entry in the transitions.
 

@@ -90,7 +90,7 @@ class _Progress(Generic[V]):
             row = row.row  # that a cell cannot be read matters where a column is needed
         try:
             with import_notes.collect() as notes:
-                found = _read(row, self._kind, self._request.convert, self._seen)
+                found = read_row(row, self._kind, self._request.convert, self._seen)
                 read = [redaction.value(self._db, value) for value in found]
         except Invalid as error:
             self._refuse(row, error)
@@ -152,8 +152,8 @@ def _texts(value: Any) -> Iterator[str]:
             yield from columns.leaves(carried.load(message.carried))
 
 
-def _read(row: object, kind: Kind[V], convert: Convert | None, number: int) -> list[V]:
-    """Return the values that a row makes. Raises `Invalid`."""
+def read_row(row: object, kind: Kind[V], convert: Convert | None, number: int) -> list[V]:
+    """Return the values that a row, the `number`th of its input, makes. Raises `Invalid`."""
     if isinstance(row, Invalid):
         raise row
     if not isinstance(row, Mapping):

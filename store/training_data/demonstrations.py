@@ -65,8 +65,11 @@ def insert(
     bulk.insert(cursor, "demonstrations", columns)
 
 
+KIND = Kind("demonstrations", Demonstration.from_json, insert)
+"""How demonstrations are imported."""
+
 # Rows `{messages|prompt, completion, tags?}`, or `{messages}` ending with the answer to learn.
-import_rows = partial(batch_import.import_rows, Kind("demonstrations", Demonstration.from_json, insert))
+import_rows = partial(batch_import.import_rows, KIND)
 
 
 def derived(value: Demonstration, deployment: str | None, kind: str, origin: Origin = UNKNOWN) -> Row:

@@ -70,9 +70,12 @@ def insert(
     bulk.insert(cursor, "pairs", columns)
 
 
+KIND = Kind("pairs", PreferencePair.from_json, insert)
+"""How pairs are imported."""
+
 # Rows `{messages|prompt, chosen, rejected, weight?, tags?}`, each text or a message list. Rows without a prompt whose two
 # sides begin alike are split there.
-import_rows = partial(batch_import.import_rows, Kind("pairs", PreferencePair.from_json, insert))
+import_rows = partial(batch_import.import_rows, KIND)
 
 
 def derived(

@@ -119,8 +119,10 @@ def install(app: FastAPI) -> None:
         return failure(request.url.path, error.status_code, str(error.detail), headers)
 
     @app.exception_handler(RequestValidationError)
-    def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    def _validation(request: Request, error: RequestValidationError) -> Response:
         faults = [_fault(fault) for fault in error.errors()]
+        if is_openai_path(request.url.path):
+            return openai_validation(faults)
         if any(fault["type"] == "json_invalid" for fault in error.errors()):
             return problem(400, "the body is not JSON", errors=faults)
         detail = "; ".join(f"{fault['field']}: {fault['why']}" for fault in faults)
@@ -167,6 +169,16 @@ def openai_error(error: Exception) -> Response:
     code = details["title"].lower().replace(" ", "_")
     return error_response(
         RequestError(details["detail"], details.get("field"), status=details["status"], code=code)
+    )
+
+
+def openai_validation(faults: list[dict[str, Any]]) -> Response:
+    """Return the first of a request's faults in OpenAI's form."""
+    first = faults[0]
+    accepted = f"; accepted: {first['accepted']}" if first.get("accepted") else ""
+    code = "unknown_parameter" if first["why"].startswith("Extra inputs") else "invalid_value"
+    return error_response(
+        RequestError(f"`{first['field']}`: {first['why']}{accepted}.", first["field"], code=code)
     )
 
 
