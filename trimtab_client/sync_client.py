@@ -113,8 +113,13 @@ class BlockingChat(Blocking[Chat]):
     complete = blocking(Chat.complete)
     stream = streaming(Chat.stream)
     like = blocking(Chat.like)
+    rate = blocking(Chat.rate)
+    comment = blocking(Chat.comment)
+    prefer = blocking(Chat.prefer)
+    feedback = blocking(Chat.feedback)
     conversations = blocking(Chat.conversations)
     conversation = blocking(Chat.conversation)
+    answers = blocking(Chat.answers)
     shared = blocking(Chat.shared)
     set_share = blocking(Chat.set_share)
 
