@@ -122,9 +122,9 @@ def langsmith(row: Row) -> Trace:
         raise Invalid("run_type", kind, "llm or chain")
     if row.get("error"):
         raise Invalid("error", row["error"], "none: a run that did not fail")
-    stats = _decoded(row.get("feedback_stats"))
-    scores = [
-        (str(name), value.get("avg")) for name, value in (stats or {}).items() if isinstance(value, Mapping)
+    stats = an_object("feedback_stats", _decoded(row.get("feedback_stats")) or {})
+    scores: Scores = [
+        (str(name), value.get("avg")) for name, value in stats.items() if isinstance(value, Mapping)
     ]
     scores += _scores(row.get("feedback"), "feedback")
     return Trace(row.get("inputs"), row.get("outputs"), ("inputs", "outputs"), scores)
@@ -183,7 +183,13 @@ def _from_object(value: Row, where: str, role: str) -> Messages:
     if choices := value.get("choices"):
         return messages_of(a_list(f"{where}.choices", choices)[0], f"{where}.choices[0]", role)
     if isinstance(value.get("kwargs"), Mapping):  # as LangChain serialises its messages
-        name = str((value.get("id") or [""])[-1]).removesuffix("Chunk").removesuffix("Message").lower()
+        path = value.get("id")
+        name = (
+            str(path[-1] if isinstance(path, list) and path else "")
+            .removesuffix("Chunk")
+            .removesuffix("Message")
+            .lower()
+        )
         return [_message({"type": name, **value["kwargs"]}, f"{where}.kwargs", role)]
     if value.get("role") or value.get("type") in ("human", "ai", "system", "tool"):
         return [_message(value, where, role)]
@@ -278,7 +284,8 @@ def _span(span: Row, where: str) -> Trace | None:
     asked: Any = []
     answered: Any = []
     scores: Scores = []
-    for event in span.get("events") or ():
+    for n, item in enumerate(a_list(f"{where}.events", span.get("events") or [])):
+        event = an_object(f"{where}.events[{n}]", item)
         given, name = _attributes(event.get("attributes")), str(event.get("name"))
         if name == "gen_ai.choice":
             answered += messages_of(given.get("message") or given, f"{where}.events.{name}", "assistant")
