@@ -18,7 +18,7 @@ def is_openai_path(path: str) -> bool:
 
 def not_found(path: str) -> str:
     """Return what is said of a path of OpenAI's protocol where nothing is."""
-    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}, {FILES}"
+    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}, {FILES}, {FINE_TUNING_JOBS}"
     if path in WITHOUT_PREFIX:
         hint = "The API's base URL ends in /v1"
     elif path.startswith(PREFIX * 2):
