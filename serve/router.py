@@ -120,6 +120,15 @@ class RoutingTable:
         """Return when a name came to be, in Unix seconds; of a base model, when this process began to serve it."""
         return self._created.get(name, STARTED)
 
+    def state(self, target: Target) -> str:
+        """Return what traffic a release gets from its deployment: `stable`, `canary`, or `none` unless it is named."""
+        route = self.routes.get(target.deployment or "")
+        if route is None:
+            return "none"
+        if route.stable.release == target.release:
+            return "stable"
+        return "canary" if route.canary is not None and route.canary.release == target.release else "none"
+
     def targets(self) -> Iterable[Target]:
         """Return every release's target once."""
         return self.pinned.values()

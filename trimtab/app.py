@@ -33,6 +33,7 @@ from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
 from trimtab.api.comparisons import routes as comparisons
 from trimtab.api.comparisons import sampled
+from trimtab.api.conversations import feedback
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
@@ -44,6 +45,7 @@ from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.prompts import routes as prompts
 from trimtab.api.recipes import routes as recipes
+from trimtab.api.releases import blending as release_blending
 from trimtab.api.releases import comparison as release_comparison
 from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
@@ -210,6 +212,7 @@ def api_router() -> APIRouter:
     for module in (
         status,
         conversations,
+        feedback,
         comparisons,
         sampled,
         training_data,
@@ -221,6 +224,7 @@ def api_router() -> APIRouter:
         run_routes,
         distil_routes,
         recipes,
+        release_blending,
         release_comparison,
         prompts,
         releases,

@@ -122,6 +122,7 @@ class Release(TypedDict):
     created_at: str
     inherited: list[str] | None
     inherited_from: str | None
+    blend: dict[str, Any] | None
 
 
 class Deployment(TypedDict):

@@ -182,6 +182,14 @@ class Forwarder:
             raise EngineLost(target.base, why, RESTART_S) from error
         return data.replace(model_field(target.engine_model), model_field(target.release), 1)
 
+    async def post(self, target: Target, path: str, body: bytes) -> bytes:
+        """Have `target` answer a request to the engine whole. Raises `RequestError`, `EngineUnavailable`."""
+        tried = list[Engine]()
+        while True:
+            with contextlib.suppress(EngineLost):
+                async with Upstream(self._pool, target, path, body, tried) as (_engine, response):
+                    return await self._read_whole(target, response)
+
     async def ask(self, target: Target, body: Mapping[str, Any]) -> Completion:
         """Have `target` answer a checked chat request whole. Raises `RequestError`, `EngineUnavailable`.
 
@@ -190,11 +198,7 @@ class Forwarder:
         given = {**body, "stream": False}
         given.pop("stream_options", None)
         out, _ = requests.for_engine(given, target, self._limits)
-        sent, tried, data = requests.to_bytes(out), list[Engine](), None
-        while data is None:
-            with contextlib.suppress(EngineLost):
-                async with Upstream(self._pool, target, CHAT, sent, tried) as (_engine, response):
-                    data = await self._read_whole(target, response)
+        data = await self.post(target, CHAT, requests.to_bytes(out))
         answer = {**orjson.loads(data), "model": target.release}
         usage = answer.get("usage")
         return Completion(answer, target, read_usage(usage) if usage else token_estimate.of_whole(out, data))

@@ -1,6 +1,7 @@
 """The OpenAI-compatible gateway: admits a request, has a release answer it, accounts for it.
 
     POST /v1/chat/completions   POST /v1/responses   POST /v1/messages   POST /v1/completions   GET /v1/models[/NAME]
+    POST /tokenize   POST /detokenize
 
 The hot path parses the request once and the answer never: a stream goes through as the engine's own bytes. Written as
 plain ASGI, since one object per request and one per chunk would cost more than the rest. Made by `serve.build`.
@@ -31,6 +32,7 @@ from serve.gateway.protocols import CHAT, PROTOCOLS
 from serve.gateway.protocols.protocol import Protocol
 from serve.gateway.recorder import Recorder
 from serve.gateway.shadow import Shadow
+from serve.gateway.tokenize import tokenize_routes
 from serve.metering.rate_limiter import RateLimiter
 from serve.router import Router, RoutingTable, Target
 
@@ -65,7 +67,8 @@ class Gateway:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of `/v1` but those of `HotPath`."""
-        return model_routes(self._admission, self._router)
+        tokens = tokenize_routes(self._admission, self._router, self._forwarder, self._limits)
+        return [*tokens, *model_routes(self._admission, self._router)]
 
     async def aclose(self) -> None:
         """Wait up to `CLOSE_S` seconds for the requests under way."""

@@ -74,11 +74,13 @@ def card_of(table: RoutingTable, name: str) -> dict[str, Any] | None:
     """Return the model card of `GET /v1/models/NAME`, None for a name that nothing has."""
     extra: dict[str, Any]
     if route := table.routes.get(name):
-        extra = {"kind": "deployment", "release": route.stable.release, "base": route.stable.base}
+        extra = {"kind": "deployment", "release": route.stable.release}
+        extra |= {"base": route.stable.base, "adapter": route.stable.adapter}
         if route.canary:
             extra["canary"] = route.canary.release
     elif target := table.pinned.get(name):
-        extra = {"kind": "release", "base": target.base}
+        extra = {"kind": "release", "deployment": target.deployment, "state": table.state(target)}
+        extra |= {"base": target.base, "adapter": target.adapter}
     elif name in table.bases:
         extra = {"kind": "base", "base": name}
     else:

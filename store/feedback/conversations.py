@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from store.accounts import sharing
-from store.accounts.owners import OWNER, owner_of
+from store.accounts.owners import OWNER
 from store.db import bulk, erasure_guard, redaction
 from store.db.database import Cursor, Store
 from store.db.record import Record
@@ -20,6 +20,7 @@ from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, n
 from store.errors import Conflict, NotFound
 from store.feedback import message_tree, turn_columns
 from store.feedback.conversation_owners import find, owned
+from store.feedback.ratings import answer_of
 from store.feedback.turn import Turn
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
@@ -123,28 +124,18 @@ def like(
 ) -> None:
     """Record that `user` liked an answer, disliked it, or (None) took that back; the last word counts.
 
-    A like makes a demonstration of the answer, and with a dislike an unpaired like (a KTO row); both in
-    this commit. `owner` (see `owner_of`) may judge answers of their own alone; None is any. Raises `NotFound` for an unknown
-    completion, `Conflict` for one without text and where the user was
-    erased since the request came in, at `began` (an aware time).
+    A like makes a demonstration of the answer, and with a dislike an unpaired like (a KTO row); both in this commit. The
+    same again changes nothing. `owner` (see `owner_of`) may judge answers of their own alone; None is any. Raises
+    `NotFound` for an unknown completion, `Conflict` for one without text and where the user was erased since the request
+    came in, at `began` (an aware time).
     """
     with db.atomic() as cursor:
         erasure_guard.raise_if_erased(db, user, began)
-        row = fetch_first(
-            cursor,
-            """
-            select completions.conversation_id, completions.prompt_id, completions.deployment,
-            completions.release, completions.lane, completions.finish_reason, completions.error,
-            completions.user_name, completions.key_id,
-            messages.content from completions left join messages on messages.id = completions.message_id where
-            completions.id = $id
-            """,
-            {"id": completion_id},
-        )
-        if row is None or owner not in (None, owner_of(row["user_name"], row["key_id"])):
-            raise NotFound("completion", completion_id)
+        row = answer_of(cursor, completion_id, owner)
         if not (row["content"] or "").strip() or row["prompt_id"] is None:
             raise Conflict(f"completion {completion_id} has no text to like")
+        if _is_liked(cursor, completion_id, liked, user):
+            return
         prompt = message_tree.prompt(message_tree.nodes_in(cursor, row["conversation_id"]), row["prompt_id"])
         value = Demonstration(prompt, (Message("assistant", row["content"]),))
         origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
@@ -152,6 +143,21 @@ def like(
         demonstrations.withdraw(cursor, "like", completion_id)
         if liked:
             demonstrations.derive(cursor, value, row["deployment"], "like", completion_id, user, origin)
+
+
+def _is_liked(cursor: Cursor, completion_id: str, liked: bool | None, user: str | None) -> bool:
+    """Return whether a user liked or disliked an answer before, with what that gives rise to."""
+    found = fetch_first(
+        cursor,
+        """
+        select liked, user_name
+        from likes
+        where completion_id = $id
+            and (not liked or exists (from evidence where kind = 'like' and ref = $id))
+        """,
+        {"id": completion_id},
+    )
+    return found is not None and (found["liked"], found["user_name"]) == (liked, user)
 
 
 def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
@@ -211,6 +217,34 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
             )
         )
     return _conversation(row, tuple(read))
+
+
+def answers(db: Store, id: str, owner: str | None = None) -> list[Row]:
+    """Return every answer of a conversation, of all its branches, oldest first. Raises `NotFound`.
+
+    Rows: completion_id, question (the message that it answers), answer, release (its record id), liked, created_at.
+    `owner` as in `get`.
+    """
+    cursor = db.read()
+    if owner is not None:
+        id = find(cursor, id, owner)
+    rows = fetch_all(
+        cursor,
+        """
+        select completions.id as completion_id, asked.content as question, answered.content as answer,
+            completions.release, liked, completions.created_at
+        from completions
+        join messages as asked on asked.id = prompt_id
+        join messages as answered on answered.id = message_id
+        left join likes on likes.completion_id = completions.id
+        where completions.conversation_id = $id
+        order by completions.created_at, completions.id
+        """,
+        {"id": id},
+    )
+    if not rows:
+        get(db, id)
+    return [{**row, "created_at": stamp(row["created_at"]).isoformat()} for row in rows]
 
 
 def list_recent(

@@ -2,7 +2,7 @@
 
 What goes: what they said, turn by turn, and turns of others that repeat it (store.privacy.quotations); the prompts that
 only they brought (store.privacy.prompt_ownership) with every comparison and vote on these; comparisons they asked for
-that nobody else voted on; their votes, rewrites and likes; what they used by day; and pairs and demonstrations that
+that nobody else voted on; their votes, rewrites, likes and ratings; what they used by day; and pairs and demonstrations that
 nothing else supports. A comparison that loses a vote waits for another again. A person is known by every spelling of
 the name (store.accounts.names). Of evaluations, the items about such prompts and rows go, with the answers to them; their
 figures stay.
@@ -186,7 +186,7 @@ def is_known(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
     own = (
         ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),
-        ("likes", "user_name"), ("conversations", "user_name"), ("completions", "user_name"),
+        ("likes", "user_name"), ("ratings", "user_name"), ("conversations", "user_name"), ("completions", "user_name"),
     )  # fmt: skip
     who = names.spellings(name)
     places = [

@@ -198,6 +198,10 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             or (vote_id is not null and vote_id not in (select id from votes))
             """,
         ),
+        (
+            "ratings",
+            "user_name in (from their_names) or completion_id in (select id from their_completions)",
+        ),
         ("completions", "id in (select id from their_completions)"),
         ("messages", "conversation_id in (select id from their_conversations)"),
         ("conversations", "id in (select id from their_conversations)"),

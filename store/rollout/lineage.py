@@ -1,8 +1,8 @@
 """From a release back to the words that trained it, and from a person or a pair forward to every release.
 
 release -> adapter -> run -> snapshot -> members -> pairs, demonstrations and likes -> evidence -> votes, likes,
-raters; and where training began from an earlier adapter, on through that one. The view `adapter_ancestry`
-(one row an adapter and each it stands on, itself included) answers both directions.
+raters; and where training began from an earlier adapter, or several were combined, on through those. The view
+`adapter_ancestry` (one row an adapter and each it stands on, itself included) answers both directions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from store.db import validation
 from store.db.database import Cursor, Store
 from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, scalar
-from store.rollout import release_examples
+from store.rollout import adapter_parents, release_examples
 from store.rollout.releases import Release
 
 NOUNS = {"pairs": "pair", "demonstrations": "demo", "likes": "like"}
@@ -25,7 +25,8 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
     """Return where a release comes from: its adapter, run, snapshot, and how many pairs, raters and prompts.
 
     Keys: release, adapter, run, snapshot (each null where there is none), `ancestors` (the releases whose
-    adapters the training began from, nearest first), `pairs`, `demonstrations`, `prompts` (counts), `raters`
+    adapters the training began from or that were combined, nearest first), `blended_from` (of a combination, each
+    release with its adapter and weight), `pairs`, `demonstrations`, `prompts` (counts), `raters`
     (names with the number of rows that each supports, most first), `imports` (likewise, by source), and `decided_by` (who
     decided the rows of its own snapshot: people, import, or the kind of made rows; `kind`, `rows`, `share` of the weight).
     Other counts cover the release's own snapshot and those of its ancestors.
@@ -65,6 +66,7 @@ def of_release(db: Store, release: Release) -> dict[str, Any]:
         **_material(db, release.adapter),
         "comparisons": _comparisons(db, release.adapter),
         "examples": release_examples.references(db, release.id),
+        "blended_from": adapter_parents.of_adapter(db, release.adapter),
     }
 
 
@@ -294,24 +296,26 @@ def _material(db: Store, adapter: str | None) -> dict[str, Any]:
 def _decided_by(cursor: Cursor, adapter: str | None) -> list[Row]:
     """Return who decided what an adapter learned: kind (people, import, rules, judge, release, distilled), rows, share.
 
-    The share is of the weight in the adapter's own snapshot, or in the nearest that is behind it. What was erased since
-    counts as `erased`.
+    The share is of the weight in the adapter's own snapshot, or in the nearest that are behind it (of each adapter that it
+    was combined from). What was erased since counts as `erased`.
     """
     return fetch_all(
         cursor,
         """
-        with nearest as (
-            select snapshot_id
+        with behind as (
+            select snapshot_id, depth
             from adapter_ancestry
             join adapter_snapshots on adapter_snapshots.adapter = adapter_ancestry.ancestor
             where adapter_ancestry.adapter = $adapter
-            order by depth
-            limit 1
+        ),
+        nearest as (
+            select snapshot_id from behind where depth = (select min(depth) from behind)
         ),
         taught as (
-            select item_id, weight
+            select item_id, max(weight) as weight
             from snapshot_members
             where snapshot_id in (from nearest) and split = 'train'
+            group by item_id
         ),
         known as (
             select id, import_id from pairs where id in (select item_id from taught)

@@ -36,6 +36,8 @@ def app() -> Starlette:
             Route("/v1/completions", _answer, methods=["POST"]),
             Route("/v1/responses", _responses, methods=["POST"]),
             Route("/v1/messages", _messages, methods=["POST"]),
+            Route("/tokenize", _tokenize, methods=["POST"]),
+            Route("/detokenize", _tokenize, methods=["POST"]),
         ]
     )
     made.state.fault = None
@@ -112,6 +114,19 @@ async def _events(chat: bool, verb: str, words: int, choices: int) -> AsyncItera
     yield _event(ident, [_choice(0, chat, {}, "stop")])
     yield _event(ident, [], usage=USAGE)
     yield b"data: [DONE]\n\n"
+
+
+async def _tokenize(request: Request) -> Response:
+    """Answer with a token per word, or with the words of tokens; `token_strs` has what was asked."""
+    if request.app.state.fault:
+        return _fail(request.app.state.fault, False)
+    body = await request.json()
+    if "tokens" in body:
+        return JSONResponse({"prompt": "word " * len(body["tokens"])})
+    text = body.get("prompt") or " ".join(message["content"] for message in body["messages"])
+    asked = [json.dumps(body)] if body.get("return_token_strs") else None
+    tokens = list(range(len(text.split())))
+    return JSONResponse({"count": len(tokens), "max_model_len": 4096, "tokens": tokens, "token_strs": asked})
 
 
 async def _responses(request: Request) -> Response:

@@ -7,6 +7,7 @@ import typer
 from trimtab.cli import (
     adapters,
     benchmark,
+    blend,
     chat,
     jobs,
     lineage,
@@ -44,6 +45,7 @@ app.add_typer(runs.train_app, name="train")
 app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
+releases.releases_app.command("blend")(blend.blend)
 app.add_typer(releases.rollout_app, name="rollout")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(prompts.app, name="prompts")

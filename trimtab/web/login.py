@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.auth import SESSION_COOKIE
 from serve.errors import RequestError
-from serve.gateway.openai_paths import WITHOUT_PREFIX
+from serve.gateway.openai_paths import DETOKENIZE, TOKENIZE, WITHOUT_PREFIX
 from store.accounts import users
 from trimtab.background import call_store
 from trimtab.platform import Platform
@@ -81,7 +81,9 @@ ROUTES = [
     Route("/logout", sign_out, methods=["POST"]),
 ]
 
-OPEN_PATHS = ("/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout", *WITHOUT_PREFIX)
+OPEN_PATHS = (
+    "/v1", "/api", "/metrics", "/healthz", "/readyz", "/login", "/logout", TOKENIZE, DETOKENIZE, *WITHOUT_PREFIX,
+)  # fmt: skip
 """What answers for itself whether the caller is known; everything else is the UI."""
 
 

@@ -1,4 +1,4 @@
-"""Chat completions, likes and recorded conversations."""
+"""Chat completions, feedback on them, and recorded conversations."""
 
 from __future__ import annotations
 
@@ -58,6 +58,31 @@ class Chat(Resource):
         """Like (True) or dislike (False) an answer, or take either back (None)."""
         return await self._http.post(path("api", "messages", completion_id, "like"), {"liked": liked})
 
+    async def rate(
+        self, completion_id: str, key: str, value: bool | float | None, text: str | None = None
+    ) -> Json:
+        """POST /api/feedback: a number under a key (`thumb` takes a bool) for an answer, None takes it back.
+
+        `text` is a comment as well.
+        """
+        body = {"completion_id": completion_id, "key": key, "value": value}
+        return await self._http.post("/api/feedback", body | given(text=text))
+
+    async def comment(self, completion_id: str, text: str) -> Json:
+        """POST /api/feedback: a comment on an answer; an empty one takes it back."""
+        return await self._http.post("/api/feedback", {"completion_id": completion_id, "text": text})
+
+    async def prefer(self, preferred: str, other: str, text: str | None = None) -> Json:
+        """POST /api/feedback: of two answers to one question the first is better; `text` says why."""
+        return await self._http.post("/api/feedback", given(preferred=preferred, other=other, text=text))
+
+    async def feedback(
+        self, completion_id: str | None = None, key: str | None = None, limit: int | None = None
+    ) -> Rows:
+        """GET /api/feedback: numbers and comments, those that changed last first."""
+        query = given(completion_id=completion_id, key=key, limit=limit)
+        return list(await self._http.get("/api/feedback", **query) or ())
+
     async def conversations(self, limit: int | None = None, source: Sequence[str] | None = None) -> Rows:
         """GET /api/conversations: the caller's recent conversations, of some sources or of all."""
         return list(await self._http.get("/api/conversations", limit=limit, source=source) or ())
@@ -65,6 +90,10 @@ class Chat(Resource):
     async def conversation(self, ident: str) -> Json:
         """GET /api/conversations/{id}: one conversation with its messages."""
         return await self._http.get(path("api", "conversations", ident))
+
+    async def answers(self, ident: str) -> Rows:
+        """GET /api/conversations/{id}/answers: every answer, regenerated ones too, with its question."""
+        return list(await self._http.get(path("api", "conversations", ident, "answers")) or ())
 
     async def shared(self) -> Shared:
         """GET /api/me/share: what may be done with the caller's conversations."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trimtab_client.resources.base import Resource
@@ -26,6 +26,12 @@ class Rollout(Resource):
     async def create_release(self, /, deployment: str, **fields: Any) -> Release:
         """POST /api/releases (base, adapter, system_prompt, sampling); other fields come from stable."""
         made: Release = await self._http.post("/api/releases", {"deployment": deployment, **fields})
+        return made
+
+    async def blend_releases(self, /, releases: Mapping[str, float], **fields: Any) -> Release:
+        """POST /api/releases/blend: combine adapters of releases by weight (combination, rank, density, seed)."""
+        parts = [{"release": release, "weight": weight} for release, weight in releases.items()]
+        made: Release = await self._http.post("/api/releases/blend", {"releases": parts, **fields})
         return made
 
     async def lineage(self, ref: str) -> Json:

@@ -204,6 +204,9 @@ def lineage(tree: Mapping[str, Any] | None) -> str:
             " ".join(badge(row.get("ref")) for row in tree.get("ancestors") or ()) or "the base model",
         ),
     ]
+    if parents := tree.get("blended_from"):
+        shown = " ".join(f"{badge(row.get('ref'))} {row.get('weight'):g}" for row in parents)
+        rows.append(("Combined from", shown))
     people = [(esc(row.get("name")), number(row.get("rows"))) for row in tree.get("raters") or ()]
     body = facts(rows)
     if decided := tree.get("decided_by"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -38,3 +38,23 @@ class LikeRequest(Request):
     """A thumb on one answer: up, down, or (null) taken back."""
 
     liked: bool | None
+
+
+class FeedbackRequest(Request):
+    """What somebody says of a recorded answer: a thumb or a number, a comment, or that it beats another.
+
+    Either `completion_id` with `key` and `value`, `text`, or both; or `preferred` and `other`, with a `text` or without.
+    """
+
+    completion_id: str | None = Field(None, max_length=200)
+    key: str | None = Field(
+        None, max_length=64, description="`thumb`, or the name of a number, such as `score`"
+    )
+    value: Any = Field(
+        None, description="of a thumb true, false, 1 or -1, else a finite number; null takes it back"
+    )
+    text: str | None = Field(None, max_length=20_000, description="a comment; empty takes it back")
+    preferred: str | None = Field(None, max_length=200)
+    other: str | None = Field(
+        None, max_length=200, description="another answer to the same question, with another text"
+    )

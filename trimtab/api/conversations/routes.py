@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query
 
@@ -21,19 +22,20 @@ from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
 from trimtab.background import call_store
+from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
 
 router = APIRouter(tags=["conversations"])
+T = TypeVar("T")
 
 _RECORDED_S = 2.0
 """How long a thumb waits for its answer to be recorded, seconds."""
-
 
 DRAWN_FROM = 300
 """How many of the newest prompts one is drawn from."""
 
 
-def _readable_by(principal: Principal) -> str | None:
+def readable_by(principal: Principal) -> str | None:
     """Return the owner whose conversations the caller may read, None for everybody's."""
     if "ops" in principal.roles:
         return None
@@ -52,7 +54,7 @@ async def list_conversations(
         platform.db,
         conversations.list_recent,
         limit=min(limit, 500),
-        owner=_readable_by(principal),
+        owner=readable_by(principal),
         sources=source,
     )
     return [conversation.to_json() for conversation in found]
@@ -61,12 +63,22 @@ async def list_conversations(
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(conversation_id: str, platform: ThePlatform, principal: Chatter) -> dict[str, Any]:
     """Return one conversation with its messages and the release that gave each answer."""
-    found = await call_store(platform.db, conversations.get, conversation_id, _readable_by(principal))
+    found = await call_store(platform.db, conversations.get, conversation_id, readable_by(principal))
     names = await release_names(platform)
     record = found.to_json()
     for message in record["messages"]:
         message["release"] = names.get(message["release"] or "", message["release"])
     return record
+
+
+@router.get("/conversations/{conversation_id}/answers")
+async def list_answers(
+    conversation_id: str, platform: ThePlatform, principal: Chatter
+) -> list[dict[str, Any]]:
+    """List every answer of a conversation, regenerated ones too, with the question that each answers."""
+    found = await call_store(platform.db, conversations.answers, conversation_id, readable_by(principal))
+    names = await release_names(platform)
+    return [row | {"release": names.get(row["release"] or "", row["release"])} for row in found]
 
 
 @router.post("/messages/{completion_id}/like")
@@ -75,15 +87,19 @@ async def like(
 ) -> dict[str, Any]:
     """Like or dislike one answer; null withdraws it."""
     began = datetime.now(UTC)
-    said = (completion_id, body.liked, principal.name, began, _readable_by(principal))
+    said = (completion_id, body.liked, principal.name, began, readable_by(principal))
+    await when_recorded(platform, conversations.like, *said)
+    return {"completion_id": completion_id, "liked": body.liked}
+
+
+async def when_recorded(platform: Platform, judge: Callable[..., T], *said: Any) -> T:
+    """Return what a function of the store makes of an answer, which is recorded a moment after its last token."""
     try:
-        await call_store(platform.db, conversations.like, *said)
+        return await call_store(platform.db, judge, *said)
     except NotFound:
-        # An answer is recorded a moment after its last token: who is quicker than that waits for it.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(platform.recorder.flush(), _RECORDED_S)
-        await call_store(platform.db, conversations.like, *said)
-    return {"completion_id": completion_id, "liked": body.liked}
+        return await call_store(platform.db, judge, *said)
 
 
 @router.get("/prompts/draw")

@@ -49,3 +49,6 @@ class ReleaseView(View):
     created_at: datetime
     inherited: list[str] | None = None
     inherited_from: str | None = None
+    blend: dict[str, Any] | None = Field(
+        default=None, description="of a release that was just combined from others"
+    )
