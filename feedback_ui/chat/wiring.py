@@ -55,7 +55,8 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
         show_progress="hidden",
     )
     for event in (sent, retried, edited, tried):
-        event.then(answering.after_answer, [talk], [*screen.busy(False), screen.past], **_QUIET)
+        offered = event.then(lambda: screen.busy(False), None, [*screen.busy(False)], **_QUIET)
+        offered.then(answering.after_answer, [talk], [screen.past], **_QUIET)
     running = [sent, retried, edited, tried, compared]
     stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
     stopped.then(answering.after_stop, [talk], None, **_QUIET)

@@ -16,7 +16,7 @@ from store.feedback import comparisons, conversations
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.training_data import demonstrations
+from store.training_data import demonstrations, likes
 from store.values import conversation
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
@@ -91,6 +91,9 @@ def test_a_liked_call_and_a_liked_answer_are_rows_with_their_tools(db: Store) ->
     assert called.completion[0].to_json()["tool_calls"] == [CALL]
     assert answered.prompt[1] == called.completion[0]
     assert answered.prompt[0] == called.prompt[0] == conversation([ASKED])[0]
+    rows = {row["prompt"][-1]["role"]: row for row in likes.list_recent(db)}
+    assert rows["tool"]["prompt"][1]["tool_calls"] == rows["user"]["completion"][0]["tool_calls"] == [CALL]
+    assert rows["tool"]["prompt"][0]["tools"] == rows["user"]["prompt"][0]["tools"]
 
 
 def test_personal_data_is_redacted_in_calls_and_definitions(db: Store) -> None:
