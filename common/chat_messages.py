@@ -71,17 +71,21 @@ def served(messages: Messages, context: Messages) -> list[Mapping[str, Any]]:
     return plain if not context or has_system(messages) else [*context, *plain]
 
 
-def tools_apart(messages: Messages) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]] | None]:
-    """Return messages without the definitions of tools that the store keeps with the first, and these; None for none.
-
-    A release's own messages may stand before that message.
-    """
-    plain = [
+def without_tools(messages: Messages) -> list[Mapping[str, Any]]:
+    """Return messages without the definitions of tools that the store keeps with the first."""
+    return [
         {key: value for key, value in message.items() if key != "tools"} if "tools" in message else message
         for message in messages
     ]
+
+
+def tools_of(messages: Messages) -> list[dict[str, Any]] | None:
+    """Return the definitions of tools that stored messages carry, None for none.
+
+    A release's own messages may stand before the one that has them.
+    """
     found = next((message["tools"] for message in messages if message.get("tools")), None)
-    return plain, json.loads(found) if isinstance(found, str) else found
+    return json.loads(found) if found else None
 
 
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:

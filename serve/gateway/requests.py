@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from common.chat_messages import REQUEST_ROLES, context_of, served, tools_apart
+from common.chat_messages import REQUEST_ROLES, context_of, served, without_tools
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
@@ -172,7 +172,7 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
     if (messages := out.get("messages")) is not None:
         if "tools" in messages[0]:  # a conversation as the store keeps it
             out.setdefault("tools", _tools(messages[0]["tools"]))
-            messages, _ = tools_apart(messages)
+            messages = without_tools(messages)
         out["messages"] = served(messages, context_of(target.system_prompt))
     if "tools" in out and not out["tools"]:
         del out["tools"]  # some templates write more for an empty list than for none

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 
 from align.errors import AlignError
-from common.chat_messages import text_of, tools_apart
+from common.chat_messages import text_of, tools_of, without_tools
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -39,11 +39,11 @@ def render(
     template_options: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the text that the model sees for `messages`. Raises `Refused`."""
-    messages, tools = tools_apart(messages)
+    tools = tools_of(messages)
     template = template_of(tokenizer, tools)
     try:
         text: str = tokenizer.apply_chat_template(
-            prepared(messages, template),
+            prepared(without_tools(messages), template),
             tools=tools,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
+from common.tool_calls import ToolCalls
 from serve.gateway import requests
-from serve.gateway.answers import ParsedAnswer, ToolCalls, objects
+from serve.gateway.answers import ParsedAnswer, objects
 from serve.gateway.openai_paths import CHAT
 from serve.gateway.protocols.protocol import Body, Protocol
 from serve.gateway.stream_rewriter import CHOICES, Marks
