@@ -134,12 +134,6 @@ def waiting_for(db: Store, file: str) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def events(db: Store, run: str, limit: int, before: int | None = None) -> list[runs.RunEvent]:
-    """Return up to `limit` events of a run below number `before`, newest first."""
-    found = runs.events(db, run, limit=1_000_000)
-    return [event for event in reversed(found) if before is None or event.seq < before][:limit]
-
-
 def _job(row: Row) -> FineTuningJob:
     return FineTuningJob(
         **{

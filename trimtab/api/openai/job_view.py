@@ -72,8 +72,8 @@ def event_view(event: RunEvent) -> dict[str, Any]:
     """Return an event: a change of state, or the metrics of a step."""
     if event.kind == "metrics":
         data = {"step": event.data["step"], **_metrics(event.data)}
-        told = ", ".join(f"{name} = {value:.4g}" for name, value in data.items() if name != "step")
-        message, kind, level = f"Step {data['step']}: {told or 'done'}", "metrics", "info"
+        shown = ", ".join(f"{name} = {value:.4g}" for name, value in data.items() if name != "step")
+        message, kind, level = f"Step {data['step']}: {shown or 'done'}", "metrics", "info"
     else:
         state = event.data["to"]
         data, kind = {}, "message"

@@ -63,7 +63,7 @@ async def create(body: JobRequest, platform: ThePlatform, principal: Operator) -
         requested_by=principal.name,
     )
     platform.runner.submit(job.run)
-    return await _view(platform, job)
+    return (await call_store(platform.db, _views, [job]))[0]
 
 
 @router.get("")
@@ -77,13 +77,13 @@ async def list_jobs(
         if name.startswith("metadata[")
     }
     found = await call_store(platform.db, fine_tuning.list_page, limit + 1, after, wanted)
-    return page([await _view(platform, job) for job in found], limit)
+    return page(await call_store(platform.db, _views, found), limit)
 
 
 @router.get("/{job_id}")
 async def retrieve(job_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Return one job: its status, its error, and the release that it made."""
-    return await _view(platform, await _job(platform, job_id))
+    return (await call_store(platform.db, _views, [await _job(platform, job_id)]))[0]
 
 
 @router.post("/{job_id}/cancel")
@@ -95,7 +95,7 @@ async def cancel(job_id: str, platform: ThePlatform, principal: Operator) -> dic
     if status not in ("queued", "running"):
         raise bad_value("id", job_id, f"a job that is queued or running; this one is {status}", "job_ended")
     await platform.runner.cancel(job.run)
-    return await _view(platform, job)
+    return (await call_store(platform.db, _views, [job]))[0]
 
 
 @router.get("/{job_id}/events")
@@ -108,7 +108,7 @@ async def events(
     if after is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
         raise bad_value("after", after, "the id of an event")
     before = int(number) if after is not None else None
-    found = await call_store(platform.db, fine_tuning.events, job.run, limit + 1, before)
+    found = await call_store(platform.db, runs.events, job.run, 0, limit + 1, before, True)
     return page([event_view(event) for event in found], limit)
 
 
@@ -133,11 +133,13 @@ async def _job(platform: Platform, id: str) -> FineTuningJob:
         raise missing("fine-tuning job", id, "id") from None
 
 
-async def _view(platform: Platform, job: FineTuningJob) -> dict[str, Any]:
-    run = await call_store(platform.db, runs.get, job.run)
-    names = await call_store(platform.db, releases.refs, [run.release])
-    newest = await call_store(platform.db, runs.latest_metrics, run.id)
-    return job_view(job, run, names.get(run.release or ""), newest)
+def _views(db: Store, jobs: list[FineTuningJob]) -> list[dict[str, Any]]:
+    doing = [runs.get(db, job.run) for job in jobs]
+    names = releases.refs(db, [run.release for run in doing])
+    return [
+        job_view(job, run, names.get(run.release or ""), runs.latest_metrics(db, run.id))
+        for job, run in zip(jobs, doing, strict=True)
+    ]
 
 
 def _start_release(db: Store, model: str) -> Release:
