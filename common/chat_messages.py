@@ -8,6 +8,7 @@ right before its chat template, is in `align.training.texts.chat_template`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,23 @@ def served(messages: Messages, context: Messages) -> list[Mapping[str, Any]]:
     """Return the messages as the engine gets them, after those that the release puts before them."""
     plain = [_plain(message) for message in messages]
     return plain if not context or has_system(messages) else [*context, *plain]
+
+
+def without_tools(messages: Messages) -> list[Mapping[str, Any]]:
+    """Return messages without the definitions of tools that the store keeps with the first."""
+    return [
+        {key: value for key, value in message.items() if key != "tools"} if "tools" in message else message
+        for message in messages
+    ]
+
+
+def tools_of(messages: Messages) -> list[dict[str, Any]] | None:
+    """Return the definitions of tools that stored messages carry, None for none.
+
+    A release's own messages may stand before the one that has them.
+    """
+    found = next((message["tools"] for message in messages if message.get("tools")), None)
+    return json.loads(found) if found else None
 
 
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ RULES = {
     "history_from_column": "a history column stands before the question",
     "reasoning_apart": "reasoning was kept apart from the answer",
     "tool_calls_kept": "tool calls were kept with their message",
+    "tools_kept": "definitions of tools were kept with the first message",
     "fine_grained_scores": "fine-grained scores decided in place of overall scores",
     "best_against_worst": "of several answers the best was paired with the worst",
     "siblings": "an answer was paired with each of its siblings",

@@ -38,7 +38,7 @@ class Thumbs:
 
     def begin(self, index: int) -> None:
         """Note that the turn at `index` is being written."""
-        self.early, self.streaming = {}, index
+        self.streaming = index
 
     def wait(self, index: int, liked: bool | None) -> bool:
         """Keep a thumb on the turn at `index` where that is still being written; else False."""

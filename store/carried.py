@@ -1,20 +1,22 @@
-"""What a message carries beside its role and text: tool calls, the call that a tool answers, a name, reasoning.
+"""What a message carries beside its role and text: tool calls, the call that a tool answers, a name, reasoning, tools.
 
 Kept as one JSON object with sorted keys, so that equal messages are equal texts; "" for a plain message, whose hash and
-columns stay as they always were. Tool calls are in OpenAI's form, their arguments as JSON text.
+columns stay as they always were. Tool calls are in OpenAI's form, their arguments as JSON text. The definitions of the
+tools that a conversation may use are carried by its first message, as the JSON text of what a chat template reads: the
+order of keys decides the tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from store import import_notes
+from store import import_notes, tool_definitions
 from store.errors import Invalid
 
-CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content")
+CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content", "tools")
 _REASONING = ("reasoning_content", "reasoning", "thinking")  # vLLM and DeepSeek, OpenRouter, TRL
 _PLAIN = {"role", "content"}
 
@@ -30,6 +32,8 @@ def read(message: Mapping[str, Any], where: str) -> str:
     for key in ("tool_call_id", "name"):
         if (value := message.get(key)) is not None and value != "":
             found[key] = _text(value, f"{where}.{key}")
+    if tools := tool_definitions.read(message.get("tools"), f"{where}.tools"):
+        found["tools"] = tools
     for key in _REASONING:
         if (value := message.get(key)) is not None and value != "":
             found["reasoning_content"] = _text(value, f"{where}.{key}")
@@ -52,6 +56,22 @@ def load(carried: str) -> dict[str, Any]:
     """Read what `dump` wrote."""
     read: dict[str, Any] = json.loads(carried) if carried else {}
     return read
+
+
+def identity(carried: str) -> str:
+    """Return what tells a message from others of its text: all but reasoning, which clients leave out of later requests."""
+    if "reasoning_content" not in carried:
+        return carried
+    return dump({key: value for key, value in load(carried).items() if key != "reasoning_content"})
+
+
+def changed(carried: str, change: Callable[[Any], Any]) -> str:
+    """Return what a message carries after `change` of its JSON value, definitions of tools read from their text."""
+    value = load(carried)
+    if "tools" in value:
+        made = change(value | {"tools": json.loads(value["tools"])})
+        return dump(made | {"tools": json.dumps(made["tools"], ensure_ascii=False, separators=(",", ":"))})
+    return dump(change(value))
 
 
 def pack(parts: Mapping[str, Sequence[str]]) -> str | None:

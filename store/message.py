@@ -82,7 +82,11 @@ def conversation(value: object, where: str = "messages", role: str = "user") -> 
         return (Message(role, unicode_text(value, where)),)
     if not isinstance(value, Sequence) or not value:
         raise Invalid(where, value, "text, or a list of messages with at least one")
-    return tuple(Message.from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
+    read = tuple(Message.from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
+    for i, message in enumerate(read[1:], 1):
+        if message.carried and (tools := carried.load(message.carried).get("tools")):
+            raise Invalid(f"{where}[{i}].tools", tools, "none: the first message carries the tools")
+    return read
 
 
 def completion(value: object, where: str) -> Conversation:
@@ -92,9 +96,14 @@ def completion(value: object, where: str) -> Conversation:
         raise Invalid(
             f"{where}[{len(read) - 1}].role", read[-1].role, "assistant (a response ends with the assistant)"
         )
-    if not read[-1].content.strip() and "tool_calls" not in carried.load(read[-1].carried):
+    if is_blank(read[-1]):
         raise Invalid(where, read[-1].content, "a response that is not blank")
     return read
+
+
+def is_blank(message: Message) -> bool:
+    """Return whether a message has neither text nor tool calls."""
+    return not message.content.strip() and "tool_calls" not in carried.load(message.carried)
 
 
 def characters(*parts: Iterable[Message]) -> int:

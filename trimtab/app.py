@@ -40,6 +40,7 @@ from trimtab.api.evals import routes as evals
 from trimtab.api.jobs import routes as job_routes
 from trimtab.api.models import routes as models
 from trimtab.api.openai import files as openai_files
+from trimtab.api.openai import jobs as openai_jobs
 from trimtab.api.people import erasures, shares
 from trimtab.api.people import routes as people
 from trimtab.api.prompts import routes as prompts
@@ -244,7 +245,7 @@ def api_router() -> APIRouter:
 def openai_router() -> APIRouter:
     """Return the part of OpenAI's API, `/v1`, that no engine answers."""
     router = APIRouter()
-    for module in (openai_files,):
+    for module in (openai_files, openai_jobs):
         router.include_router(module.router)
     return router
 

@@ -14,6 +14,7 @@ from align.evaluation.heldout_prompts import HeldoutPrompts
 from align.evaluation.items import Item
 from align.evaluation.suite import ChatApi, run_suite
 from align.evaluation.suite_file import load_suite
+from serve.metering.limits import max_answer_tokens
 from store.datasets import new_rows, snapshots
 from store.db.database import Store
 from store.errors import Conflict
@@ -22,7 +23,6 @@ from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
 from store.rollout.runs import Run
 from trimtab import made_heldout
-from trimtab.answer_length import max_answer_tokens
 from trimtab.background import call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.rollout_sections import GateSettings

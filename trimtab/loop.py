@@ -28,7 +28,8 @@ from align.run_directory import RunDirectory, RunSpec, adapter_identity
 from store.datasets import snapshots
 from store.datasets.snapshots import Snapshot
 from store.db.database import Store
-from store.rollout import adapters, deployments, releases, runs
+from store.privacy import erasure
+from store.rollout import adapters, deployments, fine_tuning, releases, runs
 from store.rollout.releases import Release
 from store.rollout.runs import Run
 from store.values import Probe
@@ -68,15 +69,16 @@ async def take_snapshot(loop: Loop, run: Run) -> Run:
     """Freeze the data and write the run directory, `run.toml` last; queued -> snapshot -> training."""
     if run.state == "queued":
         run = await _move(loop, run, "snapshot")
-    stable = await call_store(loop.db, _stable, run.deployment)
-    await loop.serving.wait_downloaded(stable.base)
+    learner = await call_store(loop.db, _learner, run)
+    await loop.serving.wait_downloaded(learner.base)
     facts = await loop.long_work.run(_freeze, loop, run)
     return await _move(loop, run, "training", **facts)
 
 
-def _stable(db: Store, deployment: str) -> Release:
-    """Return the stable release of a deployment."""
-    return releases.get(db, deployments.get(db, deployment).stable)
+def _learner(db: Store, run: Run) -> Release:
+    """Return the release that a run makes a successor of: stable, or the one that a fine-tuning job names."""
+    job = fine_tuning.of_run(db, run.id)
+    return releases.get(db, job.start_release if job else deployments.get(db, run.deployment).stable)
 
 
 def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
@@ -86,25 +88,31 @@ def _freeze(db: Store, loop: Loop, run: Run) -> dict[str, Any]:
     """
     paths = loop.paths
     with db.long_work:
-        snapshot = snapshots.build(
-            db, paths.snapshots, run.deployment, run.method, **loop.settings.snapshot.model_dump()
-        )
-        stable = _stable(db, run.deployment)
-        replay = loop.settings.snapshot.replay
-        start = start_adapter(db, run.method, run.deployment, run.start_from, replay)
-        spec = _run_spec(loop, run, stable, snapshot, start)
+        learner = _learner(db, run)
+        if job := fine_tuning.of_run(db, run.id):
+            snapshot = snapshots.build_of_file(
+                db, paths.snapshots, job.training_file, run.method, job.validation_file
+            )
+            start = erasure.clean_start(db, learner.adapter)
+        else:
+            settings = loop.settings.snapshot
+            snapshot = snapshots.build(
+                db, paths.snapshots, run.deployment, run.method, **settings.model_dump()
+            )
+            start = start_adapter(db, run.method, run.deployment, run.start_from, settings.replay)
+        spec = _run_spec(loop, run, learner, snapshot, start)
         frozen = paths.snapshots / snapshot.id
         RunDirectory(paths.run(run.id)).write(spec, frozen / "train.parquet", frozen / "heldout.parquet")
         runs.update(db, run.id, snapshot=snapshot.id)
-    return {"snapshot": snapshot.id, "base": stable.base, "start_adapter": start}
+    return {"snapshot": snapshot.id, "base": learner.base, "start_adapter": start}
 
 
-def _run_spec(loop: Loop, run: Run, stable: Release, snapshot: Snapshot, start: str | None) -> RunSpec:
-    """Return what the worker is to do: `run`'s recipe on the base of `stable`, from the adapter `start` if any."""
+def _run_spec(loop: Loop, run: Run, learner: Release, snapshot: Snapshot, start: str | None) -> RunSpec:
+    """Return what the worker is to do: `run`'s recipe on the base of `learner`, from the adapter `start` if any."""
     asked = recipe_of(loop.settings.training, run.method, run.qlora, run.params, run.recipe)
     recipe, flips = with_flip_rate(asked, snapshot.report.get("agreement"))
     adapter = loop.paths.adapters / start if start else None
-    base = loop.serving.model_path(stable.base)
+    base = loop.serving.model_path(learner.base)
     with suppress(ModelError):  # the worker says what is wrong with the base
         recipe = with_auto(recipe, facts_of(base, snapshot.train_rows, adapter))
     for note in (*([flips] if flips else []), *auto_notes(recipe)):
@@ -117,11 +125,11 @@ def _run_spec(loop: Loop, run: Run, stable: Release, snapshot: Snapshot, start: 
         start_adapter=str(adapter) if adapter else None,
         start_sha256=adapter_identity(adapter) if adapter else None,
         run_id=run.id,
-        base_name=stable.base,
-        max_lora_rank=loop.serving.max_lora_rank(stable.base),
+        base_name=learner.base,
+        max_lora_rank=loop.serving.max_lora_rank(learner.base),
         cache_dir=str(loop.paths.cache),
-        system_prompt=None if run.no_system_prompt else stable.system_prompt,
-        chat_template_kwargs=stable.sampling.get("chat_template_kwargs"),
+        system_prompt=None if run.no_system_prompt else learner.system_prompt,
+        chat_template_kwargs=learner.sampling.get("chat_template_kwargs"),
     )
 
 
@@ -130,7 +138,9 @@ async def train(loop: Loop, run: Run) -> Run:
     directory = RunDirectory(loop.paths.run(run.id))
     if directory.report() is None:
         settings = loop.settings.training
-        needed = await needed_by(loop.db, directory, run.deployment, settings)
+        job = await call_store(loop.db, fine_tuning.of_run, run.id)
+        rows_of = job.training_file if job else run.deployment
+        needed = await needed_by(loop.db, directory, rows_of, settings)
         async with room_for(needed, loop.serving.pool, settings):
             await Worker(loop.db, run.id, directory, loop.workers).execute()
     return await _move(loop, run, "publishing")
@@ -139,12 +149,11 @@ async def train(loop: Loop, run: Run) -> Run:
 async def publish(loop: Loop, run: Run) -> Run:
     """Load the adapter on every engine, checked, and make a release without traffic; publishing -> evaluating."""
     directory = loop.paths.run(run.id)
-    deployment = await call_store(loop.db, deployments.get, run.deployment)
-    stable = await call_store(loop.db, releases.get, deployment.stable)
-    await loop.serving.wait_ready(stable.base)
+    learner = await call_store(loop.db, _learner, run)
+    await loop.serving.wait_ready(learner.base)
     probe = Probe.from_json(RunDirectory(directory).probe() or {})
-    published = await loop.serving.publish(directory / "adapter", stable.base, probe)
-    record = loop.serving.adapter_record(published, stable.base, run.id)
+    published = await loop.serving.publish(directory / "adapter", learner.base, probe)
+    record = loop.serving.adapter_record(published, learner.base, run.id)
     await call_store(loop.db, adapters.record, record)
     release = await call_store(loop.db, releases.for_run, run.id)
     run = await call_store(loop.db, runs.get, run.id)  # again: who asked may have been erased meanwhile
@@ -153,10 +162,10 @@ async def publish(loop: Loop, run: Run) -> Run:
             loop.db,
             releases.create,
             run.deployment,
-            stable.base,
+            learner.base,
             adapter=published.name,
-            system_prompt=None if run.no_system_prompt else stable.system_prompt,
-            sampling=stable.sampling,
+            system_prompt=None if run.no_system_prompt else learner.system_prompt,
+            sampling=learner.sampling,
             run=run.id,
             created_by=run.requested_by,
         )

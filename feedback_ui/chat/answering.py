@@ -48,22 +48,20 @@ class Answering:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             yield self._given_back(latest.settled())
 
-    async def after_answer(self, value: Talk, request: gr.Request) -> AsyncIterator[Update]:
-        """Offer to send again, rate the answer if its thumb came early, and list the conversation.
+    async def after_answer(self, value: Talk, request: gr.Request) -> Update:
+        """Rate the answer if its thumb came early, and list the conversation.
 
         An event of its own: while an answer's event runs, Gradio ignores the next message, and the platform needs up to
         two seconds to record an answer.
         """
-        thumbs = value.thumbs.due()
-        yield self.screen.busy(False)
         try:
             async with self.connection.client(request) as client:
-                await actions.rate_late(client, value, thumbs)
+                await actions.rate_late(client, value, value.thumbs.due())
                 rows = await actions.history_with(client, value.conversation)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            return
-        yield {self.screen.past: dialogue.conversations(rows, value.conversation)}
+            return {}
+        return {self.screen.past: dialogue.conversations(rows, value.conversation)}
 
     def _progressed(self, progress: actions.Progress) -> Update:
         """Show a step of an answer, or what it waits for."""

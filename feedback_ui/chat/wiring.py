@@ -54,8 +54,11 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
         api_name="compare_answers",
         show_progress="hidden",
     )
+    # Named, not taken from `busy`: a component that is made here becomes a part of the page.
+    sending = [screen.send, screen.compare, screen.stop]
     for event in (sent, retried, edited, tried):
-        event.then(answering.after_answer, [talk], [*screen.busy(False), screen.past], **_QUIET)
+        offered = event.then(lambda: screen.busy(False), None, sending, **_QUIET)
+        offered.then(answering.after_answer, [talk], [screen.past], **_QUIET)
     running = [sent, retried, edited, tried, compared]
     stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
     stopped.then(answering.after_stop, [talk], None, **_QUIET)

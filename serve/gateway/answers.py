@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -11,12 +11,16 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a response holds: the first choice's text (None without any), the completion's id, usage."""
+    """What a response holds: the first choice's text (None without any), the completion's id, usage.
+
+    `carried` is what its message has beside the text: tool calls in OpenAI's form, reasoning (see `store.carried`).
+    """
 
     id: str | None
     text: str | None
     finish_reason: str | None
     usage: Mapping[str, Any]
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
 
 def objects(data: bytes, stream: bool) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from serve.gateway.answers import ParsedAnswer
 from serve.gateway.protocols.protocol import Protocol
 from serve.metering.usage_counter import Used
 from serve.router import Target
+from store.carried import read as read_carried
 from store.errors import Invalid
 from store.feedback.turn import Turn
 from store.values import conversation as read_conversation
@@ -71,20 +72,25 @@ class Exchange:
         return self.request.protocol.read_answer(b"".join(self.answer.chunks), self.request.stream)
 
     def turn(self) -> Turn | None:
-        """Return the turn to record, None where there is none: no completion id, or content that is not text."""
+        """Return the turn to record, None where there is none: no completion id, or content that is not text.
+
+        Tool calls, reasoning and definitions of tools are recorded; a conversation with pictures or sound is not.
+        """
         request, answer, parsed = self.request, self.answer, self.parse()
         if parsed.id is None:
             return None
         try:
             messages = read_conversation(list(request.messages))
+            carried = read_carried(parsed.carried, "answer")
         except Invalid:
-            return None  # images and tool calls are not kept
+            return None
         usage = answer.usage or parsed.usage
         return Turn(
             completion_id=parsed.id,
             conversation_id=request.conversation_id,
             messages=messages,
             answer=parsed.text,
+            carried=carried,
             deployment=request.deployment,
             release=answer.target.release_id,
             lane=answer.target.lane,

@@ -41,7 +41,7 @@ _ABSENT = {
 
 def not_found(path: str) -> str:
     """Return what is said of a path of OpenAI's protocol where nothing is."""
-    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}, {FILES}"
+    accepted = f"{CHAT}, {RESPONSES}, {MESSAGES}, {COMPLETIONS}, {MODELS}, {FILES}, {FINE_TUNING_JOBS}"
     absent = _ABSENT.get(path.removeprefix(PREFIX).strip("/").split("/")[0])
     if absent is not None:
         hint = absent

@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 
-from common.chat_messages import REQUEST_ROLES, context_of, served
+from common.chat_messages import REQUEST_ROLES, context_of, served, without_tools
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
+from store import tool_definitions
+from store.errors import Invalid
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
@@ -168,13 +170,26 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
     if limits.max_tokens is not None and not any(out.get(k) for k in ("max_tokens", "max_completion_tokens")):
         out["max_tokens"] = limits.max_tokens
     if (messages := out.get("messages")) is not None:
+        if "tools" in messages[0]:  # a conversation as the store keeps it
+            out.setdefault("tools", _tools(messages[0]["tools"]))
+            messages = without_tools(messages)
         out["messages"] = served(messages, context_of(target.system_prompt))
+    if "tools" in out and not out["tools"]:
+        del out["tools"]  # some templates write more for an empty list than for none
     asked = True
     if out.get("stream"):
         options = out.get("stream_options") or {}
         asked = bool(options.get("include_usage"))
         out["stream_options"] = {**options, "include_usage": True}
     return out, asked
+
+
+def _tools(value: Any) -> Any:
+    try:
+        text = tool_definitions.read(value, "messages[0].tools")
+    except Invalid as error:
+        raise RequestError(f"{error}.", "messages[0].tools") from error
+    return orjson.loads(text) if text else None
 
 
 def _kind(value: Any) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
+
+
+def max_answer_tokens(sampling: Mapping[str, Any], *limits: int | None) -> int | None:
+    """Return the lowest of a release's own limit per answer and `limits`; None where there is none."""
+    given = (sampling.get("max_tokens"), *limits)
+    return min((int(limit) for limit in given if limit), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping
         with rows as (
             select distinct {key} as prompt_key, import_id is not null as imported
             from {table}
-            where deployment in ('', $deployment) and seq <= $last_seq and seq not in (select seq from made_seqs)
+            where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq
+                and seq not in (select seq from made_seqs)
         ),
         placed as (
             select coalesce(group_id, prompt_key) as cluster, imported from rows left join clusters using (prompt_key)
@@ -53,7 +54,7 @@ def split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping
     cursor.execute(
         shares.format(key=PROMPT_KEY, table=table, most=made_members.MAX_HELDOUT),
         {
-            "deployment": scope["deployment"],
+            "scope": scope["scope"],
             "last_seq": scope["last_seq"],
             "fraction": settings.heldout_fraction,
             "clusters": settings.heldout_clusters,
@@ -101,4 +102,15 @@ def split(cursor: Cursor, settings: SnapshotSettings, table: str, scope: Mapping
             "salt": salt,
             "reserve": made_members.reserve(settings),
         },
+    )
+
+
+def split_by_name(cursor: Cursor, table: str, trained: str) -> None:
+    """Train on the members whose text is in a row of `trained`, and hold out all others."""
+    cursor.execute(
+        f"""
+        update members
+        set split = if(content_hash in (select content_hash from {table} where deployment = $trained), 'train', 'heldout')
+        """,
+        {"trained": trained},
     )

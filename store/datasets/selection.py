@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 from store.accounts import sharing
 from store.datasets import made_members
-from store.datasets.heldout_split import split
+from store.datasets.heldout_split import split, split_by_name
 from store.datasets.members import CHANCE, drop, note
+from store.datasets.scope import Scope
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.datasets.source_mix import mix_sources
 from store.db.database import Cursor
@@ -51,7 +52,7 @@ from (from row_sketches where noun = 'pairs')
 join (
     select seq, {PROMPT_KEY} as prompt_key
     from pairs
-    where deployment in ('', $deployment) and seq <= $last_seq and carried is null
+    where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and carried is null
 ) using (seq)
 join prompt_groups using (prompt_key)
 """
@@ -67,7 +68,7 @@ select seq, content_hash, hash(coalesce(alike_questions.question, versus_hash)) 
 from pairs
 left join believed on believed.subject_id = pairs.id
 left join alike_questions using (seq)
-where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
+where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id not in (from withheld_rows)
 """
 
 # Votes for neither side, by question.
@@ -133,7 +134,7 @@ create or replace temp table members as
 with scoped as (
     select seq, id, content_hash, {PROMPT_KEY} as prompt_key, import_id
     from demonstrations
-    where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
+    where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id not in (from withheld_rows)
 ),
 {_SUPPORT}
 select min(seq) as seq, content_hash, prompt_key, bool_and(supporters is null) as imported, count(*) as copies,
@@ -154,7 +155,7 @@ with standing as (
         bool_and(user_name is null) as imported, count(*) as copies,
         count(*) filter (user_name is null or user_name not in (select unnest($excluded::varchar[]))) as supporters
     from likes
-    where deployment in ('', $deployment) and seq <= $last_seq and id not in (from withheld_rows)
+    where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id not in (from withheld_rows)
     group by content_hash, prompt_hash, prompt, completion, carried
 )
 select seq, content_hash, prompt_key, imported, copies, supporters, supporters as agreeing,
@@ -177,17 +178,19 @@ _SAID = """
 select content_hash, person
 from evidence
 join {table} on {table}.id = evidence.subject_id
-where deployment in ('', $deployment) and seq <= $last_seq
+where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq
 """
 _SAID_LIKES = """
-select content_hash, user_name as person from likes where deployment in ('', $deployment) and seq <= $last_seq
+select content_hash, user_name as person
+from likes
+where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq
 """
 
 
 def pick(
     cursor: Cursor,
     method: str,
-    deployment: str,
+    scope: Scope,
     last_seq: int,
     seen_seq: int,
     settings: SnapshotSettings,
@@ -200,14 +203,14 @@ def pick(
     seed = str(settings.seed)
     cursor.execute("create or replace temp table dropped (reason varchar, rows bigint)")
     params: dict[str, object] = {
-        "deployment": deployment,
+        "scope": list(scope.names),
         "last_seq": last_seq,
         "excluded": list(settings.exclude_raters),
     }
     _withhold(cursor, _TABLES[method], share, params)
     made_members.note(cursor, _TABLES[method])
     if method == "dpo":
-        cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("deployment", "last_seq")})
+        cursor.execute(_ALIKE_QUESTIONS, {name: params[name] for name in ("scope", "last_seq")})
         cursor.execute(_SCOPED_PAIRS, params)
         note(cursor, made_members.DECIDED, made_members.drop_decided(cursor))
         cursor.execute(_TIED, {"excluded": params["excluded"], "ties": settings.ties})
@@ -251,6 +254,8 @@ def pick(
                 """
             drop(cursor, reason, f"seq in ({ranked})", {"limit": limit, "seed": seed})
     split(cursor, settings, _TABLES[method], params)
+    if scope.trained is not None:
+        split_by_name(cursor, _TABLES[method], scope.trained)
     drop(cursor, made_members.RESERVED, "split = 'reserved'")
     mix_sources(cursor, settings, _TABLES[method])
     made_members.bound(cursor, settings)
@@ -269,9 +274,9 @@ def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[s
         count = f"""
             select count(*)
             from {table}
-            where deployment in ('', $deployment) and seq <= $last_seq and id in (from withheld_rows)
+            where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id in (from withheld_rows)
             """
-        note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("deployment", "last_seq")})))
+        note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("scope", "last_seq")})))
 
 
 def _drop_near(cursor: Cursor) -> None:

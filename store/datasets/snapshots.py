@@ -20,6 +20,7 @@ from typing import Any
 from common.training_methods import METHODS
 from store.accounts.sharing import Share
 from store.datasets import data_report, parquet_writer, selection, snapshot_settings
+from store.datasets.scope import Scope
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
@@ -97,22 +98,42 @@ def build(
     checked = snapshot_settings.read({"heldout_fraction": heldout_fraction, "seed": seed, **settings})
     if method not in METHODS:
         raise Invalid("method", method, METHODS)
+    scope = Scope.of_deployment(deployment)
+    return _frozen(db, Path(directory), deployment, method, scope, checked, on_phase or (lambda phase: None))
+
+
+def build_of_file(
+    db: Store, directory: str | Path, training_file: str, method: str, validation_file: str | None = None
+) -> Snapshot:
+    """Freeze every row of an uploaded file, with those of another as the held-out ones, and return the snapshot.
+
+    A row that is in both files is trained on. `Snapshot.deployment` is the training file's id. Raises `Invalid` where no
+    row is left to train on.
+    """
+    settings = snapshot_settings.read(
+        {"heldout_fraction": 0.0, "heldout_clusters": 0, "near_duplicates": None}
+    )
+    scope = Scope.of_files(training_file, validation_file)
+    return _frozen(db, Path(directory), training_file, method, scope, settings, lambda phase: None)
+
+
+def _frozen(
+    db: Store,
+    directory: Path,
+    deployment: str,
+    method: str,
+    scope: Scope,
+    settings: SnapshotSettings,
+    tell: Callable[[str], None],
+) -> Snapshot:
     with db.long_work:
-        if checked.near_duplicates is not None:
-            (on_phase or str)("looking for near duplicates")
+        if settings.near_duplicates is not None:
+            tell("looking for near duplicates")
             near.refresh(db, _TABLES[method])
         cursor = db.cursor()
         try:
             cursor.execute("begin")
-            return _build(
-                cursor,
-                Path(directory),
-                deployment,
-                method,
-                checked,
-                db.share,
-                on_phase or (lambda phase: None),
-            )
+            return _build(cursor, directory, deployment, method, scope, settings, db.share, tell)
         finally:
             cursor.close()
 
@@ -122,14 +143,15 @@ def _build(
     directory: Path,
     deployment: str,
     method: str,
+    scope: Scope,
     settings: SnapshotSettings,
     share: Share,
     tell: Callable[[str], None],
 ) -> Snapshot:
     tell("selecting")
-    last_seq, seen_seq = _bounds(cursor, deployment, method)
+    last_seq, seen_seq = _bounds(cursor, deployment, method, scope)
     _groups(cursor, method, settings)
-    selection.pick(cursor, method, deployment, last_seq, seen_seq, settings, share)
+    selection.pick(cursor, method, scope, last_seq, seen_seq, settings, share)
     if not scalar(cursor, "select count(*) from members where split = 'train'"):
         raise Invalid(
             _TABLES[method],
@@ -184,7 +206,7 @@ def list_all(db: Store) -> list[Snapshot]:
     return [_snapshot(row) for row in rows]
 
 
-def _bounds(cursor: Cursor, deployment: str, method: str) -> tuple[int, int]:
+def _bounds(cursor: Cursor, deployment: str, method: str, scope: Scope) -> tuple[int, int]:
     """Return the newest row's number, and the newest that a snapshot before that row saw.
 
     A snapshot that saw all there is does not count as earlier: building it again gives the same.
@@ -192,8 +214,8 @@ def _bounds(cursor: Cursor, deployment: str, method: str) -> tuple[int, int]:
     last = int(
         scalar(
             cursor,
-            f"select coalesce(max(seq), 0) from {_TABLES[method]} where deployment in ('', $deployment)",
-            {"deployment": deployment},
+            f"select coalesce(max(seq), 0) from {_TABLES[method]} where deployment in (select unnest($scope::varchar[]))",
+            {"scope": list(scope.names)},
         )
     )
     seen = scalar(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from store import carried
@@ -63,7 +63,7 @@ def conversation(db: Store, messages: Conversation) -> Conversation:
     if db.redact is None:
         return messages
     return tuple(
-        Message(message.role, db.redact(message.content), _carried(db.redact, message.carried))
+        Message(message.role, db.redact(message.content), carried_text(db, message.carried))
         for message in messages
     )
 
@@ -106,8 +106,11 @@ def value(db: Store, given: V) -> V:
     return result
 
 
-def _carried(redact: Callable[[str], str], packed: str) -> str:
-    return carried.dump(_within(redact, carried.load(packed))) if packed else ""
+def carried_text(db: Store, value: str) -> str:
+    """Return what a message carries (see `store.carried`) as the store may keep it."""
+    if db.redact is None or not value:
+        return value
+    return carried.changed(value, partial(_within, db.redact))
 
 
 def _within(redact: Callable[[str], str], value: Any) -> Any:

@@ -33,6 +33,7 @@ from store.ids import new_id
 from store.values import Conversation, Message
 
 STATES = ("open", "decided", "withdrawn")
+TOOL_KEYS = {"tools", "tool_calls"}
 
 _COLUMNS = (
     "id, messages, deployment, source, asked_by, owners, state, votes_wanted, votes_given, gold, "
@@ -213,11 +214,16 @@ def several_may_rate(db: Store) -> bool:
     return int(scalar(db.read(), "select count(*) from users where list_contains(roles, 'rater')")) > 1
 
 
+def uses_tools(messages: Conversation) -> bool:
+    """Return whether a conversation has tools or tool calls, which a comparison cannot keep."""
+    return any(TOOL_KEYS & carried.load(message.carried).keys() for message in messages if message.carried)
+
+
 def _plain(messages: Conversation) -> Conversation:
-    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tool calls."""
+    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tools and tool calls."""
     for place, message in enumerate(messages):
-        if calls := carried.load(message.carried).get("tool_calls"):
-            raise Invalid(f"messages[{place}].tool_calls", calls, "none: tool calls are not kept")
+        for key in TOOL_KEYS & carried.load(message.carried).keys():
+            raise Invalid(f"messages[{place}].{key}", message.carried, "none: a comparison keeps text alone")
     return tuple(Message(message.role, message.content) for message in messages)
 
 

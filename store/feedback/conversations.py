@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+from typing_extensions import override
+
+from store import carried
 from store.accounts import sharing
 from store.accounts.owners import OWNER
 from store.db import bulk, erasure_guard, redaction
@@ -22,6 +26,7 @@ from store.feedback import message_tree, turn_columns
 from store.feedback.conversation_owners import find, owned
 from store.feedback.ratings import answer_of
 from store.feedback.turn import Turn
+from store.message import is_blank
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
@@ -39,10 +44,17 @@ class MessageRecord(Record):
     release: str | None = None
     lane: str | None = None
     liked: bool | None = None
+    carried: str = ""
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values, with what the message carries (tool calls, reasoning, …) as OpenAI names it."""
+        plain = super(MessageRecord, self).to_json()
+        return plain | carried.load(plain.pop("carried"))
 
     def value(self) -> Message:
         """Return the message as a value."""
-        return Message(self.role, self.content)
+        return Message(self.role, self.content, self.carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +93,9 @@ def record_turns(db: Store, turns: Sequence[Turn]) -> None:
             for message in turn.messages:
                 parent = turn_columns.grow(nodes, turn, parent, message)
             answer = None
-            if turn.answer is not None:
-                answer = turn_columns.grow(nodes, turn, parent, Message("assistant", turn.answer))
+            if turn.answer is not None or turn.carried:
+                said = Message("assistant", turn.answer or "", turn.carried)
+                answer = turn_columns.grow(nodes, turn, parent, said)
             links.setdefault(turn.completion_id, (turn, parent, answer))
         newest = {turn.conversation_id: turn for turn in sorted(turns, key=lambda t: t.created_at)}
         # Looked up and then inserted: `on conflict` adds 2 ms to each statement, `in (select unnest($ids))` of more than
@@ -132,12 +145,13 @@ def like(
     with db.atomic() as cursor:
         erasure_guard.raise_if_erased(db, user, began)
         row = answer_of(cursor, completion_id, owner)
-        if not (row["content"] or "").strip() or row["prompt_id"] is None:
+        said = Message("assistant", row["content"] or "", row["carried"] or "")
+        if is_blank(said) or row["prompt_id"] is None:
             raise Conflict(f"completion {completion_id} has no text to like")
         if _is_liked(cursor, completion_id, liked, user):
             return
         prompt = message_tree.prompt(message_tree.nodes_in(cursor, row["conversation_id"]), row["prompt_id"])
-        value = Demonstration(prompt, (Message("assistant", row["content"]),))
+        value = Demonstration(prompt, (said,))
         origin = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
         likes.put(cursor, completion_id, value, liked, row["deployment"], user, origin)
         demonstrations.withdraw(cursor, "like", completion_id)
@@ -209,6 +223,7 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
                 id=node["id"],
                 role=node["role"],
                 content=node["content"],
+                carried=node["carried"] or "",
                 created_at=stamp(node["created_at"]),
                 completion_id=by.get("id"),
                 release=by.get("release"),
@@ -346,7 +361,12 @@ _CONVERSATIONS = """
 
 def _redacted(db: Store, turn: Turn) -> Turn:
     answer = None if turn.answer is None else redaction.text(db, turn.answer)
-    return replace(turn, messages=redaction.conversation(db, turn.messages), answer=answer)
+    return replace(
+        turn,
+        messages=redaction.conversation(db, turn.messages),
+        answer=answer,
+        carried=redaction.carried_text(db, turn.carried),
+    )
 
 
 def _renew(cursor: Cursor, turns: list[Turn]) -> None:

@@ -18,7 +18,7 @@ def nodes_of(cursor: Cursor, conversation_ids: list[str]) -> dict[str, dict[str,
     for row in fetch_all(
         cursor,
         """
-        select id, conversation_id, parent_id, role, content, created_at
+        select id, conversation_id, parent_id, role, content, carried, created_at
         from messages
         where conversation_id in (select unnest($ids))
         """,
@@ -39,4 +39,6 @@ def branch(nodes: dict[str, Row], leaf: str | None) -> list[Row]:
 
 def prompt(nodes: dict[str, Row], leaf: str | None) -> Conversation:
     """Return the messages from the first to `leaf` as values."""
-    return tuple(Message(node["role"], node["content"]) for node in branch(nodes, leaf))
+    return tuple(
+        Message(node["role"], node["content"], node["carried"] or "") for node in branch(nodes, leaf)
+    )

@@ -118,7 +118,7 @@ def answer_of(cursor: Cursor, completion_id: str, owner: str | None) -> Row:
         """
         select completions.conversation_id, completions.prompt_id, completions.deployment,
             completions.release, completions.lane, completions.model, completions.finish_reason, completions.error,
-            completions.user_name, completions.key_id, messages.content
+            completions.user_name, completions.key_id, messages.content, messages.carried
         from completions
         left join messages on messages.id = completions.message_id
         where completions.id = $id

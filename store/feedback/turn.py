@@ -14,7 +14,8 @@ class Turn(Record):
     """One answer of the gateway, to be recorded.
 
     `messages` is the conversation as the client sent it (without the release's own system prompt), `answer`
-    the text that came back (None when nothing did, with `error`). `release` is the release's record id.
+    the text that came back (None when nothing did, with `error`), `carried` what it has beside text (see
+    `store.carried`). `release` is the release's record id.
     Seconds are wall-clock; `first_token_s` counts from the request to the first token. `conversation_id` is the id that
     the client gave; in the store it belongs to one owner (see `store.feedback.conversations`). `source` says
     what the request came
@@ -39,4 +40,5 @@ class Turn(Record):
     error: str | None = None
     source: str = "api"
     task: str | None = None
+    carried: str = ""
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))

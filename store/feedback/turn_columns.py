@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from store.carried import identity
 from store.db.bulk import Columns
 from store.db.rows import naive
 from store.feedback.turn import Turn
@@ -16,6 +17,8 @@ Nodes = dict[str, tuple[Turn, str | None, Message]]
 def grow(nodes: Nodes, turn: Turn, parent: str | None, message: Message) -> str:
     """Add a message of a turn below its parent and return its id."""
     facts = "\0".join((turn.conversation_id, parent or "", message.role, message.content))
+    if message.carried and (also := identity(message.carried)):
+        facts += "\0" + also
     node = hashlib.sha256(facts.encode("utf-8", "replace")).hexdigest()
     nodes.setdefault(node, (turn, parent, message))
     return node
@@ -46,6 +49,7 @@ def message_columns(nodes: Nodes) -> Columns:
         "parent_id": [parent for _, parent, _ in items],
         "role": [message.role for _, _, message in items],
         "content": [_storable(message.content) for _, _, message in items],
+        "carried": [_storable(message.carried) or None for _, _, message in items],
         "created_at": [naive(turn.created_at) for turn, _, _ in items],
     }
 

@@ -114,7 +114,10 @@ def _adapter(row: Row) -> AdapterRecord:
 
 
 def before_method(db: Store, adapter: str | None, method: str, deployment: str) -> str | None:
-    """Return the adapter itself or its nearest ancestor that no run of `method` for `deployment` made; None is the base."""
+    """Return the adapter itself or its nearest ancestor that no run of `method` for `deployment` made; None is the base.
+
+    The run of a fine-tuning job is none of the deployment's: its rows would not come again.
+    """
     row = fetch_first(
         db.read(),
         """
@@ -123,7 +126,11 @@ def before_method(db: Store, adapter: str | None, method: str, deployment: str) 
         join adapters on adapters.id = line.ancestor
         left join runs on runs.id = adapters.run
         where line.adapter = $adapter
-            and not coalesce(runs.method = $method and runs.deployment = $deployment, false)
+            and not coalesce(
+                runs.method = $method and runs.deployment = $deployment
+                and runs.id not in (select run from fine_tuning_jobs),
+                false
+            )
         order by depth
         limit 1
         """,

@@ -320,8 +320,15 @@ def transitions(db: Store, id: str) -> list[RunEvent]:
     return [_event(id, row) for row in rows]
 
 
-def events(db: Store, id: str, after: int = 0, limit: int = 1000) -> list[RunEvent]:
-    """Return a run's state changes and metrics above number `after`, in order. Raises `NotFound`.
+def events(
+    db: Store,
+    id: str,
+    after: int = 0,
+    limit: int = 1000,
+    before: int | None = None,
+    newest_first: bool = False,
+) -> list[RunEvent]:
+    """Return a run's state changes and metrics above number `after` and below `before`, in order. Raises `NotFound`.
 
     Metrics of a step that were merged again come back with a new number.
     """
@@ -329,24 +336,25 @@ def events(db: Store, id: str, after: int = 0, limit: int = 1000) -> list[RunEve
     # State changes and metrics share one sequence of numbers.
     rows = fetch_all(
         db.read(),
-        """
+        f"""
         with happened as (
             select seq, 'state' as kind, created_at, detail as data,
-                {'from': from_state, 'to': to_state, 'step': null} as extra
+                {{'from': from_state, 'to': to_state, 'step': null}} as extra
             from run_transitions
             where run_id = $id and seq > $after
             union all
             select seq, 'metrics' as kind, created_at, metrics as data,
-                {'from': null, 'to': null, 'step': step} as extra
+                {{'from': null, 'to': null, 'step': step}} as extra
             from run_metrics
             where run_id = $id and seq > $after
         )
         select seq, kind, created_at, data, extra
         from happened
-        order by seq
+        where $before is null or seq < $before
+        order by seq {"desc" if newest_first else "asc"}
         limit $limit
         """,
-        {"id": id, "after": after, "limit": limit},
+        {"id": id, "after": after, "before": before, "limit": limit},
     )
     return [_event(id, row) for row in rows]
 

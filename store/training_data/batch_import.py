@@ -19,7 +19,7 @@ from store.errors import Invalid
 from store.near_duplicates import index as near
 from store.training_data.import_result import ImportResult, RejectedRow
 from store.training_data.import_sink import Convert, Kind, Request, Sink, StoredImport, TrialImport, V
-from store.transfer import columns, formats
+from store.transfer import columns, formats, row_tools
 from store.transfer.row_files import UnreadableCells
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,8 @@ def read_row(row: object, kind: Kind[V], convert: Convert | None, number: int) -
     try:
         seen = columns.Seen(columns.named(row))
         converted = (convert or formats.STANDARD[kind.noun])(seen)
-        values = [kind.read(part) for part in (converted if isinstance(converted, list) else [converted])]
+        parts = converted if isinstance(converted, list) else [converted]
+        values = [kind.read(row_tools.attached(part, seen)) for part in parts]
         columns.finish(seen, (text for value in values for text in _texts(value)))
         return values
     except (Invalid, MemoryError):

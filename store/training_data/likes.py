@@ -32,13 +32,13 @@ def put(
     cursor.execute("delete from likes where completion_id = $id", {"id": completion_id})
     if liked is None:
         return
+    parts = {"prompt": value.prompt, "completion": value.completion}
     cursor.execute(
         """
-        insert into likes (id, completion_id, content_hash, prompt_hash, prompt, completion, liked,
-        deployment,
-            user_name, source, release, completion_finish_reason, created_at)
-        values ($id, $completion_id, $hash, $prompt_hash, $prompt, $completion, $liked, $scope, $user, 'chat',
-        $release, $finish_reason, $now)
+        insert into likes (id, completion_id, content_hash, prompt_hash, prompt, completion, carried, liked,
+            deployment, user_name, source, release, completion_finish_reason, created_at)
+        values ($id, $completion_id, $hash, $prompt_hash, $prompt, $completion, $carried, $liked,
+            $scope, $user, 'chat', $release, $finish_reason, $now)
         """,
         {
             "id": new_id("like"),
@@ -47,6 +47,7 @@ def put(
             "prompt_hash": value.prompt_hash,
             "prompt": bulk.plain(value.prompt),
             "completion": bulk.plain(value.completion),
+            "carried": bulk.carrying_row(parts).get("carried"),
             "liked": liked,
             "scope": deployment or "",
             "user": user,

@@ -18,8 +18,9 @@ from store.db import redaction, validation
 from store.db.database import Store, utcnow
 from store.db.record import Record
 from store.db.rows import Row, fetch_all, fetch_first, fetch_one, messages, stamp
-from store.errors import NotFound
+from store.errors import Conflict, NotFound
 from store.ids import new_id
+from store.rollout import fine_tuning
 from store.training_data import demonstrations, pairs, training_lines
 from store.training_data.training_lines import FileKind
 
@@ -152,9 +153,14 @@ def lines(db: Store, file: UploadedFile) -> Iterator[bytes]:
 
 
 def delete(db: Store, id: str, actor: str | None = None) -> list[str]:
-    """Delete a file with its rows, and return the ids of the snapshots that hold them. Raises `NotFound`."""
+    """Delete a file with its rows, and return the ids of the snapshots that hold them.
+
+    Raises `NotFound`, and `Conflict` while a job under way needs it.
+    """
     with db.long_work, db.atomic() as cursor:
         file = get(db, id)
+        if jobs := fine_tuning.waiting_for(db, id):
+            raise Conflict(f"file {id} is needed by {', '.join(jobs)}; wait for its end or cancel it")
         held = fetch_all(
             cursor,
             f"""

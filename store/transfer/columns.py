@@ -20,9 +20,10 @@ Messages = list[Any]
 QUESTIONS = ("prompt", "question", "query", "instruction", "input", "context")
 SYSTEMS = ("system", "system_prompt", "system_message")
 CONVERSATIONS = ("messages", "conversations", "conversation")
-NOT_KEPT = ("tools", "functions", "tool_calls", "images", "image", "videos", "audios")
-"""Columns that a row has no place for: definitions of tools, calls beside the messages, pictures and sound."""
-DECIDING = (*QUESTIONS, *SYSTEMS, *CONVERSATIONS, "history", *NOT_KEPT)
+TOOLS = ("tools", "functions")
+NOT_KEPT = ("tool_calls", "images", "image", "videos", "audios")
+"""Columns that a row has no place for: calls beside the messages, pictures and sound."""
+DECIDING = (*QUESTIONS, *SYSTEMS, *CONVERSATIONS, "history", *TOOLS, *NOT_KEPT)
 """Columns that say what was asked: no row is taken with one of them left out."""
 
 _NAMES = {
@@ -106,7 +107,7 @@ def finish(row: Seen, texts: Iterable[str]) -> None:
     said: list[str] | None = None
     for key in left:
         if key in NOT_KEPT:
-            if _says_nothing(row[key]):
+            if says_nothing(row[key]):
                 continue
             raise Invalid(key, row[key], "none: a row has no place for this column")
         if key in DECIDING:
@@ -130,7 +131,7 @@ def lead(row: Row) -> Messages:
                 raise Invalid(name, value, "one system column")
             messages = [{"role": "system", "content": value}]
             import_notes.rule("system_from_column")
-    if filled(value := row.get("history")) and not _says_nothing(value):
+    if filled(value := row.get("history")) and not says_nothing(value):
         messages += _history(value)
         import_notes.rule("history_from_column")
     return messages
@@ -307,7 +308,7 @@ def only_sides(row: Row) -> None:
             )
 
 
-def _says_nothing(value: object) -> bool:
+def says_nothing(value: object) -> bool:
     """Tell whether a cell writes an empty list or object."""
     return isinstance(value, str) and value.strip() in ("[]", "{}", "null", "None")
 

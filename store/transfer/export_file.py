@@ -25,6 +25,7 @@ from store.db.rows import scalar
 from store.errors import Conflict, Invalid
 from store.ids import new_id
 from store.message_text import looks_like_messages
+from store.transfer import row_tools
 from store.transfer.export_filter import Filter, conditions_of
 
 FORMATS = {
@@ -227,7 +228,19 @@ def _with_carried(
         for start, part in zip((0, prompt_length), parts, strict=False):
             for place, what in carried.unpack(packed, part).items():
                 messages[start + place] |= carried.load(what)
+        if tools := row_tools.apart(messages):
+            _put_tools(row, path, tools)
     return json.dumps(row, ensure_ascii=False)
+
+
+def _put_tools(row: dict[str, Any], path: str, tools: str) -> None:
+    """Put definitions of tools where a format has them: a list beside OpenAI's messages, JSON text in a column of TRL's."""
+    if path == "input.messages":
+        row["input"]["tools"] = row_tools.as_list(tools)
+    elif path == "messages" and "prompt" not in row:
+        row["tools"] = row_tools.as_list(tools)
+    else:
+        row["tools"] = tools
 
 
 def _write_csv(
@@ -261,6 +274,7 @@ def _write_parquet(
 ) -> int:
     schema = pa.schema(
         [(part, _CARRYING if carries else bulk.MESSAGES) for part in _PARTS[noun]]
+        + ([("tools", pa.string())] if carries else [])
         + {
             "pairs": [("weight", pa.float64()), ("tags", bulk.TEXTS)],
             "demonstrations": [("tags", bulk.TEXTS)],
@@ -290,7 +304,8 @@ def _write_parquet(
 def _whole(row: dict[str, Any], noun: str) -> dict[str, Any]:
     """Return a row whose messages have what they carry."""
     packed = row.pop("carried")
-    return row | {part: carried.merged(row[part], packed, part) for part in _PARTS[noun]}
+    parts = {part: carried.merged(row[part], packed, part) for part in _PARTS[noun]}
+    return row | parts | {"tools": row_tools.apart(parts["prompt"])}
 
 
 def _card(noun: str, count: int) -> str:

@@ -3,9 +3,8 @@
 Pairs: trl (standard and conversational, with any of the columns of store.transfer.columns; also plain CSV),
 hh-rlhf, ultrafeedback
 (binarised and scored), lmarena, openwebui, argilla, openai, and those of store.transfer.public_sets.
-Demonstrations: sharegpt,
-capybara, openai, alpaca, trl. Likes: kto, openwebui. A row that states no preference (a tie, equal scores) is refused with
-that reason.
+Demonstrations: sharegpt, capybara, openai, alpaca, trl. Likes: kto, openwebui. Both also from traces
+(store.transfer.traces). A row that states no preference (a tie, equal scores) is refused with that reason.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from store import import_notes, message_text
 from store.db.validation import a_list, an_object, finite, whole
 from store.errors import Invalid
-from store.transfer import argilla, columns, json_rows, openwebui, public_sets, standard_rows
+from store.transfer import argilla, columns, json_rows, openwebui, public_sets, standard_rows, traces
 
 Row = Mapping[str, Any]
 Convert = Callable[[Row], Row]
@@ -106,9 +105,8 @@ def openai_pairs(row: Row) -> Row:
     given = row.get("input")
     if not isinstance(given, Mapping):
         raise Invalid("input", given, "an object with messages")
-    if given.get("tools"):
-        raise Invalid("input.tools", given["tools"], "none: definitions of tools cannot be kept with a pair")
     return {
+        "tools": given.get("tools"),
         "prompt": given.get("messages"),
         "chosen": row.get("preferred_output"),
         "rejected": row.get("non_preferred_output"),
@@ -178,8 +176,17 @@ FORMATS: dict[str, dict[str, Convert]] = {
         "capybara": capybara,
         "openai": openai_chat,
         "alpaca": alpaca,
+        "langfuse": traces.langfuse_demonstration,
+        "langsmith": traces.langsmith_demonstration,
+        "otel": traces.otel_demonstrations,
     },
-    "likes": {"kto": standard_rows.judged, "openwebui": openwebui.likes},
+    "likes": {
+        "kto": standard_rows.judged,
+        "openwebui": openwebui.likes,
+        "langfuse": traces.langfuse_like,
+        "langsmith": traces.langsmith_like,
+        "otel": traces.otel_likes,
+    },
 }
 
 
@@ -194,6 +201,11 @@ def detect(noun: str, row: Row) -> str:
     row = columns.named(row)
     keys, chosen = set(row), row.get("chosen")
     answers = {"response_0", "response_1"} <= keys
+    traced = [
+        ("otel", traces.is_otel(row)),
+        ("langsmith", {"inputs", "outputs"} <= keys),
+        ("langfuse", {"input", "output"} <= keys and not keys.isdisjoint(traces.LANGFUSE)),
+    ]
     tests: dict[str, list[tuple[str, bool]]] = {
         "pairs": [
             ("openai", "preferred_output" in keys),
@@ -213,13 +225,18 @@ def detect(noun: str, row: Row) -> str:
             ("distilabel", "generations" in keys and bool({"ratings", "rating"} & keys)),
         ],
         "demonstrations": [
+            *traced,
             ("sharegpt", "conversations" in keys),
             ("capybara", "conversation" in keys),
             ("trl", "completion" in keys),
             ("openai", "messages" in keys),
             ("alpaca", bool(keys & set(columns.QUESTIONS)) and bool(keys & set(standard_rows.ANSWERS))),
         ],
-        "likes": [("openwebui", {"data", "snapshot"} <= keys), ("kto", bool({"label", "kto_tag"} & keys))],
+        "likes": [
+            ("openwebui", {"data", "snapshot"} <= keys),
+            ("kto", bool({"label", "kto_tag"} & keys)),
+            *traced,
+        ],
     }
     for name, fits in tests[noun]:
         if fits:

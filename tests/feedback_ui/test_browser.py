@@ -77,6 +77,14 @@ class TestChat:
         expect(page.locator("#chat-model input")).to_have_value("assistant")
         expect(page.locator("#chat-log")).to_contain_text(screens.stub.reply)
 
+    @pytest.mark.parametrize("path", ["", "rank", "ops"])
+    def test_a_page_has_no_button_that_nobody_named(self, page: Page, screens: Screens, path: str) -> None:
+        page.goto(f"{screens.url}/{path}")
+        expect(page.locator("button:visible").first).to_be_visible()
+        page.wait_for_timeout(500)
+        # what Gradio writes on a button without a text
+        assert "Run" not in page.locator("button:visible").all_inner_texts()
+
     def test_a_message_is_answered_while_the_answer_before_is_not_recorded_yet(
         self, page: Page, screens: Screens
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from store.values import Message, to_json
@@ -138,6 +139,35 @@ PAIRS: dict[str, tuple[str, Any]] = {
 }  # fmt: skip
 
 
+def traces(asked: str, said: str) -> dict[str, Any]:
+    """Return a call of a model as each tool exports it."""
+    question, answer = turns(asked, said)
+    attributes = {"gen_ai.input.messages": [question], "gen_ai.output.messages": [answer]}
+    return {
+        "langfuse": {
+            "id": "t",
+            "name": "chat",
+            "input": [question],
+            "output": answer,
+            "scores": [],
+            "metadata": {},
+        },
+        "langsmith": {
+            "id": "r",
+            "run_type": "llm",
+            "inputs": {"messages": [question]},
+            "outputs": {"message": answer},
+        },
+        "otel": {
+            "name": "chat",
+            "attributes": [
+                {"key": key, "value": {"stringValue": json.dumps(messages)}}
+                for key, messages in attributes.items()
+            ],
+        },
+    }
+
+
 DEMONSTRATIONS: dict[str, Any] = {
     "sharegpt": {"conversations": [{"from": "gpt", "value": "Hi!"}, {"from": "human", "value": "Q"},
                                    {"from": "gpt", "value": "A"}, {"from": "human", "value": "bye"}]},
@@ -150,4 +180,5 @@ DEMONSTRATIONS: dict[str, Any] = {
     "distilabel": {"instruction": "Q", "generation": "A", "model_name": "m"},
     "distilabel sft": {"prompt": "Q", "prompt_id": "x", "messages": turns("Q", "A")},
     "ms-swift": {"query": "Q", "response": "A"},
+    **traces("Q", "A"),
 }  # fmt: skip

@@ -7,6 +7,8 @@ nothing more, `break 3` closes the connection after three, `wait` never begins, 
 `app.state.fault` has it end as vLLM does when its engine core is killed, at whatever is asked: `error` answers 500, or
 streams the error as its first event; `silence` closes the connection before the first event. With either /health is 503.
 `bug` fails in the way of `error` while /health stays 200.
+
+`app.state.asked` has the body of each request for an answer, from when it has arrived.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ def app() -> Starlette:
         ]
     )
     made.state.fault = None
+    made.state.asked = []
     return made
 
 
@@ -58,7 +61,9 @@ async def _answer(request: Request) -> Response:
     if fault := request.app.state.fault:
         return _fail(fault, bool((await request.json()).get("stream")))
     try:
-        return _reply(await request.json())
+        body = await request.json()
+        request.app.state.asked.append(body)
+        return _reply(body)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         return JSONResponse({"error": {"message": f"not accepted: {error!r}", "param": None}}, 400)
 

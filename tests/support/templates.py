@@ -20,6 +20,15 @@ ALTERNATE = (
     "{{ raise_exception('roles must alternate') }}{% endif %}"
     "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}" + _OPENING
 )
+TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['reasoning_content'] %}{{ '<think>' + m['reasoning_content'] + '</think>' }}{% endif %}{{ m['content'] }}"
+    "{% for call in m['tool_calls'] %}{{ '<call>' + call['function']['name'] }}{{ call['function']['arguments'] | tojson }}"
+    "{{ '</call>' }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}" + _OPENING
+)
+"""Writes definitions of tools, calls and reasoning."""
 
 TEMPLATES = {
     "chatml": _TURNS + _OPENING,

@@ -57,7 +57,7 @@ ONE = '{"prompt": "One\u2028?", "chosen": "yes", "rejected": "no"}'
     ],
 )
 def test_rows_of_the_api_go_by_the_rules_of_files(client: TestClient, noun: str, row: dict[str, str]) -> None:
-    done = client.post(f"/api/{noun}", json=[row, row | {"tools": [{"name": "t"}]}]).json()
+    done = client.post(f"/api/{noun}", json=[row, row | {"tools": [{"nome": "t"}]}]).json()
     assert (done["accepted"], done["unused_columns"]) == (1, {"mood": 1})
     assert done["rules"] == {"columns_renamed": 1, "prompt_from_column": 1, "system_from_column": 1}
     assert "tools" in done["rejected"][0]["why"]

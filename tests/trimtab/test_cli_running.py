@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from store.accounts import audit
@@ -24,7 +23,6 @@ from store.training_data import batch_import, import_file, pairs
 from store.training_data.import_file import Progress
 from tests.support.stub_releases import Release, StubPlatform
 from trimtab import server as up
-from trimtab import ui_mount
 from trimtab.api.training_data import imports
 from trimtab.app import build_app, build_platform
 from trimtab.cli import app
@@ -62,7 +60,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     server = _Server(uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ui_mount, "_build", lambda url: FastAPI())
         patch.setenv("TRIMTAB_URL", url)
         patch.setenv("TRIMTAB_KEY", platform.key)
         thread.start()

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from tests.support import stub_engine
 from tests.support.asgi import serving
-from trimtab import ui_mount
 from trimtab.app import build_app, build_platform, running
 from trimtab.config.serving_sections import EngineSettings
 from trimtab.config.settings import Settings
@@ -47,7 +45,6 @@ def platform_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")  # the stub's name is no model: a run fails at once
-        patch.setattr(ui_mount, "_build", lambda url: FastAPI())
         thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
         thread.start()
         assert started.wait(START_S), "the platform did not start"

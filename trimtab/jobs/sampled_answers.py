@@ -9,6 +9,7 @@ from typing import Any
 from align.evaluation.answering.chat_api import ChatApi, RowRefused
 from align.pair_making.choice import Answer
 from align.pair_making.sampling import Sampling, sample
+from serve.metering.limits import max_answer_tokens
 from store.jobs.job_parts import Part
 from store.rollout.releases import Release
 from trimtab.jobs.job_context import JobContext
@@ -19,7 +20,7 @@ Messages = list[dict[str, Any]]
 
 def max_tokens_of(release: Release, wanted: int, limit: int | None) -> int:
     """Return the max tokens of an answer: those wanted, but no more than the release and the gateway's limit allow."""
-    return min([wanted, *(int(one) for one in (release.sampling.get("max_tokens"), limit) if one)])
+    return max_answer_tokens(release.sampling, wanted, limit) or wanted
 
 
 async def sample_all(

@@ -17,12 +17,12 @@ from align.evaluation.reports.side_by_side import Plan, compare
 from align.evaluation.suite_file import Suite, load_suite
 from align.evaluation.ways import Way, weigh
 from align.prompts.search import without_context
+from serve.metering.limits import max_answer_tokens
 from serve.router import Target
 from store.db.database import Store
 from store.jobs.job_parts import Part
 from store.rollout import evaluation_items, evaluations, release_examples, releases, runs
 from store.rollout.releases import Release
-from trimtab.answer_length import max_answer_tokens
 from trimtab.background import call_store
 from trimtab.base_models.add import licence_of
 from trimtab.config.paths import DataPaths

@@ -126,7 +126,8 @@ def _read(item: Item, answer: dict[str, Any]) -> Item:
     choice = choice_of(answer)
     message = choice.get("message") or {}
     calls = message.get("tool_calls")
-    text = message.get("content") or (json.dumps(calls) if calls else "")
+    # without their ids, which differ from answer to answer
+    text = message.get("content") or (json.dumps([call["function"] for call in calls]) if calls else "")
     tokens = (answer.get("usage") or {}).get("completion_tokens")
     return replace(item, answer=str(text), finish_reason=choice.get("finish_reason"), tokens=tokens)
 

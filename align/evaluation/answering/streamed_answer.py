@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.tool_calls import ToolCalls
+
 
 @dataclass
 class StreamedAnswer:
     """What the chunks of one streamed chat completion have said so far: choice 0, and the usage."""
 
     text: list[str] = field(default_factory=list)
-    calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    calls: ToolCalls = field(default_factory=ToolCalls)
     finish_reason: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -33,24 +35,16 @@ class StreamedAnswer:
             if delta.get("content"):
                 self.text.append(delta["content"])
                 said = True
-            for call in delta.get("tool_calls") or ():
-                self._add_call(call)
+            if calls := delta.get("tool_calls"):
+                self.calls.add(calls)
                 said = True
             said = said or bool(delta.get("reasoning_content") or delta.get("reasoning"))
         return said
 
-    def _add_call(self, call: Mapping[str, Any]) -> None:
-        kept = self.calls.setdefault(int(call.get("index") or 0), {"name": "", "arguments": ""})
-        function = call.get("function") or {}
-        for name in kept:
-            kept[name] += function.get(name) or ""
-
     def answer(self) -> dict[str, Any]:
         """Return the whole as an endpoint gives it that does not stream."""
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.text)}
-        if self.calls:
-            message["tool_calls"] = [
-                {"type": "function", "function": self.calls[n]} for n in sorted(self.calls)
-            ]
+        if calls := self.calls.whole():
+            message["tool_calls"] = calls
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         return {"choices": [choice], "usage": dict(self.usage)}

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 
 from align.errors import AlignError
-from common.chat_messages import text_of
+from common.chat_messages import text_of, tools_of, without_tools
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -39,10 +39,12 @@ def render(
     template_options: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the text that the model sees for `messages`. Raises `Refused`."""
-    template = template_of(tokenizer)
+    tools = tools_of(messages)
+    template = template_of(tokenizer, tools)
     try:
         text: str = tokenizer.apply_chat_template(
-            prepared(messages, template),
+            prepared(without_tools(messages), template),
+            tools=tools,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             **(template_options or {}),
@@ -53,9 +55,9 @@ def render(
     return text
 
 
-def template_of(tokenizer: Any) -> str:
-    """Return the chat template that is rendered without tools."""
-    template: str = tokenizer.get_chat_template()
+def template_of(tokenizer: Any, tools: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Return the chat template that renders a conversation with these tools: some models have one of their own for them."""
+    template: str = tokenizer.get_chat_template(tools=tools)
     return template
 
 
@@ -137,6 +139,8 @@ def _message(message: Mapping[str, Any], parts: bool) -> dict[str, Any]:
         made["content"] = text
         if parts and message["role"] != "tool":
             made["content"] = [] if content is None else [{"type": "text", "text": text}]
+    if (reasoning := made.pop("reasoning_content", None)) is not None and message["role"] == "assistant":
+        made |= {"reasoning": reasoning, "reasoning_content": reasoning}  # templates read either
     if message["role"] == "assistant" and "tool_calls" in message:
         calls = made.pop("tool_calls")
         if calls:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
+from common.tool_calls import ToolCalls
 from serve.gateway import requests
 from serve.gateway.answers import ParsedAnswer, objects
 from serve.gateway.openai_paths import CHAT
@@ -32,6 +33,8 @@ class Chat(Protocol):
     @override
     def conversation(self, body: Body) -> Sequence[Mapping[str, Any]] | None:
         messages: Sequence[Mapping[str, Any]] = body["messages"]
+        if tools := body.get("tools"):  # kept with the first message, see `store.carried`
+            return [{**messages[0], "tools": tools}, *messages[1:]]
         return messages
 
     @override
@@ -56,6 +59,8 @@ class Chat(Protocol):
         finish: str | None = None
         usage: Mapping[str, Any] = {}
         parts: list[str] = []
+        reasoning: list[str] = []
+        calls = ToolCalls()
         seen = False
         for value in objects(data, stream):
             ident = ident or value.get("id")
@@ -64,8 +69,12 @@ class Chat(Protocol):
                 if choice.get("index", 0) != 0:
                     continue
                 message = choice.get("delta") if stream else choice.get("message")
-                if message and message.get("content") is not None:
-                    seen = True
-                    parts.append(message["content"])
+                if message:
+                    if message.get("content") is not None:
+                        seen = True
+                        parts.append(message["content"])
+                    reasoning.append(message.get("reasoning") or message.get("reasoning_content") or "")
+                    calls.add(message.get("tool_calls") or ())
                 finish = choice.get("finish_reason") or finish
-        return ParsedAnswer(ident, "".join(parts) if seen else None, finish, usage)
+        carried = {"tool_calls": calls.whole(), "reasoning_content": "".join(reasoning)}
+        return ParsedAnswer(ident, "".join(parts) if seen else None, finish, usage, carried)

@@ -65,10 +65,10 @@ def test_a_plain_model_scores_the_tokens_that_count() -> None:
 def test_what_messages_carry_reaches_the_chat_template(smollm2: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
     tokenizer.chat_template = (
-        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.reasoning_content or '' }}\n{% endfor %}"
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.name or '' }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    carried = '{"prompt": {"0": {"reasoning_content": "hm"}}}'
+    carried = '{"prompt": {"0": {"name": "hm"}}}'
     row = {"prompt": ASKED, "completion": ONE, "carried": carried}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows")
     ((read,), _) = read_rows(tmp_path / "rows", "sft", tokenizer, 200)

@@ -17,11 +17,12 @@ from common.chat_messages import context_of
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from serve.gateway import requests
+from serve.gateway.protocols.chat import Chat
 from serve.metering.limits import Limits
 from serve.router import Target
 from store.values import conversation, to_json
 from tests.serve.conftest import BASE
-from tests.support.templates import TEMPLATES
+from tests.support.templates import TEMPLATES, TOOLS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 
@@ -86,3 +87,57 @@ async def test_a_stored_row_has_the_token_ids_that_the_engine_got(
                 ours, refused = None, refused + 1
             assert ours == engines, (name, messages)
         assert refused < 40, name
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "parameters": {"type": "object", "required": ["town"], "properties": {"town": {"type": "string"}}},
+        "name": "weather",
+    },
+}
+CLOCK = {
+    "type": "function",
+    "function": {"name": "clock", "description": "Zeit 🕰", "strict": True, "parameters": None},
+}
+
+
+def calling(town: str, ident: str) -> dict[str, Any]:
+    function = {"name": "weather", "arguments": json.dumps({"town": town, "day": 1})}
+    return {"id": ident, "type": "function", "function": function}
+
+
+async def ids_of_chat(engine: Engine, sent: dict[str, Any]) -> list[int]:
+    """The token ids of the prompt that a chat completion was computed from: /tokenize does not take reasoning."""
+    asked = sent | {"chat_template": TOOLS, "max_tokens": 1, "return_token_ids": True}
+    if sent.get("tools"):
+        asked["tool_choice"] = "none"
+    answer = await engine.request("POST", "/v1/chat/completions", json=json.loads(json.dumps(asked)))
+    return list(answer["prompt_token_ids"])
+
+
+@pytest.mark.parametrize("system_prompt", [None, "Be brief."])
+@pytest.mark.parametrize("tools", [None, [], [WEATHER], [WEATHER, CLOCK]])
+async def test_tools_and_calls_of_a_stored_row_are_the_tokens_that_the_engine_got(
+    engine: Engine, tiny_base: Path, system_prompt: str | None, tools: list[dict[str, Any]] | None
+) -> None:
+    messages = [
+        {"role": "user", "content": "Ulm?"},
+        {"role": "assistant", "content": None, "tool_calls": [calling("Ulm", "a"), calling("Bern", "b")]},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+        {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "sun"}]},
+        {"role": "assistant", "content": "Rain, sun.", "reasoning_content": "Both came back."},
+        {"role": "user", "content": "And tomorrow?"},
+    ]
+    body = {"model": "assistant", "messages": messages, **({} if tools is None else {"tools": tools})}
+    target = Target("assistant", "assistant", "assistant@1", "rel-1", BASE, system_prompt=system_prompt)
+    sent, _ = requests.for_engine(body, target, Limits())
+    kept = to_json(conversation(Chat().conversation(body)))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer.chat_template = TOOLS
+    row = {"prompt": kept, "context": context_of(system_prompt), "chosen": "Sun."}
+    ours = encode(tokenizer, RowRenderer(tokenizer).row(row, ["chosen"])[:1])[0]
+    assert ours == await ids_of_chat(engine, sent)
+    assert ("weather" in tokenizer.decode(ours).partition("Ulm?")[0]) == bool(tools)
+    again, _ = requests.for_engine({"model": "assistant", "messages": kept}, target, Limits())
+    assert ours == await ids_of_chat(engine, again), "a stored conversation is sent as it was"

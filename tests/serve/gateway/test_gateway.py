@@ -22,6 +22,7 @@ from serve.gateway.stream_rewriter import StreamRewriter
 from serve.metering import token_estimate
 from store.feedback import conversations
 from store.rollout import deployments, releases
+from store.training_data import likes
 from tests.serve.conftest import BASE, running_requests, until_running
 from tests.serve.gateway.conftest import CHAT, HI, post
 from tests.serve.gateway_harness import KEY, Part
@@ -105,6 +106,53 @@ async def test_answers_of_a_form_that_was_asked_for(oai: openai.AsyncOpenAI) -> 
     stream = await oai.chat.completions.create(tools=[tool], tool_choice=named, stream=True, **more)
     pieces = [c.choices[0].delta.tool_calls[0] async for c in stream if c.choices[0].delta.tool_calls]
     assert json.loads("".join(p.function.arguments or "" for p in pieces if p.function)) is not None
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_tools_and_their_calls_are_recorded_and_the_conversation_goes_on(
+    part: Part, oai: openai.AsyncOpenAI, streamed: bool
+) -> None:
+    sea = {
+        "type": "object",
+        "properties": {"sea": {"enum": ["blue"]}},
+        "required": ["sea"],
+        "additionalProperties": False,
+    }
+    tool: Any = {"type": "function", "function": {"name": "paint", "parameters": sea, "strict": True}}
+    ident = f"conv-tools-{streamed}"
+    more: Any = {
+        "model": "assistant",
+        "tools": [tool],
+        "max_tokens": 160,
+        "extra_body": {"ignore_eos": False},
+    }
+    more["extra_headers"] = {"X-Trimtab-Conversation": ident}
+    more["tool_choice"] = {"type": "function", "function": {"name": "paint"}}
+    if streamed:
+        call: dict[str, Any] = {"type": "function", "function": {"name": "paint", "arguments": ""}}
+        async for chunk in await oai.chat.completions.create(messages=HI, stream=True, **more):
+            for piece in chunk.choices[0].delta.tool_calls or () if chunk.choices else ():
+                call["id"] = piece.id or call["id"]
+                call["function"]["arguments"] += (piece.function and piece.function.arguments) or ""
+    else:
+        answer = await oai.chat.completions.create(messages=HI, **more)
+        call = (answer.choices[0].message.tool_calls or [])[0].model_dump()
+    said: Any = [{"role": "assistant", "content": None, "tool_calls": [call]},
+                 {"role": "tool", "tool_call_id": call["id"], "content": "painted"}]  # fmt: skip
+    more["tool_choice"] = "none"
+    second = await oai.chat.completions.create(messages=[*HI, *said], **more | {"max_tokens": 4})
+    await part.recorder.flush()
+    kept = conversations.get(part.db, ident).to_json()["messages"]
+    assert [message["role"] for message in kept] == ["user", "assistant", "tool", "assistant"]
+    assert json.loads(kept[0]["tools"])[0]["function"]["name"] == "paint"
+    assert kept[1]["tool_calls"][0]["function"] == call["function"]
+    assert kept[1]["completion_id"], "what the client sent back is the answer that was recorded"
+    assert kept[2]["tool_call_id"] == call["id"]
+    conversations.like(part.db, second.id, True)
+    rows = [row["prompt"] for row in likes.list_recent(part.db)]
+    [made] = [prompt for prompt in rows if prompt[-1].get("tool_call_id") == call["id"]]
+    assert made[0]["tools"] == kept[0]["tools"]
+    assert made[1]["tool_calls"] == kept[1]["tool_calls"]
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "none", "required"])

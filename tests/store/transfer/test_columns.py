@@ -87,7 +87,7 @@ def test_prompt_is_found_in_any_of_its_columns(
     [
         ({"prompt": "P", "question": "Q"}, ["`question`", "`prompt`"]),
         ({"prompt": "P", "messages": chat("Q")}, ["`prompt`", "`messages`", "not both"]),
-        ({"prompt": "P", "tools": [{"name": "weather"}]}, ["tools"]),
+        ({"prompt": "P", "tools": [{"nome": "weather"}]}, ["tools[0].function.name"]),
         ({"prompt": "P", "images": [{"bytes": b"x", "path": None}]}, ["images"]),
         ({"system": "S"}, ["prompt", "question", "system"]),
         ({"Frage": "Was?"}, ["Frage", "prompt"]),
@@ -99,7 +99,7 @@ def test_prompt_is_found_in_any_of_its_columns(
         ({"prompt": "P", "status": "tie"}, ["status"]),
         ({"prompt": "P", "Prompt": "Q"}, ["Prompt", "prompt"]),
         ({"prompt": "P", "question": "P2"}, ["`prompt`", "`question`"]),
-        ({"prompt": "P", "tools": [{"name": "one"}]}, ["tools"]),
+        ({"prompt": "P", "functions": "weather"}, ["functions", "a list of tools"]),
         ({"prompt": "P", "tool_calls": '[{"name": "one"}]'}, ["tool_calls"]),
     ],
 )

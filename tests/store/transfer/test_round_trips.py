@@ -18,6 +18,7 @@ from store.training_data.import_file import import_file
 from store.transfer import export_file, formats
 from store.transfer.export_file import export
 from store.values import Demonstration, Judgement, Message, PreferencePair, to_json
+from tests.store.samples import traces
 
 few = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 many = settings(max_examples=60, deadline=None)
@@ -174,6 +175,9 @@ DEMONSTRATIONS: dict[str, Any] = {
     "openai": lambda q, a: {"messages": chat(q, a)},
     "alpaca": lambda q, a: {"instruction": q, "output": a},
     "capybara": lambda q, a: {"conversation": [{"input": q, "output": a}]},
+    "langfuse": lambda q, a: traces(q, a)["langfuse"],
+    "langsmith": lambda q, a: traces(q, a)["langsmith"],
+    "otel": lambda q, a: traces(q, a)["otel"],
 }
 
 
@@ -196,7 +200,10 @@ def test_every_format_of_pairs_says_what_its_row_says(format: str, q: str, good:
 def test_every_format_of_demonstrations_says_what_its_row_says(format: str, q: str, a: str) -> None:
     row = json.loads(json.dumps(DEMONSTRATIONS[format](q, a)))
     assert formats.detect("demonstrations", row) == format
-    read = Demonstration.from_json(formats.FORMATS["demonstrations"][format](row))
+    made: Any = formats.FORMATS["demonstrations"][format](row)
+    read = Demonstration.from_json(
+        made[0] if isinstance(made, list) else made
+    )  # one file of spans, many answers
     assert (read.prompt, read.completion) == ((Message("user", q),), (Message("assistant", a),))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from store.db.database import Store
-from store.rollout import adapters, deployments, releases, runs
+from store.rollout import adapters, deployments, fine_tuning, releases, runs
 from store.rollout.adapters import AdapterRecord
 from trimtab.start_run import start_adapter
 
@@ -74,3 +74,25 @@ def test_a_run_remembers_how_it_was_asked_to_start(db: Store) -> None:
     assert runs.create(db, "dpo", "assistant").start_from == "auto"
     db.read().execute("update runs set start_auto = null, start_from = 'base' where id = $id", {"id": run.id})
     assert runs.get(db, run.id).start_from == "base", "as asked for before there was auto"
+
+
+def test_what_a_fine_tuning_job_taught_is_kept(db: Store) -> None:
+    job = fine_tuning.create(
+        db,
+        model="assistant",
+        start_release=deployments.get(db, "assistant").stable,
+        training_file="file-1",
+        validation_file=None,
+        hyperparameters={},
+        suffix=None,
+        seed=1,
+        metadata=None,
+        method="dpo",
+        deployment="assistant",
+    )
+    adapters.record(db, AdapterRecord("a-1", "smol", "/a-1", run=job.run))
+    release = releases.create(db, "assistant", "smol", adapter="a-1", run=job.run)
+    deployments.promote(db, "assistant", release=release.id)
+    assert start_adapter(db, "dpo", "assistant", "auto", 1.0) == "a-1"
+    stable(db, "a-2", "a-1", "dpo")
+    assert start_adapter(db, "dpo", "assistant", "auto", 1.0) == "a-1"

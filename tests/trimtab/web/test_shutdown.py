@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from tests.support import stub_engine
 from tests.support.asgi import serving
@@ -32,14 +33,19 @@ keep_warm = false
 
 
 @pytest.fixture
-def engine() -> Iterator[str]:
+def stub() -> Starlette:
+    return stub_engine.app()
+
+
+@pytest.fixture
+def engine(stub: Starlette) -> Iterator[str]:
     """A stand-in for an engine, whose answers never end, in a thread of its own."""
     found: list[str] = []
     ready, loop = threading.Event(), asyncio.new_event_loop()
     done = asyncio.Event()
 
     async def serve() -> None:
-        async with serving(stub_engine.app()) as url:
+        async with serving(stub) as url:
             found.append(url)
             ready.set()
             await done.wait()
@@ -62,7 +68,7 @@ def platform(tmp_path: Path, engine: str) -> Iterator[PlatformProcess]:
         platform.stop()
 
 
-def ask(platform: PlatformProcess, text: str, begun: threading.Event) -> tuple[int, str]:
+def ask(platform: PlatformProcess, text: str, begun: threading.Event | None = None) -> tuple[int, str]:
     body: dict[str, Any] = {
         "model": "assistant", "stream": True, "messages": [{"role": "user", "content": text}]
     }  # fmt: skip
@@ -71,15 +77,16 @@ def ask(platform: PlatformProcess, text: str, begun: threading.Event) -> tuple[i
         data = ""
         for piece in response.iter_text():
             data += piece
-            if data.count("word ") == 3:
+            if begun and data.count("word ") == 3:
                 begun.set()
         return response.status_code, data
 
 
-def listen(platform: PlatformProcess) -> bool:
+def listen(platform: PlatformProcess, begun: threading.Event) -> bool:
     """Hold the event stream that an open tab of the UI holds."""
     url = platform.url + "/gradio_api/heartbeat/a-session"
     with httpx.stream("GET", url, timeout=60, trust_env=False) as response:
+        begun.set()
         found = response.headers["content-type"].startswith("text/event-stream")
         with contextlib.suppress(httpx.RemoteProtocolError):
             for _ in response.iter_bytes():
@@ -87,16 +94,25 @@ def listen(platform: PlatformProcess) -> bool:
         return found
 
 
+def questions(stub: Starlette) -> list[str]:
+    """The last messages of the chats that have arrived at the engine."""
+    return [body["messages"][-1]["content"] for body in stub.state.asked if "messages" in body]
+
+
 @pytest.mark.slow
-def test_ctrl_c_with_open_requests_prints_no_traceback(platform: PlatformProcess) -> None:
-    begun = threading.Event()
+def test_ctrl_c_with_open_requests_prints_no_traceback(platform: PlatformProcess, stub: Starlette) -> None:
+    listening, streams = threading.Event(), threading.Event()
     wait_for(lambda: platform.request("GET", "/").status_code == 200, 120, platform.say)
     with ThreadPoolExecutor(3) as threads:
-        page = threads.submit(listen, platform)
-        streaming = threads.submit(ask, platform, "hold 3", begun)
-        waiting = threads.submit(ask, platform, "wait 0", threading.Event())
-        assert begun.wait(30)
-        platform.stop()
+        page = threads.submit(listen, platform, listening)
+        streaming = threads.submit(ask, platform, "hold 3", streams)
+        waiting = threads.submit(ask, platform, "wait 0")
+        try:
+            assert listening.wait(30)
+            assert streams.wait(30)
+            wait_for(lambda: "wait 0" in questions(stub), 30)
+        finally:
+            platform.stop()
         status, text = streaming.result(30)
         assert status == 200
         assert json.loads(text.strip().rpartition("data: ")[2])["error"]["code"] == "shutting_down"

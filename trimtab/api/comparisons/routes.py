@@ -147,10 +147,9 @@ def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
     try:
         ComparisonRequest.model_validate({"messages": messages})
         bodies.check_chat({"messages": messages}, limits)
-        values.conversation(messages)
+        return not comparisons.uses_tools(values.conversation(messages))
     except (ValidationError, RequestError, Invalid):
         return False
-    return True
 
 
 async def sample(

@@ -79,7 +79,7 @@ async def content(file_id: str, platform: ThePlatform, principal: Operator) -> S
 
 @router.delete("/{file_id}")
 async def delete(file_id: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
-    """Delete a file with its rows, also from snapshots and from the directories of runs."""
+    """Delete a file with its rows, also from snapshots and from the directories of runs. 409 while a job needs it."""
     await _file(platform, file_id)
     await platform.long_work.run(_delete, platform, file_id, principal.name)
     return {"id": file_id, "object": "file", "deleted": True}

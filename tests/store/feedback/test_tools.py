@@ -1,0 +1,150 @@
+"""Conversations with tools as they are kept: definitions, calls, results, reasoning; liked answers become whole rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from store.db import redaction
+from store.db.database import Store
+from store.errors import Conflict, Invalid
+from store.feedback import comparisons, conversations
+from store.feedback.comparisons import Candidate
+from store.feedback.turn import Turn
+from store.maintenance import verify
+from store.training_data import demonstrations, likes
+from store.values import conversation
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {"type": "object", "required": ["town"]}},
+    }
+]
+ASKED = {"role": "user", "content": "Rain in Ulm?", "tools": TOOLS}
+CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "rain"}
+
+
+def turn(id: str, messages: list[dict[str, Any]], answer: str | None, **more: Any) -> Turn:
+    return Turn(id, "conv", conversation(messages), answer, "assistant", user="ada", **more)
+
+
+def carried(**what: Any) -> str:
+    return conversation([{"role": "assistant", "content": None, **what}])[0].carried
+
+
+def kept(db: Store) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = conversations.get(db, "conv").to_json()["messages"]
+    return found
+
+
+def test_a_conversation_with_tools_is_one_branch_and_keeps_what_its_messages_carry(db: Store) -> None:
+    thought = carried(tool_calls=[CALL], reasoning_content="Look it up.")
+    conversations.record_turns(
+        db,
+        [turn("c1", [ASKED], None, carried=thought), turn("c2", [ASKED, CALLED, RESULT], "Yes, rain.")],
+    )
+    asked, called, result, answer = kept(db)
+    assert json.loads(asked["tools"])[0]["function"]["name"] == "weather"
+    assert (called["tool_calls"], called["reasoning_content"]) == ([CALL], "Look it up.")
+    assert called["completion_id"] == "c1"
+    assert (result["tool_call_id"], result["content"]) == ("c1", "rain")
+    assert answer["content"] == "Yes, rain."
+    assert "carried" not in answer
+    assert verify.verify(db) == []
+
+
+def test_another_call_or_other_tools_are_another_branch(db: Store) -> None:
+    other = {**CALL, "function": {"name": "weather", "arguments": '{"town": "Bern"}'}}
+    conversations.record_turns(
+        db,
+        [
+            turn("c1", [ASKED], None, carried=carried(tool_calls=[CALL])),
+            turn("c2", [ASKED], None, carried=carried(tool_calls=[other])),
+            turn("c3", [{"role": "user", "content": "Rain in Ulm?"}], "I cannot look."),
+        ],
+    )
+    assert [m["content"] for m in kept(db)] == ["Rain in Ulm?", "I cannot look."]
+    assert db.read().execute("select count(*) from messages").fetchone() == (5,)
+
+
+def test_a_liked_call_and_a_liked_answer_are_rows_with_their_tools(db: Store) -> None:
+    conversations.record_turns(
+        db,
+        [
+            turn("c1", [ASKED], None, carried=carried(tool_calls=[CALL])),
+            turn("c2", [ASKED, CALLED, RESULT], "Yes, rain."),
+            turn("c3", [ASKED, CALLED, RESULT], "", carried=carried(reasoning_content="Hm.")),
+        ],
+    )
+    conversations.like(db, "c1", True)
+    conversations.like(db, "c2", True)
+    with pytest.raises(Conflict, match="no text"):
+        conversations.like(db, "c3", True)
+    answered, called = (record.demonstration for record in demonstrations.list_page(db))
+    assert called.completion[0].to_json()["tool_calls"] == [CALL]
+    assert answered.prompt[1] == called.completion[0]
+    assert answered.prompt[0] == called.prompt[0] == conversation([ASKED])[0]
+    rows = {row["prompt"][-1]["role"]: row for row in likes.list_recent(db)}
+    assert rows["tool"]["prompt"][1]["tool_calls"] == rows["user"]["completion"][0]["tool_calls"] == [CALL]
+    assert rows["tool"]["prompt"][0]["tools"] == rows["user"]["prompt"][0]["tools"]
+
+
+def test_personal_data_is_redacted_in_calls_and_definitions(db: Store) -> None:
+    db.redact = redaction.redactor()
+    mail = "ada@example.org"
+    tools = [{"name": "send", "description": f"Mail to {mail}", "parameters": {"maximum": 491701234567}}]
+    call = {"type": "function", "function": {"name": "send", "arguments": json.dumps({"to": mail})}}
+    asked = {"role": "user", "content": "Send.", "tools": tools}
+    conversations.record_turns(db, [turn("c1", [asked], None, carried=carried(tool_calls=[call]))])
+    assert mail not in json.dumps(kept(db))
+    assert json.loads(kept(db)[0]["tools"])[0]["function"]["parameters"] == {"maximum": 491701234567}
+
+
+@pytest.mark.parametrize(
+    ("tools", "named"),
+    [
+        ("weather", "tools"),
+        ({"name": "weather"}, "tools"),
+        ([{"type": "retrieval"}], "tools[0]"),
+        ([{"type": "function", "function": {}}], "tools[0].function.name"),
+        ([{"name": "f", "parameters": []}], "tools[0].function.parameters"),
+        ([{"name": "f", "description": 1}], "tools[0].function.description"),
+        ([{"name": "f", "parameters": {"a": float("nan")}}], "tools"),
+        ([{"name": "\ud800"}], "tools"),
+    ],
+)
+def test_tools_that_are_none_are_refused_by_name(tools: object, named: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        conversation([{**ASKED, "tools": tools}])
+    assert refused.value.field == f"messages[0].{named}"
+
+
+def test_tools_stand_at_the_first_message_alone() -> None:
+    with pytest.raises(Invalid, match=r"messages\[1\].tools"):
+        conversation([{"role": "user", "content": "Hi"}, {**ASKED}])
+
+
+@pytest.mark.parametrize("messages", [[ASKED], [{"role": "user", "content": "Hi"}, CALLED, RESULT]])
+def test_a_comparison_of_a_conversation_with_tools_is_refused(
+    db: Store, messages: list[dict[str, Any]]
+) -> None:
+    assert comparisons.uses_tools(conversation(messages))
+    with pytest.raises(Invalid, match="a comparison keeps text alone"):
+        comparisons.create(db, messages, [Candidate("yes"), Candidate("no")])
+
+
+def test_plain_messages_keep_their_ids(db: Store) -> None:
+    conversations.record_turns(db, [turn("c1", [{"role": "user", "content": "Hi"}], "Hello.")])
+    asked = hashlib.sha256(b"conv\0\0user\0Hi").hexdigest()
+    answered = hashlib.sha256(f"conv\0{asked}\0assistant\0Hello.".encode()).hexdigest()
+    assert [m["id"] for m in kept(db)] == [asked, answered]
+    same = replace(turn("c2", [{"role": "user", "content": "Hi"}], "Hello."), carried="")
+    conversations.record_turns(db, [same])
+    assert db.read().execute("select count(*) from messages").fetchone() == (2,)
