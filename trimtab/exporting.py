@@ -31,13 +31,17 @@ Say = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was asked: the release as the platform shows it, what it learned (counts), the form, and where to."""
+    """What was asked: the release as the platform shows it, what it learned (counts), the form, and where to.
+
+    `examples` is how many of them its system prompt quotes.
+    """
 
     release: Mapping[str, Any]
     learned: Mapping[str, int]
     form: str
     out: Path
     dtype: str = "auto"
+    examples: int = 0
 
 
 def export(asked: Exported, settings: Settings, paths: DataPaths, say: Say) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def export(asked: Exported, settings: Settings, paths: DataPaths, say: Say) -> d
     `say` is called with steps done, steps in all and what it does now. Raises `ExportRefused`; whatever it raises, or a
     KeyboardInterrupt, leaves no folder behind.
     """
-    out = asked.out.absolute()
+    out = asked.out.resolve()
     model = model_of(settings.engines, paths, str(asked.release["base"]))
     adapter = paths.adapters / asked.release["adapter"] if asked.release["adapter"] else None
     _check(asked, out, model, adapter)
@@ -67,15 +71,20 @@ def _check(asked: Exported, out: Path, model: Path, adapter: Path | None) -> Non
     if asked.dtype != "auto" and asked.form == "peft":
         raise ExportRefused("--dtype", "an adapter is written as it is", "a type with hf")
     if asked.form == "peft" and adapter is None:
+        prompt = " with a system prompt" if asked.release.get("system_prompt") else ""
         raise ExportRefused(
-            "--to", f"{name} has no adapter: it is the base model {asked.release['base']}", "hf"
+            "--to", f"{name} has no adapter: it is the base model {asked.release['base']}{prompt}", "hf"
         )
+    if out.is_mount():
+        raise ExportRefused("DIR", f"{out} is a mount point, which cannot be replaced", "a new folder in it")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportRefused("DIR", f"{out} exists and is not empty", "a new or an empty folder")
     if not (model / "config.json").is_file():
         raise ExportRefused(
             "release", f"the base model's files are not in {model}", "a base that is on this machine"
         )
+    if asked.form == "hf" and "quantization_config" in json.loads((model / "config.json").read_text()):
+        raise ExportRefused("--to", f"the base model in {model} is quantised, which can't be merged", "peft")
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         raise ExportRefused(
             "release", f"the adapter is not in {adapter}", "an adapter that was not pruned, on this machine"
@@ -119,6 +128,8 @@ def _job(
         "sampling": dict(release.get("sampling") or {}),
         "learned": dict(asked.learned),
         "run_card": card.read_text() if card and card.is_file() else None,
+        "origin": _origin(settings, model, str(release["base"])),
+        "examples": asked.examples,
     }
 
 
@@ -128,6 +139,17 @@ def _public_name(settings: Settings, model: Path, base: str) -> str:
         return str(json.loads((model / MANIFEST).read_text())["model"])
     named = (e.model for e in settings.engines.values() if e.base == base and e.model)
     return next((name for name in named if is_hub_id(name)), base)
+
+
+def _origin(settings: Settings, model: Path, base: str) -> str | None:
+    """Return which version of the base its files here are, in words, None where nothing says it."""
+    if model.parent.name == "snapshots":  # of the Hugging Face cache, by commit
+        return f"commit `{model.name}`"
+    if (model / MANIFEST).is_file():
+        facts = json.loads((model / MANIFEST).read_text())
+        return f"made of `{facts['source']}`, SHA-256 `{facts['source_sha256']}`"
+    revisions = (e.revision for e in settings.engines.values() if e.base == base and e.revision)
+    return next((f"revision `{revision}`" for revision in revisions), None)
 
 
 @contextmanager

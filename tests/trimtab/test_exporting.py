@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
@@ -98,27 +100,75 @@ def test_the_command_writes_a_folder_that_is_whole(
     result = CliRunner().invoke(app, ["releases", "export", *arguments])
     assert result.exit_code == 2
     assert "is not empty" in result.output
+    result = CliRunner().invoke(app, ["releases", "export", "assistant@9", "other", *arguments[2:]])
+    assert result.exit_code != 0
+    assert "assistant@9" in result.output
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_cannot_be_exported_is_refused_by_name(
-    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: Settings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     assert "--to: there is no form 'onnx'; accepted: peft, hf" in refused(chosen, out, "onnx")
     assert "--dtype: there is no type 'int4'" in refused(chosen, out, "hf", "int4")
     assert "accepted: a type with hf" in refused(chosen, out, "peft", "float16")
-    assert "--to: assistant@2 has no adapter" in refused(chosen, out, adapter=None)
+    assert "--to: assistant@2 has no adapter: it is the base model tiny;" in refused(
+        chosen, out, adapter=None
+    )
+    prompt_only = refused(chosen, out, adapter=None, system_prompt="Be brief.")
+    assert "it is the base model tiny with a system prompt; accepted: hf" in prompt_only
     assert "not pruned" in refused(chosen, out, adapter="a-gone")
     assert "accepted: a base that is on this machine" in refused(chosen, out, base="elsewhere")
+    assert "is a mount point" in refused(chosen, Path("/proc"))
     file = tmp_path / "file"
     file.write_text("mine")
     assert "DIR: " in refused(chosen, file)
+    quantised = made / "models" / "quantised"
+    quantised.mkdir(parents=True)
+    (quantised / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
+    small = chosen.engines["main"].model_copy(update={"model": str(quantised)})
+    fp8 = chosen.model_copy(update={"engines": {"main": small}})
+    assert "is quantised, which can't be merged; accepted: peft" in refused(fp8, out, "hf")
     disk = namedtuple("disk", "free")
     monkeypatch.setattr(exporting.shutil, "disk_usage", lambda path: disk(1000))
     assert "0.0 GB are needed; accepted: a folder on a disk with room" in refused(
         chosen, out, "hf", "bfloat16"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_export_through_a_link_fills_the_folder_that_it_leads_to(
+    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(exporting, "_run", lambda argv, say: write_as(argv[-1]))
+    exporting.export(
+        Exported(RELEASE, {}, "peft", tmp_path / "link"), chosen, DataPaths(chosen.data), lambda *step: None
+    )
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "README.md").read_text() == "assistant@2"
+
+
+def write_as(job: str) -> dict[str, Any]:
+    """Write what an export would, of its job alone."""
+    fields = json.loads(Path(job).read_text())
+    Path(fields["out"]).mkdir()
+    (Path(fields["out"]) / "README.md").write_text(fields["name"])
+    return {}
+
+
+def test_the_version_of_the_base_is_its_commit_manifest_or_revision(chosen: Settings, tmp_path: Path) -> None:
+    commit = tmp_path / "snapshots" / "0123abc"
+    commit.mkdir(parents=True)
+    assert exporting._origin(chosen, commit, "tiny") == "commit `0123abc`"
+    assert exporting._origin(chosen, tmp_path, "tiny") is None
+    main = chosen.engines["main"].model_copy(update={"revision": "v2"})
+    pinned = chosen.model_copy(update={"engines": {"main": main}})
+    assert exporting._origin(pinned, tmp_path, "tiny") == "revision `v2`"
+    (tmp_path / exporting.MANIFEST).write_text('{"source": "tiny.gguf", "source_sha256": "12ef"}')
+    assert exporting._origin(pinned, tmp_path, "tiny") == "made of `tiny.gguf`, SHA-256 `12ef`"
 
 
 def test_a_fault_or_an_interruption_leaves_nothing(
@@ -128,6 +178,10 @@ def test_a_fault_or_an_interruption_leaves_nothing(
     shutil.copytree(made / "data" / "adapters" / NAME, broken)
     (broken / "adapter_model.safetensors").write_bytes(b"no weights")
     assert "nothing was exported: " in refused(chosen, tmp_path / "out", adapter="a-broken")
+
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    with pytest.raises(ExportRefused, match="nothing was exported: it ended with status -9"):
+        exporting._run(killed, lambda *step: None)
 
     def interrupt(done: int, total: int, doing: str) -> None:
         raise KeyboardInterrupt

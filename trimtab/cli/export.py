@@ -51,7 +51,9 @@ def export(
 
     found, tree = ask(look_up, data)
     chosen = settings(config, data=data)
-    asked = Exported(found, {noun: tree.get(noun) or 0 for noun in LEARNED}, to, out, dtype)
+    asked = Exported(
+        found, {noun: tree.get(noun) or 0 for noun in LEARNED}, to, out, dtype, len(tree["examples"])
+    )
     try:
         with _bar(as_json) as bar:
             task = bar.add_task(f"exporting {release}", total=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from align.training.exports.job import Distance, ExportJob
@@ -37,10 +38,11 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
         "",
         f"# {job.name}: {KINDS[job.form]}",
         "",
-        f"- base model: `{job.base}`",
+        f"- base model: `{job.base}`, {job.origin or 'version unknown: it was served from a folder'}",
         f"- licence of the base: {licence or 'unknown; see the base model'}",
         f"- adapter: {f'`{Path(job.adapter).name}`' if job.adapter else 'none'}",
         f"- weights: {dtype}",
+        "- chat template: `chat_template.jinja`",
         *[f"- learned from: {count} {noun}" for noun, count in job.learned.items() if count],
         "",
         "## Use",
@@ -72,11 +74,27 @@ def _as_served(job: ExportJob) -> list[str]:
     """Return how the release was served and evaluated, which the files alone do not do."""
     lines = []
     if job.system_prompt:
-        lines += ["## System prompt", "", "The release was evaluated with it: `system_prompt.txt`.", ""]
+        quoted = f", with {job.examples} examples in it" if job.examples else ""
+        why = f"The release was evaluated and served with it{quoted}; these files do not apply it by themselves."
+        lines += [
+            "## System prompt",
+            "",
+            why,
+            "The text is also in `system_prompt.txt`.",
+            "",
+            *_fenced(job.system_prompt),
+            "",
+        ]
     if job.sampling:
         text = json.dumps(job.sampling, indent=1, sort_keys=True)
-        lines += ["## Sampling", "", "```json", text, "```", ""]
+        lines += ["## Sampling", "", *_fenced(text, "json"), ""]
     return lines
+
+
+def _fenced(text: str, language: str = "text") -> list[str]:
+    """Return a code block that ends where the text does, whatever backticks are in it."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+    return [fence + language, text, fence]
 
 
 def _of_run(job: ExportJob) -> list[str]:

@@ -5,7 +5,8 @@ is (`{"done", "total", "doing"}`), and last the result (`{"dtype", "mean_abs", "
 "effect_share"}`). Writes `out` alone and leaves it to the caller to rename or delete.
 
 The check loads what was written anew: log-probabilities of the probe text (`align.training.probe`), against those of base
-and adapter apart. More than `merge.TOLERANCE`, or twice what the base alone differs by in another type, is refused.
+and adapter apart. An adapter must make no difference; merged weights are checked in float32, before they are rounded, and
+again value by value as they were read back (`align.training.merged_weights`).
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from align.errors import AlignError
-from align.training.attention import attention_arguments
 from align.training.exports.card import write_card
 from align.training.exports.job import Distance, ExportError, ExportJob, compare
-from align.training.merge import TOLERANCE, allow_as_usual
+from align.training.merge import allow_as_usual
+from align.training.merged_weights import (
+    digests,
+    load_model,
+    merge_adapter,
+    require_same_values,
+)
 from align.training.model import load_tokenizer
 from align.training.model_card import base_licence
 from align.training.probe import load_adapter, logprobs, probe_tokens
@@ -35,6 +40,8 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 TEMPLATE, PROMPT = "chat_template.jinja", "system_prompt.txt"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 STEPS = 5
+SAME = 1e-4
+"""Nats per token that an adapter may differ by from its copy."""
 # the names of sampling defaults in a generation configuration, where they differ
 NAMES = {"max_tokens": "max_new_tokens"}
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
@@ -47,60 +54,72 @@ def export(job: ExportJob, say: Say) -> dict[str, Any]:
     say(0, "reading the base model")
     tokenizer = load_tokenizer(job.model)
     tokens = probe_tokens(tokenizer, [], 0)
-    is_rounded = job.form == "hf" and job.dtype not in ("auto", "float32")
-    rounded = logprobs(_load(job.model, job.dtype), tokens) if is_rounded else None
-    model = _load(job.model, "float32" if job.dtype == "float32" else "auto")
-    say(1, "computing what the release answers")
-    base = release = logprobs(model, tokens)
-    if job.adapter is not None:
-        model = load_adapter(model, Path(job.adapter))
-        release = logprobs(model, tokens)
-    job.directory.mkdir(parents=True)
-    say(2, "writing")
-    if job.form == "peft":
-        model = _write_adapter(job, model)
-    else:
-        _write_merged(job, model)
-        tokenizer.save_pretrained(job.directory)
-        model = None  # there may not be room for both
-    (job.directory / TEMPLATE).write_text(tokenizer.chat_template)
-    say(3, "reading what was written")
-    written = _read(job, model)
-    say(4, "comparing with the release")
-    noise = compare(base, base, rounded).mean_abs if rounded else 0.0
-    found = replace(compare(base, release, logprobs(written, tokens)), base_mean_abs=noise)
-    dtype = next(written.parameters()).dtype
-    accepted = max(TOLERANCE.get(dtype, 5e-2), 2 * noise)
-    if not found.mean_abs <= accepted:
-        raise ExportError(
-            f"what was written differs from the release by {found.mean_abs:.4g} nats per token; accepted: {accepted:g}"
-        )
-    return _finish(job, str(dtype).removeprefix("torch."), found)
+    found, dtype = (_export_adapter if job.form == "peft" else _export_merged)(job, tokens, say)
+    (job.directory / TEMPLATE).write_text(_template(tokenizer))
+    return _finish(job, dtype, found)
 
 
-def _write_adapter(job: ExportJob, model: Any) -> Any:
-    """Copy the adapter, under the name that others have for its base; return the base without an adapter."""
+def _export_adapter(job: ExportJob, tokens: list[int], say: Say) -> tuple[Distance, str]:
+    """Copy the adapter, under the name that others have for its base, and load the copy."""
     if job.adapter is None:
         raise ExportError(f"{job.name} has no adapter", "export it as hf")
+    model = load_model(job.model)
+    say(1, "computing what the release answers")
+    base = logprobs(model, tokens)
+    model = load_adapter(model, Path(job.adapter))
+    release = logprobs(model, tokens)
+    say(2, "writing")
+    job.directory.mkdir(parents=True)
     for name in ADAPTER_FILES:
         shutil.copyfile(Path(job.adapter) / name, job.directory / name)
     file = job.directory / ADAPTER_FILES[0]
     config = json.loads(file.read_text()) | {"base_model_name_or_path": job.base}
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return model.unload()
+    say(3, "reading what was written")
+    written = load_adapter(model.unload(), job.directory)
+    say(4, "comparing with the release")
+    found = compare(base, release, logprobs(written, tokens))
+    _require(found.mean_abs, SAME)
+    return found, _name(written)
 
 
-def _write_merged(job: ExportJob, model: Any) -> None:
-    """Write base and adapter as one, with the release's sampling as generation defaults."""
-    if job.adapter is not None:
-        try:
-            model = model.merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise ExportError(f"the adapter cannot be merged: {error}") from error
-    if job.dtype != "auto":
-        model = model.to(getattr(torch, job.dtype))
-    _set_sampling(model.generation_config, job.sampling)
-    model.save_pretrained(job.directory)
+def _export_merged(job: ExportJob, tokens: list[int], say: Say) -> tuple[Distance, str]:
+    """Write base and adapter as one, with the release's sampling as generation defaults, and load what was written."""
+    say(1, "merging")
+    merged = merge_adapter(job.model, Path(job.adapter) if job.adapter else None, job.dtype, tokens)
+    say(2, "writing")
+    job.directory.mkdir(parents=True)
+    _set_sampling(merged.model.generation_config, job.sampling)
+    merged.model.save_pretrained(job.directory)
+    AutoTokenizer.from_pretrained(job.model).save_pretrained(
+        job.directory
+    )  # a padding token is its own affair
+    meant = digests(merged.model)
+    merged = replace(merged, model=None)  # there may not be room for both
+    say(3, "reading what was written")
+    written = load_model(job.out)
+    require_same_values(meant, written)
+    say(4, "comparing with the release")
+    found = compare(merged.base, merged.release, logprobs(written, tokens))
+    _require(found.mean_abs, merged.accepted(written.dtype))
+    return replace(found, base_mean_abs=merged.noise), _name(written)
+
+
+def _require(distance: float, accepted: float) -> None:
+    if not distance <= accepted:
+        raise ExportError(
+            f"what was written differs from the release by {distance:.4g} nats per token; accepted: {accepted:g}"
+        )
+
+
+def _name(model: Any) -> str:
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def _template(tokenizer: Any) -> str:
+    """Return the chat template; of several the one without tools or documents."""
+    template = tokenizer.chat_template
+    return str(template if isinstance(template, str) else template["default"])
 
 
 def _set_sampling(config: GenerationConfig, sampling: dict[str, Any]) -> None:
@@ -109,23 +128,12 @@ def _set_sampling(config: GenerationConfig, sampling: dict[str, Any]) -> None:
     greedy = given.get("temperature") == 0
     if greedy:
         given = {name: value for name, value in given.items() if name in ("max_tokens", "repetition_penalty")}
-        config.update(temperature=1.0, top_p=1.0, top_k=50)
+        config.update(temperature=1.0, top_p=1.0, top_k=50, min_p=None)
+    if given.get("top_k") == -1:
+        given["top_k"] = 0  # an engine's word for all tokens
     if greedy or {"temperature", "top_p", "top_k", "min_p"} & given.keys():
         config.do_sample = not greedy
     config.update(**{NAMES.get(name, name): value for name, value in given.items()})
-
-
-def _read(job: ExportJob, base: Any) -> Any:
-    """Load what was written, an adapter over the base that is in memory."""
-    if job.form == "peft":
-        return load_adapter(base, job.directory)
-    return _load(job.out, "auto")
-
-
-def _load(directory: str, dtype: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, **attention_arguments(directory)
-    ).eval()
 
 
 def _finish(job: ExportJob, dtype: str, found: Distance) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class ExportJob:
 
     `model` is the base's directory, `adapter` a PEFT directory or None, `out` a new directory that the caller renames once
     it is whole. `base` is how others name the base: a hub id where it has one. `dtype` (of merged weights) is "auto", the
-    base's own, or a type's name. `learned` and `run_card` are for the model card: counts of lineage, the run's own card.
+    base's own, or a type's name. For the model card: `origin`, which version of the base, `examples` that the system prompt
+    quotes, `learned`, counts of lineage, and `run_card`, the run's own card.
     """
 
     form: str
@@ -36,6 +37,8 @@ class ExportJob:
     sampling: dict[str, Any] = field(default_factory=dict)
     learned: dict[str, Any] = field(default_factory=dict)
     run_card: str | None = None
+    origin: str | None = None
+    examples: int = 0
 
     @property
     def directory(self) -> Path:
