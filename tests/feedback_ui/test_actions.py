@@ -103,7 +103,9 @@ class TestChat:
                 stream = chat.answer(client, Talk().said("hi"), "assistant", {})
                 await anext(stream)
                 await stream.aclose()
-            await asyncio.sleep(0.5)
+            async with asyncio.timeout(30):
+                while not screens.stub.cancelled:
+                    await asyncio.sleep(0.02)
 
         asyncio.run(go())
         assert screens.stub.cancelled == 1
