@@ -6,7 +6,6 @@ The engine of this file is its own, since it is stopped and killed.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -32,6 +31,7 @@ from store.rollout import adapters, deployments, releases
 from store.rollout.adapters import AdapterRecord
 from tests.serve.conftest import BASE
 from tests.serve.gateway_harness import KEY, Part, running
+from tests.support import raw_client
 from tests.support.models import make_many_loras, read_config
 from tests.support.oracle import answers
 from trimtab_client import ApiError
@@ -57,15 +57,8 @@ async def idle(part: Part, engine: Engine, seconds: float = 5) -> bool:
 
 
 def raw_request(part: Part, tokens: int) -> tuple[str, int, bytes]:
-    body = json.dumps(
-        {"model": "assistant", "messages": HI, "stream": True, "max_tokens": tokens, "min_tokens": tokens}
-    ).encode()
-    host, port = part.url.removeprefix("http://").split(":")
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return host, int(port), head.encode() + body
+    body = {"model": "assistant", "messages": HI, "stream": True, "max_tokens": tokens, "min_tokens": tokens}
+    return raw_client.post(part.url + "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}"})
 
 
 async def test_slow_client_delays_no_other_client(part: Part, engine: Engine) -> None:

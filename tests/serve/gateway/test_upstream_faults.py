@@ -17,7 +17,7 @@ import pytest
 
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
-from tests.serve.conftest import BASE
+from tests.serve.conftest import BASE, until_running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 LONG = "All the world is a stage and all the men and women merely players. " * 6
@@ -106,7 +106,7 @@ async def test_requests_outlive_the_unloading_of_their_adapter(engine: Engine, l
     await load(engine, "leaving", loras[10])
     whole = await ask(engine, "leaving", "Hi", 300)
     under_way = asyncio.create_task(ask(engine, "leaving", "Hi", 300))
-    await asyncio.sleep(0.2)
+    await until_running(engine, under_way)
     await engine.unload_adapter("leaving")
     assert await under_way == whole
     assert (await ask(engine, BASE, "Hi", 4)) != whole[:4]

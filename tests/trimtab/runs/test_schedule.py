@@ -58,14 +58,16 @@ def test_next_time_is_the_first_after() -> None:
 
 
 class CountedRuns:
-    """New rows as counted in turn, or an error; then `last`."""
+    """New rows as counted in turn, or an error; then `last`, `asked_again` times."""
 
     def __init__(self, counts: list[int | Exception], last: int) -> None:
-        self.counts, self.last = iter(counts), last
+        self.counts, self.last = counts[::-1], last
+        self.asked_again = 0
         self.started: list[str] = []
 
     async def new_rows(self) -> int:
-        value = next(self.counts, self.last)
+        self.asked_again += not self.counts
+        value = self.counts.pop() if self.counts else self.last
         if isinstance(value, Exception):
             raise value
         return value
@@ -77,14 +79,24 @@ class CountedRuns:
         self.started.append(reason)
 
 
-def started_by(runs: CountedRuns) -> list[str]:
+def schedule_each(*each: CountedRuns) -> None:
+    """Run a scheduler until each has been asked for its rows twice more than it has counts."""
+
     async def scenario() -> None:
-        scheduler = Scheduler([Schedule("schedule", EVERY, runs)], interval_s=0.01)
-        task = asyncio.create_task(scheduler.run())
-        await asyncio.sleep(0.2)
+        scheduler = Scheduler(
+            [Schedule(f"s{n}", EVERY, runs) for n, runs in enumerate(each)], interval_s=0.01
+        )
+        async with asyncio.timeout(30):
+            task = asyncio.create_task(scheduler.run())
+            while min(runs.asked_again for runs in each) < 2:
+                await asyncio.sleep(0.01)
         task.cancel()
 
     asyncio.run(scenario())
+
+
+def started_by(runs: CountedRuns) -> list[str]:
+    schedule_each(runs)
     return runs.started
 
 
@@ -98,15 +110,8 @@ def test_pairs_that_a_run_failed_on_do_not_start_the_next_one() -> None:
 
 
 def test_a_failing_schedule_does_not_stop_the_others() -> None:
-    failing, other = CountedRuns([ValueError("the store is busy")] * 1000, last=0), CountedRuns([10], last=0)
-
-    async def scenario() -> None:
-        schedules = [Schedule(name, EVERY, runs) for name, runs in (("a", failing), ("b", other))]
-        task = asyncio.create_task(Scheduler(schedules, interval_s=0.01).run())
-        await asyncio.sleep(0.2)
-        task.cancel()
-
-    asyncio.run(scenario())
+    failing, other = CountedRuns([ValueError("the store is busy")] * 5, last=0), CountedRuns([10], last=0)
+    schedule_each(failing, other)
     assert (failing.started, other.started) == ([], ["10 new pairs (every 10)"])
 
 
