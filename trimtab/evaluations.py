@@ -36,6 +36,11 @@ log = logging.getLogger(__name__)
 NOT_COMPARED = "demonstrations do not show which answers people prefer: a canary at most, until votes or an operator decide"
 
 
+def not_measured(run: Run, why: str) -> dict[str, Any]:
+    """Return the decision on a run of which there are no figures, for the reason `why`."""
+    return GateDecision("undecided", (why,)).to_json() | {"mode": run.gate}
+
+
 class Evaluations:
     """Measures releases. `chat_api` opens a client of this platform's own gateway; on demand, `queue` takes turns.
 
@@ -98,8 +103,7 @@ class Evaluations:
         if not voted:
             heldout = await call_store(self.db, made_heldout.of_snapshot, snapshot.id)
         if heldout is None:
-            why = "nothing is held out of a single prompt, so nothing was measured"
-            return GateDecision("undecided", (why,)).to_json() | {"mode": run.gate}
+            return not_measured(run, "nothing is held out of a single prompt, so nothing was measured")
         evaluation = await call_store(
             self.db,
             evaluations.create,

@@ -36,7 +36,7 @@ from store.values import Probe
 from trimtab.background import LongWork, call_store
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
-from trimtab.evaluations import Evaluations
+from trimtab.evaluations import Evaluations, not_measured
 from trimtab.rollout.rollout import Rollout, final_state
 from trimtab.runs.make_room import needed_by, room_for
 from trimtab.runs.planning import recipe_of
@@ -45,6 +45,8 @@ from trimtab.serving import Serving
 from trimtab.start_run import start_adapter
 
 log = logging.getLogger(__name__)
+
+NO_VALIDATION_FILE = "the fine-tuning job has no validation file, so nothing was measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +178,25 @@ async def publish(loop: Loop, run: Run) -> Run:
 async def evaluate(loop: Loop, run: Run) -> Run:
     """Measure against stable and store the gate's decision; then roll out."""
     if run.gate_decision is None:
-        decision = await loop.evaluations.judge(run)
-        run = await call_store(loop.db, runs.update, run.id, gate_decision=decision)
+        run = await call_store(loop.db, runs.update, run.id, gate_decision=await _judge(loop, run))
     return await roll_out(loop, run)
+
+
+async def _judge(loop: Loop, run: Run) -> dict[str, Any]:
+    """Return the gate's decision; `undecided` where a fine-tuning job's model cannot be measured.
+
+    The model answers by then, and no traffic depends on the figures.
+    """
+    job = await call_store(loop.db, fine_tuning.of_run, run.id)
+    if job is not None and job.validation_file is None:
+        return not_measured(run, NO_VALIDATION_FILE)
+    try:
+        return await loop.evaluations.judge(run)
+    except Exception as error:
+        if job is None:
+            raise
+        log.exception("%s: its release could not be measured", run.id)
+        return not_measured(run, f"it could not be measured: {error or type(error).__name__}")
 
 
 async def roll_out(loop: Loop, run: Run) -> Run:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import openai
 import pytest
 
+from serve.errors import AdapterRefused, ParityFailed
 from store.rollout import deployments, fine_tuning, releases, runs
 from tests.trimtab.conftest import BASE
 from tests.trimtab.openai_api.conftest import preferences, send, talks
+from trimtab import loop
+from trimtab.errors import error_facts
 from trimtab.platform import Platform
 
 
@@ -27,13 +32,14 @@ def refused(gpt: openai.OpenAI, status: int, param: str | None, **request: Any) 
     return str(body["code"])
 
 
-def finish(platform: Platform, run: str) -> str:
-    """Take a run to its end, with a release; return the release's name."""
+def finish(platform: Platform, run: str, verdict: str = "pass") -> str:
+    """Take a run to its end, with a release and the gate's verdict; return the release's name."""
     release = releases.create(platform.db, "assistant", BASE, run=run)
     for state in ("snapshot", "training", "publishing"):
         runs.move(platform.db, run, state)
-    runs.add_metrics(platform.db, run, [{"step": 4, "loss": 0.5, "eval_loss": 0.7}])
-    runs.move(platform.db, run, "evaluating", release=release.id)
+    runs.add_metrics(platform.db, run, [{"step": 4, "loss": 0.5}])
+    decision = {"verdict": verdict, "reasons": ["it drifted", "it repeats"]}
+    runs.move(platform.db, run, "evaluating", release=release.id, gate_decision=decision)
     runs.move(platform.db, run, "published")
     return release.ref
 
@@ -78,11 +84,48 @@ def test_a_job_goes_from_queued_to_its_release(gpt: openai.OpenAI, platform: Pla
     told = list(gpt.fine_tuning.jobs.list_events(job.id, limit=2))
     assert [event.type for event in told] == ["message", "message", "metrics", *["message"] * 4]
     assert told[0].message == "The job has succeeded."
-    assert told[2].data == {"step": 4, "train_loss": 0.5, "valid_loss": 0.7}
+    assert told[2].data == {"step": 4, "train_loss": 0.5}
     (checkpoint,) = gpt.fine_tuning.jobs.checkpoints.list(job.id)
     assert (checkpoint.fine_tuned_model_checkpoint, checkpoint.step_number) == (name, 4)
-    assert checkpoint.metrics.train_loss == 0.5
+    assert (checkpoint.metrics.train_loss, checkpoint.metrics.full_valid_loss) == (0.5, None)
+    report = {"heldout": {"before": {"n": 3}, "after": {"n": 3, "loss": {"value": 0.7}}}}
+    platform.paths.run(run.id).mkdir(parents=True)
+    (platform.paths.run(run.id) / "report.json").write_text(json.dumps(report))
+    (checkpoint,) = gpt.fine_tuning.jobs.checkpoints.list(job.id)
+    assert checkpoint.metrics.full_valid_loss == 0.7
     gpt.files.delete(validation)
+
+
+def test_checks_that_fail_are_an_event_and_hold_no_model_back(gpt: openai.OpenAI, platform: Platform) -> None:
+    job = gpt.fine_tuning.jobs.create(model="assistant", training_file=send(gpt, talks(10)))
+    name = finish(platform, fine_tuning.get(platform.db, job.id).run, "fail")
+    done = gpt.fine_tuning.jobs.retrieve(job.id)
+    assert (done.status, done.fine_tuned_model, done.error) == ("succeeded", name, None)
+    newest = gpt.fine_tuning.jobs.list_events(job.id).data[0]
+    assert (newest.level, newest.type) == ("warn", "message")
+    assert "it drifted; it repeats" in newest.message
+
+
+def test_a_model_that_cannot_be_measured_is_there_all_the_same(
+    gpt: openai.OpenAI, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> dict[str, Any]:
+        raise OSError("the engine is restarting")
+
+    monkeypatch.setattr(platform.evaluations, "_run_suite", broken)
+    file, other = send(gpt, talks(10)), send(gpt, talks(3, "Also: "))
+    for validation, why in ((other, "the engine is restarting"), (None, "has no validation file")):
+        job = gpt.fine_tuning.jobs.create(model="assistant", training_file=file, validation_file=validation)
+        run = runs.get(platform.db, fine_tuning.get(platform.db, job.id).run)
+        run = asyncio.run(loop.take_snapshot(platform.loop, run))
+        runs.move(platform.db, run.id, "publishing")
+        release = releases.create(platform.db, "assistant", BASE, run=run.id)
+        run = runs.move(platform.db, run.id, "evaluating", release=release.id)
+        decision = asyncio.run(loop.evaluate(platform.loop, run)).gate_decision or {}
+        assert decision["verdict"] == "undecided"
+        assert why in decision["reasons"][0]
+        done = gpt.fine_tuning.jobs.retrieve(job.id)
+        assert (done.status, done.fine_tuned_model) == ("succeeded", release.ref)
 
 
 def test_a_job_starts_from_the_release_that_its_model_names(gpt: openai.OpenAI, platform: Platform) -> None:
@@ -128,14 +171,24 @@ def test_a_job_is_cancelled_once(gpt: openai.OpenAI, platform: Platform) -> None
             ask("ftjob-nothing")
 
 
-def test_a_job_that_failed_says_why(gpt: openai.OpenAI, platform: Platform) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"kind": "OutOfMemory", "message": "Too large."}, "out_of_memory"),
+        (error_facts(AdapterRefused("Too large.")), "adapter_refused"),
+        (error_facts(ParityFailed("Too large.")), "parity_failed"),
+    ],
+)
+def test_a_job_that_failed_says_why(
+    gpt: openai.OpenAI, platform: Platform, error: dict[str, Any], code: str
+) -> None:
     job = gpt.fine_tuning.jobs.create(model="assistant", training_file=send(gpt, talks(10)))
     run = fine_tuning.get(platform.db, job.id).run
-    runs.move(platform.db, run, "failed", error={"kind": "OutOfMemory", "message": "Too large."})
+    runs.move(platform.db, run, "failed", error=error)
     failed = gpt.fine_tuning.jobs.retrieve(job.id)
-    assert failed.status == "failed"
+    assert (failed.status, failed.fine_tuned_model) == ("failed", None)
     assert failed.error is not None
-    assert failed.error.model_dump() == {"code": "out_of_memory", "message": "Too large.", "param": None}
+    assert failed.error.model_dump() == {"code": code, "message": "Too large.", "param": None}
     newest = gpt.fine_tuning.jobs.list_events(job.id).data[0]
     assert (newest.level, newest.message) == ("error", "The job has failed. Too large.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ _SAID = {
     "cancelled": "The job was cancelled.",
     "published": "The job has succeeded.",
 }
-_METRICS = {"train_loss": "loss", "valid_loss": "eval_loss"}
+_FAILED_CHECKS = "The gate's checks of the new model fail: {why}. They do not hold it back."
 
 
 def status_of_run(state: str) -> str:
@@ -68,21 +69,23 @@ def job_view(job: FineTuningJob, run: Run, release: str | None, newest: dict[str
     }
 
 
-def event_view(event: RunEvent) -> dict[str, Any]:
-    """Return an event: a change of state, or the metrics of a step."""
+def event_view(event: RunEvent, run: Run) -> dict[str, Any]:
+    """Return an event of a run: a change of state, or the metrics of a step."""
+    data: dict[str, Any] = {}
+    kind, level = "message", "info"
     if event.kind == "metrics":
-        data = {"step": event.data["step"], **_metrics(event.data)}
+        data = {"step": event.data["step"], **_loss(event.data)}
         shown = ", ".join(f"{name} = {value:.4g}" for name, value in data.items() if name != "step")
-        message, kind, level = f"Step {data['step']}: {shown or 'done'}", "metrics", "info"
+        message, kind = f"Step {data['step']}: {shown or 'done'}", "metrics"
     else:
         state = event.data["to"]
-        data, kind = {}, "message"
-        message, level = (
-            _SAID.get(state, f"The release is {state}."),
-            "error" if state == "failed" else "info",
-        )
-        if state == "failed" and (why := (event.data.get("error") or {}).get("message")):
-            message = f"{message} {why}"
+        message = _SAID.get(state, f"The release is {state}.")
+        if state == "failed":
+            level, why = "error", (event.data.get("error") or {}).get("message")
+            message = f"{message} {why}" if why else message
+        elif state == "published" and (run.gate_decision or {}).get("verdict") == "fail":
+            level, why = "warn", "; ".join((run.gate_decision or {}).get("reasons", ()))
+            message = f"{message} {_FAILED_CHECKS.format(why=why)}"
     return {
         "id": f"{EVENT}{event.seq}",
         "object": "fine_tuning.job.event",
@@ -94,21 +97,31 @@ def event_view(event: RunEvent) -> dict[str, Any]:
     }
 
 
-def checkpoint_view(job: FineTuningJob, run: Run, release: str, newest: dict[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint of a job that succeeded: its release, as it was after the last step."""
+def checkpoint_view(
+    job: FineTuningJob, run: Run, release: str, newest: dict[str, Any], heldout: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the checkpoint of a job that succeeded: its release, as it was after the last step.
+
+    `heldout` are the measures of the validation file after training, empty without one.
+    """
+    valid = (heldout.get("loss") or {}).get("value")
     return {
         "id": job.id.replace("ftjob-", "ftckpt-"),
         "object": "fine_tuning.job.checkpoint",
         "created_at": _stamp(run.finished_at or run.updated_at),
         "fine_tuned_model_checkpoint": release,
         "fine_tuning_job_id": job.id,
-        "metrics": {"step": run.step, **_metrics(newest)},
+        "metrics": {
+            "step": run.step,
+            **_loss(newest),
+            **({} if valid is None else {"full_valid_loss": valid}),
+        },
         "step_number": run.step,
     }
 
 
-def _metrics(step: dict[str, Any]) -> dict[str, float]:
-    return {name: step[own] for name, own in _METRICS.items() if isinstance(step.get(own), int | float)}
+def _loss(step: Mapping[str, Any]) -> dict[str, float]:
+    return {"train_loss": step["loss"]} if isinstance(step.get("loss"), int | float) else {}
 
 
 def _error(run: Run) -> dict[str, Any]:

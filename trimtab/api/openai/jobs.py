@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from align.errors import RunDirectoryError
+from align.run_directory import RunDirectory
 from serve.errors import UnknownModel
 from store.db.database import Store
 from store.errors import NotFound
@@ -108,8 +113,9 @@ async def events(
     if after is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
         raise bad_value("after", after, "the id of an event")
     before = int(number) if after is not None else None
+    run = await call_store(platform.db, runs.get, job.run)
     found = await call_store(platform.db, runs.events, job.run, 0, limit + 1, before, True)
-    return page([event_view(event) for event in found], limit)
+    return page([event_view(event, run) for event in found], limit)
 
 
 @router.get("/{job_id}/checkpoints")
@@ -123,7 +129,16 @@ async def checkpoints(
         return page([], limit)
     names = await call_store(platform.db, releases.refs, [run.release])
     newest = await call_store(platform.db, runs.latest_metrics, run.id)
-    return page([checkpoint_view(job, run, names[run.release], newest)], limit)
+    heldout = await asyncio.to_thread(_heldout, platform, run.id)
+    return page([checkpoint_view(job, run, names[run.release], newest, heldout)], limit)
+
+
+def _heldout(platform: Platform, run_id: str) -> Mapping[str, Any]:
+    """Return what a run measured of its held-out rows after training, empty where its files are gone or damaged."""
+    with contextlib.suppress(RunDirectoryError):
+        if report := RunDirectory(platform.paths.run(run_id)).train_report():
+            return report.heldout.get("after") or {}
+    return {}
 
 
 async def _job(platform: Platform, id: str) -> FineTuningJob:
