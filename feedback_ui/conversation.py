@@ -5,24 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from feedback_ui import texts
-from feedback_ui.html import duration, esc
-from feedback_ui.model_text import rendered
+from feedback_ui.bubbles import bubble, bubble_of, context
+from feedback_ui.html import esc
+from feedback_ui.turn import ROLES, SYSTEM_ROLES, Turn, read_turn
 
-
-@dataclass(frozen=True)
-class Turn:
-    """One message, and for an answer who gave it; `seconds` is how long it took, `first` until its first token."""
-
-    role: str
-    content: str
-    release: str = ""
-    lane: str = ""
-    completion_id: str = ""
-    liked: bool | None = None
-    seconds: float | None = None
-    first: float | None = None
-    done: bool = True
+__all__ = ["Talk", "Thumbs", "Turn", "from_record", "message_index"]
 
 
 @dataclass
@@ -76,76 +63,91 @@ class Talk:
         if not self.turns or self.turns[-1].done:
             return self
         last = replace(self.turns[-1], done=True)
-        return replace(self, turns=(*self.turns[:-1], last) if last.content else self.turns[:-1])
+        kept = bool(last.content or last.carried)
+        return replace(self, turns=(*self.turns[:-1], last) if kept else self.turns[:-1])
 
-    def before(self, index: int) -> Talk:
-        """Cut back to the person's message at `index` or the nearest one before it, and keep that message."""
-        for at in range(min(index, len(self.turns) - 1), -1, -1):
-            if self.turns[at].role == "user":
-                return replace(self, turns=self.turns[: at + 1])
+    def unanswered(self) -> Talk:
+        """Cut the answer off: the person's last message, or the result of a tool that was called after it, is the end."""
+        for end in range(len(self.turns), 0, -1):
+            if self.turns[end - 1].role in ("user", "tool"):
+                return replace(self, turns=self.turns[:end])
         return replace(self, turns=())
 
     def reworded(self, index: int, text: str) -> Talk:
-        """Replace the person's message at `index` and drop what followed."""
-        return replace(self, turns=(*self.turns[:index], Turn("user", text)))
+        """Replace the text of the person's message at `index` and drop what followed."""
+        return replace(self, turns=(*self.turns[:index], replace(self.turns[index], content=text)))
 
-    def messages(self) -> list[dict[str, str]]:
-        """Return the turns as chat messages for the API, without an empty or unfinished answer at the end."""
-        return [{"role": t.role, "content": t.content} for t in self.settled().turns if t.content]
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the turns as chat messages for the API, without an empty or unfinished answer.
+
+        Calls, results and definitions of tools go along. Thinking does where tools were called since the person's last
+        message: chat templates read it there, and leave out what was thought before.
+        """
+        turns = self.settled().turns
+        asked = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
+        sent = [turn.message(place > asked) for place, turn in enumerate(turns) if turn.says]
+        if sent and turns[0].carried.get("tools"):
+            sent[0]["tools"] = turns[0].carried["tools"]
+        return sent
 
     def bubbles(self) -> list[dict[str, Any]]:
         """Return the turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
-        return [bubble(t.role, rendered(t.content) + signature(t)) for t in self.turns]
+        return [bubble_of([self.turns[place] for place in places]) for places in self._bubbles()]
 
     def awaiting(self, text: str) -> list[dict[str, Any]]:
         """Return the turns with a bubble that says what the next answer waits for."""
         note = f'<span class="tt-typing">{esc(text)}</span>'
         return [*self.bubbles(), bubble("assistant", note)]
 
+    def context(self) -> str:
+        """Return what stands above the bubbles: system messages and tools."""
+        return context(self.turns)
+
+    def turn_at(self, index: int) -> int:
+        """Return the number of the turn that an event on the bubble `index` means: the last answer in it.
+
+        Beyond the last bubble, and in it while an answer is being written, it is the turn that comes next.
+        """
+        bubbles = self._bubbles()
+        if index >= len(bubbles):
+            return len(self.turns)
+        place = self._answer_in(bubbles[index])
+        is_last = index == len(bubbles) - 1 and self.turns[place].role != "user"
+        return max(place, self.thumbs.streaming or 0) if is_last else place
+
+    def _answer_in(self, places: list[int]) -> int:
+        return next((place for place in reversed(places) if self.turns[place].role != "tool"), places[-1])
+
+    def _bubbles(self) -> list[list[int]]:
+        """Return the numbers of the turns in each bubble: one of the person, or all between two of them."""
+        found: list[list[int]] = []
+        for place, turn in enumerate(self.turns):
+            if turn.role in SYSTEM_ROLES:
+                continue
+            if turn.role == "user" or not found or self.turns[found[-1][0]].role == "user":
+                found.append([])
+            found[-1].append(place)
+        return found
+
     def thumb_names(self) -> list[str | None]:
         """Return the thumbs for `gr.Chatbot(feedback_value=...)`: one entry per answer."""
         names = {True: "Like", False: "Dislike", None: None}
-        return [names[self._liked(i)] for i, turn in enumerate(self.turns) if turn.role == "assistant"]
+        return [
+            names[self._liked(self.turn_at(index), self.turns[self._answer_in(places)])]
+            for index, places in enumerate(self._bubbles())
+            if self.turns[places[0]].role != "user"
+        ]
 
-    def _liked(self, index: int) -> bool | None:
-        turn = self.turns[index]
+    def _liked(self, index: int, turn: Turn) -> bool | None:
         if index in self.thumbs.early:
             return self.thumbs.early[index]
         return self.thumbs.given.get(turn.completion_id, turn.liked)
 
 
-def bubble(role: str, html: str) -> dict[str, Any]:
-    """Make a message for `gr.Chatbot`: as a part, since Gradio expands the tabs of a plain string."""
-    return {"role": role, "content": [{"type": "text", "text": html}]}
-
-
-def signature(turn: Turn) -> str:
-    """Return the line below an answer that names its release; the page's script leaves it out of copies."""
-    if turn.role != "assistant" or not turn.done:
-        return ""
-    body = "" if turn.content.strip() else f'<span class="tt-subdued">{esc(texts.CHAT_EMPTY_ANSWER)}</span>'
-    if not turn.release:
-        return body
-    lane = f" · {turn.lane}" if turn.lane and turn.lane != "pinned" else ""
-    took = f" · {duration(turn.seconds)}" if turn.seconds is not None else ""
-    return f'{body}<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
-
-
 def from_record(record: dict[str, Any]) -> Talk:
     """Read a conversation as `GET /api/conversations/{id}` returns it."""
-    turns = []
-    for message in record.get("messages", ()):
-        turns.append(
-            Turn(
-                role=str(message.get("role", "user")),
-                content=str(message.get("content", "")),
-                release=str(message.get("release") or ""),
-                lane=str(message.get("lane") or ""),
-                completion_id=str(message.get("completion_id") or ""),
-                liked=message.get("liked"),
-            )
-        )
-    return Talk(record.get("id"), tuple(t for t in turns if t.role in ("user", "assistant")))
+    turns = [read_turn(message) for message in record.get("messages", ())]
+    return Talk(record.get("id"), tuple(turn for turn in turns if turn.role in ROLES))
 
 
 def message_index(index: int | tuple[int, int] | list[int]) -> int:

@@ -32,17 +32,17 @@ _WRAPPED = re.compile(r'<div class="tt-text[^>]* data-source="([^"]*)"')
 @lru_cache(maxsize=512)
 def rendered(text: str) -> str:
     """Render Markdown as one block of HTML; where that would lose a character, the plain text."""
-    text = _clean(text)
+    text = clean(text)
     if len(text) > MAX_CHARACTERS or text.count("[") > MAX_BRACKETS:
         return _plain(text)
     html = _parts(text)
-    return _wrapped("tt-markdown", html, text) if _same(text, html) else _plain(text)
+    return wrapped("tt-markdown", html, text) if _same(text, html) else _plain(text)
 
 
 @lru_cache(maxsize=512)
 def plain(text: str) -> str:
     """Show the text as it was written, markup and all."""
-    return _plain(_clean(text))
+    return _plain(clean(text))
 
 
 def source(html: str) -> str | None:
@@ -56,22 +56,24 @@ def text_content(html: str) -> str:
     return unescape(_TAG.sub("", html))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Bring line ends to one form and make visible what no page can hold: null bytes and lone surrogates."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{SYMBOL FOR NULL}")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(text: str) -> str:
-    return _wrapped("tt-plain", _one_line(text), text)
+    return wrapped("tt-plain", one_line(text), text)
 
 
-def _wrapped(kind: str, html: str, text: str) -> str:
-    return f'<div class="tt-text {kind}" dir="auto" data-source="{_one_line(text)}">{html}</div>'
+def wrapped(kind: str, html: str, text: str) -> str:
+    """Wrap HTML made here as one block that carries the text it was made from, which is what is copied."""
+    return f'<div class="tt-text {kind}" dir="auto" data-source="{one_line(text)}">{html}</div>'
 
 
-def _one_line(text: str) -> str:
-    return esc(text).replace("\n", "&#10;")
+def one_line(text: str) -> str:
+    """Escape text so that it stays on one line of HTML, which Markdown passes on untouched."""
+    return esc(clean(text)).replace("\n", "&#10;")
 
 
 def _same(text: str, html: str) -> bool:
@@ -79,15 +81,14 @@ def _same(text: str, html: str) -> bool:
 
 
 def _parts(text: str) -> str:
-    """Set the reasoning before an answer apart from it."""
+    """Set the reasoning before an answer apart from it, folded once it has ended."""
     thought = _REASONING.match(text)
     if not thought:
         return _markdown(text)
-    end = esc("</think>") if thought[0].endswith("</think>") else ""
-    return (
-        f'<details class="tt-reasoning" open><summary>{esc("<think>")}</summary>{_markdown(thought[1])}'
-        f"<small>{end}</small></details>{_markdown(text[thought.end() :])}"
-    )
+    closed = thought[0].endswith("</think>")
+    unfolded, end = ("", esc("</think>")) if closed else (" open", "")
+    inner = f"<summary>{esc('<think>')}</summary>{_markdown(thought[1])}<small>{end}</small>"
+    return f'<details class="tt-reasoning"{unfolded}>{inner}</details>{_markdown(text[thought.end() :])}'
 
 
 def _markdown(text: str) -> str:
@@ -142,7 +143,7 @@ def _marker(item: Token) -> str:
 def _code_block(token: Token) -> str:
     info = token.info.strip()
     label = f'<div class="tt-code-label">{esc(info)}</div>' if info else ""
-    body = _one_line(token.content.removesuffix("\n"))
+    body = one_line(token.content.removesuffix("\n"))
     return f'<div class="tt-code">{label}<pre><code>{body}</code></pre></div>'
 
 
@@ -158,7 +159,7 @@ def _inline(tokens: Sequence[Token]) -> str:
         elif token.type in ("softbreak", "hardbreak"):
             pieces.append("<br>")
         elif token.type == DESTINATION:
-            pieces.append(f'<span class="tt-destination">{_one_line(token.content)}</span>')
+            pieces.append(f'<span class="tt-destination">{one_line(token.content)}</span>')
         else:
             pieces.append(_tag(token))
         in_link += token.nesting if token.tag == "a" else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -16,6 +17,8 @@ from trimtab_client.sse import events
 class ChatDelta:
     """A piece of a streamed answer: new `text` (may be empty) and its origin.
 
+    `reasoning` is new text of what the model thinks before it answers, `tool_calls` are pieces of tool calls in OpenAI's
+    form: those of one call have the same `index`.
     `release` is `assistant@3`, `lane` stable, canary, pinned or base, `completion_id` what `like` takes, and
     `conversation` the id under which the turn is recorded.
     """
@@ -26,6 +29,8 @@ class ChatDelta:
     completion_id: str
     conversation: str | None
     finish_reason: str | None = None
+    reasoning: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
 
 async def deltas(response: httpx.Response) -> AsyncIterator[ChatDelta]:
@@ -42,7 +47,14 @@ async def deltas(response: httpx.Response) -> AsyncIterator[ChatDelta]:
             code = error.get("code") if isinstance(error, dict) else None
             raise ApiError(code if isinstance(code, int) else 502, "stream_failed", message)
         for choice in chunk.get("choices", []):
-            text = (choice.get("delta") or {}).get("content") or ""
+            delta = choice.get("delta") or {}
             yield ChatDelta(
-                text, release, lane, chunk.get("id", ""), conversation, choice.get("finish_reason")
+                delta.get("content") or "",
+                release,
+                lane,
+                chunk.get("id", ""),
+                conversation,
+                choice.get("finish_reason"),
+                delta.get("reasoning") or delta.get("reasoning_content") or "",
+                tuple(delta.get("tool_calls") or ()),
             )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback_ui import texts
+from feedback_ui.chat.draft import Draft
 from feedback_ui.conversation import Talk, Turn, from_record
 from feedback_ui.frame.actions import Readiness, readiness
 from feedback_ui.numbers import optional_float, optional_int
@@ -102,41 +103,22 @@ async def answer(
 async def _stream(
     client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
 ) -> AsyncIterator[Progress]:
-    started = time.monotonic()
-    first: float | None = None
+    draft = Draft(time.monotonic())
     shown = 0.0
-    text, last = "", None
     async for delta in client.chat.stream(
         model, talk.messages(), conversation=talk.conversation, source="chat", **options
     ):
-        last, now = delta, time.monotonic()
-        text += delta.text
-        if first is None and delta.text:
-            first = now - started
+        now = time.monotonic()
+        draft.add(delta, now)
         if talk.conversation is None and delta.conversation:
             talk = replace(talk, conversation=delta.conversation)
-        if text and now - shown >= _REDRAW_S + len(text) * _REDRAW_CHARACTER_S:
+        size = draft.characters
+        if size and now - shown >= _REDRAW_S + size * _REDRAW_CHARACTER_S:
             shown = now
-            yield Progress(
-                talk.answered(
-                    Turn("assistant", text, delta.release, delta.lane, delta.completion_id, done=False)
-                )
-            )
-    if last is None:
+            yield Progress(talk.answered(draft.turn(now, done=False)))
+    if draft.last is None:
         raise ApiError(502, "empty_answer", "The engine closed the answer without a word")
-    yield Progress(
-        talk.answered(
-            Turn(
-                "assistant",
-                text,
-                last.release,
-                last.lane,
-                last.completion_id,
-                seconds=time.monotonic() - started,
-                first=first,
-            )
-        )
-    )
+    yield Progress(talk.answered(draft.turn(time.monotonic(), done=True)))
 
 
 async def rate(client: AsyncClient, talk: Talk, index: int, liked: bool | None) -> None:

@@ -74,7 +74,8 @@ class Answering:
     def _given_back(self, kept: Talk) -> Update:
         """Put a message that got no answer back into the box."""
         kept.thumbs.due()
-        unanswered = bool(kept.turns) and kept.turns[-1].role == "user"
+        # One that carries more than text stays: the box would take that from it.
+        unanswered = bool(kept.turns) and kept.turns[-1].role == "user" and not kept.turns[-1].carried
         text = kept.turns[-1].content if unanswered else ""
         if unanswered:
             kept = replace(kept, turns=kept.turns[:-1])
@@ -94,18 +95,19 @@ class Answering:
             yield update
 
     async def on_retry(
-        self, value: Talk, name: str, heat: str, longest: str, event: gr.RetryData, request: gr.Request
+        self, value: Talk, name: str, heat: str, longest: str, request: gr.Request
     ) -> AsyncIterator[Update]:
         """Answer once more."""
-        before = value.before(message_index(event.index))
-        async for update in self.respond(before, name, heat, longest, request):
+        # The arrow is below the last answer alone.
+        async for update in self.respond(value.settled().unanswered(), name, heat, longest, request):
             yield update
 
     async def on_edit(
         self, value: Talk, name: str, heat: str, longest: str, event: gr.EditData, request: gr.Request
     ) -> AsyncIterator[Update]:
         """Answer a message that the person has reworded."""
-        reworded = value.reworded(message_index(event.index), str(event.value))
+        at = value.turn_at(message_index(event.index))
+        reworded = value.reworded(at, str(event.value))
         async for update in self.respond(reworded, name, heat, longest, request):
             yield update
 
@@ -134,7 +136,7 @@ class Answering:
     ) -> AsyncIterator[Update]:
         """Ask for two blind answers to the message in the box, else to the last one."""
         screen = self.screen
-        asked = value.said(text.strip()) if text.strip() else value.before(len(value.turns))
+        asked = value.said(text.strip()) if text.strip() else value.unanswered()
         if not asked.turns:
             gr.Warning(texts.CHAT_NOTHING_TO_SEND)
             yield screen.busy(False)

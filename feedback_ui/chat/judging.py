@@ -45,4 +45,4 @@ class Judging:
         verdict = event.liked if isinstance(event.liked, bool) else None
         with toasts():
             async with self.connection.client(request) as client:
-                await actions.rate(client, value, message_index(event.index), verdict)
+                await actions.rate(client, value, value.turn_at(message_index(event.index)), verdict)

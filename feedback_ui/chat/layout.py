@@ -46,6 +46,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         drawer = _build_drawer()
         with gr.Column(scale=1, min_width=280, elem_classes="tt-talk"):
             toolbar = _build_toolbar()
+            context = static("", elem_id="chat-context", visible=False)
             chatbot = _build_log()
             offer = _build_offer()
             composer = _build_composer()
@@ -60,6 +61,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         model=toolbar.model,
         temperature=toolbar.temperature,
         max_tokens=toolbar.max_tokens,
+        context=context,
         chatbot=chatbot,
         offer=offer.column,
         panel=offer.panel,

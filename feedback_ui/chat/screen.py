@@ -26,6 +26,7 @@ class ChatScreen:
     model: gr.Dropdown
     temperature: gr.Textbox
     max_tokens: gr.Textbox
+    context: gr.HTML
     chatbot: gr.Chatbot
     offer: gr.Column
     panel: PairPanel
@@ -43,7 +44,7 @@ class ChatScreen:
         """Return what every handler may change."""
         return [
             self.chatbot, self.talk, self.box, self.send, self.stop, self.compare, self.past, self.offer,
-            self.pair, self.notice,
+            self.pair, self.notice, self.context,
         ]  # fmt: skip
 
     def answered(self) -> list[Any]:
@@ -52,8 +53,10 @@ class ChatScreen:
 
     def shown(self, value: Talk) -> Update:
         """Show a conversation with its thumbs."""
+        above = value.context()
         return {
             self.talk: value,
+            self.context: gr.HTML(above, visible=bool(above)),
             self.chatbot: gr.Chatbot(value.bubbles(), feedback_value=value.thumb_names()),
         }
 

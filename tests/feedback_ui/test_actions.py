@@ -50,6 +50,29 @@ class TestChat:
         assert (last.turns[-1].release, last.turns[-1].lane) == ("assistant@1", "stable")
         assert last.conversation in screens.stub.conversations
 
+    @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+    def test_thinking_and_tool_calls_stream_in_pieces(self, screens: Screens, name: str) -> None:
+        function = {"name": "weather", "arguments": ""}
+        screens.stub.deltas = [
+            {"role": "assistant", "content": ""},
+            {name: "I have "},
+            {name: "to look."},
+            {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": function}]},
+            {"tool_calls": [{"index": 0, "function": {"arguments": '{"town":'}}]},
+            {"tool_calls": [{"index": 0, "function": {"arguments": '"Ulm"}'}}]},
+        ]
+        steps = run(screens, whole, Talk().said("Ulm?"))
+        turn = steps[-1].talk.turns[-1]
+        assert turn.thinking == "I have to look."
+        assert turn.content == ""
+        assert turn.calls == [
+            {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"town":"Ulm"}'}}
+        ]
+        assert turn.thought_s is not None
+        assert turn.first is not None
+        assert turn.first <= turn.seconds
+        assert all(step.talk.turns[-1].thinking for step in steps)
+
     def test_a_loading_engine_is_waited_for(self, screens: Screens) -> None:
         screens.stub.ready = False
 

@@ -10,8 +10,22 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from common.tool_calls import ToolCalls
 from tests.feedback_ui.double.memory import Memory, problem
 from tests.feedback_ui.double.rows import now
+
+
+def whole(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message that deltas make, as the platform records it."""
+    calls = ToolCalls()
+    for delta in deltas:
+        calls.add(delta.get("tool_calls") or ())
+    made = {
+        "content": "".join(delta.get("content") or "" for delta in deltas),
+        "reasoning_content": "".join(delta.get("reasoning") or "" for delta in deltas),
+        "tool_calls": calls.whole(),
+    }
+    return {key: value for key, value in made.items() if value or key == "content"}
 
 
 class Chat(Memory):
@@ -40,17 +54,17 @@ class Chat(Memory):
         name = body["model"] if "@" in body["model"] else self.deployment["stable"]
         lane = "pinned" if "@" in body["model"] else "stable"
         reply = self.reply
+        deltas = (
+            [{"content": f"{word} "} for word in reply.split(" ")] if self.deltas is None else self.deltas
+        )
 
         async def stream() -> Any:
             done = False
             try:
-                for word in reply.split(" "):
+                for delta in deltas:
                     await asyncio.sleep(self.delta_s)
-                    delta = {
-                        "id": ident,
-                        "choices": [{"delta": {"content": word + " "}, "finish_reason": None}],
-                    }
-                    yield f"data: {json.dumps(delta)}\n\n"
+                    event = {"id": ident, "choices": [{"delta": delta, "finish_reason": None}]}
+                    yield f"data: {json.dumps(event)}\n\n"
                 end = {"id": ident, "choices": [{"delta": {}, "finish_reason": "stop"}]}
                 yield f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n"
                 done = True
@@ -59,9 +73,10 @@ class Chat(Memory):
                 record()
 
         def record() -> None:
+            said = {"content": reply} if self.deltas is None else whole(deltas)
             answer = {
                 "role": "assistant",
-                "content": reply,
+                **said,
                 "completion_id": ident,
                 "release": name,
                 "lane": lane,

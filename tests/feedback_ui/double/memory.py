@@ -24,6 +24,8 @@ class Memory:
         self.ready = True
         self.fail_chat: tuple[int, str] | None = None
         self.reply = "Tides are the sea answering the pull of the Moon."
+        self.deltas: list[dict[str, Any]] | None = None
+        """What an answer streams in the place of `reply`: deltas in OpenAI's form."""
         self.delta_s = 0.0
         self.pairs_offered = False
         self.models_s = 0.0
