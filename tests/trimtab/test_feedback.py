@@ -16,6 +16,7 @@ from store.datasets import snapshots
 from store.db.rows import scalar
 from store.errors import Invalid
 from store.feedback import comparisons, conversations, decided, ratings
+from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance.verify import verify
 from store.privacy import erasure
@@ -184,6 +185,27 @@ def test_who_may_say_what(client: TestClient, platform: Platform) -> None:
         named = {**headers, "X-Trimtab-User": "bob"}
         found[who] = (*given, listed, client.post(FEEDBACK, json=bodies[0], headers=named).status_code)
     assert found == {"ada": (200, 403, 403, 403), "rater": (404, 404, 403, 403), "ops": (200, 200, 200, 200)}
+
+
+def test_a_like_and_a_vote_are_of_the_person_that_the_header_names(
+    client: TestClient, platform: Platform
+) -> None:
+    record(platform, "c1", "One.")
+    like = client.post("/api/messages/c1/like", json={"liked": True}, headers={"X-Trimtab-User": "bob"})
+    assert like.status_code == 200
+    rows = platform.db.read().execute("select distinct user_name from likes").fetchall()
+    assert rows == [("bob",)]
+    messages = [{"role": "user", "content": "Why?"}]
+    made = comparisons.create(platform.db, messages, [Candidate("A."), Candidate("B.")])
+    bob = {"X-Trimtab-User": "bob"}
+    assert client.get("/api/comparisons/next", headers=bob).json()["id"] == made.id
+    voted = client.post(f"/api/comparisons/{made.id}/vote", json={"choice": "a"}, headers=bob)
+    assert voted.status_code == 200, voted.text
+    assert [one.rater for one in comparisons.votes(platform.db, made.id)] == ["bob"]
+    assert client.get("/api/comparisons/next", headers=bob).status_code == 204
+    _, chat = keys.create(platform.db, "laptop", ["chat"])
+    other = {**bob, "Authorization": f"Bearer {chat}"}
+    assert client.post("/api/messages/c1/like", json={"liked": False}, headers=other).status_code == 403
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -30,7 +30,7 @@ from trimtab.api.comparisons.models import (
     VoteView,
 )
 from trimtab.api.deployments.routes import known_deployment, release_names
-from trimtab.api.people.shares import owner_of_request
+from trimtab.api.people.shares import owner_of_request, speaker_of_request
 from trimtab.api.views import comparison_view
 from trimtab.background import call_store
 from trimtab.draws import choose_releases, may_choose
@@ -183,9 +183,10 @@ async def sample(
 
 
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
-async def next_unvoted(platform: ThePlatform, principal: Rater) -> Any:
+async def next_unvoted(platform: ThePlatform, principal: Rater, request: Request) -> Any:
     """Return the oldest comparison that this rater has not judged; 204 when none waits."""
-    found = await call_store(platform.db, rating_queue.next_unvoted, principal.name)
+    rater = speaker_of_request(principal, request)
+    found = await call_store(platform.db, rating_queue.next_unvoted, rater)
     return comparison_view(found) if found else Response(status_code=204)
 
 
@@ -213,7 +214,7 @@ async def vote(
         comparisons.vote,
         comparison_id,
         body.choice,
-        principal.name,
+        speaker_of_request(principal, request),
         better=body.better,
         tags=tuple(body.tags),
         seconds=body.seconds,

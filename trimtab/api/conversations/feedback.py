@@ -11,9 +11,6 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 
 from serve.auth import Principal, require
-from serve.gateway import client_headers
-from serve.gateway.admission import person_of
-from store.accounts.owners import owner_of
 from store.db.database import Store
 from store.errors import Invalid
 from store.feedback import choices, conversations, ratings
@@ -21,6 +18,7 @@ from trimtab.api.access import Chatter, Operator, ThePlatform
 from trimtab.api.conversations.models import FeedbackRequest
 from trimtab.api.conversations.routes import readable_by, when_recorded
 from trimtab.api.deployments.routes import release_names
+from trimtab.api.people.shares import owner_of_request, speaker_of_request
 from trimtab.background import call_store
 
 router = APIRouter(tags=["conversations"])
@@ -66,9 +64,8 @@ async def list_feedback(
 
 
 def _speaker(principal: Principal, request: HttpRequest) -> _Speaker:
-    said = client_headers.read(dict(request.scope["headers"]))
-    person = person_of(principal, said.user)
-    return _Speaker(said.user or principal.name, owner_of(person, principal.key_id), readable_by(principal))
+    name, voter = speaker_of_request(principal, request), owner_of_request(principal, request)
+    return _Speaker(name, voter, readable_by(principal))
 
 
 def _is_preference(body: FeedbackRequest) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from serve.auth import Principal
 from store.accounts.owners import owner_of
@@ -21,6 +21,7 @@ from trimtab.api.access import Chatter, Rater, ThePlatform
 from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
 from trimtab.api.deployments.routes import release_names
+from trimtab.api.people.shares import speaker_of_request
 from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
@@ -83,11 +84,12 @@ async def list_answers(
 
 @router.post("/messages/{completion_id}/like")
 async def like(
-    completion_id: str, body: LikeRequest, platform: ThePlatform, principal: Chatter
+    completion_id: str, body: LikeRequest, platform: ThePlatform, principal: Chatter, request: Request
 ) -> dict[str, Any]:
     """Like or dislike one answer; null withdraws it."""
     began = datetime.now(UTC)
-    said = (completion_id, body.liked, principal.name, began, readable_by(principal))
+    speaker = speaker_of_request(principal, request)
+    said = (completion_id, body.liked, speaker, began, readable_by(principal))
     await when_recorded(platform, conversations.like, *said)
     return {"completion_id": completion_id, "liked": body.liked}
 

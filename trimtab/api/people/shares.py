@@ -24,6 +24,13 @@ def owner_of_request(principal: Principal, request: Request) -> str:
     return owner_of(person_of(principal, said.user), principal.key_id)
 
 
+def speaker_of_request(principal: Principal, request: Request) -> str:
+    """Return the name that an opinion is recorded under; `X-Trimtab-User` names another person where the caller may."""
+    said = client_headers.read(dict(request.scope["headers"]))
+    person_of(principal, said.user)
+    return said.user or principal.name
+
+
 @router.get("/me/share")
 async def get_own(db: TheStore, principal: Chatter, request: Request) -> ShareView:
     """Return what may be done with the caller's conversations."""
