@@ -21,7 +21,7 @@ from serve.gateway.protocols.chat import Chat
 from serve.metering.limits import Limits
 from serve.router import Target
 from store import carried
-from store.db.database import open_store
+from store.db.database import Store
 from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
 from store.training_data import pairs
@@ -124,7 +124,7 @@ async def ids_of_chat(engine: Engine, sent: dict[str, Any]) -> list[int]:
 def compared(folder: Path, prompt: list[dict[str, Any]]) -> PreferencePair:
     """The pair of a comparison in which an answer that calls a tool won over words."""
     called = carried.of_answer({"tool_calls": [calling("Ulm", "c")]})
-    with open_store(folder / "store.duckdb") as db:
+    with Store.open(folder / "trimtab.duckdb") as db:
         made = comparisons.create(
             db, prompt, [Candidate("", carried=called), Candidate("Sun.")], "assistant", votes_wanted=1
         )
