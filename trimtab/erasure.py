@@ -18,6 +18,7 @@ from store.jobs.jobs import JOB_UNDER_WAY
 from store.privacy import erased_files, erasure
 from store.rollout import runs
 from store.rollout.run_states import RUN_UNDER_WAY
+from store.training_data import uploaded_files
 from trimtab.config.paths import DataPaths
 from trimtab.platform import Platform
 from trimtab.sample_prompts import SAMPLE_PROMPTS
@@ -51,9 +52,15 @@ def preview(db: Store, name: str) -> dict[str, Any]:
 
 
 def delete_erased_files(db: Store, paths: DataPaths) -> None:
-    """Delete what erasures left on the disk, of runs that are not under way; may be done at any time."""
+    """Delete what erasures and deletions of uploaded files left on the disk, of runs that are not under way.
+
+    May be done at any time.
+    """
     erased_files.delete_erased(db)
-    for run_id in erasure.runs_touched(db):
+    for run_id in {
+        *erasure.runs_touched(db),
+        *runs.of_snapshots(db, uploaded_files.snapshots_of_deleted(db)),
+    }:
         if runs.get(db, run_id).state not in RUN_UNDER_WAY:
             RunDirectory(paths.run(run_id)).delete_rows()
 

@@ -9,6 +9,7 @@ TrimtabError
 ├── StoreNotFound        a data directory holds no store
 ├── PathRefused          the system does not let a path be used
 ├── ModelRefused         a base model can't be added or removed; carries field and accepted
+│   └── ExportRefused    a release can't be exported
 └── ModelNotPrepared     a model directory is missing and could not be made
 ```
 """
@@ -60,6 +61,10 @@ class ModelRefused(TrimtabError):
     def __init__(self, field: str, why: str, accepted: str) -> None:
         self.field, self.why, self.accepted = field, why, accepted
         super().__init__(f"{field}: {why}; accepted: {accepted}")
+
+
+class ExportRefused(ModelRefused):
+    """A release can't be exported."""
 
 
 class ModelNotPrepared(TrimtabError):

@@ -29,7 +29,7 @@ from store.datasets import snapshots
 from store.datasets.snapshots import Snapshot
 from store.db.database import Store
 from store.privacy import erasure
-from store.rollout import adapters, deployments, fine_tuning, releases, runs
+from store.rollout import adapters, chat_template_kwargs, deployments, fine_tuning, releases, runs
 from store.rollout.releases import Release
 from store.rollout.runs import Run
 from store.values import Probe
@@ -131,7 +131,7 @@ def _run_spec(loop: Loop, run: Run, learner: Release, snapshot: Snapshot, start:
         max_lora_rank=loop.serving.max_lora_rank(learner.base),
         cache_dir=str(loop.paths.cache),
         system_prompt=None if run.no_system_prompt else learner.system_prompt,
-        chat_template_kwargs=learner.sampling.get("chat_template_kwargs"),
+        chat_template_kwargs=chat_template_kwargs.fixed_by(learner.sampling) or None,
     )
 
 

@@ -117,6 +117,7 @@ class Release(TypedDict):
     adapter: str | None
     system_prompt: str | None
     sampling: dict[str, Any]
+    chat_template_kwargs: dict[str, Any]
     run: str | None
     lane: str | None
     parity: dict[str, Any] | None

@@ -30,9 +30,11 @@ _SIZES = (2e9, 5e9, math.inf)
 _ROWS = (500, 5_000, math.inf)
 _DPO_RATES = ((1e-4, 5e-5, 2e-5), (5e-5, 2e-5, 1e-5), (2e-5, 1e-5, 5e-6))
 _SFT_SIZE, _SFT_RATES = 15e9, (2e-4, 1e-4)
-# DPO on the smallest bases and a few dozen rows, measured by bench/training/ablation.py with 27: half of this teaches too
-# little in 35 steps, twice as much moves neutral texts beyond what the default gate accepts. These runs had no warm-up.
-_SMALLEST, _FEW_ROWS, _FEW_ROWS_RATE = 5e8, 40, 2e-4
+# DPO on the smallest bases and a few dozen rows, measured by bench/training/ablation.py with 27: half of this rate teaches
+# too little in 35 steps, twice as much moves neutral texts beyond what the default gate accepts. More rows are more steps,
+# which move as far in all at a rate that is less by as much: with 34 the same rate went beyond the gate. These runs had no
+# warm-up.
+_SMALLEST, _MEASURED_ROWS, _MEASURED_RATE = 5e8, 27, 2e-4
 # A shorter run would lose a step or two of few: the first step of a warm-up has a rate of zero.
 _MIN_WARMUP_STEPS = 30
 _WARMUP = 0.1
@@ -173,7 +175,7 @@ def _rate(recipe: Recipe, facts: Facts) -> tuple[float, str]:
     if recipe.method == "sft":
         return _SFT_RATES[facts.parameters > _SFT_SIZE], reason
     if _is_measured(recipe, facts):
-        return _FEW_ROWS_RATE, reason
+        return min(_MEASURED_RATE, float(f"{_rate_of_few(facts.rows):.2g}")), reason
     size = next(n for n, bound in enumerate(_SIZES) if facts.parameters <= bound)
     amount = next(n for n, bound in enumerate(_ROWS) if facts.rows < bound)
     rate = _DPO_RATES[size][amount]
@@ -189,7 +191,13 @@ def _warmup(recipe: Recipe, facts: Facts) -> tuple[float, str]:
 
 def _is_measured(recipe: Recipe, facts: Facts) -> bool:
     """Return whether rate and warm-up are those of the ablation: DPO on a small base with few rows."""
-    return recipe.method == "dpo" and facts.parameters <= _SMALLEST and facts.rows < _FEW_ROWS
+    small = recipe.method == "dpo" and facts.parameters <= _SMALLEST
+    return small and _rate_of_few(facts.rows) > _DPO_RATES[0][0]
+
+
+def _rate_of_few(rows: int) -> float:
+    """Return the rate at which the steps over `rows` rows move as far as those that were measured."""
+    return _MEASURED_RATE * _MEASURED_ROWS / max(1, rows)
 
 
 def _beta(recipe: Recipe, facts: Facts) -> tuple[float, str]:

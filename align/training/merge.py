@@ -1,10 +1,9 @@
 """An adapter merged into its base: one Hugging Face directory for an engine that serves nothing else.
 
-Run as `python -m align.training.merge --model DIR --adapter DIR --out DIR`. The directory is complete or
-absent. Before it gets its
-name, the log-probabilities of a probe text are computed over the weights as they were written and over base and adapter
-apart; when they differ by more than `TOLERANCE` the merge is refused. Prints one line of JSON:
-`{"out", "mean_abs", "max_abs", "dtype"}`, in nats per token.
+Run as `python -m align.training.merge --model DIR --adapter DIR --out DIR`. The directory is complete or absent. Before it
+gets its name, the merge is checked in float32 and what was written value by value (`align.training.merged_weights`), and the
+log-probabilities of a probe text are computed over the weights as they were written and over base and adapter apart.
+Prints one line of JSON: `{"out", "mean_abs", "max_abs", "dtype"}`, in nats per token.
 """
 
 from __future__ import annotations
@@ -17,21 +16,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from align.errors import AlignError
-from align.training.attention import attention_arguments
+from align.training.merged_weights import (
+    MergeError,
+    digests,
+    load_model,
+    mean_distance,
+    merge_adapter,
+    require_same_values,
+)
 from align.training.probe import logprobs, probe_tokens
-
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-
-class MergeError(AlignError):
-    """The adapter cannot be merged; the text says why."""
-
-    kind = "merge"
 
 
 def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
@@ -45,28 +41,21 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
         raise MergeError(f"{out} exists already; choose a new directory")
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = probe_tokens(tokenizer, [], 0)
-    base = AutoModelForCausalLM.from_pretrained(model, dtype="auto", **attention_arguments(model)).eval()
-    tuned = PeftModel.from_pretrained(base, str(adapter)).eval()
-    apart = logprobs(tuned, tokens)
-    try:
-        merged = tuned.merge_and_unload(safe_merge=True)
-    except ValueError as error:
-        raise MergeError(f"the adapter holds values that are not finite: {error}") from error
+    merged = merge_adapter(model, adapter, "auto", tokens)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.parent / f".{out.name}.{os.getpid()}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        merged.save_pretrained(scratch)
+        merged.model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-        _allow_as_usual(scratch)
-        written = AutoModelForCausalLM.from_pretrained(
-            scratch, dtype="auto", **attention_arguments(scratch)
-        ).eval()
-        distances = [abs(a - b) for a, b in zip(apart, logprobs(written, tokens), strict=True)]
-        mean, dtype = sum(distances) / len(distances), written.dtype
-        if not mean <= TOLERANCE.get(dtype, 5e-2):
+        allow_as_usual(scratch)
+        written = load_model(str(scratch))
+        require_same_values(digests(merged.model), written)
+        found = logprobs(written, tokens)
+        mean, accepted = mean_distance(merged.release, found), merged.accepted(written.dtype)
+        if not mean <= accepted:
             raise MergeError(
-                f"merged and separate weights differ by {mean:.4g} nats per token; accepted: {TOLERANCE[dtype]:g}"
+                f"merged and separate weights differ by {mean:.4g} nats per token; accepted: {accepted:g}"
             )
         scratch.rename(out)
     finally:
@@ -74,12 +63,12 @@ def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:
     return {
         "out": str(out),
         "mean_abs": mean,
-        "max_abs": max(distances),
-        "dtype": str(dtype).removeprefix("torch."),
+        "max_abs": max(abs(a - b) for a, b in zip(merged.release, found, strict=True)),
+        "dtype": str(written.dtype).removeprefix("torch."),
     }
 
 
-def _allow_as_usual(directory: Path) -> None:
+def allow_as_usual(directory: Path) -> None:
     """Give files the permissions that new files have here: safetensors leaves its own to their owner alone."""
     mask = os.umask(0)
     os.umask(mask)
@@ -98,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(json.dumps(merge(args.model, args.adapter, args.out)))
-    except (MergeError, OSError, ValueError, RuntimeError) as error:
+    except (AlignError, OSError, ValueError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
         return 1
     return 0

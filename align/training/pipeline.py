@@ -138,7 +138,7 @@ def load_data(state: TrainingState) -> TrainingState:
     session = state.session
     run, recipe = session.run, session.recipe
     tokenizer = models.load_tokenizer(session.spec.base_model)
-    for difference in differences(tokenizer):
+    for difference in differences(tokenizer, session.spec.chat_template_kwargs):
         session.note(difference)
     rows, dropped = _read(session, run.train, tokenizer)
     if dropped.refused_by_template:

@@ -17,6 +17,7 @@ from serve.metering.limits import Limits
 from serve.router import Target
 from store import tool_definitions
 from store.errors import Invalid
+from store.rollout import chat_template_kwargs
 
 MAX_SHOWN = 100
 """How many characters of a refused value an error repeats."""
@@ -127,6 +128,10 @@ def check_types(body: Mapping[str, Any]) -> None:
     user = body.get("user")
     if user is not None and not isinstance(user, str):
         raise RequestError(f"`user` must be text, not {_kind(user)}.", "user")
+    kwargs = body.get(chat_template_kwargs.KEY)
+    if kwargs is not None and not isinstance(kwargs, dict):
+        message = f"`{chat_template_kwargs.KEY}` must be an object, not {_kind(kwargs)}."
+        raise RequestError(message, chat_template_kwargs.KEY)
     options = body.get("stream_options")
     if options is None:
         return
@@ -157,9 +162,9 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
     """Return the body that the engine gets, and whether the client asked for usage in the stream.
 
     The engine's own name of the model goes in; the release's sampling defaults fill the fields that the
-    client left out; the release's system prompt comes first unless the conversation has a system (or
-    developer) message of its own, and content in several text parts is one text (see `common.chat_messages`). A stream
-    always reports its usage, which the gateway counts.
+    client left out, and its arguments of the chat template the keys that the client left out; the release's system
+    prompt comes first unless the conversation has a system (or developer) message of its own, and content in several
+    text parts is one text (see `common.chat_messages`). A stream always reports its usage, which the gateway counts.
     """
     out = dict(body)
     out.pop("store", None)
@@ -167,6 +172,8 @@ def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple
     for key, value in target.sampling.items():
         if out.get(key) is None:
             out[key] = value
+        elif key == chat_template_kwargs.KEY:
+            out[key] = {**value, **out[key]}
     if limits.max_tokens is not None and not any(out.get(k) for k in ("max_tokens", "max_completion_tokens")):
         out["max_tokens"] = limits.max_tokens
     if (messages := out.get("messages")) is not None:

@@ -17,6 +17,7 @@ from serve.error_status import retry_after, status_of
 from serve.errors import RequestError
 from serve.gateway.content_encoding import decompress, too_large
 from serve.router import RoutingTable, Target
+from store.rollout import chat_template_kwargs
 
 MAX_HEADER_CHARS = 200
 OWNER = "trimtab"
@@ -75,17 +76,23 @@ def card_of(table: RoutingTable, name: str) -> dict[str, Any] | None:
     extra: dict[str, Any]
     if route := table.routes.get(name):
         extra = {"kind": "deployment", "release": route.stable.release}
-        extra |= {"base": route.stable.base, "adapter": route.stable.adapter}
+        extra |= _made_of(route.stable)
         if route.canary:
             extra["canary"] = route.canary.release
     elif target := table.pinned.get(name):
         extra = {"kind": "release", "deployment": target.deployment, "state": table.state(target)}
-        extra |= {"base": target.base, "adapter": target.adapter}
+        extra |= _made_of(target)
     elif name in table.bases:
         extra = {"kind": "base", "base": name}
     else:
         return None
     return {"id": name, "object": "model", "created": table.created(name), "owned_by": OWNER, **extra}
+
+
+def _made_of(target: Target) -> dict[str, Any]:
+    facts: dict[str, Any] = {"base": target.base, "adapter": target.adapter}
+    fixed = chat_template_kwargs.fixed_by(target.sampling)
+    return facts | ({chat_template_kwargs.KEY: fixed} if fixed else {})
 
 
 def start(status: int, target: Target, conversation: str, content_type: bytes, length: int | None) -> Message:

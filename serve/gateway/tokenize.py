@@ -24,6 +24,7 @@ from serve.gateway.forwarder import Forwarder
 from serve.gateway.openai_paths import DETOKENIZE, TOKENIZE
 from serve.metering.limits import Limits
 from serve.router import Router, Target, sticky_key
+from store.rollout import chat_template_kwargs
 
 
 def tokenize_routes(
@@ -63,6 +64,7 @@ def _check_text(body: Mapping[str, Any], limits: Limits) -> None:
     if "messages" in body:
         for message, where in requests.listed(body, "messages", limits):
             requests.check_message(message, where)
+        requests.check_types(body)
     elif not isinstance(body.get("prompt"), str):
         raise RequestError("`prompt` must be text; or send a chat as `messages`.", "prompt")
 
@@ -79,7 +81,6 @@ def _for_engine(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     out = {**body, "model": target.base}
     if "messages" in body:
         out["messages"] = served(body["messages"], context_of(target.system_prompt))
-        fixed = target.sampling.get("chat_template_kwargs")
-        if fixed is not None:
-            out.setdefault("chat_template_kwargs", fixed)
+        if fixed := chat_template_kwargs.fixed_by(target.sampling):
+            out[chat_template_kwargs.KEY] = fixed | (body.get(chat_template_kwargs.KEY) or {})
     return out

@@ -46,6 +46,12 @@ case when {table}.release is null or (releases.id is null and {table}.release <>
     else [struct_pack(role := 'system', content := system_prompt)]
 end as context
 """
+# What that release fixes of the chat template, as JSON; null where the release is unknown.
+_TEMPLATE_KWARGS = """
+case when {table}.release is null or (releases.id is null and {table}.release <> '') then null
+    else coalesce((sampling -> '$.chat_template_kwargs')::varchar, '{{}}')
+end as chat_template_kwargs
+"""
 # What a row is trained on besides its texts; null where nothing is known, as of imports.
 _ORIGINS = {
     "dpo": ("release", "chosen_finish_reason", "rejected_finish_reason"),
@@ -297,7 +303,8 @@ def _id(digest: hashlib._Hash) -> str:
 def _write_rows(cursor: Cursor, staging: Path, method: str) -> None:
     table = _TABLES[method]
     members = f"{table} join members on members.seq = {table}.seq"
-    columns = f"{_FILE_COLUMNS[method]}, {_CONTEXT.format(table=table)}, cluster::varchar as cluster"
+    release = ", ".join(column.format(table=table) for column in (_CONTEXT, _TEMPLATE_KWARGS))
+    columns = f"{_FILE_COLUMNS[method]}, {release}, cluster::varchar as cluster"
     if scalar(cursor, f"select count(*) from {members} where carried is not null"):
         columns += ", carried"  # only where a message carries more than role and text
     rows = cursor.sql(

@@ -1,7 +1,7 @@
-"""What erasures leave to do on the disk: the directories of snapshots follow what the store says.
+"""What erasures, and deletions of uploaded files, leave to do on the disk: snapshots' directories follow the store.
 
-Files are touched only after the erasure is committed, so a crash in between leaves them behind; `delete_erased` finds
-whatever is left, of any erasure, and may be run at any time.
+Files are touched only after the erasure or deletion is committed, so a crash in between leaves them behind;
+`delete_erased` finds whatever is left, of any of them, and may be run at any time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PARQUET = ("train.parquet", "heldout.parquet")
 
 
 def delete_erased(db: Store) -> None:
-    """Delete the Parquet files of snapshots that held erased rows, and take erased names out of their reports.
+    """Delete the Parquet files of snapshots that held erased or deleted rows, and take erased names out of their reports.
 
     A file that is younger than the erasure was written without those rows and stays.
     """
@@ -28,7 +28,11 @@ def delete_erased(db: Store) -> None:
             db.read(),
             """
             select directory, max(erased.created_at) as erased_at
-            from (select unnest(report->>'$.snapshots[*]') as id, created_at from erasures) as erased
+            from (
+                select unnest(report->>'$.snapshots[*]') as id, created_at from erasures
+                union all
+                select unnest(snapshots), created_at from file_deletions
+            ) as erased
             join snapshots using (id)
             group by directory
             """,

@@ -13,13 +13,17 @@ from store.db.record import Record
 from store.db.rows import Row, dumps, fetch_all, fetch_first, fetch_one, loads, scalar, stamp
 from store.errors import Conflict, NotFound
 from store.ids import new_id
+from store.rollout import chat_template_kwargs
 
 _COLUMNS = "id, deployment, number, base, adapter, system_prompt, sampling, run, created_by, created_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Release(Record):
-    """Base model, adapter or none, system prompt or none, sampling defaults; numbered in its deployment."""
+    """Base model, adapter or none, system prompt or none, sampling defaults; numbered in its deployment.
+
+    `sampling` also holds what the release fixes of the chat template (`store.rollout.chat_template_kwargs`).
+    """
 
     id: str
     deployment: str
@@ -108,7 +112,7 @@ def insert(
             "system_prompt": None
             if system_prompt is None
             else validation.text("system_prompt", system_prompt),
-            "sampling": dumps(validation.json_object("sampling", sampling), "sampling"),
+            "sampling": dumps(_defaults(sampling), "sampling"),
             "run": run,
             "by": created_by,
             "now": utcnow(),
@@ -169,6 +173,12 @@ def for_run(db: Store, run: str) -> Release | None:
 def count(db: Store, deployment: str) -> int:
     """Return how many releases a deployment has."""
     return int(scalar(db.read(), "select count(*) from releases where deployment = $d", {"d": deployment}))
+
+
+def _defaults(sampling: object) -> dict[str, Any]:
+    """Return the sampling defaults, checked; arguments of the chat template that are empty are left out."""
+    found = validation.json_object("sampling", sampling)
+    return chat_template_kwargs.joined(found, chat_template_kwargs.check(found.get(chat_template_kwargs.KEY)))
 
 
 def _release(row: Row) -> Release:

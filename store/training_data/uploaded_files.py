@@ -152,8 +152,8 @@ def lines(db: Store, file: UploadedFile) -> Iterator[bytes]:
             yield json.dumps(_openai_row(*written), ensure_ascii=False).encode() + b"\n"
 
 
-def delete(db: Store, id: str, actor: str | None = None) -> list[str]:
-    """Delete a file with its rows, and return the ids of the snapshots that hold them.
+def delete(db: Store, id: str, actor: str | None = None) -> None:
+    """Delete a file with its rows, and record the snapshots that hold them; `erased_files` deletes what these left.
 
     Raises `NotFound`, and `Conflict` while a job under way needs it.
     """
@@ -171,9 +171,18 @@ def delete(db: Store, id: str, actor: str | None = None) -> list[str]:
             """,
             {"id": id},
         )
+        cursor.execute(
+            "insert into file_deletions values ($id, $snapshots, $now)",
+            {"id": id, "snapshots": [row["snapshot_id"] for row in held], "now": utcnow()},
+        )
         _remove(db, id)
         audit.record(db, actor, "file.delete", id, {"rows": file.row_count})
-    return [row["snapshot_id"] for row in held]
+
+
+def snapshots_of_deleted(db: Store) -> list[str]:
+    """Return the ids of the snapshots that held rows of files that were deleted."""
+    rows = fetch_all(db.read(), "select distinct unnest(snapshots) as id from file_deletions order by id")
+    return [row["id"] for row in rows]
 
 
 def delete_unfinished(db: Store) -> None:

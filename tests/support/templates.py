@@ -30,6 +30,14 @@ TOOLS = (
 )
 """Writes definitions of tools, calls and reasoning."""
 
+SWITCHED = (
+    "{% if style is defined %}{{ 'Style: ' + style + '\n' }}{% endif %}"
+    + _TURNS.replace("m['content']", "(m['content'] or '')")
+    + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+"""Reads `enable_thinking` as Qwen3's does, and `style`."""
+
 TEMPLATES = {
     "chatml": _TURNS + _OPENING,
     "no system": NO_SYSTEM,

@@ -21,7 +21,7 @@ GROUPS = {
     "likes": "import export",
     "train": "dpo sft kto",
     "runs": "list show watch cancel resume",
-    "releases": "list show create compare lineage blend",
+    "releases": "list show create compare lineage blend export",
     "prompts": "search",
     "rollout": "canary promote rollback",
     "lineage": "pair user release",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from store.accounts.keys import Key
 from store.feedback.comparisons import Comparison
+from store.rollout.chat_template_kwargs import KEY, fixed_by, without
 from store.rollout.deployments import Deployment
 from store.rollout.evaluations import Evaluation
 from store.rollout.releases import Release
@@ -68,6 +69,7 @@ def release_view(
     if deployment is not None:
         lane = {deployment.stable: "stable", deployment.canary: "canary"}.get(release.id)  # type: ignore[assignment]
     fields = release.to_json() | {"name": release.ref, "lane": lane, "parity": parity}
+    fields |= {"sampling": without(release.sampling), KEY: fixed_by(release.sampling)}
     return ReleaseView(**{name: fields[name] for name in ReleaseView.model_fields if name in fields})
 
 

@@ -9,6 +9,7 @@ from trimtab.cli import (
     benchmark,
     blend,
     chat,
+    export,
     jobs,
     lineage,
     models,
@@ -46,6 +47,7 @@ app.add_typer(runs.runs_app, name="runs")
 app.command("eval")(releases.evaluate)
 app.add_typer(releases.releases_app, name="releases")
 releases.releases_app.command("blend")(blend.blend)
+releases.releases_app.command("export")(export.export)
 app.add_typer(releases.rollout_app, name="rollout")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(prompts.app, name="prompts")

@@ -61,19 +61,25 @@ def create_release(
     base: Annotated[str | None, typer.Option(help="A base model.")] = None,
     system_prompt: Annotated[str | None, typer.Option(help="System prompt; none for no prompt.")] = None,
     sampling: Annotated[str | None, typer.Option(help="Sampling defaults as JSON; none for none.")] = None,
+    chat_template_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            help="Arguments of the chat template as JSON, such as '{\"enable_thinking\": false}'; none for none."
+        ),
+    ] = None,
     as_json: AsJson = False,
     data: DataOption = None,
 ) -> None:
     """Make a release without traffic: a new prompt, a new adapter, or both; the rest comes from stable."""
-    defaults: Any = sampling
-    if sampling is not None and sampling.strip().lower() != "none":
-        try:
-            defaults = json.loads(sampling)
-        except ValueError as error:
-            fail(f"--sampling is not JSON: {error}; accepted: an object, or none", 2)
     if adapter and Path(adapter).is_dir():
         adapter = str(Path(adapter).absolute())
-    fields = {"adapter": adapter, "base": base, "system_prompt": system_prompt, "sampling": defaults}
+    fields = {
+        "adapter": adapter,
+        "base": base,
+        "system_prompt": system_prompt,
+        "sampling": _json("--sampling", sampling),
+        "chat_template_kwargs": _json("--chat-template-kwargs", chat_template_kwargs),
+    }
     given = {name: value for name, value in fields.items() if value is not None}
     made = ask(lambda client: client.rollout.create_release(deployment, **given), data)
     if as_json:
@@ -87,12 +93,23 @@ def create_release(
             console.print(f"Parity: {note}", highlight=False, soft_wrap=True)
 
 
+def _json(option: str, value: str | None) -> Any:
+    """Return the value of an option that takes JSON; `none` as it is."""
+    if value is None or value.strip().lower() == "none":
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        fail(f"{option} is not JSON: {error}; accepted: an object, or none", 2)
+
+
 def _origin(made: Release) -> str:
     """Return what the release has, and what of it came from the stable release."""
     fields = {
         "adapter": made["adapter"],
         "system_prompt": made["system_prompt"],
         "sampling": made["sampling"],
+        "chat_template_kwargs": made["chat_template_kwargs"],
     }
     parts = []
     for field, value in fields.items():

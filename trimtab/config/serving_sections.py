@@ -11,6 +11,8 @@ from serve.engine.cards.gpu_memory import parse_memory
 from serve.engine.spec import EngineSpec, Rank
 from serve.metering.limits import Budget, Limits
 from store.accounts import names
+from store.errors import Invalid
+from store.rollout import chat_template_kwargs
 from trimtab.config.section import Section
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -208,5 +210,14 @@ class DeploymentSettings(Section):
     system_prompt: str | None = Field(None, description="system prompt of its first release")
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0.7, "top_p": 0.95, "max_tokens": 512},
-        description="sampling defaults of its first release",
+        description="sampling defaults of its first release, and `chat_template_kwargs`, which it fixes",
     )
+
+    @field_validator("sampling")
+    @classmethod
+    def _template(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            chat_template_kwargs.check(value.get(chat_template_kwargs.KEY))
+        except Invalid as error:
+            raise ValueError(str(error)) from error
+        return value

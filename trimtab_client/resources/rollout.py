@@ -24,7 +24,7 @@ class Rollout(Resource):
         return found
 
     async def create_release(self, /, deployment: str, **fields: Any) -> Release:
-        """POST /api/releases (base, adapter, system_prompt, sampling); other fields come from stable."""
+        """POST /api/releases; base, adapter, prompt, sampling, template arguments that `fields` omit come from stable."""
         made: Release = await self._http.post("/api/releases", {"deployment": deployment, **fields})
         return made
 

@@ -76,12 +76,13 @@ def answer_end(tokenizer: Any, template_options: Mapping[str, Any] | None = None
     return render(tokenizer, asked, False, template_options).partition(_MARK)[2]
 
 
-def differences(tokenizer: Any) -> list[str]:
+def differences(tokenizer: Any, template_options: Mapping[str, Any] | None = None) -> list[str]:
     """Return notes on how the template makes a finished conversation differ from what is served."""
     asked = [{"role": "user", "content": "?"}]
     try:
-        opened, bare = render(tokenizer, asked, True), render(tokenizer, asked, False)
-        whole = render(tokenizer, [*asked, {"role": "assistant", "content": _MARK}], False)
+        opened, bare = (render(tokenizer, asked, begin, template_options) for begin in (True, False))
+        answered = [*asked, {"role": "assistant", "content": _MARK}]
+        whole = render(tokenizer, answered, False, template_options)
     except Refused as refusal:
         return [f"the chat template refuses a question and its answer: {refusal}"]
     notes = []

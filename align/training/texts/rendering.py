@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from align.messages import was_cut, whole_row
@@ -13,11 +15,25 @@ from common.sequences import common_prefix_length
 END_OF_THINKING = "\n</think>\n\n"
 
 
+class _Template:
+    """The chat template of a tokenizer with further arguments."""
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any]) -> None:
+        self._tokenizer, self._options = tokenizer, options
+
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+        return render(self._tokenizer, messages, add_generation_prompt, self._options)
+
+    @cached_property
+    def answer_end(self) -> str:
+        return answer_end(self._tokenizer, self._options)
+
+
 class RowRenderer:
     """Renders rows with one tokenizer's chat template.
 
     `system_prompt` goes before the prompts of rows that say nothing of the release that answered. `template_options`
-    are further arguments of the template, vLLM's `chat_template_kwargs`.
+    are further arguments of the template, vLLM's `chat_template_kwargs`, for these rows; others have their release's own.
     """
 
     def __init__(
@@ -28,8 +44,8 @@ class RowRenderer:
     ) -> None:
         self.tokenizer = tokenizer
         self._context = context_of(system_prompt)
-        self._options = dict(template_options or {})
-        self._end: str | None = None
+        self._template = _Template(tokenizer, dict(template_options or {}))
+        self._templates: dict[str, _Template] = {}
 
     def row(self, record: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         """Return the text of a row's prompt and of the answers in the columns `names`. Raises `Refused`.
@@ -37,14 +53,14 @@ class RowRenderer:
         The prompt ends with the generation prompt, as an engine gets it. An answer that was cut has no end token.
         """
         record = whole_row(record)
-        messages = self._messages(record)
-        prompt = self._render(messages, True)
+        messages, template = self._messages(record), self._template_of(record)
+        prompt = template.render(messages, True)
         texts = [prompt]
         for name in names:
             answer = record[name]
-            text = self._answer(messages, prompt, answer)
+            text = _answer(template, messages, prompt, answer)
             if was_cut(record.get(f"{name}_finish_reason")):
-                text = text.removesuffix(self._answer_end())
+                text = text.removesuffix(template.answer_end)
             texts.append(text)
         return texts
 
@@ -58,15 +74,15 @@ class RowRenderer:
         if isinstance(answer, str) or all(message["role"] == "assistant" for message in answer):
             return None
         record = whole_row(record)
-        messages, answer = self._messages(record), record[name]
-        whole = self._render([*messages, *answer], False)
-        prompt = self._render(messages, True)
-        added = len(self._answer(messages, prompt, answer)) - len(whole)
+        messages, answer, template = self._messages(record), record[name], self._template_of(record)
+        whole = template.render([*messages, *answer], False)
+        prompt = template.render(messages, True)
+        added = len(_answer(template, messages, prompt, answer)) - len(whole)
         spans = []
         for place, message in enumerate(answer):
             if message["role"] == "assistant":
-                before = self._render([*messages, *answer[:place]], True)
-                after = self._render([*messages, *answer[: place + 1]], False)
+                before = template.render([*messages, *answer[:place]], True)
+                after = template.render([*messages, *answer[: place + 1]], False)
                 start, end = (common_prefix_length(part, whole) + added for part in (before, after))
                 spans.append((max(0, start) if place else 0, end))
         return spans
@@ -75,25 +91,24 @@ class RowRenderer:
         context = record.get("context")
         return served(record["prompt"], self._context if context is None else context)
 
-    def _answer(
-        self, messages: Sequence[Mapping[str, Any]], prompt: str, answer: list[dict[str, str]]
-    ) -> str:
-        whole = self._render([*messages, *answer], False)
-        if whole.startswith(prompt):
-            text = whole[len(prompt) :]
-        elif len(answer) == 1:
-            text = answer[0]["content"] + self._answer_end()
-        else:
-            raise Refused(
-                "it writes an answer of several messages otherwise than after its generation prompt"
-            )
-        # a model that is served an open <think> has to close it before it answers
-        return END_OF_THINKING + text if thinks(prompt) and "</think>" not in text else text
+    def _template_of(self, record: Mapping[str, Any]) -> _Template:
+        options: str | None = record.get("chat_template_kwargs")
+        if options is None:
+            return self._template
+        if options not in self._templates:
+            self._templates[options] = _Template(self.tokenizer, json.loads(options))
+        return self._templates[options]
 
-    def _answer_end(self) -> str:
-        if self._end is None:
-            self._end = answer_end(self.tokenizer, self._options)
-        return self._end
 
-    def _render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
-        return render(self.tokenizer, messages, add_generation_prompt, self._options)
+def _answer(
+    template: _Template, messages: Sequence[Mapping[str, Any]], prompt: str, answer: list[dict[str, str]]
+) -> str:
+    whole = template.render([*messages, *answer], False)
+    if whole.startswith(prompt):
+        text = whole[len(prompt) :]
+    elif len(answer) == 1:
+        text = answer[0]["content"] + template.answer_end
+    else:
+        raise Refused("it writes an answer of several messages otherwise than after its generation prompt")
+    # a model that is served an open <think> has to close it before it answers
+    return END_OF_THINKING + text if thinks(prompt) and "</think>" not in text else text

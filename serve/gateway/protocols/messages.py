@@ -18,10 +18,11 @@ from serve.gateway.protocols.protocol import Body, Protocol
 from serve.gateway.stream_rewriter import Marks
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.rollout import chat_template_kwargs
 
 ROLES = ("user", "assistant", "system")
 _SAMPLING = {"max_tokens": "max_tokens", "stop": "stop_sequences"} | {
-    name: name for name in ("temperature", "top_p", "top_k")
+    name: name for name in ("temperature", "top_p", "top_k", chat_template_kwargs.KEY)
 }
 """Sampling defaults of a release that the protocol has a field for; vLLM takes no others on this path."""
 _FINISH = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
@@ -69,6 +70,8 @@ class AnthropicMessages(Protocol):
             name = _SAMPLING.get(key)
             if name and out.get(name) is None:
                 out[name] = [value] if name == "stop_sequences" and isinstance(value, str) else value
+            elif name == chat_template_kwargs.KEY:
+                out[name] = {**value, **out[name]}
         if target.system_prompt and not has_system(self.conversation(body)):
             out["system"] = target.system_prompt
         return out, True

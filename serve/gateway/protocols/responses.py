@@ -21,6 +21,7 @@ from serve.gateway.protocols.protocol import Body, Protocol
 from serve.gateway.stream_rewriter import Marks
 from serve.metering.limits import Limits
 from serve.router import Target
+from store.rollout import chat_template_kwargs
 
 STATELESS = {
     "previous_response_id": "responses are not kept; send the whole conversation in `input`",
@@ -68,6 +69,8 @@ class OpenAIResponses(Protocol):
             name = _SAMPLING.get(key, key)
             if out.get(name) is None:
                 out[name] = value
+            elif name == chat_template_kwargs.KEY:
+                out[name] = {**value, **out[name]}
         if limits.max_tokens is not None and not out.get("max_output_tokens"):
             out["max_output_tokens"] = limits.max_tokens
         context = context_of(target.system_prompt)

@@ -39,7 +39,8 @@ def chosen(
 @pytest.mark.parametrize(
     ("method", "parameters", "rows", "rate"),
     [
-        ("dpo", SMALL, 27, 2e-4), ("dpo", SMALL, 40, 1e-4), ("dpo", 1_100_000_000, 27, 1e-4),
+        ("dpo", SMALL, 10, 2e-4), ("dpo", SMALL, 27, 2e-4), ("dpo", SMALL, 34, 1.6e-4), ("dpo", SMALL, 40, 1.4e-4),
+        ("dpo", SMALL, 53, 1e-4), ("dpo", SMALL, 54, 1e-4), ("dpo", SMALL, 499, 1e-4), ("dpo", 1_100_000_000, 27, 1e-4),
         ("dpo", SMALL, 500, 5e-5), ("dpo", SMALL, 60_000, 2e-5),
         ("dpo", MIDDLE, 72, 5e-5), ("dpo", MIDDLE, 4_999, 2e-5), ("dpo", MIDDLE, 5_000, 1e-5),
         ("dpo", LARGE, 72, 2e-5), ("dpo", LARGE, 2_000, 1e-5), ("dpo", LARGE, 60_000, 5e-6),
@@ -64,7 +65,7 @@ def test_short_runs_have_no_warmup(rows: int, params: dict[str, Any], warmup: fl
 
 
 def test_few_rows_on_a_small_base_have_no_warmup_as_they_were_measured() -> None:
-    assert [chosen(SMALL, rows).warmup_steps for rows in (27, 39, 40, 72)] == [0.0, 0.0, 0.1, 0.1]
+    assert [chosen(SMALL, rows).warmup_steps for rows in (27, 53, 54, 72)] == [0.0, 0.0, 0.1, 0.1]
     assert chosen(SMALL, 400, "kto").warmup_steps == 0.1
 
 

@@ -13,6 +13,8 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from align.training.exports.export import export
+from align.training.exports.job import ExportJob
 from serve.adapters.parity import compare, measure
 from serve.adapters.publishing import publish, withdraw
 from serve.engine.engine import Engine
@@ -96,6 +98,21 @@ async def test_served_logprobs_equal_those_of_peft(part: Part, adapter: Path, pr
     await withdraw(done.name, part.pool, BASE, part.adapters_dir, 5)
     assert nothing_of(done.name, part.adapters_dir)
     await part.pool.engines(BASE)[0].probe(30)
+
+
+async def test_an_exported_adapter_comes_in_again_with_equal_logprobs(
+    part: Part, tiny_base: Path, adapter: Path, probe: Probe, tmp_path: Path
+) -> None:
+    known = await publish(adapter, part.adapters_dir, part.pool, BASE)
+    out = tmp_path / "exported"
+    job = ExportJob("peft", str(tiny_base), str(known.path), str(out), "assistant@2", "organisation/tiny")
+    export(job, lambda done, doing: None)
+    await withdraw(known.name, part.pool, BASE, part.adapters_dir, 5)
+    again = await publish(out, part.adapters_dir, part.pool, BASE, probe, 1e-3)
+    assert again.hash == known.hash
+    assert again.parity is not None
+    assert again.parity.mean_abs < 1e-4
+    await withdraw(again.name, part.pool, BASE, part.adapters_dir, 5)
 
 
 async def test_base_parity(engine: Engine, probe: Probe) -> None:

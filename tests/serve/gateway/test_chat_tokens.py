@@ -27,7 +27,7 @@ from store.feedback.comparisons import Candidate
 from store.training_data import pairs
 from store.values import PreferencePair, conversation, to_json
 from tests.serve.conftest import BASE
-from tests.support.templates import TEMPLATES, TOOLS
+from tests.support.templates import SWITCHED, TEMPLATES, TOOLS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 
@@ -57,6 +57,7 @@ def _content(rng: random.Random, role: str) -> object:
 async def ids_of_engine(engine: Engine, sent: dict[str, Any], template: str) -> list[int] | None:
     """The token ids of a request's prompt, None where the template refuses it."""
     asked = {"model": BASE, "messages": sent["messages"], "chat_template": template}
+    asked |= {name: sent[name] for name in sent if name == "chat_template_kwargs"}
     try:
         return list((await engine.request("POST", "/tokenize", json=json.loads(json.dumps(asked))))["tokens"])
     except EngineFailed as error:
@@ -92,6 +93,34 @@ async def test_a_stored_row_has_the_token_ids_that_the_engine_got(
                 ours, refused = None, refused + 1
             assert ours == engines, (name, messages)
         assert refused < 40, name
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"enable_thinking": False}, {"enable_thinking": True, "style": "dry"}]
+)
+async def test_a_row_has_the_tokens_of_what_its_release_fixes_of_the_template(
+    engine: Engine, tiny_base: Path, options: dict[str, Any]
+) -> None:
+    sampling = {"temperature": 0, "chat_template_kwargs": options}
+    target = Target("assistant", "assistant", "assistant@2", "rel-2", BASE, sampling=sampling)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer.chat_template = SWITCHED
+    renderer = RowRenderer(
+        tokenizer, template_options={"style": "of another release, which the row's own replace"}
+    )
+    for messages in conversations(20):
+        sent, _ = requests.for_engine({"model": "assistant", "messages": messages}, target, Limits())
+        row = {
+            "prompt": to_json(conversation(messages)),
+            "context": [],
+            "chat_template_kwargs": json.dumps(options),
+            "chosen": "It is a wren.",
+        }
+        (ours,) = encode(tokenizer, renderer.row(row, ["chosen"])[:1])
+        assert ours == await ids_of_engine(engine, sent, SWITCHED)
+        assert ("</think>" in tokenizer.decode(ours)) == (options.get("enable_thinking") is False)
+        row["chat_template_kwargs"] = None
+        assert encode(tokenizer, renderer.row(row, ["chosen"])[:1]) != [ours]
 
 
 WEATHER = {

@@ -34,6 +34,10 @@ async def test_a_chat_is_tokenized_as_its_release_would_get_it(stub_part: Part) 
         "chat_template_kwargs": {"enable_thinking": False},
     }
     assert answer.headers["X-Trimtab-Release"] == "assistant@2"
+    own = {"chat_template_kwargs": {"style": "dry"}}
+    joined = await post(stub_part, {"model": "assistant@2", **asked, **own}, "/tokenize")
+    sent = json.loads(joined.json()["token_strs"][0])
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False, "style": "dry"}
     for name in ("assistant", MODEL):
         plain = await post(stub_part, {"model": name, "prompt": "one two three"}, "/tokenize")
         assert plain.json()["count"] == 3

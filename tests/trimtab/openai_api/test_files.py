@@ -11,12 +11,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from store.accounts import keys
-from store.datasets import new_rows
+from store.datasets import new_rows, snapshots
 from store.db.redaction import redactor
 from store.maintenance import verify
+from store.rollout import runs
 from store.training_data import demonstrations, pairs, uploaded_files
 from tests.trimtab.openai_api.conftest import jsonl, openai_client, preferences, send, talks
 from trimtab.api.openai import upload
+from trimtab.erasure import delete_erased_files
 from trimtab.platform import Platform
 
 
@@ -52,6 +54,26 @@ def test_a_file_is_stored_listed_read_and_deleted(gpt: openai.OpenAI, platform: 
         with pytest.raises(openai.NotFoundError) as caught:
             ask(file.id)
         assert caught.value.param == "id"
+
+
+def test_a_start_deletes_what_the_deletion_of_a_file_left_on_the_disk(
+    gpt: openai.OpenAI, platform: Platform
+) -> None:
+    db, paths = platform.db, platform.paths
+    kept = snapshots.build_of_file(db, paths.snapshots, send(gpt, talks(3, "Kept. ")), "sft")
+    file = send(gpt, talks(3))
+    made = snapshots.build_of_file(db, paths.snapshots, file, "sft")
+    run = runs.create(db, "sft", "assistant")
+    db.read().execute("update runs set snapshot = $1, state = 'done' where id = $2", [made.hash, run.id])
+    rows = paths.run(run.id) / "train.parquet"
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(b"rows")
+    uploaded_files.delete(db, file)  # and killed before the files went
+    assert (Path(made.directory) / "train.parquet").exists()
+    delete_erased_files(db, paths)  # as a start does
+    assert not (Path(made.directory) / "train.parquet").exists()
+    assert not rows.exists()
+    assert (Path(kept.directory) / "train.parquet").exists()
 
 
 def test_pairs_are_written_again_as_they_were_sent(gpt: openai.OpenAI, platform: Platform) -> None:

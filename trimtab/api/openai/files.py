@@ -8,11 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
-from align.run_directory import RunDirectory
 from serve.errors import RequestError
 from store.db.database import Store
 from store.errors import Invalid, NotFound
-from store.rollout import runs
 from store.training_data import uploaded_files
 from store.training_data.training_lines import BadLine
 from store.training_data.uploaded_files import FINE_TUNE, Order, UploadedFile
@@ -20,6 +18,7 @@ from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.openai.pages import After, bad_value, missing, page
 from trimtab.api.openai.upload import received
 from trimtab.background import call_store
+from trimtab.erasure import delete_erased_files
 from trimtab.platform import Platform
 
 router = APIRouter(prefix="/v1/files", include_in_schema=False)  # the document is OpenAI's
@@ -115,9 +114,5 @@ async def _file(platform: Platform, id: str) -> UploadedFile:
 
 
 def _delete(db: Store, platform: Platform, id: str, actor: str) -> None:
-    held = uploaded_files.delete(db, id, actor)
-    for snapshot in held:
-        for name in ("train.parquet", "heldout.parquet"):
-            (platform.paths.snapshots / snapshot / name).unlink(missing_ok=True)
-    for run in runs.of_snapshots(db, held):
-        RunDirectory(platform.paths.run(run)).delete_rows()
+    uploaded_files.delete(db, id, actor)
+    delete_erased_files(db, platform.paths)

@@ -13,12 +13,14 @@ from store.db.database import Store
 from store.rollout import adapter_parents, adapters, deployments, releases
 from store.rollout.adapter_parents import Parent
 from store.rollout.adapters import AdapterRecord
+from store.rollout.chat_template_kwargs import KEY
 from store.rollout.releases import Release
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.problems import Problem
 from trimtab.api.releases.models import ReleaseView
 from trimtab.api.releases.routes import views
+from trimtab.api.views import release_view
 from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.rollout.blending import Combination, blend
@@ -73,7 +75,8 @@ async def blend_releases(body: BlendRequest, platform: ThePlatform, principal: O
     release, stable = await call_store(platform.db, _record, body, record, principal.name)
     await platform.serving.refresh()
     view = (await views(platform, [release]))[0]
-    names = [name for name in ("system_prompt", "sampling") if getattr(stable, name)]
+    from_stable = release_view(stable, {})
+    names = [name for name in ("system_prompt", "sampling", KEY) if getattr(from_stable, name)]
     return view.model_copy(update={"inherited": names, "inherited_from": stable.ref, "blend": facts})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from store.rollout.chat_template_kwargs import KEY, without
 from trimtab.api.base import Request, View
 
 
@@ -23,8 +24,23 @@ class ReleaseRequest(Request):
     )
     system_prompt: str | None = Field(default=None, max_length=100_000, description="null or `none`: none")
     sampling: dict[str, Any] | None = Field(default=None, description="null: the engine's defaults")
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None,
+        description="arguments of the chat template, such as `{enable_thinking: false}`; null or `none`: none",
+    )
 
-    @field_validator("base", "adapter", "system_prompt", "sampling", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _out_of_sampling(cls, data: Any) -> Any:
+        """Read arguments of the template within `sampling`, where releases keep them, as the field of their own."""
+        sampling = data.get("sampling") if isinstance(data, dict) else None
+        if not isinstance(sampling, dict) or KEY not in sampling:
+            return data
+        if KEY in data:
+            raise ValueError(f"{KEY} is given twice: in sampling, too")
+        return data | {"sampling": without(sampling), KEY: sampling[KEY]}
+
+    @field_validator("base", "adapter", "system_prompt", "sampling", KEY, mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         empty = isinstance(value, str) and value.strip().lower() in ("", "none")
@@ -42,6 +58,7 @@ class ReleaseView(View):
     adapter: str | None
     system_prompt: str | None
     sampling: dict[str, Any]
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     run: str | None
     lane: Literal["stable", "canary"] | None = None
     parity: dict[str, Any] | None = None

@@ -12,12 +12,14 @@ from fastapi import APIRouter, Response
 from store.accounts import audit
 from store.errors import NotFound
 from store.rollout import adapters, deployments, releases
+from store.rollout.chat_template_kwargs import KEY, fixed_by, joined, without
 from store.rollout.lineage import of_release
 from store.rollout.lineage import page as rows_behind
 from store.rollout.releases import Release
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.problems import Problem
 from trimtab.api.releases.models import ReleaseRequest, ReleaseView
+from trimtab.api.releases.template_arguments import require_template_reads
 from trimtab.api.views import release_view
 from trimtab.background import call_store
 from trimtab.platform import Platform
@@ -59,13 +61,16 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
             field="base",
             accepted=", ".join(platform.serving.bases),
         )
+    await asyncio.to_thread(require_template_reads, platform.serving, base, body.chat_template_kwargs or {})
     adapter = await _adapter(platform, body.adapter, base, principal.name) if body.adapter else None
     inherited = _inherited(body, stable, base)
     fields = {
         "adapter": adapter,
         "system_prompt": body.system_prompt,
         "sampling": body.sampling or {},
+        KEY: body.chat_template_kwargs,
     } | inherited
+    fields["sampling"] = joined(fields["sampling"], fields.pop(KEY))
     release = await call_store(
         platform.db, releases.create, body.deployment, base, **fields, created_by=principal.name
     )
@@ -77,10 +82,15 @@ async def create(body: ReleaseRequest, platform: ThePlatform, principal: Operato
 
 
 def _inherited(body: ReleaseRequest, stable: Release, base: str) -> dict[str, Any]:
-    """Return what the body omits, as the stable release has it; an adapter stays with its base."""
-    fields = {"adapter": stable.adapter, "system_prompt": stable.system_prompt, "sampling": stable.sampling}
+    """Return what the body omits, as the stable release has it; adapter and template stay with their base."""
+    fields = {
+        "adapter": stable.adapter,
+        "system_prompt": stable.system_prompt,
+        "sampling": without(stable.sampling),
+        KEY: fixed_by(stable.sampling),
+    }
     if base != stable.base:
-        del fields["adapter"]
+        del fields["adapter"], fields[KEY]
     return {name: value for name, value in fields.items() if name not in body.model_fields_set}
 
 

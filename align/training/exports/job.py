@@ -1,0 +1,77 @@
+"""What an export is asked for, as its job file says it, and how far what was written is from the release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.errors import AlignError
+
+
+class ExportError(AlignError):
+    """The release cannot be exported; the text says why."""
+
+    kind = "export"
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """A release and the form to write it in.
+
+    `model` is the base's directory, `adapter` a PEFT directory or None, `out` a new directory that the caller renames once
+    it is whole. `base` is how others name the base: a hub id where it has one. `dtype` (of merged weights) is "auto", the
+    base's own, or a type's name. For the model card: `origin`, which version of the base, `examples` that the system prompt
+    quotes, `learned`, counts of lineage, and `run_card`, the run's own card.
+    """
+
+    form: str
+    model: str
+    adapter: str | None
+    out: str
+    name: str
+    base: str
+    dtype: str = "auto"
+    system_prompt: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    learned: dict[str, Any] = field(default_factory=dict)
+    run_card: str | None = None
+    origin: str | None = None
+    examples: int = 0
+
+    @property
+    def directory(self) -> Path:
+        """Where to write."""
+        return Path(self.out)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far log-probabilities of a probe text are from the release's own, in nats per token over `tokens` tokens.
+
+    `effect` is what the adapter adds (mean, absolute), `effect_share` how much of it what was written does; None without
+    an adapter. `base_mean_abs` is what the base alone differs by in the type that was written.
+    """
+
+    mean_abs: float
+    max_abs: float
+    tokens: int
+    effect: float | None
+    effect_share: float | None
+    base_mean_abs: float = 0.0
+
+
+def compare(base: Sequence[float], release: Sequence[float], written: Sequence[float]) -> Distance:
+    """Compare what was written with the release, both over the same base."""
+    distances = [abs(a - b) for a, b in zip(release, written, strict=True)]
+    own = [a - b for a, b in zip(release, base, strict=True)]
+    there = [a - b for a, b in zip(written, base, strict=True)]
+    size = sum(value * value for value in own)
+    return Distance(
+        mean_abs=sum(distances) / len(distances),
+        max_abs=max(distances),
+        tokens=len(distances),
+        effect=sum(map(abs, own)) / len(own) if size else None,
+        effect_share=sum(a * b for a, b in zip(own, there, strict=True)) / size if size else None,
+    )

@@ -1,0 +1,193 @@
+"""`trimtab releases export`: whole or not at all, and refused in words before anything is computed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from typer.testing import CliRunner
+
+from store.rollout import adapters, releases
+from store.rollout.adapters import AdapterRecord
+from tests.support.models import make_lora, make_tiny_base
+from trimtab import exporting
+from trimtab import server as up
+from trimtab.app import build_app, build_platform
+from trimtab.cli import app
+from trimtab.config.paths import DataPaths
+from trimtab.config.serving_sections import DeploymentSettings, EngineSettings
+from trimtab.config.settings import Settings
+from trimtab.errors import ExportRefused
+from trimtab.exporting import Exported
+
+NAME = "a-0123456789abcdef"
+RELEASE: dict[str, Any] = {"name": "assistant@2", "base": "tiny", "adapter": NAME, "run": None}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with an adapter, beside its base."""
+    home = tmp_path_factory.mktemp("home")
+    base = make_tiny_base(home / "tiny")
+    make_lora(home / "data" / "adapters" / NAME, base, seed=1)
+    return home
+
+
+@pytest.fixture
+def chosen(made: Path) -> Settings:
+    engines = {
+        "main": EngineSettings(
+            base="tiny", model=str(made / "tiny"), url="http://127.0.0.1:9", api_key="none"
+        )
+    }
+    return Settings(
+        data=made / "data", engines=engines, deployments={"assistant": DeploymentSettings(base="tiny")}
+    )
+
+
+@pytest.fixture
+def served(made: Path, chosen: Settings, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A platform on a socket, with assistant@2."""
+    shutil.copy(empty, chosen.data / empty.name)
+    listener = up.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    platform = build_platform(chosen, url)
+    adapters.record(platform.db, AdapterRecord(hash=NAME, base="tiny", path="nowhere"))
+    releases.create(platform.db, "assistant", "tiny", adapter=NAME, system_prompt="Be brief.")
+    server = uvicorn.Server(
+        uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1)
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[method-assign, attr-defined]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    monkeypatch.setenv("TRIMTAB_URL", url)
+    monkeypatch.setenv("TRIMTAB_KEY", platform.key)
+    thread.start()
+    yield
+    server.should_exit = True
+    thread.join(30)
+
+
+def refused(chosen: Settings, out: Path, form: str = "peft", dtype: str = "auto", **release: Any) -> str:
+    asked = Exported({**RELEASE, **release}, {}, form, out, dtype)
+    with pytest.raises(ExportRefused) as caught:
+        exporting.export(asked, chosen, DataPaths(chosen.data), lambda done, total, doing: None)
+    return str(caught.value)
+
+
+def test_the_command_writes_a_folder_that_is_whole(
+    served: None, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "trimtab.toml"
+    engine = f'[engines.main]\nbase = "tiny"\nmodel = "{made / "tiny"}"\n'
+    config.write_text(engine + '[deployments.assistant]\nbase = "tiny"\n')
+    (tmp_path / "out").mkdir()
+    arguments = ["assistant@2", "out", "--data", str(made / "data"), "--config", str(config)]
+    result = CliRunner().invoke(app, ["releases", "export", *arguments])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "they do 100.00% of what the adapter does" in said
+    assert (tmp_path / "out" / "system_prompt.txt").read_text() == "Be brief."
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "trimtab.toml"]
+    result = CliRunner().invoke(app, ["releases", "export", *arguments])
+    assert result.exit_code == 2
+    assert "is not empty" in result.output
+    result = CliRunner().invoke(app, ["releases", "export", "assistant@9", "other", *arguments[2:]])
+    assert result.exit_code != 0
+    assert "assistant@9" in result.output
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_cannot_be_exported_is_refused_by_name(
+    chosen: Settings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert "--to: there is no form 'onnx'; accepted: peft, hf" in refused(chosen, out, "onnx")
+    assert "--dtype: there is no type 'int4'" in refused(chosen, out, "hf", "int4")
+    assert "accepted: a type with hf" in refused(chosen, out, "peft", "float16")
+    assert "--to: assistant@2 has no adapter: it is the base model tiny;" in refused(
+        chosen, out, adapter=None
+    )
+    prompt_only = refused(chosen, out, adapter=None, system_prompt="Be brief.")
+    assert "it is the base model tiny with a system prompt; accepted: hf" in prompt_only
+    assert "not pruned" in refused(chosen, out, adapter="a-gone")
+    assert "accepted: a base that is on this machine" in refused(chosen, out, base="elsewhere")
+    assert "is a mount point" in refused(chosen, Path("/proc"))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "DIR: " in refused(chosen, file)
+    quantised = made / "models" / "quantised"
+    quantised.mkdir(parents=True)
+    (quantised / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
+    small = chosen.engines["main"].model_copy(update={"model": str(quantised)})
+    fp8 = chosen.model_copy(update={"engines": {"main": small}})
+    assert "is quantised, which can't be merged; accepted: peft" in refused(fp8, out, "hf")
+    disk = namedtuple("disk", "free")
+    monkeypatch.setattr(exporting.shutil, "disk_usage", lambda path: disk(1000))
+    assert "0.0 GB are needed; accepted: a folder on a disk with room" in refused(
+        chosen, out, "hf", "bfloat16"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_export_through_a_link_fills_the_folder_that_it_leads_to(
+    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(exporting, "_run", lambda argv, say: write_as(argv[-1]))
+    exporting.export(
+        Exported(RELEASE, {}, "peft", tmp_path / "link"), chosen, DataPaths(chosen.data), lambda *step: None
+    )
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "README.md").read_text() == "assistant@2"
+
+
+def write_as(job: str) -> dict[str, Any]:
+    """Write what an export would, of its job alone."""
+    fields = json.loads(Path(job).read_text())
+    Path(fields["out"]).mkdir()
+    (Path(fields["out"]) / "README.md").write_text(fields["name"])
+    return {}
+
+
+def test_the_version_of_the_base_is_its_commit_manifest_or_revision(chosen: Settings, tmp_path: Path) -> None:
+    commit = tmp_path / "snapshots" / "0123abc"
+    commit.mkdir(parents=True)
+    assert exporting._origin(chosen, commit, "tiny") == "commit `0123abc`"
+    assert exporting._origin(chosen, tmp_path, "tiny") is None
+    main = chosen.engines["main"].model_copy(update={"revision": "v2"})
+    pinned = chosen.model_copy(update={"engines": {"main": main}})
+    assert exporting._origin(pinned, tmp_path, "tiny") == "revision `v2`"
+    (tmp_path / exporting.MANIFEST).write_text('{"source": "tiny.gguf", "source_sha256": "12ef"}')
+    assert exporting._origin(pinned, tmp_path, "tiny") == "made of `tiny.gguf`, SHA-256 `12ef`"
+
+
+def test_a_fault_or_an_interruption_leaves_nothing(
+    chosen: Settings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = made / "data" / "adapters" / "a-broken"
+    shutil.copytree(made / "data" / "adapters" / NAME, broken)
+    (broken / "adapter_model.safetensors").write_bytes(b"no weights")
+    assert "nothing was exported: " in refused(chosen, tmp_path / "out", adapter="a-broken")
+
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    with pytest.raises(ExportRefused, match="nothing was exported: it ended with status -9"):
+        exporting._run(killed, lambda *step: None)
+
+    def interrupt(done: int, total: int, doing: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exporting.export(
+            Exported(RELEASE, {}, "hf", tmp_path / "out"), chosen, DataPaths(chosen.data), interrupt
+        )
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,191 @@
+"""Write a release into a new folder, by a child process: whole or not at all, with room asked for first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from serve.safetensors_file import METADATA, parse_header
+from trimtab.base_models.local import is_hub_id, model_of
+from trimtab.config.paths import DataPaths
+from trimtab.config.settings import Settings
+from trimtab.errors import ExportRefused
+
+FORMS = ("peft", "hf")
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ROOM = 1.05
+"""Free disk space over the bytes that are written."""
+MANIFEST = "trimtab-prepared.json"
+
+Say = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was asked: the release as the platform shows it, what it learned (counts), the form, and where to.
+
+    `examples` is how many of them its system prompt quotes.
+    """
+
+    release: Mapping[str, Any]
+    learned: Mapping[str, int]
+    form: str
+    out: Path
+    dtype: str = "auto"
+    examples: int = 0
+
+
+def export(asked: Exported, settings: Settings, paths: DataPaths, say: Say) -> dict[str, Any]:
+    """Write a release to a folder that does not exist or is empty; return what the child found, and `out`.
+
+    `say` is called with steps done, steps in all and what it does now. Raises `ExportRefused`; whatever it raises, or a
+    KeyboardInterrupt, leaves no folder behind.
+    """
+    out = asked.out.resolve()
+    model = model_of(settings.engines, paths, str(asked.release["base"]))
+    adapter = paths.adapters / asked.release["adapter"] if asked.release["adapter"] else None
+    _check(asked, out, model, adapter)
+    _require_room(out.parent, _bytes(asked, model, adapter))
+    with _new(out) as scratch, tempfile.TemporaryDirectory() as folder:
+        job = Path(folder) / "job.json"
+        job.write_text(json.dumps(_job(asked, settings, paths, model, adapter, scratch)))
+        found = _run([sys.executable, "-m", "align.export", str(job)], say)
+    return {"out": str(out), **found}
+
+
+def _check(asked: Exported, out: Path, model: Path, adapter: Path | None) -> None:
+    name = asked.release["name"]
+    if asked.form not in FORMS:
+        raise ExportRefused("--to", f"there is no form {asked.form!r}", ", ".join(FORMS))
+    if asked.dtype not in ("auto", *DTYPES):
+        raise ExportRefused("--dtype", f"there is no type {asked.dtype!r}", f"auto, {', '.join(DTYPES)}")
+    if asked.dtype != "auto" and asked.form == "peft":
+        raise ExportRefused("--dtype", "an adapter is written as it is", "a type with hf")
+    if asked.form == "peft" and adapter is None:
+        prompt = " with a system prompt" if asked.release.get("system_prompt") else ""
+        raise ExportRefused(
+            "--to", f"{name} has no adapter: it is the base model {asked.release['base']}{prompt}", "hf"
+        )
+    if out.is_mount():
+        raise ExportRefused("DIR", f"{out} is a mount point, which cannot be replaced", "a new folder in it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportRefused("DIR", f"{out} exists and is not empty", "a new or an empty folder")
+    if not (model / "config.json").is_file():
+        raise ExportRefused(
+            "release", f"the base model's files are not in {model}", "a base that is on this machine"
+        )
+    if asked.form == "hf" and "quantization_config" in json.loads((model / "config.json").read_text()):
+        raise ExportRefused("--to", f"the base model in {model} is quantised, which can't be merged", "peft")
+    if adapter is not None and not (adapter / "adapter_config.json").is_file():
+        raise ExportRefused(
+            "release", f"the adapter is not in {adapter}", "an adapter that was not pruned, on this machine"
+        )
+
+
+def _bytes(asked: Exported, model: Path, adapter: Path | None) -> int:
+    """Return about how many bytes the weights take."""
+    if asked.form == "peft" and adapter is not None:
+        return sum(file.stat().st_size for file in adapter.iterdir())
+    files = list(model.glob("*.safetensors"))
+    if asked.dtype == "auto":
+        return sum(file.stat().st_size for file in files)
+    tensors = [facts for file in files for name, facts in parse_header(file)[0].items() if name != METADATA]
+    return sum(int(prod(facts["shape"])) for facts in tensors) * DTYPES[asked.dtype]
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed * ROOM:
+        why = f"{existing} has {free / 1e9:.1f} GB free and {needed * ROOM / 1e9:.1f} GB are needed"
+        raise ExportRefused("DIR", why, "a folder on a disk with room")
+
+
+def _job(
+    asked: Exported, settings: Settings, paths: DataPaths, model: Path, adapter: Path | None, scratch: Path
+) -> dict[str, Any]:
+    """Return the fields of `align.training.exports.job.ExportJob`."""
+    release = asked.release
+    card = paths.run(release["run"]) / "adapter" / "README.md" if release.get("run") else None
+    return {
+        "form": asked.form,
+        "model": str(model),
+        "adapter": str(adapter) if adapter else None,
+        "out": str(scratch),
+        "name": release["name"],
+        "base": _public_name(settings, model, str(release["base"])),
+        "dtype": asked.dtype,
+        "system_prompt": release.get("system_prompt"),
+        "sampling": dict(release.get("sampling") or {}),
+        "learned": dict(asked.learned),
+        "run_card": card.read_text() if card and card.is_file() else None,
+        "origin": _origin(settings, model, str(release["base"])),
+        "examples": asked.examples,
+    }
+
+
+def _public_name(settings: Settings, model: Path, base: str) -> str:
+    """Return the hub id of a base where it has one, else its name here; no path of this machine."""
+    if (model / MANIFEST).is_file():
+        return str(json.loads((model / MANIFEST).read_text())["model"])
+    named = (e.model for e in settings.engines.values() if e.base == base and e.model)
+    return next((name for name in named if is_hub_id(name)), base)
+
+
+def _origin(settings: Settings, model: Path, base: str) -> str | None:
+    """Return which version of the base its files here are, in words, None where nothing says it."""
+    if model.parent.name == "snapshots":  # of the Hugging Face cache, by commit
+        return f"commit `{model.name}`"
+    if (model / MANIFEST).is_file():
+        facts = json.loads((model / MANIFEST).read_text())
+        return f"made of `{facts['source']}`, SHA-256 `{facts['source_sha256']}`"
+    revisions = (e.revision for e in settings.engines.values() if e.base == base and e.revision)
+    return next((f"revision `{revision}`" for revision in revisions), None)
+
+
+@contextmanager
+def _new(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to fill, which becomes `out` at the end, and is deleted where that is not reached."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as beside:
+            scratch = Path(beside) / out.name
+            yield scratch
+            scratch.rename(out)
+    except OSError as error:
+        raise ExportRefused(
+            "DIR", f"{out} cannot be written ({error.strerror or error})", "another folder"
+        ) from error
+
+
+def _run(argv: list[str], say: Say) -> dict[str, Any]:
+    """Run the child to its end and return its last line. It does not outlive an interruption."""
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        line: dict[str, Any] = {}
+        try:
+            for text in process.stdout or ():
+                line = json.loads(text) if text.startswith("{") else line
+                if "doing" in line:
+                    say(line["done"], line["total"], line["doing"])
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        complaints.seek(0)
+        if status == 0:
+            return line
+        last = (complaints.read().strip().splitlines() or [f"it ended with status {status}"])[-1]
+    raise ExportRefused(
+        "release", f"nothing was exported: {last}", "a release that can be written and read back"
+    )
