@@ -8,7 +8,7 @@ from typing import Any
 from feedback_ui import answer_parts, texts
 from feedback_ui.html import duration, esc, fold
 from feedback_ui.model_text import plain, rendered, wrapped
-from feedback_ui.turn import SYSTEM_ROLES, Turn, tools_of
+from feedback_ui.turn import SYSTEM_ROLES, Turn, read_turn, tools_of
 
 
 def bubble(role: str, html: str) -> dict[str, Any]:
@@ -24,8 +24,19 @@ def bubble_of(turns: Sequence[Turn]) -> dict[str, Any]:
     return bubble("assistant", steps(turns) + signature(turns[-1]))
 
 
-def steps(turns: Sequence[Turn]) -> str:
-    """Render messages without one of the person between them: thinking, calls with their results, texts."""
+def response(side: str, text: str, message: Mapping[str, Any] | None, *, as_written: bool = False) -> str:
+    """Render a response to compare; `message` is the whole of one that has more than its text."""
+    if message is None:
+        return plain(text) if as_written else rendered(text)
+    return steps([read_turn(message)], f"{side} ", as_written=as_written)
+
+
+def steps(turns: Sequence[Turn], page: str = "", *, as_written: bool = False) -> str:
+    """Render messages without one of the person between them: thinking, calls with their results, texts.
+
+    `page` tells their folds from those of others on the page; texts are Markdown or as they were written.
+    """
+    form = plain if as_written else rendered
     answered = results(turns)
     shown = {id for of in answered.values() for id in of.values()}
     html, said = [], []
@@ -35,11 +46,11 @@ def steps(turns: Sequence[Turn]) -> str:
                 html.append(answer_parts.result(turn.content, str(turn.carried.get("name") or "")))
                 said.append(f"{texts.CHAT_RESULT}: {turn.content}")
             continue
-        key = turn.completion_id or str(place)
+        key = page + (turn.completion_id or str(place))
         running = not (turn.done or turn.content or turn.calls)
         html.append(answer_parts.thinking(turn.thinking, key, turn.thought_s, running))
         if turn.content:
-            html.append(rendered(turn.content))
+            html.append(form(turn.content))
             said.append(turn.content)
         calls = [
             (call, turns[answered[place][number]].content if number in answered[place] else None)

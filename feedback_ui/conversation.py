@@ -92,7 +92,11 @@ class Talk:
 
     def bubbles(self) -> list[dict[str, Any]]:
         """Return the turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
-        return [bubble_of([self.turns[place] for place in places]) for places in self._bubbles()]
+        return [bubble_of(turns) for turns in self.runs()]
+
+    def runs(self) -> list[list[Turn]]:
+        """Return the turns of each bubble: one of the person, or all between two of them."""
+        return [[self.turns[place] for place in places] for places in self._bubbles()]
 
     def awaiting(self, text: str) -> list[dict[str, Any]]:
         """Return the turns with a bubble that says what the next answer waits for."""
@@ -119,7 +123,7 @@ class Talk:
         return next((place for place in reversed(places) if self.turns[place].role != "tool"), places[-1])
 
     def _bubbles(self) -> list[list[int]]:
-        """Return the numbers of the turns in each bubble: one of the person, or all between two of them."""
+        """Return the numbers of the turns in each bubble."""
         found: list[list[int]] = []
         for place, turn in enumerate(self.turns):
             if turn.role in SYSTEM_ROLES:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from feedback_ui import texts
+from feedback_ui.bubbles import steps
+from feedback_ui.conversation import Talk
 from feedback_ui.frame.actions import Readiness
 from feedback_ui.html import ago, badge, empty, esc, first_line, fold, notice
 from feedback_ui.model_text import plain, rendered
 from feedback_ui.rank.actions import Table
+from feedback_ui.turn import read_turn
 
 
 def conversations(rows: Iterable[dict[str, Any]], current: str | None) -> str:
@@ -54,17 +56,23 @@ def readiness(state: Readiness) -> str:
 def messages(rows: Iterable[dict[str, Any]], *, as_written: bool = False) -> str:
     """Render a conversation read only, one block per message, as Markdown or as it was written."""
     form = plain if as_written else rendered
-    blocks = "".join(
-        f'<div class="tt-message tt-{esc(row.get("role"))}"><small>{esc(row.get("role"))}</small>'
-        f"{form(_said(row))}</div>"
-        for row in rows
-    )
-    return f'<div class="tt-dialogue">{blocks}</div>'
+    talk = Talk(None, tuple(read_turn(row) for row in rows))
+    if any(turn.carried for turn in talk.turns):
+        blocks = [
+            _message(
+                turns[0].role if turns[0].role == "user" else "assistant",
+                steps(turns, f"asked {place} ", as_written=as_written),
+            )
+            for place, turns in enumerate(talk.runs())
+        ]
+        blocks.insert(0, talk.context())
+    else:
+        blocks = [_message(turn.role, form(turn.content)) for turn in talk.turns]
+    return f'<div class="tt-dialogue">{"".join(blocks)}</div>'
 
 
-def _said(row: dict[str, Any]) -> str:
-    content = row.get("content")
-    return content if isinstance(content, str) else "" if content is None else json.dumps(content)
+def _message(role: str, html: str) -> str:
+    return f'<div class="tt-message tt-{esc(role)}"><small>{esc(role)}</small>{html}</div>'
 
 
 def earlier(rows: Iterable[dict[str, Any]]) -> str:

@@ -45,6 +45,11 @@ def read(message: Mapping[str, Any], where: str) -> str:
     return dump(found)
 
 
+def of_answer(message: Mapping[str, Any]) -> str:
+    """Return what an engine's answer carries: its tool calls and its reasoning. Raises `Invalid`."""
+    return read({key: message.get(key) for key in ("tool_calls", *_REASONING)}, "answer")
+
+
 def dump(carried: Mapping[str, Any]) -> str:
     """Return what a message carries as canonical JSON, "" for nothing."""
     if not carried:

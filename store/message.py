@@ -106,6 +106,16 @@ def is_blank(message: Message) -> bool:
     return not message.content.strip() and "tool_calls" not in carried.load(message.carried)
 
 
+def identity(message: Message) -> tuple[str, str, str]:
+    """Return what tells a message from others: all but its reasoning (see `carried.identity`)."""
+    return message.role, message.content, carried.identity(message.carried)
+
+
+def without_reasoning(messages: Conversation) -> Conversation:
+    """Return messages as clients send them again: without the reasoning of answers."""
+    return tuple(Message(*identity(message)) if message.carried else message for message in messages)
+
+
 def characters(*parts: Iterable[Message]) -> int:
     """Return how many characters messages hold together."""
     return sum(len(message.content) + len(message.carried) for part in parts for message in part)

@@ -25,6 +25,8 @@ class Comparison(TypedDict):
     messages: list[dict[str, Any]]
     a: str
     b: str
+    a_message: dict[str, Any] | None
+    b_message: dict[str, Any] | None
     state: str
     source: str
     created_at: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from feedback_ui.chat.draft import Draft
 from feedback_ui.conversation import Talk, Turn, from_record
 from feedback_ui.frame.actions import Readiness, readiness
 from feedback_ui.numbers import optional_float, optional_int
+from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
 from trimtab_client.values import Choice
 
@@ -33,17 +34,29 @@ class Progress:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds)."""
+    """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
+
+    `a_message` and `b_message` are those responses that have tool calls or reasoning, whole.
+    """
 
     comparison: str
     a: str
     b: str
     messages: tuple[dict[str, Any], ...] = ()
+    a_message: dict[str, Any] | None = None
+    b_message: dict[str, Any] | None = None
     laid: float = field(default_factory=time.monotonic, compare=False)
 
     def seconds(self) -> float:
         """Return the seconds since they were written."""
         return time.monotonic() - self.laid
+
+
+def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = ()) -> Candidates:
+    """Read a comparison as the platform returns it."""
+    return Candidates(
+        made["id"], made["a"], made["b"], tuple(messages), made.get("a_message"), made.get("b_message")
+    )
 
 
 async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
@@ -186,7 +199,7 @@ async def two_answers(
     made = await client.preferences.compare(
         talk.messages(), deployment=model.split("@")[0], sampling=options, drawn=False
     )
-    return Candidates(made["id"], made["a"], made["b"])
+    return candidates_of(made)
 
 
 async def offered(
@@ -204,7 +217,7 @@ async def offered(
         return None  # the answer itself says what is wrong, or waits for a loading engine
     if made is None:
         return None
-    return replace(talk, conversation=made["conversation"]), Candidates(made["id"], made["a"], made["b"])
+    return replace(talk, conversation=made["conversation"]), candidates_of(made)
 
 
 async def choose(client: AsyncClient, talk: Talk, pair: Candidates, choice: Choice) -> Talk:
@@ -214,5 +227,6 @@ async def choose(client: AsyncClient, talk: Talk, pair: Candidates, choice: Choi
         return talk
     kept = "b" if choice == "b" else "a"
     revealed = (vote or {}).get("revealed", {})
-    text = pair.b if kept == "b" else pair.a
-    return talk.answered(Turn("assistant", text, str(revealed.get(kept) or "")))
+    text, message = (pair.b, pair.b_message) if kept == "b" else (pair.a, pair.a_message)
+    chosen = read_turn(message) if message else Turn("assistant", text)
+    return talk.answered(replace(chosen, release=str(revealed.get(kept) or "")))

@@ -76,7 +76,7 @@ class ChatScreen:
 
     def put_up(self, made: Candidates) -> Update:
         """Show two blind answers and ask which is better."""
-        shown = self.panel.show(made.a, made.b, open_to_vote=True)
+        shown = self.panel.show(made, open_to_vote=True)
         return {**self.busy(False), self.pair: made, self.offer: gr.Column(visible=True), **shown}
 
     def without_offer(self) -> Update:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from feedback_ui.chat.actions import Candidates
+from feedback_ui.chat.actions import Candidates, candidates_of
+from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
 from trimtab_client.values import Choice
 
@@ -14,16 +15,18 @@ from trimtab_client.values import Choice
 class Prompt:
     """What a comparison starts from: the earlier messages and the person's last one.
 
-    `drawn` says that it came from what people asked, and not from the rater.
+    `drawn` says that it came from what people asked, and not from the rater; `carried` is what the last message has
+    beside its text.
     """
 
     earlier: tuple[dict[str, Any], ...] = ()
     text: str = ""
     drawn: bool = False
+    carried: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the whole conversation as chat messages."""
-        return [*self.earlier, {"role": "user", "content": self.text.strip()}]
+        return [*self.earlier, {"role": "user", "content": self.text.strip(), **self.carried}]
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Table:
 def split_prompt(messages: list[dict[str, Any]]) -> Prompt:
     """Take a conversation apart into its last user message and what came before."""
     if messages and messages[-1].get("role") == "user":
-        return Prompt(tuple(messages[:-1]), str(messages[-1].get("content", "")))
+        last = read_turn(messages[-1])
+        return Prompt(tuple(messages[:-1]), last.content, carried=dict(last.carried))
     return Prompt(tuple(messages))
 
 
@@ -74,8 +78,7 @@ async def sample(
     made = await client.preferences.compare(
         prompt.messages(), deployment=deployment or None, sampling=options, drawn=prompt.drawn
     )
-    pair = Candidates(made["id"], made["a"], made["b"], tuple(made.get("messages") or prompt.messages()))
-    return table.laid(pair)
+    return table.laid(candidates_of(made, made.get("messages") or prompt.messages()))
 
 
 async def take_next(client: AsyncClient, table: Table) -> Table:
@@ -83,8 +86,7 @@ async def take_next(client: AsyncClient, table: Table) -> Table:
     waiting = await client.preferences.next()
     if not waiting:
         return table.laid(None)
-    pair = Candidates(waiting["id"], waiting["a"], waiting["b"], tuple(waiting.get("messages", ())))
-    return table.laid(pair)
+    return table.laid(candidates_of(waiting, waiting.get("messages", ())))
 
 
 async def vote(

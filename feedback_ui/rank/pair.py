@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import gradio as gr
 
 from feedback_ui import texts
+from feedback_ui.bubbles import response
+from feedback_ui.chat.actions import Candidates
 from feedback_ui.listing import static
-from feedback_ui.model_text import plain, rendered
 from feedback_ui.part import Update
 from trimtab_client.values import Choice
 
@@ -24,15 +25,17 @@ class PairPanel:
     b: gr.HTML
     verdicts: dict[Choice, gr.Button]
 
-    def show(self, a: str, b: str, *, open_to_vote: bool, as_written: bool = False) -> Update:
-        """Return the values that show two texts and enable or disable the vote buttons."""
+    def show(self, pair: Candidates, *, open_to_vote: bool, as_written: bool = False) -> Update:
+        """Return the values that show two responses and enable or disable the vote buttons."""
         buttons = {button: gr.Button(interactive=open_to_vote) for button in self.verdicts.values()}
-        return {**self.texts(a, b, as_written=as_written), **buttons}
+        return {**self.texts(pair, as_written=as_written), **buttons}
 
-    def texts(self, a: str, b: str, *, as_written: bool) -> Update:
-        """Return the values that show two texts, as Markdown or as they were written."""
-        form = plain if as_written else rendered
-        return {self.a: form(a), self.b: form(b)}
+    def texts(self, pair: Candidates, *, as_written: bool) -> Update:
+        """Return the values that show two responses, as Markdown or as they were written; thinking is folded."""
+        return {
+            self.a: response("a", pair.a, pair.a_message, as_written=as_written),
+            self.b: response("b", pair.b, pair.b_message, as_written=as_written),
+        }
 
 
 def build_pair() -> PairPanel:

@@ -68,7 +68,7 @@ class RankScreen:
             ),
         }
         if pair is not None:
-            update |= self.panel.show(pair.a, pair.b, open_to_vote=table.open, as_written=table.as_written)
+            update |= self.panel.show(pair, open_to_vote=table.open, as_written=table.as_written)
             update |= {self.asked: dialogue.messages(pair.messages, as_written=table.as_written)}
         return update
 
@@ -81,7 +81,7 @@ class RankScreen:
         return {
             self.table_state: table,
             self.asked: dialogue.messages(pair.messages, as_written=wanted),
-            **self.panel.texts(pair.a, pair.b, as_written=wanted),
+            **self.panel.texts(pair, as_written=wanted),
         }
 
     def emptied(self, text: str, why: list[str]) -> Update:

@@ -17,6 +17,7 @@ from serve.gateway.canary_monitor import CanaryMonitor
 from serve.gateway.exchange import Exchange
 from serve.gateway.forwarder import Completion
 from serve.router import Router, Target, share
+from store import carried
 from store.accounts import sharing
 from store.accounts.owners import owner_of
 from store.db import erasure_guard
@@ -24,6 +25,7 @@ from store.db.database import Store
 from store.errors import Invalid, StoreError
 from store.feedback import comparisons, prompt_owners
 from store.feedback.comparisons import Candidate
+from store.message import is_blank
 from store.values import conversation
 
 log = logging.getLogger(__name__)
@@ -104,8 +106,27 @@ class Shadow:
     def _record(self, stable: Target, canary: Target, exchange: Exchange, answer: Mapping[str, Any]) -> None:
         own, request = exchange.parse(), exchange.request
         choice = answer["choices"][0]
-        text = choice["message"].get("content")
-        if not own.text or not text or own.text == text:
+        shown = [
+            Candidate(
+                own.text or "",
+                stable.release_id,
+                stable.lane,
+                stable.engine_model,
+                own.id,
+                finish_reason=own.finish_reason,
+                carried=carried.read(own.carried, "answer"),
+            ),
+            Candidate(
+                choice["message"].get("content") or "",
+                canary.release_id,
+                canary.lane,
+                canary.engine_model,
+                answer.get("id"),
+                finish_reason=choice.get("finish_reason"),
+                carried=carried.of_answer(choice["message"]),
+            ),
+        ]
+        if any(is_blank(candidate.message) for candidate in shown) or shown[0].answers_as(shown[1]):
             return  # nothing to compare
         with self._db.atomic():
             if erasure_guard.erased_since(self._db, request.user or request.key_id, request.created_at):
@@ -116,24 +137,7 @@ class Shadow:
             comparisons.create(
                 self._db,
                 list(request.messages),
-                [
-                    Candidate(
-                        own.text,
-                        stable.release_id,
-                        stable.lane,
-                        stable.engine_model,
-                        own.id,
-                        finish_reason=own.finish_reason,
-                    ),
-                    Candidate(
-                        text,
-                        canary.release_id,
-                        canary.lane,
-                        canary.engine_model,
-                        answer.get("id"),
-                        finish_reason=choice.get("finish_reason"),
-                    ),
-                ],
+                shown,
                 deployment=stable.deployment,
                 source="shadow",
                 owners=owners,

@@ -15,6 +15,7 @@ from store.errors import Conflict, Invalid
 from store.feedback import comparisons, message_tree
 from store.feedback.comparisons import Candidate, Vote
 from store.feedback.ratings import answer_of
+from store.message import is_blank
 from store.training_data import evidence
 from store.training_data.origin import of_answer
 
@@ -43,8 +44,9 @@ def choose(
         good, bad = (_answer(cursor, id, owner) for id in (preferred, other))
         if (good["conversation_id"], good["prompt_id"]) != (bad["conversation_id"], bad["prompt_id"]):
             raise Invalid("other", other, "another answer to the question that `preferred` answers")
-        if good["content"] == bad["content"]:
-            raise Invalid("other", other, "an answer with another text than `preferred`")
+        shown = [_candidate(preferred, good), _candidate(other, bad)]
+        if shown[0].answers_as(shown[1]):
+            raise Invalid("other", other, "an answer with another text than `preferred`, or other tool calls")
         before = _choice(cursor, preferred, other, rater)
         if before is not None:
             (vote,) = comparisons.votes(db, before["comparison"])
@@ -55,7 +57,7 @@ def choose(
         made = comparisons.create(
             db,
             message_tree.prompt(nodes, good["prompt_id"]),
-            [_candidate(preferred, good), _candidate(other, bad)],
+            shown,
             deployment=good["deployment"],
             source=SOURCE,
             asked_by=rater,
@@ -70,7 +72,7 @@ def choose(
 
 def _answer(cursor: Cursor, id: str, owner: str | None) -> Row:
     row = answer_of(cursor, id, owner)
-    if not (row["content"] or "").strip() or row["prompt_id"] is None:
+    if is_blank(_candidate(id, row).message) or row["prompt_id"] is None:
         raise Conflict(f"completion {id} has no text to compare")
     return row
 
@@ -78,12 +80,13 @@ def _answer(cursor: Cursor, id: str, owner: str | None) -> Row:
 def _candidate(id: str, row: Row) -> Candidate:
     ends = of_answer(row["release"], row["lane"], row["finish_reason"], row["error"])
     return Candidate(
-        content=row["content"],
+        content=row["content"] or "",
         release=row["release"],
         lane=row["lane"],
         model=row["model"],
         completion_id=id,
         finish_reason=ends.finish_reason,
+        carried=row["carried"] or "",
     )
 
 

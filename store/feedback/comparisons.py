@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from store import carried, values
+from store import values
 from store.accounts.owners import owner_of
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
@@ -30,16 +30,16 @@ from store.db.rows import (
 from store.errors import Invalid, NotFound
 from store.feedback import voting
 from store.ids import new_id
+from store.message import identity
 from store.values import Conversation, Message
 
 STATES = ("open", "decided", "withdrawn")
-TOOL_KEYS = {"tools", "tool_calls"}
 
 _COLUMNS = (
-    "id, messages, deployment, source, asked_by, owners, state, votes_wanted, votes_given, gold, "
+    "id, messages, carried, deployment, source, asked_by, owners, state, votes_wanted, votes_given, gold, "
     "created_at, decided_at"
 )
-_SIDES = "side, content, release, lane, model, completion_id, sampling, finish_reason"
+_SIDES = "side, content, carried, release, lane, model, completion_id, sampling, finish_reason"
 
 
 CHOICES = ("a", "b", "tie", "both_bad")
@@ -50,7 +50,7 @@ Choice = Literal["a", "b", "tie", "both_bad"]
 class Candidate(Record):
     """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
 
-    `release` is the release's record id.
+    `release` is the release's record id; `carried` is what it has beside text (see `store.carried`).
     """
 
     content: str
@@ -60,6 +60,16 @@ class Candidate(Record):
     completion_id: str | None = None
     sampling: dict[str, Any] | None = None
     finish_reason: str | None = None
+    carried: str = ""
+
+    @property
+    def message(self) -> Message:
+        """The response as a message."""
+        return Message("assistant", self.content, self.carried)
+
+    def answers_as(self, other: Candidate) -> bool:
+        """Return whether another gave the same answer: the same text and calls, whatever was thought before."""
+        return identity(self.message) == identity(other.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +96,13 @@ class Comparison(Record):
     owners: tuple[str, ...] = ()
 
     def blind(self) -> dict[str, Any]:
-        """Return what a rater may see: id, messages and the two texts."""
+        """Return what a rater may see: id, messages, the two texts, and as messages those that carry more than text."""
+        sides = {"a": self.a, "b": self.b}
         return {
             "id": self.id,
-            "messages": [m.to_json() for m in self.messages],
-            "a": self.a.content,
-            "b": self.b.content,
+            "messages": values.to_json(self.messages),
+            **{side: candidate.content for side, candidate in sides.items()},
+            **{f"{side}_message": c.message.to_json() if c.carried else None for side, c in sides.items()},
         }
 
 
@@ -147,7 +158,7 @@ def create(
     which it drew this prompt and these releases. Raises `Invalid`, and `Conflict` where `asked_by` was erased
     since `began`.
     """
-    prompt = redaction.conversation(db, _plain(values.conversation(messages, "messages")))
+    prompt = redaction.conversation(db, values.conversation(messages, "messages"))
     if len(candidates) != 2:
         raise Invalid("candidates", len(candidates), "two candidates")
     if gold is not None:
@@ -155,7 +166,11 @@ def create(
     if votes_wanted is None:
         votes_wanted = 2 if gold is None and _wants_second_vote(db) else 1
     candidates = [
-        replace(c, content=redaction.text(db, c.content.encode("utf-8", "replace").decode()))
+        replace(
+            c,
+            content=redaction.text(db, c.content.encode("utf-8", "replace").decode()),
+            carried=redaction.carried_text(db, c.carried),
+        )
         for c in candidates
     ]
     order = [0, 1] if secrets.randbelow(2) else [1, 0]
@@ -164,10 +179,11 @@ def create(
     if owners is None:
         owners = () if asked_by is None or gold is not None else (owner_of(asked_by, None),)
     id = new_id("cmp")
-    sides = [(Message("assistant", c.content),) for c in candidates]
+    sides = [(c.message,) for c in candidates]
     asked: Row = {
         "id": id,
-        "messages": values.to_json(prompt),
+        "messages": bulk.plain(prompt),
+        **bulk.carrying_row({"messages": prompt}),
         "prompt_hash": values.conversation_hash(prompt),
         "versus_hash": values.versus_hash(prompt, sides[0], sides[1]),
         "deployment": deployment,
@@ -188,6 +204,7 @@ def create(
             "comparison_id": id,
             "side": side,
             "content": candidates[place].content,
+            "carried": candidates[place].carried or None,
             "release": candidates[place].release,
             "lane": candidates[place].lane,
             "model": candidates[place].model,
@@ -212,19 +229,6 @@ def _wants_second_vote(db: Store) -> bool:
 def several_may_rate(db: Store) -> bool:
     """Return whether more than one user may vote, so that a second vote can come."""
     return int(scalar(db.read(), "select count(*) from users where list_contains(roles, 'rater')")) > 1
-
-
-def uses_tools(messages: Conversation) -> bool:
-    """Return whether a conversation has tools or tool calls, which a comparison cannot keep."""
-    return any(TOOL_KEYS & carried.load(message.carried).keys() for message in messages if message.carried)
-
-
-def _plain(messages: Conversation) -> Conversation:
-    """Return messages as a comparison keeps them, by role and text. Raises `Invalid` for tools and tool calls."""
-    for place, message in enumerate(messages):
-        for key in TOOL_KEYS & carried.load(message.carried).keys():
-            raise Invalid(f"messages[{place}].{key}", message.carried, "none: a comparison keeps text alone")
-    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def get(db: Store, id: str) -> Comparison:
@@ -287,8 +291,8 @@ def vote(
 ) -> Vote:
     """Record a rater's vote and what follows from it, in one commit.
 
-    Choice `a` or `b` makes a pair (none where the texts are alike or one is blank). `better`, a response that
-    the rater wrote, makes a demonstration, and pairs better > a and better > b (none
+    Choice `a` or `b` makes a pair (none where the answers are alike but for reasoning, or one is blank). `better`, a
+    response that the rater wrote, makes a demonstration, and pairs better > a and better > b (none
     with an answer that it hardly changes). `both_bad` makes a dislike of each answer. `seconds` is how long the rater
     took, `began` when the request came in (an aware time), `owner` whose words a rewrite is (see `owner_of`; without it
     the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
@@ -370,8 +374,8 @@ def _sides(cursor: Cursor, id: str) -> dict[str, Row]:
 def _comparison(row: Row, sides: dict[str, Row]) -> Comparison:
     return Comparison(
         **{
-            **row,
-            "messages": messages(row["messages"]),
+            **{name: value for name, value in row.items() if name != "carried"},
+            "messages": messages(row["messages"], row["carried"], "messages"),
             "a": _candidate(sides["a"]),
             "b": _candidate(sides["b"]),
             "owners": tuple(row["owners"] or ()),
@@ -390,4 +394,5 @@ def _candidate(row: Row) -> Candidate:
         completion_id=row["completion_id"],
         sampling=loads(row["sampling"]),
         finish_reason=row["finish_reason"],
+        carried=row["carried"] or "",
     )

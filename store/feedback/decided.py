@@ -10,8 +10,8 @@ from store.db.rows import Row, check_limit, fetch_all
 def list_decided(db: Store, deployment: str, limit: int = 100) -> list[Row]:
     """Return the newest decided comparisons of a deployment: id, prompt_hash, messages, a, b, verdict.
 
-    The verdict is what most votes say: `a`, `b`, or `tie` where neither has more. Gold questions are left out, and what
-    is not shared with raters.
+    The verdict is what most votes say: `a`, `b`, or `tie` where neither has more. Gold questions are left out, what
+    is not shared with raters, and comparisons with tools or reasoning, of which a judge would read the texts alone.
     """
     # counted: the votes for either side; both candidates are joined by their side.
     return fetch_all(
@@ -30,6 +30,7 @@ def list_decided(db: Store, deployment: str, limit: int = 100) -> list[Row]:
         join candidates as first on first.comparison_id = comparisons.id and first.side = 'a'
         join candidates as second on second.comparison_id = comparisons.id and second.side = 'b'
         where gold is null and state = 'decided' and deployment = $deployment
+            and comparisons.carried is null and first.carried is null and second.carried is null
             and {sharing.all_agree("owners", "show", db.share)}
         order by seq desc
         limit $limit

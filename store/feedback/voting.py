@@ -12,6 +12,7 @@ from store.db.database import Cursor, Store
 from store.db.rows import Row, fetch_all, messages, run
 from store.errors import Conflict, NotFound
 from store.feedback import leases
+from store.message import identity, is_blank
 from store.near_duplicates.index import similarity
 from store.training_data import demonstrations, evidence, likes, pairs
 from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
@@ -22,7 +23,8 @@ ALMOST_THE_SAME = 0.9
 
 # By ids alone: with a second condition on a table, DuckDB 2.0 reads it whole in place of its index (10 ms at 300,000 rows).
 _CASE = """
-    select messages, deployment, gold, state, votes_wanted, votes_given, side, content, release, lane, finish_reason
+    select messages, comparisons.carried, deployment, gold, state, votes_wanted, votes_given, side, content,
+        candidates.carried as also, release, lane, finish_reason
     from comparisons, candidates
     where id = $id and comparison_id = $id
     """
@@ -31,9 +33,14 @@ _CASE = """
 class Side(NamedTuple):
     """An answer that was shown, and where it came from; `release` is the release's record id."""
 
-    text: str
+    answer: Message
     origin: Origin
     release: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return self.answer.content
 
 
 class Case(NamedTuple):
@@ -102,12 +109,14 @@ def _open(cursor: Cursor, id: str) -> Case:
     first = rows[0]
     sides = {
         row["side"]: Side(
-            row["content"], of_answer(row["release"], row["lane"], row["finish_reason"]), row["release"]
+            Message("assistant", row["content"], row["also"] or ""),
+            of_answer(row["release"], row["lane"], row["finish_reason"]),
+            row["release"],
         )
         for row in rows
     }
     return Case(
-        messages(first["messages"]),
+        messages(first["messages"], first["carried"], "messages"),
         first["deployment"],
         first["gold"],
         first["votes_wanted"],
@@ -143,24 +152,20 @@ def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
         chosen, rejected = (case.a, case.b) if choice == "a" else (case.b, case.a)
         made.append((chosen, rejected, chosen.origin.release, "vote"))
     if better is not None:
-        others = {side.text: side for side in (case.b, case.a)}
+        others = {identity(side.answer): side for side in (case.b, case.a)}
         made += [
-            (Side(better, UNKNOWN), side, side.origin.release, "rewrite")
-            for side in (others[text] for text in dict.fromkeys((case.a.text, case.b.text)))
+            (Side(Message("assistant", better), UNKNOWN), side, side.origin.release, "rewrite")
+            for side in (others[key] for key in dict.fromkeys(identity(s.answer) for s in (case.a, case.b)))
         ]
     rows: list[tuple[str, Row]] = []
     for chosen, rejected, release, kind in made:
-        if chosen.text == rejected.text or not chosen.text.strip() or not rejected.text.strip():
+        if identity(chosen.answer) == identity(rejected.answer):
+            continue
+        if is_blank(chosen.answer) or is_blank(rejected.answer):
             continue
         if kind == "rewrite" and similarity(chosen.text, rejected.text) > ALMOST_THE_SAME:
             continue  # it would teach to prefer a sign, and make both answers less likely
-        pair = PreferencePair(
-            case.messages,
-            (Message("assistant", chosen.text),),
-            (Message("assistant", rejected.text),),
-            1.0,
-            tags,
-        )
+        pair = PreferencePair(case.messages, (chosen.answer,), (rejected.answer,), 1.0, tags)
         ends = (chosen.origin.finish_reason, rejected.origin.finish_reason)
         rows.append(("pairs", pairs.derived(pair, case.deployment, kind, release, ends)))
     if better is not None:
@@ -174,9 +179,17 @@ def _dislikes(case: Case, row: Row) -> list[tuple[str, Row]]:
     """Return a dislike of each answer, with its table, where the vote says that both are bad."""
     if row["choice"] != "both_bad" or case.gold is not None:
         return []
-    sides = {side.text: side for side in (case.b, case.a) if side.text.strip()}
-    answers = {text: Demonstration(case.messages, (Message("assistant", text),)) for text in sides}
+    sides = {identity(side.answer): side for side in (case.b, case.a) if not is_blank(side.answer)}
     return [
-        ("likes", likes.disliked(answers[text], case.deployment, row["id"], row["rater"], side.origin))
-        for text, side in sides.items()
+        (
+            "likes",
+            likes.disliked(
+                Demonstration(case.messages, (side.answer,)),
+                case.deployment,
+                row["id"],
+                row["rater"],
+                side.origin,
+            ),
+        )
+        for side in sides.values()
     ]

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from store import values
+from store.db import bulk
 from store.db.database import Cursor
 from store.db.rows import fetch_all, messages
 from store.feedback.conversations import prompts_of
+from store.message import without_reasoning
 from store.values import Conversation, Message, conversation_hash
 
 
@@ -28,14 +29,16 @@ def own_prompts(cursor: Cursor, suggested: Iterable[str] = ()) -> list[str]:
     for row in fetch_all(
         cursor,
         """
-        select messages, min(created_at) as since
+        select messages, carried, min(created_at) as since
         from comparisons
         where asked_by in (from their_names)
-        group by messages
+        group by messages, carried
         """,
     ):
-        prompt = messages(row["messages"])
+        prompt = messages(row["messages"], row["carried"], "messages")
         brought[prompt] = min(row["since"], brought.get(prompt, row["since"]))
+    for prompt, since in list(brought.items()):  # clients leave reasoning out of later requests
+        brought.setdefault(without_reasoning(prompt), since)
     hashes = {prompt: conversation_hash(prompt) for prompt in brought}
     _note(cursor, "brought", {"prompt_hash": list(hashes.values()), "since": list(brought.values())})
     turns = [
@@ -48,7 +51,8 @@ def own_prompts(cursor: Cursor, suggested: Iterable[str] = ()) -> list[str]:
     others = {row["prompt_hash"] for row in fetch_all(cursor, _OTHERS)}
     others |= {conversation_hash((Message("user", text),)) for text in suggested}
     own = {hash: prompt for prompt, hash in hashes.items() if hash not in others}
-    quoting = {conversation_hash(prompt) for prompt in prompts_of(cursor, "quoting_completions")}
+    quoted = prompts_of(cursor, "quoting_completions")
+    quoting = {conversation_hash(said) for prompt in quoted for said in (prompt, without_reasoning(prompt))}
     return sorted({*own, *quoting, *_longer(cursor, list(own.values()))})
 
 
@@ -62,7 +66,7 @@ def _longer(cursor: Cursor, own: list[Conversation]) -> set[str]:
         select prompt, len(prompt) as size, prompt[1].content as first
         from (select unnest($prompts::struct(role varchar, content varchar)[][]) as prompt)
         """,
-        {"prompts": [values.to_json(prompt) for prompt in own]},
+        {"prompts": [bulk.plain(prompt) for prompt in own]},
     )
     parts = [
         f"""

@@ -20,7 +20,12 @@ from serve.gateway import requests
 from serve.gateway.protocols.chat import Chat
 from serve.metering.limits import Limits
 from serve.router import Target
-from store.values import conversation, to_json
+from store import carried
+from store.db.database import Store
+from store.feedback import comparisons
+from store.feedback.comparisons import Candidate
+from store.training_data import pairs
+from store.values import PreferencePair, conversation, to_json
 from tests.serve.conftest import BASE
 from tests.support.templates import SWITCHED, TEMPLATES, TOOLS
 
@@ -145,10 +150,25 @@ async def ids_of_chat(engine: Engine, sent: dict[str, Any]) -> list[int]:
     return list(answer["prompt_token_ids"])
 
 
+def compared(folder: Path, prompt: list[dict[str, Any]]) -> PreferencePair:
+    """The pair of a comparison in which an answer that calls a tool won over words."""
+    called = carried.of_answer({"tool_calls": [calling("Ulm", "c")]})
+    with Store.open(folder / "trimtab.duckdb") as db:
+        made = comparisons.create(
+            db, prompt, [Candidate("", carried=called), Candidate("Sun.")], "assistant", votes_wanted=1
+        )
+        comparisons.vote(db, made.id, "a" if made.a.carried else "b", "ada")
+        return pairs.list_page(db)[0].pair
+
+
 @pytest.mark.parametrize("system_prompt", [None, "Be brief."])
 @pytest.mark.parametrize("tools", [None, [], [WEATHER], [WEATHER, CLOCK]])
 async def test_tools_and_calls_of_a_stored_row_are_the_tokens_that_the_engine_got(
-    engine: Engine, tiny_base: Path, system_prompt: str | None, tools: list[dict[str, Any]] | None
+    engine: Engine,
+    tiny_base: Path,
+    tmp_path: Path,
+    system_prompt: str | None,
+    tools: list[dict[str, Any]] | None,
 ) -> None:
     messages = [
         {"role": "user", "content": "Ulm?"},
@@ -170,3 +190,10 @@ async def test_tools_and_calls_of_a_stored_row_are_the_tokens_that_the_engine_go
     assert ("weather" in tokenizer.decode(ours).partition("Ulm?")[0]) == bool(tools)
     again, _ = requests.for_engine({"model": "assistant", "messages": kept}, target, Limits())
     assert ours == await ids_of_chat(engine, again), "a stored conversation is sent as it was"
+    pair = compared(tmp_path, kept).to_json() | {"context": context_of(system_prompt)}
+    prompt, chosen, rejected = RowRenderer(tokenizer).row(pair, ["chosen", "rejected"])
+    assert encode(tokenizer, [prompt])[0] == ours, (
+        "a pair of a comparison begins with the tokens that both got"
+    )
+    assert "<call>weather" in chosen
+    assert "<call>" not in rejected

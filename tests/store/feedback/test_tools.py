@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from store import tool_results
 from store.db import redaction
 from store.db.database import Store
 from store.errors import Conflict, Invalid
-from store.feedback import comparisons, conversations
+from store.feedback import choices, comparisons, conversations
 from store.feedback.comparisons import Candidate
 from store.feedback.turn import Turn
 from store.maintenance import verify
-from store.training_data import demonstrations, likes
+from store.privacy import erasure
+from store.training_data import demonstrations, likes, pairs
 from store.values import conversation
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
@@ -131,13 +133,91 @@ def test_tools_stand_at_the_first_message_alone() -> None:
         conversation([{"role": "user", "content": "Hi"}, {**ASKED}])
 
 
-@pytest.mark.parametrize("messages", [[ASKED], [{"role": "user", "content": "Hi"}, CALLED, RESULT]])
-def test_a_comparison_of_a_conversation_with_tools_is_refused(
+CALLS = Candidate("", carried=carried(tool_calls=[CALL], reasoning_content="Look it up."))
+WORDS = Candidate("Yes, rain.", carried=carried(reasoning_content="Guess."))
+
+
+@pytest.mark.parametrize("messages", [[ASKED], [ASKED, CALLED, RESULT]])
+def test_a_vote_between_a_call_and_words_is_a_pair_with_all_that_they_carry(
     db: Store, messages: list[dict[str, Any]]
 ) -> None:
-    assert comparisons.uses_tools(conversation(messages))
-    with pytest.raises(Invalid, match="a comparison keeps text alone"):
-        comparisons.create(db, messages, [Candidate("yes"), Candidate("no")])
+    made = comparisons.create(db, messages, [CALLS, WORDS], "assistant")
+    found = comparisons.get(db, made.id)
+    assert found.messages == conversation(messages)
+    side = "a" if found.a.carried == CALLS.carried else "b"
+    assert found.blind()[f"{side}_message"]["tool_calls"] == [CALL]
+    vote = comparisons.vote(db, made.id, side, "ada", better="It rains in Ulm, and all day long.")
+    rows = {row.source: row.pair for row in pairs.list_page(db) if row.id in vote.pairs}
+    assert rows["vote"].prompt == conversation(messages)
+    assert rows["vote"].chosen == (CALLS.message,)
+    assert rows["vote"].rejected == (WORDS.message,)
+    assert verify.verify(db) == []
+
+
+def test_when_both_are_bad_each_is_a_dislike_with_its_calls(db: Store) -> None:
+    made = comparisons.create(db, [ASKED], [CALLS, Candidate("No.")], "assistant")
+    comparisons.vote(db, made.id, "both_bad", "ada")
+    disliked = {row["completion"][0]["content"]: row["completion"][0] for row in likes.list_recent(db)}
+    assert disliked[""]["tool_calls"] == [CALL]
+    assert disliked["No."] == {"role": "assistant", "content": "No."}
+
+
+def test_answers_that_differ_in_reasoning_alone_make_no_pair(db: Store) -> None:
+    other = Candidate("Yes, rain.", carried=carried(reasoning_content="Looked."))
+    made = comparisons.create(db, [ASKED], [WORDS, other], "assistant")
+    assert comparisons.vote(db, made.id, "a", "ada").pairs == ()
+
+
+def test_candidates_and_prompts_are_redacted_in_what_they_carry(db: Store) -> None:
+    db.redact = redaction.redactor()
+    call = {**CALL, "function": {"name": "send", "arguments": '{"to": "ada@example.org"}'}}
+    made = comparisons.create(db, [ASKED], [Candidate("", carried=carried(tool_calls=[call])), WORDS])
+    assert {"ada@example.org" in side.carried for side in (made.a, made.b)} == {False}
+    assert any("[email]" in side.carried for side in (made.a, made.b))
+
+
+def test_recorded_answers_with_calls_can_be_chosen_between(db: Store) -> None:
+    conversations.record_turns(
+        db,
+        [
+            turn("c1", [ASKED], None, carried=carried(tool_calls=[CALL])),
+            turn("c2", [ASKED], "I guess rain."),
+        ],
+    )
+    vote = choices.choose(db, "c1", "c2", "ada")
+    (row,) = pairs.list_page(db)
+    assert vote.pairs == (row.id,)
+    assert row.pair.prompt == conversation([ASKED])
+    assert row.pair.chosen == conversation([CALLED])
+
+
+def test_erasing_reaches_comparisons_that_leave_out_reasoning(db: Store) -> None:
+    thought = carried(tool_calls=[CALL], reasoning_content="Look it up.")
+    conversations.record_turns(
+        db,
+        [turn("c1", [ASKED], None, carried=thought), turn("c2", [ASKED, CALLED, RESULT], "Yes, rain.")],
+    )
+    made = comparisons.create(
+        db, [ASKED, CALLED, RESULT], [CALLS, WORDS], source="shadow", owners=["user ada"]
+    )
+    comparisons.vote(db, made.id, "a", "bob")
+    erasure.erase_person(db, "ada", actor="ops")
+    assert comparisons.list_all(db) == []
+    assert pairs.list_page(db) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"),
+    [
+        ([ASKED, RESULT], "messages[1].role"),
+        ([ASKED, CALLED, {**RESULT, "tool_call_id": "c9"}], "messages[2].tool_call_id"),
+    ],
+)
+def test_a_result_without_its_call_is_refused_by_place(messages: list[dict[str, Any]], field: str) -> None:
+    tool_results.check(conversation([ASKED, CALLED, RESULT, RESULT]))
+    with pytest.raises(Invalid) as refused:
+        tool_results.check(conversation(messages))
+    assert refused.value.field == field
 
 
 def test_plain_messages_keep_their_ids(db: Store) -> None:

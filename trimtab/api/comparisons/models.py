@@ -20,6 +20,9 @@ class ComparisonRequest(Request):
     deployment: str | None = None
     releases: list[str] | None = Field(default=None, min_length=2, max_length=2)
     sampling: dict[str, Any] = Field(default_factory=dict)
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="tools that both may call, as in OpenAI's chat completions"
+    )
     drawn: bool | None = Field(
         None,
         description="whether the prompt came from `/api/prompts/draw`; false says that the caller brought it, so that "
@@ -44,6 +47,10 @@ class ComparisonView(View):
     messages: list[dict[str, Any]]
     a: str
     b: str
+    a_message: dict[str, Any] | None = Field(
+        None, description="the response as a message, where it has tool calls or reasoning"
+    )
+    b_message: dict[str, Any] | None = None
     state: str = "open"
     source: str = "rank"
     created_at: datetime | None = None

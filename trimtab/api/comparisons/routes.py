@@ -15,7 +15,7 @@ from serve.auth import Principal
 from serve.errors import RequestError
 from serve.gateway import requests as bodies
 from serve.metering.limits import Limits
-from store import values
+from store import carried, tool_results, values
 from store.accounts import sharing
 from store.errors import Invalid, NotFound
 from store.feedback import comparisons, prompt_owners, rating_queue
@@ -29,6 +29,7 @@ from trimtab.api.comparisons.models import (
     VoteRequest,
     VoteView,
 )
+from trimtab.api.conversations.models import messages_of
 from trimtab.api.deployments.routes import known_deployment, release_names
 from trimtab.api.people.shares import owner_of_request, speaker_of_request
 from trimtab.api.views import comparison_view
@@ -49,7 +50,7 @@ async def create(
     409 for a prompt that was drawn and that whoever said it no longer shares with raters.
     """
     began = datetime.now(UTC)
-    messages = [message.model_dump() for message in body.messages]
+    messages = messages_of(body.messages, body.tools)
     owners = [owner_of_request(principal, request)]
     if body.drawn is not False:
         said = await call_store(platform.db, prompt_owners.of_drawn, messages)
@@ -130,7 +131,7 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
     made = await call_store(
         platform.db,
         comparisons.create,
-        [message.model_dump() for message in body.messages],
+        messages_of(body.messages),
         [Candidate(content=body.good), Candidate(content=body.bad)],
         deployment=body.deployment,
         source="rank",
@@ -147,7 +148,8 @@ def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
     try:
         ComparisonRequest.model_validate({"messages": messages})
         bodies.check_chat({"messages": messages}, limits)
-        return not comparisons.uses_tools(values.conversation(messages))
+        tool_results.check(values.conversation(messages))
+        return True
     except (ValidationError, RequestError, Invalid):
         return False
 
@@ -167,19 +169,20 @@ async def sample(
             requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
         answers = await asyncio.gather(*requests)
         choices = [answer.body["choices"][0] for answer in answers]
-        texts = [str(choice["message"]["content"] or "") for choice in choices]
-        if texts[0] != texts[1]:
+        made = [
+            Candidate(
+                content=str(choice["message"].get("content") or ""),
+                release=answer.target.release_id,
+                lane=answer.target.lane,
+                sampling=sampling,
+                finish_reason=choice.get("finish_reason"),
+                carried=carried.of_answer(choice["message"]),
+            )
+            for answer, choice in zip(answers, choices, strict=True)
+        ]
+        if not made[0].answers_as(made[1]):
             break
-    return [
-        Candidate(
-            content=text,
-            release=answer.target.release_id,
-            lane=answer.target.lane,
-            sampling=sampling,
-            finish_reason=choice.get("finish_reason"),
-        )
-        for answer, choice, text in zip(answers, choices, texts, strict=True)
-    ]
+    return made
 
 
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})

@@ -19,7 +19,7 @@ from store.ids import new_id
 from trimtab.api.access import Rater, ThePlatform
 from trimtab.api.base import Request, View
 from trimtab.api.comparisons.routes import sample
-from trimtab.api.conversations.models import MessageBody
+from trimtab.api.conversations.models import MessageBody, messages_of
 from trimtab.background import call_store
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
@@ -35,6 +35,7 @@ class OfferRequest(Request):
         default=None, max_length=200, description="OpenAI's `user`, as the chat request has it"
     )
     sampling: dict[str, Any] = Field(default_factory=dict)
+    tools: list[dict[str, Any]] | None = None
 
 
 class OfferView(View):
@@ -43,6 +44,8 @@ class OfferView(View):
     id: str
     a: str
     b: str
+    a_message: dict[str, Any] | None = None
+    b_message: dict[str, Any] | None = None
     conversation: str
 
 
@@ -79,10 +82,10 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
     if not await call_store(platform.db, sharing.allow, [owner], "show"):
         return Response(status_code=204)  # other raters would see it, too
     assert route.canary is not None
-    messages = [message.model_dump() for message in body.messages]
+    messages = messages_of(body.messages, body.tools)
     releases = [route.stable.release, route.canary.release]
     candidates = await sample(platform, principal, messages, releases, body.sampling)
-    if candidates[0].content == candidates[1].content:
+    if candidates[0].answers_as(candidates[1]):
         return Response(status_code=204)  # nothing to choose between
     made = await call_store(
         platform.db,
@@ -95,4 +98,5 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
         began=began,
         owners=[owner],
     )
-    return OfferView(id=made.id, a=made.a.content, b=made.b.content, conversation=conversation)
+    shown = {name: value for name, value in made.blind().items() if name != "messages"}
+    return OfferView(**shown, conversation=conversation)
