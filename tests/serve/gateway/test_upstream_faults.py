@@ -6,7 +6,6 @@ docs/serving.md, and keep the rule.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,7 @@ import pytest
 
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
-from tests.serve.conftest import BASE, until_running
+from tests.serve.conftest import BASE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine]
 LONG = "All the world is a stage and all the men and women merely players. " * 6
@@ -104,9 +103,6 @@ async def test_unloading_frees_the_name_and_not_the_slot(engine: Engine, loras: 
 
 async def test_requests_outlive_the_unloading_of_their_adapter(engine: Engine, loras: list[Path]) -> None:
     await load(engine, "leaving", loras[10])
-    whole = await ask(engine, "leaving", "Hi", 300)
-    under_way = asyncio.create_task(ask(engine, "leaving", "Hi", 300))
-    await until_running(engine, under_way)
-    await engine.unload_adapter("leaving")
-    assert await under_way == whole
-    assert (await ask(engine, BASE, "Hi", 4)) != whole[:4]
+    whole = await streamed(engine, "leaving")
+    assert await streamed(engine, "leaving", partial(engine.unload_adapter, "leaving")) == whole
+    assert await streamed(engine, BASE) != whole

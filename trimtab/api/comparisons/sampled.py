@@ -39,7 +39,7 @@ class OfferRequest(Request):
 
 
 class OfferView(View):
-    """Two blind answers to vote on, and the conversation that the chosen one joins."""
+    """Two blind answers (whole where they carry more than text), and the conversation that the chosen one joins."""
 
     id: str
     a: str
@@ -62,6 +62,7 @@ def wants_pair(route: Route, deployment: str, sticky: str, turn: str, fraction: 
 @router.post(
     "/offer",
     response_model=OfferView,
+    response_model_exclude_none=True,
     status_code=201,
     responses={204: {"description": "this turn is answered by one release as usual"}},
 )
