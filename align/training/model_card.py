@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.prepare import MANIFEST
 from align.report import TrainReport
 from align.run_directory import RunSpec
 
@@ -51,7 +52,7 @@ def write_card(directory: Path, spec: RunSpec, report: TrainReport) -> None:
 
 def base_licence(model: str) -> str | None:
     """Return the licence that a prepared base model's manifest or card states, or None."""
-    manifest = Path(model) / "trimtab-prepared.json"
+    manifest = Path(model) / MANIFEST
     if manifest.is_file():
         value = json.loads(manifest.read_text()).get("licence")
         return str(value) if value else None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
 from store.accounts import audit
@@ -21,10 +20,10 @@ from store.feedback.comparisons import Candidate
 from store.rollout import releases
 from store.training_data import batch_import, import_file, pairs
 from store.training_data.import_file import Progress
+from tests.support.in_thread import platform_in_thread
 from tests.support.stub_releases import Release, StubPlatform
-from trimtab import server as up
 from trimtab.api.training_data import imports
-from trimtab.app import build_app, build_platform
+from trimtab.app import build_platform
 from trimtab.cli import app
 from trimtab.cli.training_data import imports as cli_imports
 from trimtab.config.serving_sections import EngineSettings
@@ -36,37 +35,12 @@ LONG_S = 30
 GOOD = {"prompt": "One?", "chosen": "yes", "rejected": "no"}
 
 
-class _Server(uvicorn.Server):
-    """A server in a thread; says when it has started."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    def install_signal_handlers(self) -> None:
-        """The test runner keeps its own."""
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    listener = up.listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     engines = {"main": EngineSettings(base="smollm2-135m-instruct", url="http://127.0.0.1:9", api_key="none")}
-    platform = build_platform(Settings(data=tmp_path_factory.mktemp("data"), engines=engines), url)
-    server = _Server(uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIMTAB_URL", url)
-        patch.setenv("TRIMTAB_KEY", platform.key)
-        thread.start()
-        assert server.ready.wait(LONG_S)
+    settings = Settings(data=tmp_path_factory.mktemp("data"), engines=engines)
+    with platform_in_thread(lambda url: build_platform(settings, url)) as platform:
         yield platform
-        server.should_exit = True
-        thread.join(LONG_S)
 
 
 @pytest.fixture(autouse=True)

@@ -5,28 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import threading
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
+from align.prepare import MANIFEST
 from store.rollout import adapters, releases
 from store.rollout.adapters import AdapterRecord
+from tests.support.in_thread import platform_in_thread
 from tests.support.models import make_lora, make_tiny_base
-from trimtab import exporting
-from trimtab import server as up
-from trimtab.app import build_app, build_platform
+from trimtab.app import build_platform
 from trimtab.cli import app
 from trimtab.config.paths import DataPaths
 from trimtab.config.serving_sections import DeploymentSettings, EngineSettings
 from trimtab.config.settings import Settings
 from trimtab.errors import ExportRefused
-from trimtab.exporting import Exported
+from trimtab.exports import export as exporting
+from trimtab.exports import job
+from trimtab.exports.job import Exported
+from trimtab.platform import Platform
 
 NAME = "a-0123456789abcdef"
 RELEASE: dict[str, Any] = {"name": "assistant@2", "base": "tiny", "adapter": NAME, "run": None}
@@ -54,25 +55,18 @@ def chosen(made: Path) -> Settings:
 
 
 @pytest.fixture
-def served(made: Path, chosen: Settings, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def served(made: Path, chosen: Settings, empty: Path) -> Iterator[None]:
     """A platform on a socket, with assistant@2."""
     shutil.copy(empty, chosen.data / empty.name)
-    listener = up.listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    platform = build_platform(chosen, url)
-    adapters.record(platform.db, AdapterRecord(hash=NAME, base="tiny", path="nowhere"))
-    releases.create(platform.db, "assistant", "tiny", adapter=NAME, system_prompt="Be brief.")
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1)
-    )
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign, attr-defined]
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    monkeypatch.setenv("TRIMTAB_URL", url)
-    monkeypatch.setenv("TRIMTAB_KEY", platform.key)
-    thread.start()
-    yield
-    server.should_exit = True
-    thread.join(30)
+
+    def build(url: str) -> Platform:
+        platform = build_platform(chosen, url)
+        adapters.record(platform.db, AdapterRecord(hash=NAME, base="tiny", path="nowhere"))
+        releases.create(platform.db, "assistant", "tiny", adapter=NAME, system_prompt="Be brief.")
+        return platform
+
+    with platform_in_thread(build):
+        yield
 
 
 def refused(chosen: Settings, out: Path, form: str = "peft", dtype: str = "auto", **release: Any) -> str:
@@ -162,13 +156,13 @@ def write_as(job: str) -> dict[str, Any]:
 def test_the_version_of_the_base_is_its_commit_manifest_or_revision(chosen: Settings, tmp_path: Path) -> None:
     commit = tmp_path / "snapshots" / "0123abc"
     commit.mkdir(parents=True)
-    assert exporting._origin(chosen, commit, "tiny") == "commit `0123abc`"
-    assert exporting._origin(chosen, tmp_path, "tiny") is None
+    assert job._origin(chosen, commit, "tiny") == "commit `0123abc`"
+    assert job._origin(chosen, tmp_path, "tiny") is None
     main = chosen.engines["main"].model_copy(update={"revision": "v2"})
     pinned = chosen.model_copy(update={"engines": {"main": main}})
-    assert exporting._origin(pinned, tmp_path, "tiny") == "revision `v2`"
-    (tmp_path / exporting.MANIFEST).write_text('{"source": "tiny.gguf", "source_sha256": "12ef"}')
-    assert exporting._origin(pinned, tmp_path, "tiny") == "made of `tiny.gguf`, SHA-256 `12ef`"
+    assert job._origin(pinned, tmp_path, "tiny") == "revision `v2`"
+    (tmp_path / MANIFEST).write_text('{"source": "tiny.gguf", "source_sha256": "12ef"}')
+    assert job._origin(pinned, tmp_path, "tiny") == "made of `tiny.gguf`, SHA-256 `12ef`"
 
 
 def test_a_fault_or_an_interruption_leaves_nothing(

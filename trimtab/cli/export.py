@@ -43,8 +43,8 @@ def export(
     config: ConfigOption = None,
 ) -> None:
     """Write a release into a folder with a model card, checked against the release by its log-probabilities."""
-    from trimtab.exporting import Exported
-    from trimtab.exporting import export as write
+    from trimtab.exports.export import export as write
+    from trimtab.exports.job import Exported
 
     async def look_up(client: AsyncClient) -> tuple[Any, Any]:
         return await client.rollout.release(release), await client.rollout.lineage(release)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from typer.testing import CliRunner
 
+from tests.support.in_thread import platform_in_thread
 from tests.trimtab.ways.conftest import built
-from trimtab import server as up
-from trimtab.app import build_app
 from trimtab.cli import app
 from trimtab.platform import Platform
 
@@ -37,20 +34,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def platform(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    listener = up.listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    platform, _ = built(here / "data", monkeypatch, url=url)
-    server = uvicorn.Server(
-        uvicorn.Config(build_app(platform), log_level="error", timeout_graceful_shutdown=1)
-    )
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign, attr-defined]
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    monkeypatch.setenv("TRIMTAB_URL", url)
-    monkeypatch.setenv("TRIMTAB_KEY", platform.key)
-    thread.start()
-    yield platform
-    server.should_exit = True
-    thread.join(30)
+    with platform_in_thread(lambda url: built(here / "data", monkeypatch, url=url)[0]) as platform:
+        yield platform
 
 
 def test_from_the_search_to_the_recommendation(platform: Platform, here: Path) -> None:

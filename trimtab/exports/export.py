@@ -7,41 +7,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from serve.safetensors_file import METADATA, parse_header
-from trimtab.base_models.local import is_hub_id, model_of
+from trimtab.base_models.local import model_of
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.errors import ExportRefused
+from trimtab.exports.job import Exported, job_of
 
 FORMS = ("peft", "hf")
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ROOM = 1.05
 """Free disk space over the bytes that are written."""
-MANIFEST = "trimtab-prepared.json"
 
 Say = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was asked: the release as the platform shows it, what it learned (counts), the form, and where to.
-
-    `examples` is how many of them its system prompt quotes.
-    """
-
-    release: Mapping[str, Any]
-    learned: Mapping[str, int]
-    form: str
-    out: Path
-    dtype: str = "auto"
-    examples: int = 0
 
 
 def export(asked: Exported, settings: Settings, paths: DataPaths, say: Say) -> dict[str, Any]:
@@ -57,7 +41,7 @@ def export(asked: Exported, settings: Settings, paths: DataPaths, say: Say) -> d
     _require_room(out.parent, _bytes(asked, model, adapter))
     with _new(out) as scratch, tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
-        job.write_text(json.dumps(_job(asked, settings, paths, model, adapter, scratch)))
+        job.write_text(json.dumps(job_of(asked, settings, paths, model, adapter, scratch)))
         found = _run([sys.executable, "-m", "align.export", str(job)], say)
     return {"out": str(out), **found}
 
@@ -108,48 +92,6 @@ def _require_room(folder: Path, needed: int) -> None:
     if free < needed * ROOM:
         why = f"{existing} has {free / 1e9:.1f} GB free and {needed * ROOM / 1e9:.1f} GB are needed"
         raise ExportRefused("DIR", why, "a folder on a disk with room")
-
-
-def _job(
-    asked: Exported, settings: Settings, paths: DataPaths, model: Path, adapter: Path | None, scratch: Path
-) -> dict[str, Any]:
-    """Return the fields of `align.training.exports.job.ExportJob`."""
-    release = asked.release
-    card = paths.run(release["run"]) / "adapter" / "README.md" if release.get("run") else None
-    return {
-        "form": asked.form,
-        "model": str(model),
-        "adapter": str(adapter) if adapter else None,
-        "out": str(scratch),
-        "name": release["name"],
-        "base": _public_name(settings, model, str(release["base"])),
-        "dtype": asked.dtype,
-        "system_prompt": release.get("system_prompt"),
-        "sampling": dict(release.get("sampling") or {}),
-        "learned": dict(asked.learned),
-        "run_card": card.read_text() if card and card.is_file() else None,
-        "origin": _origin(settings, model, str(release["base"])),
-        "examples": asked.examples,
-    }
-
-
-def _public_name(settings: Settings, model: Path, base: str) -> str:
-    """Return the hub id of a base where it has one, else its name here; no path of this machine."""
-    if (model / MANIFEST).is_file():
-        return str(json.loads((model / MANIFEST).read_text())["model"])
-    named = (e.model for e in settings.engines.values() if e.base == base and e.model)
-    return next((name for name in named if is_hub_id(name)), base)
-
-
-def _origin(settings: Settings, model: Path, base: str) -> str | None:
-    """Return which version of the base its files here are, in words, None where nothing says it."""
-    if model.parent.name == "snapshots":  # of the Hugging Face cache, by commit
-        return f"commit `{model.name}`"
-    if (model / MANIFEST).is_file():
-        facts = json.loads((model / MANIFEST).read_text())
-        return f"made of `{facts['source']}`, SHA-256 `{facts['source_sha256']}`"
-    revisions = (e.revision for e in settings.engines.values() if e.base == base and e.revision)
-    return next((f"revision `{revision}`" for revision in revisions), None)
 
 
 @contextmanager
