@@ -35,7 +35,7 @@ from typing import IO, Any
 
 MARKER = "TRIMTAB_PROCESS"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-TRACKER_S = 1.0
+TRACKER_S = 5.0  # a tracker that was just started has Python to load first: seconds on a busy machine
 
 
 def _prctl(option: int, value: int) -> None:
@@ -121,15 +121,16 @@ def _signal_all(pids: list[int], group: int | None, sig: int) -> None:
             os.kill(pid, sig)
 
 
-def reap_marked(marker: str, group: int | None = None, tries: int = 100) -> int:
-    """SIGKILL every process that carries `marker`, again until none is left; returns how many there were.
+def reap_marked(marker: str, group: int | None = None) -> int:
+    """SIGKILL every process that carries `marker`, again until none is left or for `TRACKER_S` + 2 s; returns how many there
+    were.
 
     Python's resource trackers come last and have `TRACKER_S` to end by themselves: once their family is gone they delete its
     shared memory, of which vLLM leaves hundreds of megabytes.
     """
     seen: set[int] = set()
     spared_until = time.monotonic() + TRACKER_S
-    for _ in range(tries):
+    while time.monotonic() < spared_until + 2:
         pids = [pid for pid in marked(marker) if not _is_zombie(pid)]
         if not pids:
             break
