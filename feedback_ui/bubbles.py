@@ -24,11 +24,23 @@ def bubble_of(turns: Sequence[Turn]) -> dict[str, Any]:
     return bubble("assistant", steps(turns) + signature(turns[-1]))
 
 
-def response(side: str, text: str, message: Mapping[str, Any] | None, *, as_written: bool = False) -> str:
-    """Render a response to compare; `message` is the whole of one that has more than its text."""
+def response(
+    key: str,
+    text: str,
+    message: Mapping[str, Any] | None,
+    *,
+    as_written: bool = False,
+    unfolded: bool = False,
+) -> str:
+    """Render a response to compare; `message` is the whole of one that has more than its text.
+
+    `key` tells its folds from those of others; `unfolded` shows thinking open.
+    """
     if message is None:
-        return plain(text) if as_written else rendered(text)
-    return steps([read_turn(message)], f"{side} ", as_written=as_written)
+        html = plain(text) if as_written else rendered(text)
+    else:
+        html = steps([read_turn(message)], f"{key} ", as_written=as_written)
+    return answer_parts.unfolded(html) if unfolded else html
 
 
 def steps(turns: Sequence[Turn], page: str = "", *, as_written: bool = False) -> str:

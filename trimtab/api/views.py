@@ -23,6 +23,7 @@ from trimtab.api.people.models import KeyView
 from trimtab.api.releases.models import ReleaseView
 from trimtab.api.runs.models import RunView, TransitionView
 from trimtab.api.training_data.models import DemonstrationView, PairView
+from trimtab.config.data_sections import Shown
 from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.weighing import Trial
 
@@ -115,10 +116,11 @@ def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> Ca
     )
 
 
-def comparison_view(comparison: Comparison) -> ComparisonView:
-    """Return one comparison, blind."""
+def comparison_view(comparison: Comparison, show: Shown) -> ComparisonView:
+    """Return one comparison, blind; `show` is `rank.show`."""
     return ComparisonView(
         **comparison.blind(),
+        show=show,
         state=comparison.state,
         source="rank"
         if comparison.source in ("typed", "drawn", "chosen")
