@@ -107,7 +107,7 @@ def signature(turn: Turn) -> str:
     return f'{body}<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
 
 
-def context(turns: Sequence[Turn]) -> str:
+def context(turns: Sequence[Turn], key: str = "") -> str:
     """Render what stands above a conversation, folded: system messages, and the tools that it may use."""
     system = [turn.content for turn in turns if turn.role in SYSTEM_ROLES]
     tools = tools_of(turns[0].carried) if turns else []
@@ -117,4 +117,4 @@ def context(turns: Sequence[Turn]) -> str:
     if not named:
         return ""
     body = "".join(map(plain, system)) + answer_parts.definitions(tools)
-    return f'<div class="tt-context">{fold("context", " · ".join(named), body)}</div>'
+    return f'<div class="tt-context">{fold(f"context {key}", " · ".join(named), body)}</div>'

@@ -57,6 +57,11 @@ def test_both_are_asked_with_the_tools_and_a_vote_keeps_the_call(
     pair = pairs.get(platform.db, voted["pairs"][0]).pair
     assert pair.prompt == given
     assert pair.chosen[0].to_json()["tool_calls"] == [CALL]
+    listed = client.get("/api/pairs").json()[0]
+    assert listed["chosen_messages"][0]["tool_calls"] == [CALL]
+    assert listed["chosen_messages"][0]["reasoning_content"] == "Look."
+    assert (listed["rejected"], listed["rejected_messages"]) == ("No rain.", None)
+    assert listed["prompt"][1]["tool_calls"] == [CALL]
 
 
 @pytest.mark.parametrize("show", ["answers", "whole"])
