@@ -19,10 +19,10 @@ from store.values import Probe
 
 WANTED, LEAST = 3.0, 1.5
 """The effect that a multiple is to have, and the smallest that shows anything, as a share of what the base differs by."""
-RATIO = 1.33
+RATIO = 1.4
 """The size of the served effect may be so many times the trained one's, or one of so many parts of it."""
-NOISE_SHARE = 1.5
-"""Served and trained adapter may differ by so many times what the base differs by."""
+NOISE_SHARE, EFFECT_SHARE = 1.25, 0.25
+"""Served and trained adapter may differ by such shares of what the base differs by and of the effect, together."""
 CANNOT = "it cannot show a missing block, or a scale that is off by a tenth"
 
 
@@ -49,23 +49,25 @@ class Multiple:
 def choose_multiple(parity: Parity, served_base: Sequence[float], probe: Probe) -> Multiple | None:
     """Return at which multiple to compare an adapter that its own scale does not show; None where there is no need or none.
 
-    The smallest whose effect stands out well, else the one that stands out most if it does at all.
+    The smallest whose effect stands out well, else the smallest whose effect stands out at all: a larger one would change
+    what the model says altogether, so that half and twice as much look alike.
     """
     if parity.is_shown or not parity.ok:
         return None
     trained = nearest(probe, served_base)
     known = [Multiple(n, trained.multiples[n], trained.base, served_base) for n in sorted(trained.multiples)]
-    for multiple in known:
-        if multiple.effect >= WANTED * multiple.noise:
-            return multiple
-    best = max(known, key=lambda multiple: multiple.effect, default=None)
-    return best if best and best.effect >= LEAST * best.noise else None
+    for share in (WANTED, LEAST):
+        for multiple in known:
+            if multiple.effect >= share * multiple.noise:
+                return multiple
+    return None
 
 
 def judge_multiple(parity: Parity, multiple: Multiple, served: Sequence[float]) -> Parity:
     """Add to the verdict at the adapter's own scale what `served`, the series with the scaled copy, shows."""
     x, y = np.subtract(multiple.adapter, multiple.base), np.subtract(served, multiple.served_base)
-    distance, tolerance = mean_distance(served, multiple.adapter), NOISE_SHARE * multiple.noise
+    distance = mean_distance(served, multiple.adapter)
+    tolerance = NOISE_SHARE * multiple.noise + EFFECT_SHARE * multiple.effect
     found = {
         "factor": float(multiple.factor),
         "mean_abs": distance,
@@ -88,7 +90,7 @@ def _fault(found: dict[str, float]) -> str | None:
     if not found["mean_abs"] <= found["tolerance"]:
         return (
             f"compared at {scale}, served and trained log-probabilities differ by {found['mean_abs']:.4g} on average; "
-            f"accepted: up to {found['tolerance']:.4g}, {NOISE_SHARE:g} times what the base itself differs by "
+            f"accepted: up to {found['tolerance']:.4g}, from what the base itself differs by and the effect "
             "(training.parity_tolerance)"
         )
     return None

@@ -68,7 +68,7 @@ def test_coarse_faults_below_the_noise_are_refused(seed: int) -> None:
         assert "training.parity_tolerance" in str(parity.why)
 
 
-def test_the_smallest_multiple_that_stands_out_is_taken_else_the_largest() -> None:
+def test_the_smallest_multiple_that_stands_out_is_taken() -> None:
     for factors, taken in (((8, 16), 8), ((2, 4), 4), ((2,), None), ((), None)):
         world = World(0, factors=factors)
         _, multiple = world.judge(world.effect)
