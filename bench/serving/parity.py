@@ -2,6 +2,7 @@
 
     python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
     python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8_per_tensor"}'
+    python -m bench.serving.parity --quick --served awq --dtypes float16
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,
@@ -35,6 +36,7 @@ from align.recipe.recipe import resolve
 from align.training import model as models
 from align.training import probe as probes
 from bench.bench_models import embedded
+from bench.serving.awq_base import awq_base
 from bench.versions import versions
 from serve.adapters.multiple import choose_multiple
 from serve.adapters.parity import Parity, judge, measure
@@ -201,8 +203,9 @@ async def bench(args: argparse.Namespace) -> None:
             if cuda:
                 arguments |= {"gpu-memory-utilization": args.memory, "enforce-eager": True}
             arguments |= json.loads(args.engine_args)
+            served = awq_base(model, root / f"awq-{dtype}") if args.served else model
             spec = EngineSpec(
-                f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2, max_lora_rank=16
+                f"engine-{dtype}", "base", str(served), args=arguments, max_loras=2, max_lora_rank=16
             )
             pool = EnginePool([spec], root / f"data-{dtype}")
             await pool.start()
@@ -244,6 +247,9 @@ def main() -> int:
         "--dtypes", help="of engine and probe, with commas between; default: what the device computes in"
     )
     parser.add_argument("--qlora", action="store_true", help="the probe over the NF4 base alone")
+    parser.add_argument(
+        "--served", choices=("awq",), help="serve the model in this format, and train on the model"
+    )
     parser.add_argument("--tokens", type=int, help="length of the probe; default: as for a publishing")
     parser.add_argument("--engine-args", default="{}", help="further vLLM arguments, a JSON object")
     parser.add_argument("--memory", type=float, default=0.4, help="the engine's share of a card's memory")
