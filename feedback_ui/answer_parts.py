@@ -14,6 +14,7 @@ from feedback_ui import texts
 from feedback_ui.html import duration, esc
 from feedback_ui.model_text import MAX_CHARACTERS, one_line, plain, rendered
 
+_THINKING = re.compile(r'<details( class="tt-(?:thinking|reasoning)")(?! open)')
 _SPACE = re.compile(r"\s+")
 
 
@@ -25,6 +26,11 @@ def thinking(text: str, key: str, seconds: float | None = None, running: bool = 
     label = f'<span class="tt-typing">{texts.CHAT_WAITING}</span>' if running else texts.CHAT_THOUGHT
     summary = f"<summary>{label}{took}</summary>"
     return f'<details class="tt-thinking" data-key="{esc(f"thinking {key}")}">{summary}{rendered(text)}</details>'
+
+
+def unfolded(html: str) -> str:
+    """Return what was rendered with its thinking open, also where the model wrote it into its text."""
+    return _THINKING.sub(r"<details open\1", html)
 
 
 def call(item: Mapping[str, Any], result: str | None) -> str:

@@ -24,11 +24,23 @@ def bubble_of(turns: Sequence[Turn]) -> dict[str, Any]:
     return bubble("assistant", steps(turns) + signature(turns[-1]))
 
 
-def response(side: str, text: str, message: Mapping[str, Any] | None, *, as_written: bool = False) -> str:
-    """Render a response to compare; `message` is the whole of one that has more than its text."""
+def response(
+    key: str,
+    text: str,
+    message: Mapping[str, Any] | None,
+    *,
+    as_written: bool = False,
+    unfolded: bool = False,
+) -> str:
+    """Render a response to compare; `message` is the whole of one that has more than its text.
+
+    `key` tells its folds from those of others; `unfolded` shows thinking open.
+    """
     if message is None:
-        return plain(text) if as_written else rendered(text)
-    return steps([read_turn(message)], f"{side} ", as_written=as_written)
+        html = plain(text) if as_written else rendered(text)
+    else:
+        html = steps([read_turn(message)], f"{key} ", as_written=as_written)
+    return answer_parts.unfolded(html) if unfolded else html
 
 
 def steps(turns: Sequence[Turn], page: str = "", *, as_written: bool = False) -> str:
@@ -95,7 +107,7 @@ def signature(turn: Turn) -> str:
     return f'{body}<span class="tt-by">{esc(turn.release)}{esc(lane)}{took}</span>'
 
 
-def context(turns: Sequence[Turn]) -> str:
+def context(turns: Sequence[Turn], key: str = "") -> str:
     """Render what stands above a conversation, folded: system messages, and the tools that it may use."""
     system = [turn.content for turn in turns if turn.role in SYSTEM_ROLES]
     tools = tools_of(turns[0].carried) if turns else []
@@ -105,4 +117,4 @@ def context(turns: Sequence[Turn]) -> str:
     if not named:
         return ""
     body = "".join(map(plain, system)) + answer_parts.definitions(tools)
-    return f'<div class="tt-context">{fold("context", " · ".join(named), body)}</div>'
+    return f'<div class="tt-context">{fold(f"context {key}", " · ".join(named), body)}</div>'

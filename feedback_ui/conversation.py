@@ -103,9 +103,9 @@ class Talk:
         note = f'<span class="tt-typing">{esc(text)}</span>'
         return [*self.bubbles(), bubble("assistant", note)]
 
-    def context(self) -> str:
-        """Return what stands above the bubbles: system messages and tools."""
-        return context(self.turns)
+    def context(self, key: str = "") -> str:
+        """Return what stands above the bubbles: system messages and tools. `key` tells its fold from others of the page."""
+        return context(self.turns, key)
 
     def turn_at(self, index: int) -> int:
         """Return the number of the turn that an event on the bubble `index` means: the last answer in it.

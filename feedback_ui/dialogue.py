@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from feedback_ui import texts
@@ -53,19 +53,22 @@ def readiness(state: Readiness) -> str:
     return notice(title, f"{tone} tt-busy" if not state.failed else tone, hint + missing + lines)
 
 
-def messages(rows: Iterable[dict[str, Any]], *, as_written: bool = False) -> str:
-    """Render a conversation read only, one block per message, as Markdown or as it was written."""
+def messages(rows: Iterable[Mapping[str, Any]], *, as_written: bool = False, key: str = "asked") -> str:
+    """Render a conversation read only, one block per message, as Markdown or as it was written.
+
+    `key` tells its folds from those of others on the page.
+    """
     form = plain if as_written else rendered
     talk = Talk(None, tuple(read_turn(row) for row in rows))
     if any(turn.carried for turn in talk.turns):
         blocks = [
             _message(
                 turns[0].role if turns[0].role == "user" else "assistant",
-                steps(turns, f"asked {place} ", as_written=as_written),
+                steps(turns, f"{key} {place} ", as_written=as_written),
             )
             for place, turns in enumerate(talk.runs())
         ]
-        blocks.insert(0, talk.context())
+        blocks.insert(0, talk.context(key))
     else:
         blocks = [_message(turn.role, form(turn.content)) for turn in talk.turns]
     return f'<div class="tt-dialogue">{"".join(blocks)}</div>'

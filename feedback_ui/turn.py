@@ -64,6 +64,7 @@ def read_turn(message: Mapping[str, Any]) -> Turn:
         lane=str(message.get("lane") or ""),
         completion_id=str(message.get("completion_id") or ""),
         liked=message.get("liked"),
+        thought_s=message.get("thought_s"),
         carried={key: message[key] for key in CARRIED if message.get(key)},
     )
 

@@ -5,7 +5,7 @@ A test compares each with the platform's own model, so that no field is missing 
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from trimtab_client.values import Choice, GateMode, JobState, Method, Role, Rollout, RunState, Share, Start
 
@@ -27,6 +27,7 @@ class Comparison(TypedDict):
     b: str
     a_message: dict[str, Any] | None
     b_message: dict[str, Any] | None
+    show: Literal["answers", "whole"]
     state: str
     source: str
     created_at: str | None

@@ -37,19 +37,19 @@ RULES = 'rules = [{ rule = "max_sentences", value = 2 }]\nprefer = "shorter"\n'
 SUITE = """
 [[measurements]]
 kind = "heldout"
-rows = 12
+rows = 24
 
 [[measurements]]
 kind = "answers"
-heldout = 14
-general = 10
+heldout = 20
+general = 14
 max_tokens = 48
 
 [[measurements]]
 kind = "texts"
 texts = 6
 """
-REQUESTS = 64
+REQUESTS = 192
 """Real requests that a prompt is distilled on."""
 FIRST_REQUEST = 200
 """Requests before this one were voted on, or measured, by `bench.deciding.teach`."""

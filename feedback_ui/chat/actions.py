@@ -36,7 +36,8 @@ class Progress:
 class Candidates:
     """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
 
-    `a_message` and `b_message` are those responses that have tool calls or reasoning, whole.
+    `a_message` and `b_message` are those responses that have tool calls or reasoning, whole; `whole` says that
+    thinking is compared, too.
     """
 
     comparison: str
@@ -45,6 +46,7 @@ class Candidates:
     messages: tuple[dict[str, Any], ...] = ()
     a_message: dict[str, Any] | None = None
     b_message: dict[str, Any] | None = None
+    whole: bool = False
     laid: float = field(default_factory=time.monotonic, compare=False)
 
     def seconds(self) -> float:
@@ -55,7 +57,13 @@ class Candidates:
 def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = ()) -> Candidates:
     """Read a comparison as the platform returns it."""
     return Candidates(
-        made["id"], made["a"], made["b"], tuple(messages), made.get("a_message"), made.get("b_message")
+        comparison=made["id"],
+        a=made["a"],
+        b=made["b"],
+        messages=tuple(messages),
+        a_message=made.get("a_message"),
+        b_message=made.get("b_message"),
+        whole=made.get("show") == "whole",
     )
 
 

@@ -31,10 +31,19 @@ class PairPanel:
         return {**self.texts(pair, as_written=as_written), **buttons}
 
     def texts(self, pair: Candidates, *, as_written: bool) -> Update:
-        """Return the values that show two responses, as Markdown or as they were written; thinking is folded."""
+        """Return the values that show two responses, as Markdown or as they were written.
+
+        Thinking is folded, so that final answers are compared, unless the operator has whole responses compared. A fold
+        belongs to its comparison: one that was opened says nothing about the next.
+        """
         return {
-            self.a: response("a", pair.a, pair.a_message, as_written=as_written),
-            self.b: response("b", pair.b, pair.b_message, as_written=as_written),
+            pane: response(
+                f"{pair.comparison} {side}", text, message, as_written=as_written, unfolded=pair.whole
+            )
+            for pane, side, text, message in (
+                (self.a, "a", pair.a, pair.a_message),
+                (self.b, "b", pair.b, pair.b_message),
+            )
         }
 
 

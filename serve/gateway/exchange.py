@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,7 +40,8 @@ class Answer:
     """How a request ended: the HTTP status, what answered, and what is counted and kept of it.
 
     `used` is None where no answer began, `usage` what the engine reported, `first_token_s` None where nothing streamed.
-    `chunks` are the bytes that went out (none where nothing is recorded), a stream or JSON; `error` is what the record
+    `chunks` are the bytes that went out (none where nothing is recorded), a stream or JSON, and `times` when each piece of a
+    stream did (monotonic, seconds); `error` is what the record
     says of a broken answer, `stopped` that the client left, and `failure` what the server must see raised.
     """
 
@@ -49,6 +51,7 @@ class Answer:
     usage: Mapping[str, Any] | None = None
     first_token_s: float | None = None
     chunks: Sequence[bytes] = ()
+    times: Sequence[float] = ()
     error: str | None = None
     stopped: bool = False
     failure: BaseException | None = None
@@ -70,6 +73,21 @@ class Exchange:
     def parse(self) -> ParsedAnswer:
         """Parse the answer's bytes."""
         return self.request.protocol.read_answer(b"".join(self.answer.chunks), self.request.stream)
+
+    def thought_s(self) -> float | None:
+        """Return the seconds of a streamed answer before its first text or tool call; None where it had none to time."""
+        times, chunks = self.answer.times, self.answer.chunks
+        if not times:
+            return None
+        read = self.request.protocol.read_answer
+
+        def answers(size: int) -> bool:
+            parsed = read(b"".join(chunks[:size]), True)
+            return bool(parsed.text or parsed.carried.get("tool_calls"))
+
+        # Parsed here and not as pieces pass: only an answer with reasoning costs this, after its end.
+        first = bisect_left(range(1, len(times) + 1), True, key=answers)
+        return times[min(first, len(times) - 1)] - times[0]
 
     def turn(self) -> Turn | None:
         """Return the turn to record, None where there is none: no completion id, or content that is not text.
@@ -104,6 +122,7 @@ class Exchange:
             finish_reason="client_stopped" if answer.stopped else parsed.finish_reason,
             first_token_s=answer.first_token_s,
             seconds=self.seconds,
+            thought_s=self.thought_s() if parsed.carried.get("reasoning_content") else None,
             error=answer.error,
             created_at=request.created_at,
         )

@@ -120,6 +120,7 @@ class Forwarder:
         send: Send,
     ) -> Answer:
         chunks: list[bytes] | None = [] if request.recording else None
+        times: list[float] = []
         status, error, protocol, held = 200, None, request.protocol, b""
         first_token_s: float | None = None
         failure: BaseException | None = None
@@ -142,9 +143,10 @@ class Forwarder:
                         first_byte_timeout.reschedule(None)
                         self._metrics.series(target).first_token.observe(first_token_s)
                         await send(responses.start(200, target, request.conversation, EVENTS, None))
-                    engine.last_sign_of_life = time.monotonic()
+                    engine.last_sign_of_life = now = time.monotonic()
                     if chunks is not None:
                         chunks.append(data)
+                        times.append(now)
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 if first_token_s is None:  # an answer without a token
                     first_token_s = time.perf_counter() - request.started
@@ -171,7 +173,7 @@ class Forwarder:
             usage = responses.usage(rewriter.usage_event or b"")
             guessed = usage is None
             used = protocol.used_by_stream(out, rewriter.events) if guessed else read_usage(usage or {})
-        return Answer(status, target, used, usage, first_token_s, chunks or (), error, failure=failure)
+        return Answer(status, target, used, usage, first_token_s, chunks or (), times, error, failure=failure)
 
     async def _read_whole(self, target: Target, response: Connection) -> bytes:
         """Read an answer in one piece, under the release's public name."""

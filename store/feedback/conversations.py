@@ -45,6 +45,7 @@ class MessageRecord(Record):
     lane: str | None = None
     liked: bool | None = None
     carried: str = ""
+    thought_s: float | None = None
 
     @override
     def to_json(self) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
         for c in fetch_all(
             cursor,
             """
-            select completions.id, message_id, completions.release, lane, liked
+            select completions.id, message_id, completions.release, lane, liked, thought_s
             from completions
             left join likes on likes.completion_id = completions.id
             where conversation_id = $id and message_id is not null
@@ -229,6 +230,7 @@ def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
                 release=by.get("release"),
                 lane=by.get("lane"),
                 liked=by.get("liked"),
+                thought_s=by.get("thought_s"),
             )
         )
     return _conversation(row, tuple(read))

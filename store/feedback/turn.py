@@ -16,7 +16,8 @@ class Turn(Record):
     `messages` is the conversation as the client sent it (without the release's own system prompt), `answer`
     the text that came back (None when nothing did, with `error`), `carried` what it has beside text (see
     `store.carried`). `release` is the release's record id.
-    Seconds are wall-clock; `first_token_s` counts from the request to the first token. `conversation_id` is the id that
+    Seconds are wall-clock; `first_token_s` counts from the request to the first token,
+    `thought_s` from there to the first text or tool call after reasoning. `conversation_id` is the id that
     the client gave; in the store it belongs to one owner (see `store.feedback.conversations`). `source` says
     what the request came
     from (`chat`, `cli`, `frontend`, `api`, `task`, or a name that the client gave), `task` what a program wanted.
@@ -37,6 +38,7 @@ class Turn(Record):
     finish_reason: str | None = None
     first_token_s: float | None = None
     seconds: float | None = None
+    thought_s: float | None = None
     error: str | None = None
     source: str = "api"
     task: str | None = None

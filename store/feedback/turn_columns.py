@@ -71,6 +71,7 @@ def completion_columns(links: list[tuple[Turn, str | None, str | None]]) -> Colu
         "completion_tokens": [turn.completion_tokens for turn, _, _ in links],
         "finish_reason": [turn.finish_reason for turn, _, _ in links],
         "first_token_s": [turn.first_token_s for turn, _, _ in links],
+        "thought_s": [turn.thought_s for turn, _, _ in links],
         "seconds": [turn.seconds for turn, _, _ in links],
         "error": [turn.error for turn, _, _ in links],
         "created_at": [naive(turn.created_at) for turn, _, _ in links],

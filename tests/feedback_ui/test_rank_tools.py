@@ -33,3 +33,13 @@ def test_the_conversation_of_a_comparison_shows_tools_and_results() -> None:
     assert html.count('class="tt-message') == 3
     assert "1 tool" in html
     assert "rain" in html
+
+
+def test_thinking_is_open_where_whole_responses_are_compared() -> None:
+    assert "<details open" in response("a", "", CALLED, unfolded=True)
+    assert "<details open" not in response("a", "", CALLED)
+    within = "<think>Look.</think>Rain."
+    assert response("a", within, None, unfolded=True).count("<details open") == 1
+    assert "<details open" not in response("a", within, None)
+    written = '<details class="tt-thinking">'
+    assert "<details" not in response("a", written, None, unfolded=True)

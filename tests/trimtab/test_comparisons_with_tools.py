@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from serve.gateway.forwarder import Completion
 from store.training_data import pairs
 from store.values import conversation
+from trimtab.config.data_sections import RankSettings, Shown
 from trimtab.platform import Platform
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
@@ -56,6 +57,26 @@ def test_both_are_asked_with_the_tools_and_a_vote_keeps_the_call(
     pair = pairs.get(platform.db, voted["pairs"][0]).pair
     assert pair.prompt == given
     assert pair.chosen[0].to_json()["tool_calls"] == [CALL]
+    listed = client.get("/api/pairs").json()[0]
+    assert listed["chosen_messages"][0]["tool_calls"] == [CALL]
+    assert listed["chosen_messages"][0]["reasoning_content"] == "Look."
+    assert (listed["rejected"], listed["rejected_messages"]) == ("No rain.", None)
+    assert listed["prompt"][1]["tool_calls"] == [CALL]
+
+
+@pytest.mark.parametrize("show", ["answers", "whole"])
+def test_a_comparison_says_what_of_it_is_compared(
+    client: TestClient,
+    platform: Platform,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    show: Shown,
+) -> None:
+    settings = platform.settings.model_copy(update={"rank": RankSettings(show=show)})
+    monkeypatch.setattr(platform, "settings", settings)
+    made = client.post("/api/comparisons", json={"messages": [ASKED], "tools": TOOLS})
+    assert made.json()["show"] == show
+    assert client.get("/api/comparisons/next").json()["show"] == show
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from trimtab.api.people.models import KeyView
 from trimtab.api.releases.models import ReleaseView
 from trimtab.api.runs.models import RunView, TransitionView
 from trimtab.api.training_data.models import DemonstrationView, PairView
+from trimtab.config.data_sections import Shown
 from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.weighing import Trial
 
@@ -115,10 +116,11 @@ def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> Ca
     )
 
 
-def comparison_view(comparison: Comparison) -> ComparisonView:
-    """Return one comparison, blind."""
+def comparison_view(comparison: Comparison, show: Shown) -> ComparisonView:
+    """Return one comparison, blind; `show` is `rank.show`."""
     return ComparisonView(
         **comparison.blind(),
+        show=show,
         state=comparison.state,
         source="rank"
         if comparison.source in ("typed", "drawn", "chosen")
@@ -138,12 +140,14 @@ def eval_view(evaluation: Evaluation, names: Names) -> EvalView:
 
 
 def pair_view(row: PairRecord) -> PairView:
-    """Return one preference pair, its responses as text."""
+    """Return one preference pair, its responses as text, and whole where they are more."""
     return PairView(
         id=row.id,
         prompt=[message.to_json() for message in row.pair.prompt],
         chosen=_text(row.pair.chosen),
         rejected=_text(row.pair.rejected),
+        chosen_messages=_whole(row.pair.chosen),
+        rejected_messages=_whole(row.pair.rejected),
         weight=row.pair.weight,
         source=row.source,
         deployment=row.deployment,
@@ -152,11 +156,12 @@ def pair_view(row: PairRecord) -> PairView:
 
 
 def demonstration_view(row: DemonstrationRecord) -> DemonstrationView:
-    """Return one demonstration, its completion as text."""
+    """Return one demonstration, its completion as text, and whole where it is more."""
     return DemonstrationView(
         id=row.id,
         prompt=[message.to_json() for message in row.demonstration.prompt],
         completion=_text(row.demonstration.completion),
+        completion_messages=_whole(row.demonstration.completion),
         source=row.source,
         deployment=row.deployment,
         created_at=row.created_at,
@@ -182,3 +187,8 @@ def _text(response: str | Conversation) -> str:
     if isinstance(response, str):
         return response
     return "\n\n".join(message.content for message in response)
+
+
+def _whole(response: Conversation) -> list[dict[str, Any]] | None:
+    plain = len(response) == 1 and not response[0].carried
+    return None if plain else [message.to_json() for message in response]

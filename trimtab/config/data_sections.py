@@ -11,6 +11,8 @@ from store.accounts.sharing import DEFAULT, Share
 from store.db.database import MEMORY
 from trimtab.config.section import Section
 
+Shown = Literal["answers", "whole"]
+
 
 class RankSettings(Section):
     """What raters are shown of what people and programs asked."""
@@ -41,6 +43,12 @@ class RankSettings(Section):
         le=1,
         description="share of drawn prompts that two releases answer which may each be the best one; the rest are answered "
         "by stable twice",
+    )
+
+    show: Shown = Field(
+        "answers",
+        description="what of two responses is compared: answers (final answers and tool calls, thinking is folded) or whole "
+        "(thinking is open, too)",
     )
 
     @model_validator(mode="after")

@@ -68,7 +68,11 @@ class PromptSearch:
     chat_api: Callable[[], ChatApi]
 
     async def __call__(self, job: JobContext) -> dict[str, Any]:
-        """Search, make releases of the best candidates, and compare them with no prompt on the test requests."""
+        """Search, make releases of the best of each kind, and compare them with no prompt on the test requests.
+
+        Where one of them beats having no prompt, the best of the other kind is released too: it has no traffic, and
+        `releases compare` sets both beside each other.
+        """
         began = time.monotonic()
         plain = await call_store(self.db, releases.get, job.params["plain"])
         data = await self._data(job)
@@ -85,8 +89,8 @@ class PromptSearch:
                 examples = choose_examples(data.examples, max(job.params["shots"], default=0), *_rules(job))
                 found = await search.run(candidates, examples, job.params["shots"])
             report = report_of(found, scorer.by, len(data.development))
-            better = [candidate for candidate, score in found.best if score["value"] > 0.5]
-            made = [(one, await self._release(job, one, plain)) for one in better]
+            best = [candidate for candidate, _ in found.best] if found.winner else []
+            made = [(one, await self._release(job, one, plain)) for one in best]
             test = await self._test(job, (api, answers), plain, made, data.test) if made else None
         await job.drop(ANSWER)
         return {

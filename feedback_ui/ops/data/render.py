@@ -14,12 +14,12 @@ from feedback_ui.html import (
     empty,
     esc,
     facts,
-    first_line,
     fold,
     number,
     percent,
     table,
 )
+from feedback_ui.ops.data import training_rows
 from feedback_ui.ops.data.actions import Holdings
 
 
@@ -27,44 +27,20 @@ def pairs(held: Holdings) -> str:
     """Render the newest preference pairs."""
     if not held.pairs:
         return card(texts.DATA_PAIRS, empty(texts.DATA_PAIRS_EMPTY))
-    cells = [
-        (
-            first_line(_asked(row), 70),
-            first_line(str(row.get("chosen", "")), 70),
-            first_line(str(row.get("rejected", "")), 70),
-            badge(row.get("source") or "–"),
-            ago(row.get("created_at")),
-        )
-        for row in held.pairs
-    ]
-    heads = ("Prompt", "Chosen", "Rejected", "Source", "Added")
-    return card(texts.DATA_PAIRS, _stats(held.pair_stats) + table(heads, cells, texts.DATA_PAIRS))
+    listed = training_rows.listed(map(training_rows.pair, held.pairs), texts.DATA_PAIRS)
+    return card(texts.DATA_PAIRS, _stats(held.pair_stats) + listed)
 
 
 def demonstrations(held: Holdings) -> str:
     """Render the newest demonstrations."""
     if not held.demonstrations:
         return card(texts.DATA_DEMOS, empty(texts.DATA_DEMOS_EMPTY))
-    cells = [
-        (
-            first_line(_asked(row), 90),
-            first_line(str(row.get("completion", "")), 110),
-            badge(row.get("source") or "–"),
-            ago(row.get("created_at")),
-        )
-        for row in held.demonstrations
-    ]
-    heads = ("Prompt", "Completion", "Source", "Added")
-    return card(texts.DATA_DEMOS, _stats(held.demonstration_stats) + table(heads, cells, texts.DATA_DEMOS))
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    prompt = row.get("prompt") or ()
-    return str(prompt[-1].get("content", "")) if prompt else ""
+    listed = training_rows.listed(map(training_rows.demonstration, held.demonstrations), texts.DATA_DEMOS)
+    return card(texts.DATA_DEMOS, _stats(held.demonstration_stats) + listed)
 
 
 def _stats(stats: dict[str, Any]) -> str:
-    rows = [
+    found = [
         (str(name).replace("_", " ").capitalize(), number(value, 0))
         for name, value in stats.items()
         if name != "chosen_longer" and isinstance(value, int | float) and not isinstance(value, bool)
@@ -72,12 +48,12 @@ def _stats(stats: dict[str, Any]) -> str:
     if (longer := stats.get("chosen_longer")) is not None:
         # Raters who prefer length teach length: worth seeing before training, not after.
         tone = "warn" if abs(longer - 0.5) > 0.25 else "quiet"
-        rows.append((texts.DATA_CHOSEN_LONGER, badge(percent(longer), tone)))
+        found.append((texts.DATA_CHOSEN_LONGER, badge(percent(longer), tone)))
     for name, value in stats.items():
         if isinstance(value, dict) and value and all(isinstance(v, int | float) for v in value.values()):
             text = ", ".join(f"{esc(k)} {number(v)}" for k, v in value.items())
-            rows.append((str(name).replace("_", " ").capitalize(), text))
-    return facts(rows) if rows else ""
+            found.append((str(name).replace("_", " ").capitalize(), text))
+    return facts(found) if found else ""
 
 
 def snapshots(held: Holdings) -> str:

@@ -80,6 +80,7 @@ class Chat(Memory):
                 "completion_id": ident,
                 "release": name,
                 "lane": lane,
+                "thought_s": 4.2 if said.get("reasoning_content") else None,
             }
             self.conversations[talk] = {
                 "id": talk,

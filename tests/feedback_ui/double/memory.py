@@ -27,6 +27,7 @@ class Memory:
         self.deltas: list[dict[str, Any]] | None = None
         """What an answer streams in the place of `reply`: deltas in OpenAI's form."""
         self.delta_s = 0.0
+        self.rank_show = "answers"
         self.pairs_offered = False
         self.models_s = 0.0
         self.records = True

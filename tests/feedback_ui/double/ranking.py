@@ -13,6 +13,12 @@ from tests.feedback_ui.double.memory import Memory, problem
 from tests.feedback_ui.double.rows import now
 
 
+def blind(row: dict[str, Any]) -> dict[str, Any]:
+    """What a rater gets of a comparison."""
+    shown = ("id", "messages", "a", "b", "a_message", "b_message", "show")
+    return {key: row[key] for key in shown if key in row}
+
+
 class Ranking(Memory):
     """Answers those routes from the memory."""
 
@@ -24,17 +30,20 @@ class Ranking(Memory):
         self.requests.append(("POST", "/api/comparisons", body, dict(request.headers)))
         await asyncio.sleep(self.delta_s * 8)
         made = self.add_comparison(body["messages"])
-        return JSONResponse({key: made[key] for key in ("id", "messages", "a", "b")}, 201)
+        return JSONResponse(blind(made), 201)
 
     async def offer(self, request: Request) -> Response:
         body = await request.json()
         if not self.pairs_offered:
             return Response(status_code=204)
         made = self.add_comparison(body["messages"])
-        offered = {key: made[key] for key in ("id", "a", "b")}
+        offered = {key: value for key, value in blind(made).items() if key != "messages"}
         return JSONResponse(offered | {"conversation": body["conversation"] or self.new("conv")}, 201)
 
-    def add_comparison(self, messages: list[dict[str, Any]], a: str = "", b: str = "") -> dict[str, Any]:
+    def add_comparison(
+        self, messages: list[dict[str, Any]], a: str = "", b: str = "", **whole: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Add a comparison; `whole` is `a_message` and `b_message` of responses that have more than text."""
         made = {
             "id": self.new("cmp"),
             "messages": messages,
@@ -42,6 +51,8 @@ class Ranking(Memory):
             "b": b
             or "Tides come from gravity:\n\n1. the Moon pulls the water,\n2. the Earth turns below the bulge,"
             "\n3. so most coasts see two high waters a day.",
+            **whole,
+            "show": self.rank_show,
             "state": "open",
             "created_at": now(),
         }
@@ -51,7 +62,7 @@ class Ranking(Memory):
     async def next(self, request: Request) -> Response:
         for row in self.comparisons.values():
             if row["state"] == "open" and row.get("queued", True):
-                return JSONResponse({key: row[key] for key in ("id", "messages", "a", "b")})
+                return JSONResponse(blind(row))
         return Response(status_code=204)
 
     async def vote(self, request: Request) -> Response:

@@ -62,6 +62,18 @@ def test_a_conversation_with_tools_is_one_branch_and_keeps_what_its_messages_car
     assert verify.verify(db) == []
 
 
+def test_an_answer_keeps_how_long_its_model_thought(db: Store) -> None:
+    thought = carried(reasoning_content="Look it up.")
+    conversations.record_turns(
+        db,
+        [
+            turn("c1", [ASKED], "Rain.", carried=thought, thought_s=4.2),
+            turn("c2", [ASKED, {"role": "assistant", "content": "Rain."}, ASKED | {"tools": None}], "Yes."),
+        ],
+    )
+    assert [message["thought_s"] for message in kept(db)] == [None, 4.2, None, None]
+
+
 def test_another_call_or_other_tools_are_another_branch(db: Store) -> None:
     other = {**CALL, "function": {"name": "weather", "arguments": '{"town": "Bern"}'}}
     conversations.record_turns(

@@ -20,7 +20,7 @@ from store.feedback.comparisons import Candidate
 from store.jobs import job_parts
 from store.rollout import release_examples, releases
 from tests.trimtab.conftest import problem
-from tests.trimtab.ways.conftest import Running, behave, opened
+from tests.trimtab.ways.conftest import Running, behave, opened, said
 from trimtab.ways.job_answers import hash_of
 from trimtab.ways.prompt_search import make_release
 
@@ -88,6 +88,20 @@ def test_no_release_is_made_where_no_prompt_is_better(running: Running) -> None:
     assert found["result"]["winner"] is None
     assert found["result"]["release"] is None
     assert len(releases.list_all(running.platform.db, "assistant")) == before
+
+
+def test_examples_become_a_release_for_comparing_where_only_the_prompt_is_better(running: Running) -> None:
+    running.stub.behave = lambda system: said(9) if "Assistant:" in system else behave(system)
+    found = running.ended(running.client.post(SEARCH, json={**FEW, "rules": RULES, "shots": [0, 2]}))[
+        "result"
+    ]
+    of_kind = {bool(one["shots"]): one["development"]["value"] for one in found["best"]}
+    assert of_kind[True] < 0.5 < of_kind[False]
+    assert set(found["releases"]) == {"prompt", "few-shot"}
+    assert found["release"] == found["releases"]["prompt"], "the better one"
+    shown = releases.get(running.platform.db, found["releases"]["few-shot"])
+    assert "Assistant:" in (shown.system_prompt or "")
+    assert running.client.get("/api/deployments/assistant").json()["stable"] == "assistant@1", "no traffic"
 
 
 def test_a_search_that_was_cut_short_goes_on_with_what_it_has(running: Running) -> None:

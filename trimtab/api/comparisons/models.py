@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trimtab.api.base import Request, View
 from trimtab.api.conversations.models import MessageBody
+from trimtab.config.data_sections import Shown
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 
@@ -51,6 +52,9 @@ class ComparisonView(View):
         None, description="the response as a message, where it has tool calls or reasoning"
     )
     b_message: dict[str, Any] | None = None
+    show: Shown = Field(
+        "answers", description="`rank.show`: whether final answers are compared, or thinking as well"
+    )
     state: str = "open"
     source: str = "rank"
     created_at: datetime | None = None

@@ -71,7 +71,7 @@ async def create(
         queue=plan.queue,
         propensity=plan.propensity,
     )
-    return comparison_view(made)
+    return comparison_view(made, platform.settings.rank.show)
 
 
 class _Plan(NamedTuple):
@@ -138,7 +138,7 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
         votes_wanted=body.votes_wanted,
         gold="first",
     )
-    return comparison_view(made)
+    return comparison_view(made, platform.settings.rank.show)
 
 
 def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
@@ -190,7 +190,7 @@ async def next_unvoted(platform: ThePlatform, principal: Rater, request: Request
     """Return the oldest comparison that this rater has not judged; 204 when none waits."""
     rater = speaker_of_request(principal, request)
     found = await call_store(platform.db, rating_queue.next_unvoted, rater)
-    return comparison_view(found) if found else Response(status_code=204)
+    return comparison_view(found, platform.settings.rank.show) if found else Response(status_code=204)
 
 
 @router.get("/{comparison_id}")
@@ -203,7 +203,7 @@ async def get(
         platform.db, sharing.allow, found.owners, "show"
     ):
         raise NotFound("comparison", comparison_id)
-    return comparison_view(found)
+    return comparison_view(found, platform.settings.rank.show)
 
 
 @router.post("/{comparison_id}/vote")

@@ -21,6 +21,7 @@ from trimtab.api.base import Request, View
 from trimtab.api.comparisons.routes import sample
 from trimtab.api.conversations.models import MessageBody, messages_of
 from trimtab.background import call_store
+from trimtab.config.data_sections import Shown
 
 router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 
@@ -46,6 +47,7 @@ class OfferView(View):
     b: str
     a_message: dict[str, Any] | None = None
     b_message: dict[str, Any] | None = None
+    show: Shown = Field("answers", description="as of a comparison")
     conversation: str
 
 
@@ -100,4 +102,4 @@ async def offer(body: OfferRequest, platform: ThePlatform, principal: Rater, req
         owners=[owner],
     )
     shown = {name: value for name, value in made.blind().items() if name != "messages"}
-    return OfferView(**shown, conversation=conversation)
+    return OfferView(**shown, show=platform.settings.rank.show, conversation=conversation)

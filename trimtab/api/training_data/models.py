@@ -75,6 +75,10 @@ class PairView(View):
     prompt: list[dict[str, Any]]
     chosen: str
     rejected: str
+    chosen_messages: list[dict[str, Any]] | None = Field(
+        None, description="the response whole, where it is more than one text: calls, results, reasoning"
+    )
+    rejected_messages: list[dict[str, Any]] | None = Field(None, description="as `chosen_messages`")
     weight: float = 1.0
     source: str = ""
     deployment: str | None = None
@@ -87,6 +91,9 @@ class DemonstrationView(View):
     id: str
     prompt: list[dict[str, Any]]
     completion: str
+    completion_messages: list[dict[str, Any]] | None = Field(
+        None, description="the completion whole, where it is more than one text: calls, results, reasoning"
+    )
     source: str = ""
     deployment: str | None = None
     created_at: datetime | None = None
