@@ -16,7 +16,6 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from trimtab.base_models.hub import without_bars
 from trimtab.errors import ExportRefused
@@ -39,8 +38,6 @@ class Target:
 
 def look_up(name: str, public: bool, overwrite: bool) -> Target:
     """Return a repository that may be pushed to. Raises `ExportRefused` where it may not, or the hub can't be asked."""
-    with _explained(name):
-        validate_repo_id(name)
     if "/" not in name:
         raise ExportRefused(FIELD, f"{name} names no account", "organisation/name")
     if not get_token():
