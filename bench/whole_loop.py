@@ -2,6 +2,7 @@
 
     python -m bench.whole_loop [--quick] [--model DIR | --random 7b] [--parts lora,qlora,kills,restart] [--streams 8]
     python -m bench.whole_loop --make-room sleep --parts lora       the engine takes 95% of a card, and makes room
+    python -m bench.whole_loop --replicas 2 --parts replica,lora    on two cards, or two processes of one
 
 `trimtab up` runs as a user would start it, on a data directory of its own; `--streams` clients chat all through, and what
 they see is reported part by part. `--model` serves another Hugging Face directory than SmolLM2-135M, `--random` a shape of
@@ -10,6 +11,7 @@ they see is reported part by part. `--model` serves another Hugging Face directo
 * start: seconds to the page, to readiness and to the first token, and the memory of each card;
 * rank: 24 comparisons with votes (the shorter answer wins);
 * lora, qlora: a DPO run with the default recipe and the default gate, its parity, its verdict, promoted and rolled back;
+* replica: one of several replicas is killed; the others answer what it had not begun to answer;
 * kills: the engine core, the worker and the platform are killed while a run trains;
 * restart: Ctrl-C, then a second start with what the first one left in its caches.
 
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -175,6 +178,26 @@ class Loop:
         """Return a run's record."""
         return dict(self.platform.get(f"/api/runs/{ident}"))
 
+    def replica(self, load: ChatLoad) -> None:
+        """Kill the engine core of one replica; streams that it had begun break, everything else is answered."""
+        began = time.monotonic()
+        before = len(load.answers)
+        self.children("EngineCore")[0].kill()
+        wait_for(lambda: not all(self.engines_ready()), 60, self.platform.say, 0.05)
+        noticed = time.monotonic() - began
+        wait_for(lambda: all(self.engines_ready()), 900, self.platform.say)
+        seen = Counter(f"{a.status} {a.error}".strip() for a in load.answers[before:])
+        whole, broken = seen.pop("200", 0), seen.pop("200 error within the stream", 0)
+        self.failed += sum(seen.values())
+        self.report(
+            "kill a replica", noticed_s=round(noticed, 1), all_ready_s=round(time.monotonic() - began, 1),
+            answers=whole, broken_after_their_first_token=broken, failed=dict(seen), **cards(),
+        )  # fmt: skip
+
+    def engines_ready(self) -> list[bool]:
+        """Return for each engine whether it serves."""
+        return [engine["state"] == "ready" for engine in self.platform.get("/api/status")["engines"]]
+
     def kills(self, load: ChatLoad) -> None:
         """Kill engine core, worker and platform, each while a run trains."""
         ident = self.run_for_kills()
@@ -268,11 +291,12 @@ def start_facts(data: Path) -> dict[str, Any]:
     return facts
 
 
-def settings(model: Path, base: str, make_room: str) -> str:
-    """Return the settings file; the default model needs none."""
-    if base == BASE and make_room == "never":
+def settings(model: Path, base: str, make_room: str, replicas: int) -> str:
+    """Return the settings file; one replica of the default model needs none."""
+    if base == BASE and make_room == "never" and replicas == 1:
         return ""
     found = f'[deployments.assistant]\nbase = "{base}"\n[engines.main]\nbase = "{base}"\nmodel = "{model}"\n'
+    found += f"replicas = {replicas}\n"
     return found + (
         "" if make_room == "never" else f'gpu_memory = 0.95\n[training]\nmake_room = "{make_room}"\n'
     )
@@ -293,6 +317,7 @@ def main() -> int:
     parser.add_argument(
         "--make-room", choices=("never", "shrink", "sleep"), default="never", help="training.make_room"
     )
+    parser.add_argument("--replicas", type=int, default=1, help="processes of the engine")
     parser.add_argument("--data", type=Path, help="data directory; default: a new one that is deleted")
     parser.add_argument("--out", type=Path, help="append each line of JSON to this file too")
     args = parser.parse_args()
@@ -307,7 +332,7 @@ def main() -> int:
         (data / "models").mkdir(parents=True, exist_ok=True)
         if not (data / "models" / base).exists():
             (data / "models" / base).symlink_to(model, target_is_directory=True)
-        loop = Loop(PlatformProcess(data, settings(model, base, args.make_room)), args)
+        loop = Loop(PlatformProcess(data, settings(model, base, args.make_room, args.replicas)), args)
         try:
             loop.start()
             loop.rank()
@@ -318,6 +343,9 @@ def main() -> int:
                 for part in ("lora", "qlora"):
                     if part in parts:
                         loop.train(load, part == "qlora")
+                if "replica" in parts:
+                    wait_for(lambda: all(loop.engines_ready()), 900, loop.platform.say)
+                    loop.replica(load)
                 if "kills" in parts:
                     loop.kills(load)
             if "restart" in parts:

@@ -1,13 +1,13 @@
 """Log-probabilities that PEFT computes for a probe text: what a served adapter is compared with.
 
 Run as `python -m align.training.probe --model DIR --adapter DIR --out probe.json [--qlora]`. `probe.json` holds
-`token_ids` (T), `window` and `logprobs`, a table of natural-log probabilities: `base` and `adapter` over the base in full
-precision, as it is served, and where computing is inexact `block_N`, `module_NAME` and `block_base`, with the part of one
-block, with that of one projection in all blocks (`module_o_proj`), and without any, in float32; with QLoRA also
-`nf4_adapter`, over the 4-bit base that it was trained on. Without a window a series has T - 1 values, those of tokens 1 to
-T - 1 given all before; with one, the text is read in windows of so many tokens, and a series has the values of each
-window but its first token. It uses plain transformers and PEFT, none of the
-training code, so that it checks that code too.
+`token_ids` (T), `window` and `logprobs`, a table of natural-log probabilities: `base`, `adapter`, and `adapter_xN` with N
+times the adapter's scale, over the base in full precision; where computing is inexact `block_N`, `module_NAME` and
+`block_base`, with the part of one block, with that of one projection in all blocks (`module_o_proj`), and without any, in
+float32; with QLoRA also `nf4_base`, `nf4_adapter` and `nf4_adapter_xN`, over the 4-bit base that it was trained on. Without
+a window a series has T - 1 values, those of tokens 1 to T - 1 given all before; with one, the text is read in windows of so
+many tokens, and a series has the values of each window but its first token. It uses plain transformers and PEFT, none of
+the training code, so that it checks that code too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from align.training.attention import attention_arguments
 from align.training.memory.running_out import HINT_PROBE, ran_out, release
 from align.training.memory.wide_layers import computed_in_float32
 from align.training.model import Hardware, choose, load_base, load_tokenizer
+from align.training.probe_multiples import multiples, scaled
 from align.training.texts.chat_template import render
 from align.training.texts.data import Row, encode, read_rows
 from common.files import write_atomic
@@ -197,11 +198,18 @@ def load_adapter(base: torch.nn.Module, adapter: Path) -> PeftModel:
 
 
 def _series(model: PeftModel, token_ids: Sequence[int]) -> Table:
-    """Return the series without the adapter and with it."""
+    """Return the series without the adapter, with it, and with it at multiples of its scale."""
+
     window = window_of(token_ids)
+
+    def compute(factor: int = 1) -> list[float]:
+        with scaled(model, factor):
+            return logprobs(model, token_ids, window)
+
     with model.disable_adapter():
-        table = {"base": logprobs(model, token_ids, window)}
-    return table | {"adapter": logprobs(model, token_ids, window)}
+        base = compute()
+    adapter = compute()
+    return {"base": base, "adapter": adapter} | multiples(base, adapter, compute)
 
 
 def _part_series(model: PeftModel, token_ids: Sequence[int]) -> Table:

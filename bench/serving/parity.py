@@ -2,13 +2,16 @@
 
     python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
     python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8_per_tensor"}'
+    python -m bench.serving.parity --quick --served awq --dtypes float16
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,
 another seed, nothing at all. Each must be judged as `serve.adapters.parity.judge` judges a publishing with
 `training.parity_tolerance = "auto"`. `--dtypes` is that of engine and probe alike; by default float32 on the CPU and
 bfloat16 on CUDA, where `--memory` is the engine's share of the card. `--qlora` takes the probe over the NF4 base alone, as
-for a base that does not fit in full precision. Ends with one line of JSON whose figure is the number of wrong verdicts.
+for a base that does not fit in full precision. Where the served base differs by more than the adapter does, both are
+compared at a multiple of the adapter's scale (columns `multiple_...`), which is to tell the coarse faults: not applied,
+another seed, alpha halved or doubled. Ends with one line of JSON whose figure is the number of wrong verdicts.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +36,11 @@ from align.recipe.recipe import resolve
 from align.training import model as models
 from align.training import probe as probes
 from bench.bench_models import embedded
+from bench.serving.awq_base import awq_base
 from bench.versions import versions
-from serve.adapters.parity import judge, measure
+from serve.adapters.multiple import choose_multiple
+from serve.adapters.parity import Parity, judge, measure
+from serve.adapters.scaled_copy import compare_at_multiple
 from serve.adapters.token_cost import token_cost
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
@@ -43,6 +50,10 @@ from tests.support.models import make_lora, make_tiny_base
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 Tensors = dict[str, torch.Tensor]
+
+
+COARSE = ("alpha halved", "alpha doubled", "another seed", "not applied")
+"""Faults that a comparison at a multiple of the scale shows."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ async def rows(
 ) -> list[dict[str, Any]]:
     """Test an honest adapter and its wrong variants as the engine serves them."""
     base = await measure(engine, engine.spec.base, probe)
-    found = []
+    found, seconds = [], 0.0
     cases: dict[str, Callable[[Path, Path], None] | None] = {"honest": None, **wrongs(blocks)}
     for number, (case, change) in enumerate(cases.items()):
         path = folder
@@ -138,6 +149,11 @@ async def rows(
             change(folder, path)
         await engine.load_adapter(path.name, path)
         parity = judge(await measure(engine, path.name, probe), base, probe)
+        multiple = choose_multiple(parity, base, probe)
+        if multiple is not None:
+            began = time.perf_counter()
+            parity = await compare_at_multiple(engine, path, probe, parity, multiple)
+            seconds = round(time.perf_counter() - began, 2)
         cost = await token_cost(engine, path.name) if change is None else None
         await engine.unload_adapter(path.name)
         row = {
@@ -145,11 +161,19 @@ async def rows(
             "distance": round(parity.mean_abs, 6), "tolerance": round(parity.tolerance, 6),
             "base": round(parity.base_mean_abs or 0.0, 6), "effect": round(parity.effect or 0.0, 4),
             "served_share": round(parity.effect_ratio or 0.0, 4), "share_error": round(parity.effect_ratio_error or 0.0, 4),
-            "why": (parity.why or parity.note or "")[:90], "shown": not parity.note, "cost": cost,
+            "why": (parity.why or parity.note or "")[:90], "shown": _is_shown(parity, case), "cost": cost,
         }  # fmt: skip
+        if parity.at_multiple is not None:
+            row |= {f"multiple_{key}": round(value, 4) for key, value in parity.at_multiple.items()}
+            row["multiple_seconds"] = seconds
         found.append(row)
         print(json.dumps(row), flush=True)
     return found
+
+
+def _is_shown(parity: Parity, case: str) -> bool:
+    """Return whether parity is to tell this case: at a multiple of the scale only coarse faults."""
+    return not parity.note or (parity.at_multiple is not None and case in ("honest", *COARSE))
 
 
 async def bench(args: argparse.Namespace) -> None:
@@ -179,8 +203,9 @@ async def bench(args: argparse.Namespace) -> None:
             if cuda:
                 arguments |= {"gpu-memory-utilization": args.memory, "enforce-eager": True}
             arguments |= json.loads(args.engine_args)
+            served = awq_base(model, root / f"awq-{dtype}") if args.served else model
             spec = EngineSpec(
-                f"engine-{dtype}", "base", str(model), args=arguments, max_loras=2, max_lora_rank=16
+                f"engine-{dtype}", "base", str(served), args=arguments, max_loras=2, max_lora_rank=16
             )
             pool = EnginePool([spec], root / f"data-{dtype}")
             await pool.start()
@@ -222,6 +247,9 @@ def main() -> int:
         "--dtypes", help="of engine and probe, with commas between; default: what the device computes in"
     )
     parser.add_argument("--qlora", action="store_true", help="the probe over the NF4 base alone")
+    parser.add_argument(
+        "--served", choices=("awq",), help="serve the model in this format, and train on the model"
+    )
     parser.add_argument("--tokens", type=int, help="length of the probe; default: as for a publishing")
     parser.add_argument("--engine-args", default="{}", help="further vLLM arguments, a JSON object")
     parser.add_argument("--memory", type=float, default=0.4, help="the engine's share of a card's memory")

@@ -1,6 +1,6 @@
 """Plans against measured runs on the CPU: peak memory of the worker, for several models and recipes.
 
-    python bench/training/plan.py            six (model, recipe) pairs
+    python bench/training/plan.py            seven (model, recipe) pairs
     python bench/training/plan.py --quick    two of them
     python bench/training/plan.py --device cuda [--cases "1b dpo;1b sft"]       on a GPU, its own cases
 
@@ -54,6 +54,7 @@ CASES = {
     "135m dpo qlora": Case("135m", qlora=True, params={"max_length": 128}),
     "135m sft": Case("135m", "sft", params={"max_length": 256, "r": 64, "lora_alpha": 64}),
     "360m dpo": Case("360m", params={"max_length": 128, "per_device_train_batch_size": 2}),
+    "135m kto": Case("135m", "kto", params={"max_length": 128}),
     "360m sft": Case("360m", "sft", params={"max_length": 128}),
 }
 QUICK = ("135m dpo", "135m sft")
@@ -69,6 +70,7 @@ ON_CUDA = {
         ("1b", "dpo", True),
         ("135m", "sft", True),
         ("7b", "sft", True),
+        ("1b", "kto", False),
     )
 }
 STEPS = 3
@@ -86,7 +88,10 @@ def rows(case: Case, n: int) -> list[dict[str, Any]]:
     rng = random.Random(1)
     half = int(case.params["max_length"] * 0.4) - 8
     names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
-    return [{name: sentence(rng, half) for name in ("prompt", *names)} | {"weight": 1.0} for _ in range(n)]
+    made = [{name: sentence(rng, half) for name in ("prompt", *names)} | {"weight": 1.0} for _ in range(n)]
+    return [
+        row | ({"label": number % 2 == 0} if case.method == "kto" else {}) for number, row in enumerate(made)
+    ]
 
 
 def prepare(name: str, case: Case, scratch: Path, steps: int) -> tuple[Any, Path, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from serve.adapters.effect import STANDARD_ERRORS, Effect, compare_effects, references
+from serve.adapters.effect import STANDARD_ERRORS, Effect, Reference, compare_effects, references
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from store.values import Probe
@@ -36,6 +36,8 @@ class Parity:
     the served adapter and the latter), None for others. `base_mean_abs`
     compares the served base with PEFT's: what two correct computations differ by. `effect` is what the adapter adds in
     training (mean, absolute), `effect_ratio` the served effect as a share of it, `effect_ratio_error` its standard error.
+    `is_shown` says whether the adapter's effect stands out from what the base differs by; where it does not, `at_multiple`
+    may hold what was compared at a multiple of its scale, see `serve.adapters.multiple`.
     `cost` is what the adapter costs in time, see `serve.adapters.token_cost`; None when unknown. `note` is for people.
     """
 
@@ -52,6 +54,8 @@ class Parity:
     effect_ratio_error: float | None = None
     why: str | None = None
     note: str | None = None
+    is_shown: bool = True
+    at_multiple: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields."""
@@ -130,10 +134,7 @@ def judge(
     Of the bases that a QLoRA probe holds, full precision and NF4, the one counts that the served base is nearest to.
     `is_zero` says that the adapter is to change nothing. Raises ValueError when the probe lacks the series.
     """
-    pairs = references(probe)
-    if not pairs or any(len(pair.base) != len(served) for pair in pairs):
-        raise ValueError(f"the probe has no series of {len(served)} values to compare with")
-    trained = min(pairs, key=lambda pair: mean_distance(served_base, pair.base))
+    trained = nearest(probe, served_base)
     noise = mean_distance(served_base, trained.base)
     effect = compare_effects(served_base, served, trained)
     tolerance = NOISE_SHARE * noise + LEAST + EFFECT_SHARE * effect.size
@@ -149,9 +150,18 @@ def judge(
         effect=effect.size,
         effect_ratio=effect.ratio,
         effect_ratio_error=effect.ratio_error,
+        is_shown=effect.is_shown or is_zero,
     )
     why = _fault(parity, effect, is_zero)
     return replace(parity, ok=why is None, why=why, note=_note(effect, is_zero))
+
+
+def nearest(probe: Probe, served_base: Sequence[float]) -> Reference:
+    """Return the series over the base that the served one is nearest to; raises ValueError when the probe lacks them."""
+    pairs = references(probe)
+    if not pairs or any(len(pair.base) != len(served_base) for pair in pairs):
+        raise ValueError(f"the probe has no series of {len(served_base)} values to compare with")
+    return min(pairs, key=lambda pair: mean_distance(served_base, pair.base))
 
 
 def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
@@ -163,7 +173,8 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     if effect.ratio_is_off:
         return (
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
-            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors (training.parity_tolerance)"
+            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors and {effect.tolerated:.0%} "
+            "(training.parity_tolerance)"
         )
     if effect.missing_part is not None:
         return (
@@ -178,6 +189,11 @@ def _note(effect: Effect, is_zero: bool) -> str | None:
         return "the adapter is zero: it changes nothing"
     if not effect.is_shown:
         return "the adapter does less than the base itself differs by, so that the probe cannot show whether it is applied"
+    if not effect.compares_parts:
+        return (
+            f"the base itself differs by {effect.noise:.2g}, as a quantised one does: the probe shows that the adapter is "
+            "applied, and its size, but not a missing part"
+        )
     least = STANDARD_ERRORS * (effect.ratio_error or 0.0)
     if least > COARSE:
         return (

@@ -7,7 +7,6 @@ name never means two things. Knows no store: the caller records what comes back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from typing import Any
 
 from serve.adapters.effect import references
 from serve.adapters.files import FILES, WEIGHTS, needs_staging, stage
+from serve.adapters.multiple import choose_multiple
 from serve.adapters.parity import (
     FIXED_TOLERANCE,
     NOT_FINITE,
@@ -31,6 +31,8 @@ from serve.adapters.parity import (
     judge,
     measure,
 )
+from serve.adapters.removal import take_off
+from serve.adapters.scaled_copy import compare_at_multiple
 from serve.adapters.token_cost import token_cost
 from serve.adapters.validation import AdapterFacts, check
 from serve.engine.engine import Engine
@@ -91,12 +93,12 @@ async def publish(
             clock.lap("load")
             await asyncio.gather(*(_warm(engine, facts.hash) for engine in engines))
             clock.lap("warm")
-            parity = await _parity(engines, facts, probe, tolerance, max_nf4_drift)
+            parity = await _parity(engines, path, facts, probe, tolerance, max_nf4_drift)
             clock.lap("parity")
         except BaseException as error:
             # A cancelled publishing cleans up too, so it must not be cut short a second time.
             if fresh:
-                await asyncio.shield(_take_off(facts.hash, engines, 60, path))
+                await asyncio.shield(take_off(facts.hash, engines, 60, path))
             if isinstance(error, AdapterNotLoaded):
                 raise AdapterRefused(f"{error.engine} does not load it: {error.message}") from error
             raise
@@ -119,21 +121,7 @@ async def withdraw(
     """
     async with pool.adapter_lock(name):
         engines = [engine for engine in pool.engines(base) if engine.state == "ready"]
-        await _take_off(name, engines, drain_timeout_s, adapters_dir / name if adapters_dir else None)
-
-
-async def _take_off(name: str, engines: Sequence[Engine], drain_timeout_s: float, path: Path | None) -> None:
-    """Refuse the adapter's new requests, wait for the running ones, unload it, and delete its directory `path`."""
-    async with contextlib.AsyncExitStack() as stack:
-        for engine in engines:
-            await stack.enter_async_context(
-                engine.in_flight.pause_adapter(name, drain_timeout_s, refuse=True)
-            )
-        for engine in engines:
-            with contextlib.suppress(EngineFailed):  # it is restarting, which unloads the adapter
-                await engine.unload_adapter(name)
-        if path is not None:
-            await asyncio.to_thread(_remove, path)
+        await take_off(name, engines, drain_timeout_s, adapters_dir / name if adapters_dir else None)
 
 
 def _check(source: Path, engines: Sequence[Engine]) -> AdapterFacts:
@@ -188,6 +176,7 @@ async def _warm(engine: Engine, name: str) -> None:
 
 async def _parity(
     engines: Sequence[Engine],
+    path: Path,
     facts: AdapterFacts,
     probe: Probe | None,
     tolerance: Tolerance,
@@ -195,7 +184,7 @@ async def _parity(
 ) -> Parity | None:
     if probe is None:
         return None
-    found = await asyncio.gather(*(_compare(engine, facts, probe, tolerance) for engine in engines))
+    found = await asyncio.gather(*(_compare(engine, path, facts, probe, tolerance) for engine in engines))
     worst = max(found, key=lambda parity: (not parity.ok, parity.mean_abs))
     if not worst.ok:
         raise ParityFailed(
@@ -210,7 +199,9 @@ async def _parity(
     return replace(worst, cost=await token_cost(engines[0], facts.hash))
 
 
-async def _compare(engine: Engine, facts: AdapterFacts, probe: Probe, tolerance: Tolerance) -> Parity:
+async def _compare(
+    engine: Engine, path: Path, facts: AdapterFacts, probe: Probe, tolerance: Tolerance
+) -> Parity:
     try:
         served = await measure(engine, facts.hash, probe)
     except EngineFailed as error:
@@ -222,7 +213,9 @@ async def _compare(engine: Engine, facts: AdapterFacts, probe: Probe, tolerance:
     if not references(probe):
         return compare(served, probe, FIXED_TOLERANCE)
     served_base = await measure(engine, engine.spec.base, probe)
-    return judge(served, served_base, probe, facts.is_zero)
+    parity = judge(served, served_base, probe, facts.is_zero)
+    multiple = choose_multiple(parity, served_base, probe)
+    return parity if multiple is None else await compare_at_multiple(engine, path, probe, parity, multiple)
 
 
 def _check_probe(probe: Probe, is_zero: bool) -> None:
@@ -234,14 +227,6 @@ def _check_probe(probe: Probe, is_zero: bool) -> None:
             "the adapter changes nothing: with PEFT, its log-probabilities are the base's on every token of the probe, "
             "though its weights are not zero"
         )
-
-
-def _remove(path: Path) -> None:
-    """Delete a directory by way of a rename, so that its name never stands for half an adapter."""
-    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.gone")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
 
 
 class _Stopwatch:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from serve.adapters.first_use import warm_adapters
+from serve.adapters.scaled_copy import PREFIX
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
 from serve.errors import DrainTimeout, EngineFailed, ServeError
@@ -110,8 +111,9 @@ class Reconciler:
         # Others stay registered while there is room: a pinned release answers sooner. What is unloaded here
         # comes back on demand, by the resolver.
         idle = [name for name in present if name not in wanted and not engine.in_flight.by_adapter[name]]
-        surplus = len(engine.loaded) - engine.spec.max_cpu_loras
-        for name in idle[: max(0, surplus)]:
+        surplus = max(0, len(engine.loaded) - engine.spec.max_cpu_loras)
+        left = [name for name in idle[surplus:] if name.startswith(PREFIX)]  # by a platform that was killed
+        for name in [*idle[:surplus], *left]:
             try:
                 async with engine.in_flight.pause_adapter(name, 1.0, refuse=False):
                     await engine.unload_adapter(name)

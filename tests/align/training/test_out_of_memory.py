@@ -107,7 +107,7 @@ def test_a_lora_probe_falls_back_to_the_cpu(make_run: MakeRun, monkeypatch: pyte
     report = run.report()
     assert report is not None
     assert any("probe is computed on the CPU" in note for note in report["notes"])
-    assert set(run.probe()["logprobs"]) == {"base", "adapter"}
+    assert {"base", "adapter"} <= set(run.probe()["logprobs"])
 
 
 def test_a_probe_that_fits_nowhere_keeps_what_was_trained(

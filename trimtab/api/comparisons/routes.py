@@ -65,7 +65,7 @@ async def create(
         candidates,
         deployment=deployment,
         source=plan.source,
-        asked_by=principal.name,
+        asked_by=speaker_of_request(principal, request),
         began=began,
         owners=owners,
         queue=plan.queue,
