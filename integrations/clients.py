@@ -1,14 +1,18 @@
-"""Try real clients with tools against a running platform, each as its users install it.
+"""Try real clients, agents and test harnesses against a running platform, each as its users install it.
 
     python integrations/clients.py NAME [--url http://127.0.0.1:7860] [--key KEY]
 
-NAME is pydantic-ai, instructor, langchain, llm or open-webui. Run it by the interpreter of an environment that has the
-client, a throw-away one for each, since they disagree about versions:
+NAME is agents, garak, inspect, instructor, langchain, litellm, llm, open-webui, promptfoo or pydantic-ai. Run it by the
+interpreter of an environment that has the client, a throw-away one for each line, since they disagree about versions:
 
     uv venv /tmp/c && uv pip install --python /tmp/c/bin/python "pydantic-ai-slim[openai]" instructor langchain-openai llm
+    uv venv /tmp/a && uv pip install --python /tmp/a/bin/python openai-agents litellm
+    uv venv /tmp/i && uv pip install --python /tmp/i/bin/python inspect-ai openai
+    uv venv /tmp/g && uv pip install --python /tmp/g/bin/python garak
     uv venv /tmp/w && uv pip install --python /tmp/w/bin/python open-webui
 
-A model that was not trained on tools may answer in words; what counts is that every request is answered.
+promptfoo (`npm install promptfoo`) must be on the path. A model that was not trained on tools may answer in words; what
+counts is that every request is answered.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -94,6 +99,112 @@ def llm(url: str, key: str, model: str) -> str:
     if done.returncode:
         raise SystemExit(f"llm ended with {done.returncode}: {done.stderr[-1000:]}")
     return repr(done.stdout)
+
+
+def litellm(url: str, key: str, model: str) -> str:
+    """Ask by LiteLLM as a server of OpenAI's protocol, whole and streaming."""
+    os.environ.setdefault(
+        "LITELLM_LOCAL_MODEL_COST_MAP", "True"
+    )  # else it fetches prices when it is imported
+    import litellm as library
+
+    asked: dict[str, Any] = {
+        "model": f"openai/{model}",
+        "api_base": url,
+        "api_key": key,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 32,
+    }
+    whole = library.completion(**asked).choices[0].message.content
+    pieces = [chunk.choices[0].delta.content or "" for chunk in library.completion(**asked, stream=True)]
+    return f"{whole!r}; streaming {''.join(pieces)!r}"
+
+
+def agents(url: str, key: str, model: str) -> str:
+    """Run an agent with a tool of OpenAI's Agents SDK, by /v1/responses, whole and streaming."""
+    import asyncio
+
+    from agents import Agent, Runner, function_tool, set_default_openai_client, set_tracing_disabled
+    from openai import AsyncOpenAI
+
+    set_default_openai_client(AsyncOpenAI(base_url=url, api_key=key))
+    set_tracing_disabled(True)
+    agent = Agent(name="Helper", model=model, tools=[function_tool(weather)])
+
+    async def ask() -> str:
+        whole = (await Runner.run(agent, QUESTION)).final_output
+        streamed = Runner.run_streamed(agent, QUESTION)
+        kinds = [event.type async for event in streamed.stream_events()]
+        return f"{whole!r}; streaming {len(kinds)} events, {streamed.final_output!r}"
+
+    return asyncio.run(ask())
+
+
+TASK = """
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import includes
+
+
+@task
+def weather():
+    return Task(dataset=[Sample(input={question!r}, target="Paris")], scorer=includes())
+"""
+
+
+def inspect(url: str, key: str, model: str) -> str:
+    """Measure a task of one question by the command `inspect eval`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "task.py").write_text(TASK.format(question=QUESTION))
+        command = [str(Path(sys.executable).with_name("inspect")), "eval", "task.py", "--display", "plain"]
+        command += ["--model", f"openai-api/trimtab/{model}", "--max-tokens", "32", "--log-format", "json"]
+        _run([*command, "--log-dir", "logs"], folder, TRIMTAB_BASE_URL=url, TRIMTAB_API_KEY=key)
+        log = json.loads(next(Path(folder, "logs").glob("*.json")).read_text())
+    sample = log["samples"][0]
+    return f"{log['status']}; {sample['output']['choices'][0]['message']['content']!r}, scores {sample['scores']}"
+
+
+def promptfoo(url: str, key: str, model: str) -> str:
+    """Evaluate one prompt by the command `promptfoo eval`."""
+    with tempfile.TemporaryDirectory() as folder:
+        provider = {"id": f"openai:chat:{model}", "config": {"apiBaseUrl": url, "max_tokens": 32}}
+        check = {"type": "regex", "value": "."}
+        config = {"prompts": [QUESTION], "providers": [provider], "tests": [{"assert": [check]}]}
+        Path(folder, "promptfooconfig.json").write_text(json.dumps(config))
+        command = [
+            shutil.which("promptfoo") or "promptfoo",
+            "eval",
+            "-c",
+            "promptfooconfig.json",
+            "--no-cache",
+        ]
+        offline = dict.fromkeys(("PROMPTFOO_DISABLE_TELEMETRY", "PROMPTFOO_DISABLE_UPDATE"), "1")
+        _run([*command, "-o", "out.json"], folder, OPENAI_API_KEY=key, PROMPTFOO_CONFIG_DIR=folder, **offline)
+        found = json.loads(Path(folder, "out.json").read_text())["results"]
+    return f"{found['stats']['successes']} passed; {found['results'][0]['response']['output']!r}"
+
+
+def garak(url: str, key: str, model: str) -> str:
+    """Attack by garak's own test probe, with one generation."""
+    options = {"openai": {"OpenAICompatible": {"uri": url, "max_tokens": 32}}}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "garak", "--target_type", "openai.OpenAICompatible"]
+        command += ["--target_name", model, "--generator_options", json.dumps(options)]
+        command += ["--probes", "test.Test", "--generations", "1", "--report_prefix", "trial"]
+        homes = {f"XDG_{kind}_HOME": folder for kind in ("DATA", "CACHE", "CONFIG")}
+        _run(command, folder, OPENAICOMPATIBLE_API_KEY=key, **homes)
+        rows = [json.loads(line) for line in next(Path(folder).rglob("trial.report.jsonl")).open()]
+    tries = {row["uuid"]: row for row in rows if row["entry_type"] == "attempt" and row["outputs"]}
+    return f"{len(tries)} attempts; {next(iter(tries.values()))['outputs'][0]['text']!r}"
+
+
+def _run(command: list[str], folder: str, **environment: str) -> None:
+    """Run a command in a folder; end with what it said where it fails."""
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[0]} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def open_webui(url: str, key: str, model: str) -> str:
@@ -177,11 +288,16 @@ def _read(url: str, body: Any = None, token: str | None = None) -> str:
 
 
 CLIENTS: dict[str, Callable[[str, str, str], str]] = {
-    "pydantic-ai": pydantic_ai,
+    "agents": agents,
+    "garak": garak,
+    "inspect": inspect,
     "instructor": instructor,
     "langchain": langchain,
+    "litellm": litellm,
     "llm": llm,
     "open-webui": open_webui,
+    "promptfoo": promptfoo,
+    "pydantic-ai": pydantic_ai,
 }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv from the pinned requirements of this machine's profile. Does nothing when it is up to date.
-# usage: scripts/setup.sh [--test]     --test also sees to what the tests need of the system (Chromium)
+# usage: scripts/setup.sh [--test]     --test also sees to what the tests need: llama.cpp's converter, Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -62,6 +62,14 @@ fi
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 if [ "${1:-}" = --test ]; then
+  # llama.cpp and its converter, where `trimtab releases export --to gguf` looks for them
+  gguf=.venv/share/trimtab-gguf
+  if ! cmp -s requirements/gguf.txt "$gguf/installed.txt"; then
+    say "Installing llama.cpp's converter in $gguf"
+    rm -rf "$gguf"
+    .venv/bin/uv pip install --quiet --no-deps --target "$gguf" -r requirements/gguf.txt
+    cp requirements/gguf.txt "$gguf/installed.txt"
+  fi
   missing=()
   command -v chromium >/dev/null 2>&1 || missing+=(chromium)
   [ -e /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4 ] || missing+=(libtcmalloc-minimal4)

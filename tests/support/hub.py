@@ -1,6 +1,6 @@
 """A Hugging Face hub on loopback that serves directories: model info, file tree, files with ETag, commit and ranges.
 
-Clients reach it through `HF_ENDPOINT`.
+Clients reach it through `HF_ENDPOINT`; what they send is taken by `tests.support.hub_writes`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.support import hub_writes
+
 
 @dataclass
 class Served:
-    """A repository: its directory, commit, licence, whether it is gated."""
+    """A repository: its directory, commit, licence, whether it is gated or private, and messages of the commits it got."""
 
     directory: Path
     commit: str
     licence: str | None = "apache-2.0"
     gated: bool = False
     branches: dict[str, str] = field(default_factory=dict)
+    private: bool = False
+    log: list[str] = field(default_factory=list)
 
     def files(self) -> dict[str, Path]:
         """Return every file by its name in the repository."""
@@ -41,7 +45,8 @@ class Served:
 class Hub:
     """The repositories, and what was asked: `requests` are `METHOD path` and the range.
 
-    Bodies stop after `pause_after` bytes until it is None again. `status` answers every request.
+    Bodies stop after `pause_after` bytes until it is None again. `status` answers every request that reads, `statuses` those
+    that write, by the end of their path. New repositories are made in `root`; `objects` are large files, by SHA-256.
     """
 
     def __init__(self) -> None:
@@ -50,17 +55,16 @@ class Hub:
         self.tokens: set[str] = set()
         self.pause_after: int | None = None
         self.status: int | None = None
+        self.statuses: dict[str, int] = {}
+        self.root = Path()
+        self.objects: dict[str, bytes] = {}
         self.url = ""
 
     def add(self, name: str, directory: Path, **more: Any) -> Served:
         """Serve a directory as the repository `name`; its commit follows from the content."""
-        digest = hashlib.sha1()
-        for file in sorted(directory.rglob("*")):
-            if file.is_file():
-                digest.update(file.name.encode() + file.read_bytes())
-        commit = digest.hexdigest()
-        served = Served(directory, commit, branches={"main": commit}, **more)
+        served = Served(directory, "", **more)
         self.repositories[name] = served
+        served.commit = served.branches["main"] = hub_writes.commit_of(directory)
         return served
 
     def asked(self, ending: str, method: str = "GET") -> list[str | None]:
@@ -98,6 +102,27 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._take()
+
+    def do_PUT(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        self.hub.requests.append((f"{self.command} {path}", None))
+        if not path.startswith("/objects/") and not self._has_token():
+            return self._fault(401, None)
+        status = next((code for end, code in self.hub.statuses.items() if path.endswith(end)), None)
+        status, value = (status, None) if status else hub_writes.take(self.hub, path, body)
+        return self._fault(status, None) if value is None else self._json(value)
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((f"{self.command} {path}", self.headers.get("Range")))
@@ -108,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = rest.split("/")
         name, tail = "/".join(parts[:2]), parts[2:]
         served = self.hub.repositories.get(name)
-        if served is None:
+        if served is None or (served.private and not self._has_token()):
             return self._fault(401, "RepoNotFound")
         if api and tail[:1] == ["tree"]:
             return self._in_revision(served, tail[1], lambda: self._json(_tree(served)))
@@ -190,7 +215,7 @@ def _info(name: str, served: Served) -> dict[str, Any]:
         "modelId": name,
         "sha": served.commit,
         "tags": tags,
-        "private": False,
+        "private": served.private,
         "gated": "manual" if served.gated else False,
         "disabled": False,
         "downloads": 0,

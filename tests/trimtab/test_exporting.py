@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from trimtab.errors import ExportRefused
 from trimtab.exports import export as exporting
 from trimtab.exports import job
 from trimtab.exports.job import Exported
+from trimtab.exports.tools import CONVERTER, PACKAGES, TOOLS, install_command
 from trimtab.platform import Platform
 
 NAME = "a-0123456789abcdef"
@@ -69,8 +71,15 @@ def served(made: Path, chosen: Settings, empty: Path) -> Iterator[None]:
         yield
 
 
-def refused(chosen: Settings, out: Path, form: str = "peft", dtype: str = "auto", **release: Any) -> str:
-    asked = Exported({**RELEASE, **release}, {}, form, out, dtype)
+def refused(
+    chosen: Settings,
+    out: Path,
+    form: str = "peft",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    **release: Any,
+) -> str:
+    asked = Exported({**RELEASE, **release}, {}, form, out, dtype, quantize=quantize)
     with pytest.raises(ExportRefused) as caught:
         exporting.export(asked, chosen, DataPaths(chosen.data), lambda done, total, doing: None)
     return str(caught.value)
@@ -94,6 +103,9 @@ def test_the_command_writes_a_folder_that_is_whole(
     result = CliRunner().invoke(app, ["releases", "export", *arguments])
     assert result.exit_code == 2
     assert "is not empty" in result.output
+    result = CliRunner().invoke(app, ["releases", "export", *arguments, "--public"])
+    assert result.exit_code == 2
+    assert "name a repository with --push" in result.output
     result = CliRunner().invoke(app, ["releases", "export", "assistant@9", "other", *arguments[2:]])
     assert result.exit_code != 0
     assert "assistant@9" in result.output
@@ -104,14 +116,14 @@ def test_what_cannot_be_exported_is_refused_by_name(
     chosen: Settings, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    assert "--to: there is no form 'onnx'; accepted: peft, hf" in refused(chosen, out, "onnx")
+    assert "--to: there is no form 'onnx'; accepted: peft, hf, gguf" in refused(chosen, out, "onnx")
     assert "--dtype: there is no type 'int4'" in refused(chosen, out, "hf", "int4")
     assert "accepted: a type with hf" in refused(chosen, out, "peft", "float16")
     assert "--to: assistant@2 has no adapter: it is the base model tiny;" in refused(
         chosen, out, adapter=None
     )
     prompt_only = refused(chosen, out, adapter=None, system_prompt="Be brief.")
-    assert "it is the base model tiny with a system prompt; accepted: hf" in prompt_only
+    assert "it is the base model tiny with a system prompt; accepted: hf, gguf" in prompt_only
     assert "not pruned" in refused(chosen, out, adapter="a-gone")
     assert "accepted: a base that is on this machine" in refused(chosen, out, base="elsewhere")
     assert "is a mount point" in refused(chosen, Path("/proc"))
@@ -130,6 +142,68 @@ def test_what_cannot_be_exported_is_refused_by_name(
         chosen, out, "hf", "bfloat16"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_gguf_is_refused_by_name_before_anything_is_written(
+    chosen: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, tools = tmp_path / "out", tmp_path / "tools"
+    monkeypatch.setattr(exporting, "TOOLS", tools)
+    missing = refused(chosen, out, "gguf")
+    assert (
+        f"llama.cpp's converter is not in {tools}; install it there: {sys.executable} -m pip install"
+        in missing
+    )
+    assert "accepted: peft, hf, or gguf after that" in missing
+    tools.mkdir()
+    (tools / CONVERTER).touch()
+    assert "there is no type 'q4_k_m'; accepted: f32, f16, bf16, q8_0" in refused(
+        chosen, out, "gguf", quantize="q4_k_m"
+    )
+    assert "--quantize: hf files are not quantised; accepted: a type with gguf" in refused(
+        chosen, out, "hf", quantize="q8_0"
+    )
+    assert "--dtype: --quantize is the type of GGUF; accepted: a type with hf" in refused(
+        chosen, out, "gguf", "float16"
+    )
+    disk = namedtuple("disk", "free")
+    monkeypatch.setattr(exporting.shutil, "disk_usage", lambda path: disk(1000))
+    assert "GB are needed; accepted: a folder on a disk with room" in refused(chosen, out, "gguf")
+    assert [path.name for path in tmp_path.iterdir()] == ["tools"]
+
+
+def test_the_command_that_installs_the_converter_names_what_the_tests_use() -> None:
+    pinned = (Path(__file__).parents[2] / "requirements" / "gguf.txt").read_text().splitlines()
+    assert [line for line in pinned if not line.startswith("#")] == list(PACKAGES)
+    assert install_command().endswith(f"--target {TOOLS} {' '.join(PACKAGES)}")
+
+
+def test_an_interruption_ends_what_the_child_has_started() -> None:
+    start = (
+        "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(999)'])"
+    )
+    tell = 'print(\'{"done": %d, "total": 1, "doing": ""}\' % p.pid, flush=True); p.wait()'
+    started: list[int] = []
+
+    def interrupt(done: int, total: int, doing: str) -> None:
+        started.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exporting._run([sys.executable, "-c", f"{start}; {tell}"], interrupt)
+    until_ended(started[0])
+
+
+def until_ended(pid: int) -> None:
+    """Wait until a process is gone, or dead and left to be collected."""
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if status.rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
 
 
 def test_an_export_through_a_link_fills_the_folder_that_it_leads_to(

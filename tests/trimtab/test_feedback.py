@@ -187,8 +187,8 @@ def test_who_may_say_what(client: TestClient, platform: Platform) -> None:
     assert found == {"ada": (200, 403, 403, 403), "rater": (404, 404, 403, 403), "ops": (200, 200, 200, 200)}
 
 
-def test_a_like_and_a_vote_are_of_the_person_that_the_header_names(
-    client: TestClient, platform: Platform
+def test_a_like_a_vote_and_a_question_are_of_the_person_that_the_header_names(
+    client: TestClient, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(platform, "c1", "One.")
     like = client.post("/api/messages/c1/like", json={"liked": True}, headers={"X-Trimtab-User": "bob"})
@@ -203,9 +203,23 @@ def test_a_like_and_a_vote_are_of_the_person_that_the_header_names(
     assert voted.status_code == 200, voted.text
     assert [one.rater for one in comparisons.votes(platform.db, made.id)] == ["bob"]
     assert client.get("/api/comparisons/next", headers=bob).status_code == 204
-    _, chat = keys.create(platform.db, "laptop", ["chat"])
+
+    async def sampled(*asked: Any) -> list[Candidate]:
+        return [Candidate("C."), Candidate("D.")]
+
+    monkeypatch.setattr("trimtab.api.comparisons.routes.sample", sampled)
+    typed = {"messages": messages, "releases": ["tiny", "tiny"], "drawn": False}
+    asked = client.post("/api/comparisons", json=typed, headers=bob)
+    assert asked.status_code == 201, asked.text
+    assert comparisons.get(platform.db, asked.json()["id"]).asked_by == "bob"
+
+    _, chat = keys.create(platform.db, "laptop", ["rater"])
     other = {**bob, "Authorization": f"Bearer {chat}"}
-    assert client.post("/api/messages/c1/like", json={"liked": False}, headers=other).status_code == 403
+    vote = f"/api/comparisons/{asked.json()['id']}/vote"
+    for path, body in (("/api/messages/c1/like", {"liked": False}), (vote, {"choice": "a"})):
+        refused = client.post(path, json=body, headers=other)
+        assert (refused.status_code, "needs a key with the role ops" in refused.text) == (403, True)
+    assert comparisons.get(platform.db, asked.json()["id"]).votes_given == 0
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -83,7 +83,7 @@ def fetch_small(repository: Repository) -> Path:
     """Download everything but the weights; return the directory. Raises `ModelRefused`."""
     if repository.cached is not None:
         return repository.cached
-    with explained(repository.name, repository.commit), _without_bars():
+    with explained(repository.name, repository.commit), without_bars():
         return Path(
             snapshot_download(
                 repository.name,
@@ -178,7 +178,8 @@ def explained(name: str, revision: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
+    """Keep the hub's client from drawing progress bars of its own."""
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     disable_progress_bars()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ from trimtab.base_models.local import model_of
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
 from trimtab.errors import ExportRefused
-from trimtab.exports.job import Exported, job_of
+from trimtab.exports.job import DEFAULT_QUANTIZATION, Exported, job_of
+from trimtab.exports.tools import CONVERTER, TOOLS, install_command
 
-FORMS = ("peft", "hf")
+FORMS = ("peft", "hf", "gguf")
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+QUANTIZATIONS = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
+"""Types of a GGUF file, by bytes a value."""
 ROOM = 1.05
 """Free disk space over the bytes that are written."""
 
@@ -52,12 +57,14 @@ def _check(asked: Exported, out: Path, model: Path, adapter: Path | None) -> Non
         raise ExportRefused("--to", f"there is no form {asked.form!r}", ", ".join(FORMS))
     if asked.dtype not in ("auto", *DTYPES):
         raise ExportRefused("--dtype", f"there is no type {asked.dtype!r}", f"auto, {', '.join(DTYPES)}")
-    if asked.dtype != "auto" and asked.form == "peft":
-        raise ExportRefused("--dtype", "an adapter is written as it is", "a type with hf")
+    if asked.dtype != "auto" and asked.form != "hf":
+        kept = "an adapter is written as it is" if asked.form == "peft" else "--quantize is the type of GGUF"
+        raise ExportRefused("--dtype", kept, "a type with hf")
+    _check_quantization(asked)
     if asked.form == "peft" and adapter is None:
         prompt = " with a system prompt" if asked.release.get("system_prompt") else ""
         raise ExportRefused(
-            "--to", f"{name} has no adapter: it is the base model {asked.release['base']}{prompt}", "hf"
+            "--to", f"{name} has no adapter: it is the base model {asked.release['base']}{prompt}", "hf, gguf"
         )
     if out.is_mount():
         raise ExportRefused("DIR", f"{out} is a mount point, which cannot be replaced", "a new folder in it")
@@ -67,7 +74,7 @@ def _check(asked: Exported, out: Path, model: Path, adapter: Path | None) -> Non
         raise ExportRefused(
             "release", f"the base model's files are not in {model}", "a base that is on this machine"
         )
-    if asked.form == "hf" and "quantization_config" in json.loads((model / "config.json").read_text()):
+    if asked.form != "peft" and "quantization_config" in json.loads((model / "config.json").read_text()):
         raise ExportRefused("--to", f"the base model in {model} is quantised, which can't be merged", "peft")
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         raise ExportRefused(
@@ -75,15 +82,31 @@ def _check(asked: Exported, out: Path, model: Path, adapter: Path | None) -> Non
         )
 
 
+def _check_quantization(asked: Exported) -> None:
+    if asked.quantize is not None and asked.form != "gguf":
+        raise ExportRefused("--quantize", f"{asked.form} files are not quantised", "a type with gguf")
+    if asked.quantize not in (None, *QUANTIZATIONS):
+        raise ExportRefused("--quantize", f"there is no type {asked.quantize!r}", ", ".join(QUANTIZATIONS))
+    if asked.form == "gguf" and not (TOOLS / CONVERTER).is_file():
+        raise ExportRefused(
+            "--to",
+            f"llama.cpp's converter is not in {TOOLS}; install it there: {install_command()}",
+            "peft, hf, or gguf after that",
+        )
+
+
 def _bytes(asked: Exported, model: Path, adapter: Path | None) -> int:
-    """Return about how many bytes the weights take."""
+    """Return about how many bytes the weights take; of GGUF with the merged ones that it is converted from."""
     if asked.form == "peft" and adapter is not None:
         return sum(file.stat().st_size for file in adapter.iterdir())
     files = list(model.glob("*.safetensors"))
-    if asked.dtype == "auto":
+    if asked.form == "hf" and asked.dtype == "auto":
         return sum(file.stat().st_size for file in files)
     tensors = [facts for file in files for name, facts in parse_header(file)[0].items() if name != METADATA]
-    return sum(int(prod(facts["shape"])) for facts in tensors) * DTYPES[asked.dtype]
+    values = sum(int(prod(facts["shape"])) for facts in tensors)
+    if asked.form == "gguf":
+        return int(values * (DTYPES["float32"] + QUANTIZATIONS[asked.quantize or DEFAULT_QUANTIZATION]))
+    return values * DTYPES[asked.dtype]
 
 
 def _require_room(folder: Path, needed: int) -> None:
@@ -110,9 +133,11 @@ def _new(out: Path) -> Iterator[Path]:
 
 
 def _run(argv: list[str], say: Say) -> dict[str, Any]:
-    """Run the child to its end and return its last line. It does not outlive an interruption."""
+    """Run the child to its end and return its last line. Neither it nor what it starts outlives an interruption."""
     with tempfile.TemporaryFile("w+") as complaints:
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=complaints, text=True, process_group=0
+        )
         line: dict[str, Any] = {}
         try:
             for text in process.stdout or ():
@@ -121,7 +146,8 @@ def _run(argv: list[str], say: Say) -> dict[str, Any]:
                     say(line["done"], line["total"], line["doing"])
             status = process.wait()
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
         complaints.seek(0)

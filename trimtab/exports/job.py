@@ -12,13 +12,16 @@ from align.prepare import MANIFEST
 from trimtab.base_models.local import is_hub_id
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
+from trimtab.exports.tools import TOOLS
+
+DEFAULT_QUANTIZATION = "q8_0"
 
 
 @dataclass(frozen=True)
 class Exported:
     """What was asked: the release as the platform shows it, what it learned (counts), the form, and where to.
 
-    `examples` is how many of them its system prompt quotes.
+    `examples` is how many of them its system prompt quotes; `quantize` the type of GGUF, None where none was named.
     """
 
     release: Mapping[str, Any]
@@ -27,6 +30,7 @@ class Exported:
     out: Path
     dtype: str = "auto"
     examples: int = 0
+    quantize: str | None = None
 
 
 def job_of(
@@ -49,6 +53,8 @@ def job_of(
         "run_card": card.read_text() if card and card.is_file() else None,
         "origin": _origin(settings, model, str(release["base"])),
         "examples": asked.examples,
+        "quantize": asked.quantize or DEFAULT_QUANTIZATION,
+        "tools": str(TOOLS),
     }
 
 

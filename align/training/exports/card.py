@@ -8,8 +8,12 @@ from pathlib import Path
 
 from align.training.exports.job import Distance, ExportJob
 
-LIBRARIES = {"peft": "peft", "hf": "transformers"}
-KINDS = {"peft": "LoRA adapter (PEFT)", "hf": "merged model (transformers)"}
+LIBRARIES = {"peft": "peft", "hf": "transformers", "gguf": "llama.cpp"}
+KINDS = {
+    "peft": "LoRA adapter (PEFT)",
+    "hf": "merged model (transformers)",
+    "gguf": "merged model (GGUF, for llama.cpp and Ollama)",
+}
 SECTIONS = "## Held-out measures"
 USES = {
     "peft": """from peft import PeftModel
@@ -22,6 +26,8 @@ tokenizer = AutoTokenizer.from_pretrained({base})""",
 
 model = AutoModelForCausalLM.from_pretrained({here}, dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained({here})""",
+    "gguf": """ollama create NAME -f Modelfile     # Ollama: with the system prompt and the sampling of the release
+llama-server --jinja -m {file}       # llama.cpp: without them""",
 }
 
 
@@ -42,13 +48,13 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
         f"- licence of the base: {licence or 'unknown; see the base model'}",
         f"- adapter: {f'`{Path(job.adapter).name}`' if job.adapter else 'none'}",
         f"- weights: {dtype}",
-        "- chat template: `chat_template.jinja`",
+        f"- chat template: `chat_template.jinja`{', also in the weights file' if job.form == 'gguf' else ''}",
         *[f"- learned from: {count} {noun}" for noun, count in job.learned.items() if count],
         "",
         "## Use",
         "",
-        "```python",
-        USES[job.form].format(base=json.dumps(job.base), here=json.dumps("./")),
+        "```sh" if job.form == "gguf" else "```python",
+        USES[job.form].format(base=json.dumps(job.base), here=json.dumps("./"), file=job.weights_file),
         "```",
         "",
         *_as_served(job),
@@ -60,8 +66,9 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
         "| --- | --- |",
         f"| mean distance | {found.mean_abs:.3g} |",
         f"| largest distance | {found.max_abs:.3g} |",
-        f"| mean distance of the base alone in this type | {found.base_mean_abs:.3g} |",
+        *_of_type(job, found),
         f"| tokens | {found.tokens} |",
+        f"| read by | {found.read_by} |",
     ]
     if found.effect is not None and found.effect_share is not None:
         lines.append(f"| what the adapter adds in the release | {found.effect:.3g} |")
@@ -70,12 +77,26 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
     (job.directory / "README.md").write_text("\n".join(lines))
 
 
+def _of_type(job: ExportJob, found: Distance) -> list[str]:
+    """Return what the type of the weights makes of the distance."""
+    if job.form != "gguf":
+        return [f"| mean distance of the base alone in this type | {found.base_mean_abs:.3g} |"]
+    if found.rounding_mean_abs is None:
+        return []
+    return [
+        f"| mean distance of the rounded weights alone, computed in float32 | {found.rounding_mean_abs:.3g} |"
+    ]
+
+
 def _as_served(job: ExportJob) -> list[str]:
     """Return how the release was served and evaluated, which the files alone do not do."""
     lines = []
     if job.system_prompt:
         quoted = f", with {job.examples} examples in it" if job.examples else ""
-        why = f"The release was evaluated and served with it{quoted}; these files do not apply it by themselves."
+        alone = (
+            "the Modelfile applies it" if job.form == "gguf" else "these files do not apply it by themselves"
+        )
+        why = f"The release was evaluated and served with it{quoted}; {alone}."
         lines += [
             "## System prompt",
             "",

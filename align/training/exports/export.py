@@ -1,12 +1,12 @@
-"""A release written as a PEFT folder or as merged weights, and checked through what was written.
+"""A release written as a PEFT folder, as merged weights or as GGUF, and checked through what was written.
 
 Run as `python -m align.export JOB.json` (fields: `align.training.exports.job.ExportJob`). Prints JSON lines: how far it
-is (`{"done", "total", "doing"}`), and last the result (`{"dtype", "mean_abs", "max_abs", "tokens", "effect",
-"effect_share"}`). Writes `out` alone and leaves it to the caller to rename or delete.
+is (`{"done", "total", "doing"}`), and last the result (`dtype` and the fields of
+`align.training.exports.job.Distance`). Writes `out` alone and leaves it to the caller to rename or delete.
 
 The check loads what was written anew: log-probabilities of the probe text (`align.training.probe`), against those of base
 and adapter apart. An adapter must make no difference; merged weights are checked in float32, before they are rounded, and
-again value by value as they were read back (`align.training.merged_weights`).
+again value by value as they were read back (`align.training.merged_weights`). GGUF: `align.training.exports.gguf`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from transformers.utils import logging
 
 from align.errors import AlignError
 from align.training.exports.card import write_card
+from align.training.exports.gguf import export_gguf
 from align.training.exports.job import Distance, ExportError, ExportJob, compare
+from align.training.exports.modelfile import write_modelfile
 from align.training.merge import allow_as_usual
 from align.training.merged_weights import (
     digests,
@@ -37,7 +39,7 @@ from align.training.model_card import base_licence
 from align.training.probe import load_adapter, logprobs, probe_tokens
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-TEMPLATE, PROMPT = "chat_template.jinja", "system_prompt.txt"
+TEMPLATE, PROMPT, MODELFILE = "chat_template.jinja", "system_prompt.txt", "Modelfile"
 LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 STEPS = 5
 SAME = 1e-4
@@ -54,7 +56,12 @@ def export(job: ExportJob, say: Say) -> dict[str, Any]:
     say(0, "reading the base model")
     tokenizer = load_tokenizer(job.model)
     tokens = probe_tokens(tokenizer, [], 0)
-    found, dtype = (_export_adapter if job.form == "peft" else _export_merged)(job, tokens, say)
+    if job.form == "gguf":
+        found, dtype = export_gguf(job, tokens, tokenizer, say)
+        text = write_modelfile(job.name, job.weights_file, tokenizer, job.system_prompt, job.sampling)
+        (job.directory / MODELFILE).write_text(text)
+    else:
+        found, dtype = (_export_adapter if job.form == "peft" else _export_merged)(job, tokens, say)
     (job.directory / TEMPLATE).write_text(_template(tokenizer))
     return _finish(job, dtype, found)
 

@@ -23,7 +23,8 @@ class ExportJob:
     `model` is the base's directory, `adapter` a PEFT directory or None, `out` a new directory that the caller renames once
     it is whole. `base` is how others name the base: a hub id where it has one. `dtype` (of merged weights) is "auto", the
     base's own, or a type's name. For the model card: `origin`, which version of the base, `examples` that the system prompt
-    quotes, `learned`, counts of lineage, and `run_card`, the run's own card.
+    quotes, `learned`, counts of lineage, and `run_card`, the run's own card. For GGUF: `quantize`, its type, and
+    `tools`, the folder of llama.cpp's converter.
     """
 
     form: str
@@ -39,11 +40,18 @@ class ExportJob:
     run_card: str | None = None
     origin: str | None = None
     examples: int = 0
+    quantize: str = "q8_0"
+    tools: str = ""
 
     @property
     def directory(self) -> Path:
         """Where to write."""
         return Path(self.out)
+
+    @property
+    def weights_file(self) -> str:
+        """The name of a GGUF file: the release and the type."""
+        return f"{self.name.replace('@', '-')}-{self.quantize.upper()}.gguf"
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Distance:
     """How far log-probabilities of a probe text are from the release's own, in nats per token over `tokens` tokens.
 
     `effect` is what the adapter adds (mean, absolute), `effect_share` how much of it what was written does; None without
-    an adapter. `base_mean_abs` is what the base alone differs by in the type that was written.
+    an adapter. `base_mean_abs` is what the base alone differs by in the type that was written. `read_by` is the program that
+    computed them; `rounding_mean_abs`, of GGUF, is how far the values in the file are from the release, computed in float32.
     """
 
     mean_abs: float
@@ -60,6 +69,8 @@ class Distance:
     effect: float | None
     effect_share: float | None
     base_mean_abs: float = 0.0
+    read_by: str = "transformers"
+    rounding_mean_abs: float | None = None
 
 
 def compare(base: Sequence[float], release: Sequence[float], written: Sequence[float]) -> Distance:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -250,6 +251,44 @@ def test_comparisons_that_an_erasure_left_decided_without_votes_are_asked_again(
     with Store.open(path) as new:
         found = [(made.state, made.votes_given) for made in (comparisons.get(new, id) for id in ids)]
         assert found == [("open", 0), ("decided", 1)]
+
+
+def test_comparisons_of_a_store_from_before_they_carried_calls_keep_rows_and_votes(tmp_path: Path) -> None:
+    path, kept = tmp_path / "t.duckdb", tmp_path / "newest.duckdb"
+
+    def write(db: Store) -> None:
+        talk = [Message("system", "Be brief."), *asked("Hi"), *said("Hello."), *asked("And é?")]
+        shown = [Candidate("x", "r-1", "stable", "tiny", "c1", {"top_p": 0.5}, "stop"), Candidate("y")]
+        made = [comparisons.create(db, talk, shown, "assistant", asked_by="ada", votes_wanted=3)]
+        made += [comparisons.create(db, f"Which {n}?", shown, "assistant", votes_wanted=1) for n in range(5)]
+        made.append(comparisons.create(db, "Gold?", shown, gold="first", votes_wanted=1))
+        for one, choice in zip(made[1:], ("a", "b", "tie", "both_bad"), strict=False):
+            comparisons.vote(db, one.id, choice, "ada", better="z" if choice == "a" else None, tags=("t",))
+        for rater in ("ada", "bob"):
+            comparisons.vote(db, made[0].id, "a", rater, seconds=2.5)
+
+    def rows(db: Store) -> dict[str, list[Any]]:
+        select = "select columns(lambda c: c <> 'carried') from {} order by all"
+        return {table: db.read().execute(select.format(table)).fetchall() for table in WRITTEN}
+
+    make_old(path, 32, written(kept, write))
+    with Store.open(kept) as was:
+        before, shown_before = rows(was), comparisons.list_all(was)
+    with Store.open(path) as new:
+        assert new.version == migrations()[-1].version
+        assert {table: len(found) for table, found in rows(new).items()}["votes"] == 6
+        assert rows(new) == before
+        assert comparisons.list_all(new) == shown_before
+        assert verify.verify(new) == []
+        waiting = next(one for one in shown_before if one.votes_wanted == 3)
+        comparisons.vote(new, waiting.id, "b", "eve")
+        assert (comparisons.get(new, waiting.id).state, comparisons.get(new, waiting.id).votes_given) == (
+            "decided",
+            3,
+        )
+        calls = Candidate("", carried='{"reasoning_content":"Well"}')
+        made = comparisons.create(new, "New?", [calls, Candidate("y")], "assistant")
+        assert {made.a.carried, made.b.carried} == {"", calls.carried}
 
 
 def test_a_failing_migration_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
