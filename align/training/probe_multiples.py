@@ -2,7 +2,8 @@
 
 A served base may differ from the trained one by more than the adapter does: it is quantised, or the adapter is small. At a
 multiple of `lora_alpha` the effect stands out. Publishing picks the multiple, since it alone measures the served base; so
-each doubling is computed up to an effect that stands out from any base that can be served.
+each doubling is computed up to an effect that stands out from any base that can be served. Powers of two, since engines fold
+the scale into the weights, which then rounds nothing.
 """
 
 from __future__ import annotations

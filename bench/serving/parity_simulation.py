@@ -1,6 +1,6 @@
 """Parity on quantised bases, simulated on the CPU: what the checks say of honest and of wrong adapters.
 
-    python -m bench.serving.parity_simulation [--bases smollm2,calm,...] [--adapters NAME,...] [--tokens N] [--keep DIR]
+    python -m bench.serving.parity_simulation [--bases smollm2,calm,...] [--adapters NAME,...] [--coarse] [--keep DIR]
 
 No engine runs: the served side is a copy of the model whose linear layers compute as a quantised engine's do. Three cases
 per base and adapter: served over weights and activations in FP8 (E4M3, one scale per tensor); served over NF4 weights;
@@ -43,6 +43,7 @@ CASES = {
     "NF4 trained": ("nf4", "float32"),
 }
 """Numerics of the trained and of the served side."""
+Variants = dict[str, Callable[[Path, Path], None] | None]
 LARGEST_FP8 = torch.finfo(torch.float8_e4m3fn).max
 
 
@@ -157,7 +158,7 @@ class Series:
         return found
 
 
-def verdicts(series: Series, name: str, folder: Path, blocks: int) -> Iterator[dict[str, Any]]:
+def verdicts(series: Series, name: str, folder: Path, variants: Variants) -> Iterator[dict[str, Any]]:
     """Judge an honest adapter and its wrong variants in each case as a publishing does."""
     for case, (trained, served) in CASES.items():
         base = series.get(trained, "", "base", None, 1)
@@ -165,7 +166,7 @@ def verdicts(series: Series, name: str, folder: Path, blocks: int) -> Iterator[d
         own = series.get(trained, name, "honest", folder, 1)
         more = multiples(base, own, lambda n, side=trained: series.get(side, name, "honest", folder, n))  # type: ignore[misc]
         probe = Probe(tuple(series.token_ids), {"base": base, "adapter": own, **more}, series.window)
-        for variant, change in {"honest": None, **wrongs(blocks)}.items():
+        for variant, change in variants.items():
             with tempfile.TemporaryDirectory() as scratch:
                 path = folder
                 if change is not None:
@@ -200,19 +201,23 @@ def is_wrong(row: dict[str, Any]) -> bool:
     return bool(row["accepted"]) and compared and row["served"] in COARSE
 
 
-def simulate(bases: list[str], adapters: list[str], tokens: int, root: Path) -> list[dict[str, Any]]:
-    """Print and return the rows of all bases and adapters."""
+def simulate(
+    bases: list[str], adapters: list[str], tokens: int, coarse: bool, root: Path
+) -> list[dict[str, Any]]:
+    """Print and return the rows of all bases and adapters; `coarse` leaves out the faults that are not to be seen."""
     found = []
     (root / "series").mkdir(parents=True, exist_ok=True)
     for name in bases:
         base = BASES[name](root / name)
         blocks = int(json.loads((base / "config.json").read_text())["num_hidden_layers"])
+        variants: Variants = {"honest": None}
+        variants |= {case: edit for case, edit in wrongs(blocks).items() if case in COARSE or not coarse}
         series = Series(f"{name}-{tokens}", base, tokens, root / "series")
         for adapter in adapters:
             folder = root / f"{name}-{adapter.replace(' ', '_')}"
             if not (folder / "adapter_config.json").exists():
                 ADAPTERS[adapter](folder, base)
-            for row in verdicts(series, adapter, folder, blocks):
+            for row in verdicts(series, adapter, folder, variants):
                 found.append({"model": name, **row})
                 print(json.dumps(found[-1]), flush=True)
     return found
@@ -226,11 +231,16 @@ def main() -> int:
     parser.add_argument("--bases", default=",".join(BASES), help="models, with commas between")
     parser.add_argument("--adapters", default=",".join(ADAPTERS), help="adapters, with commas between")
     parser.add_argument("--tokens", type=int, default=768, help="length of the probe")
+    parser.add_argument("--coarse", action="store_true", help="honest adapters and coarse faults alone")
     parser.add_argument("--keep", type=Path, help="directory of models, adapters and series")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = simulate(
-            args.bases.split(","), args.adapters.split(","), args.tokens, args.keep or Path(scratch)
+            args.bases.split(","),
+            args.adapters.split(","),
+            args.tokens,
+            args.coarse,
+            args.keep or Path(scratch),
         )
     mistakes = [row for row in found if is_wrong(row)]
     print(

@@ -17,7 +17,7 @@ def wire_rank(demo: gr.Blocks, screen: RankScreen, connection: Connection) -> No
     _wire_comparisons(screen, ranking)
     _wire_votes(screen, ranking)
     _wire_texts(screen, ranking)
-    demo.load(ranking.on_open, None, [screen.deployment, screen.tally], **_QUIET)
+    demo.load(ranking.on_open, None, [*screen.outputs(), screen.deployment], **_QUIET)
 
 
 def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
