@@ -92,6 +92,20 @@ async def sample(
     return table.laid(candidates_of(made, made.get("messages") or prompt.messages()))
 
 
+async def prepare(
+    client: AsyncClient, name: str | None, table: Table, options: dict[str, Any] | None = None
+) -> bool:
+    """Have the next comparison sampled while a rater reads this one, if none waits beside it; return whether it was.
+
+    It waits in the queue of all raters: one who leaves takes nothing away.
+    """
+    count = await waiting(client)
+    if not table.open or count is None or count > 1:
+        return False
+    await sample(client, await draw(client), name, table, options)
+    return True
+
+
 async def take_next(client: AsyncClient, table: Table) -> Table:
     """Take the next waiting comparison, none that was skipped; the table is empty when none waits."""
     table = table.passed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
@@ -120,6 +121,12 @@ class Ranking:
             return
         async for update in self._laid_out(drawn, clear, name, table.passed(), (heat, longest), request):
             yield update
+
+    async def on_ahead(self, name: str, table: Table, heat: str, longest: str, request: gr.Request) -> None:
+        """Have the next comparison sampled meanwhile; what fails here is said where the rater asks for the next one."""
+        with contextlib.suppress(Exception):
+            async with self.connection.client(request) as client:
+                await actions.prepare(client, name, table, sampling_fields(heat, longest))
 
     def voter(self, choice: Choice) -> Callable:
         """Return the handler of a verdict's button."""

@@ -261,6 +261,20 @@ class TestRank:
         page.locator("body").press("n")
         expect(page.locator("#rank-asked")).to_contain_text("How do tides work?")
 
+    def test_the_next_comparison_is_sampled_while_this_one_is_read(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.add_comparison([{"role": "user", "content": "Why is the sea salty?"}])
+        page.goto(screens.url + "/rank")
+        expect(page.locator("#rank-asked")).to_contain_text("sea salty")
+        until(lambda: len(screens.stub.comparisons) == 2, "nothing was sampled ahead")
+        next(reversed(screens.stub.comparisons.values()))["a"] = "Sampled ahead."
+        page.locator("body").press("a")
+        expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+        page.locator("body").press("n")
+        expect(page.locator("#response-a")).to_contain_text("Sampled ahead.")
+        assert len(screens.stub.votes) == 1
+
     def test_next_goes_on_when_the_queue_is_empty(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/rank")
         expect(page.locator("#rank-tally")).to_contain_text("0 waiting")
