@@ -215,6 +215,7 @@ async def bench(args: argparse.Namespace) -> None:
         scratch = Path(name)
         base = make_tiny_base(scratch / "tiny") if args.model == "tiny" else embedded()
         loras = make_many_loras(scratch / "loras", base, rounds, rank=8, scale=0.3)
+        print("# computing what PEFT answers", flush=True)
         told, own = answers(base, loras, PROMPTS, TOKENS)
         spec = EngineSpec(
             "bench",
@@ -228,6 +229,7 @@ async def bench(args: argparse.Namespace) -> None:
         pool = EnginePool([spec], scratch / "data")
         await pool.start()
         try:
+            print("# waiting for the engine", flush=True)
             await pool.engines()[0].wait_ready(900)
             if args.warm_up:
                 await warm_adapters(pool.engines()[0])

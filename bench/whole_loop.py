@@ -1,7 +1,7 @@
 """The whole loop on one machine, with default settings: chat, rank, train, publish, roll out, roll back, kill, start again.
 
     python -m bench.whole_loop [--quick] [--model DIR | --random 7b] [--parts lora,qlora,kills,restart] [--streams 8]
-    python -m bench.whole_loop --make-room sleep --parts lora       the engine takes 95% of a card, and makes room
+    python -m bench.whole_loop --make-room sleep --parts lora       the engine takes 97.5% of a card, and makes room
     python -m bench.whole_loop --replicas 2 --parts replica,lora    on two cards, or two processes of one
 
 `trimtab up` runs as a user would start it, on a data directory of its own; `--streams` clients chat all through, and what
@@ -305,7 +305,7 @@ def settings(model: Path, base: str, make_room: str, replicas: int) -> str:
     found = f'[deployments.assistant]\nbase = "{base}"\n[engines.main]\nbase = "{base}"\nmodel = "{model}"\n'
     found += f"replicas = {replicas}\n"
     return found + (
-        "" if make_room == "never" else f'gpu_memory = 0.95\n[training]\nmake_room = "{make_room}"\n'
+        "" if make_room == "never" else f'gpu_memory = 0.975\n[training]\nmake_room = "{make_room}"\n'
     )
 
 
