@@ -25,6 +25,7 @@ import contextlib
 import importlib.metadata
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -182,7 +183,7 @@ class Loop:
         """Kill the engine core of one replica; streams that it had begun break, everything else is answered."""
         began = time.monotonic()
         before = len(load.answers)
-        self.children("EngineCore")[0].kill()
+        self.engine_cores()[0].kill()
         wait_for(lambda: not all(self.engines_ready()), 60, self.platform.say, 0.05)
         noticed = time.monotonic() - began
         wait_for(lambda: all(self.engines_ready()), 900, self.platform.say)
@@ -202,7 +203,7 @@ class Loop:
         """Kill engine core, worker and platform, each while a run trains."""
         ident = self.run_for_kills()
         began = time.monotonic()
-        for process in self.children("EngineCore"):
+        for process in self.engine_cores():
             process.kill()
         wait_for(
             lambda: self.platform.request("GET", "/readyz").status_code != 200, 60, self.platform.say, 0.05
@@ -253,6 +254,12 @@ class Loop:
             step=found["step"],
             error=found["error"],
         )
+
+    def engine_cores(self) -> list[psutil.Process]:
+        """Return the process of each engine that computes, by its log: its command line is its server's."""
+        logs = sorted((self.platform.data / "logs").glob("engine-*.log"))
+        started = [re.findall(r"\(EngineCore pid=(\d+)\)", log.read_text(errors="replace")) for log in logs]
+        return [psutil.Process(int(pids[-1])) for pids in started if pids]
 
     def children(self, word: str) -> list[psutil.Process]:
         """Return the platform's processes of a name, without their guards."""

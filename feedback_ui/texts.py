@@ -16,6 +16,17 @@ UNEXPECTED = "The screens ran into a fault of their own ({kind}); the platform's
 SIGN_IN = "You are signed out. Sign in again and repeat this."
 NOT_ALLOWED = "Your role does not allow this."
 NAV = (("chat", "Chat", "./"), ("rank", "Rank", "./rank"), ("ops", "Ops", "./ops"))
+SHORTCUTS_LABEL = "Keyboard shortcuts"
+SHORTCUTS_CLOSE = "Close"
+SHORTCUTS = (
+    ("Everywhere", (("?", "This page"), ("/", "Write"), ("Esc", "Close what is open; leave a text field"))),
+    (
+        "Chat",
+        (("Enter", "Send"), ("Shift Enter", "New line"), ("N", "New conversation"), ("S", "Stop the answer")),
+    ),
+    ("Compare", (("A", "A is better"), ("B", "B is better"), ("T", "Tie"), ("X", "Both bad"))),
+    ("Rank", (("N", "Next, or skip this one"), ("D", "Draw a prompt"), ("C", "Sample two responses"))),
+)
 THEME_LABEL = "Switch between light and dark"
 SINGLE_USER = "single-user"
 READY = "Ready"
@@ -58,6 +69,15 @@ CHAT_NO_RESULT = "No result in this conversation."
 CHAT_EMPTY_RESULT = "The result is empty."
 CHAT_TOOL = "Tool"
 CHAT_PARAMETERS = "Parameters"
+CHAT_EXPORT = "Export"
+CHAT_EXPORT_FORMS = (("markdown", "Markdown, to read"), ("json", "JSON, OpenAI's messages"))
+CHAT_ROLES = {
+    "system": "System",
+    "developer": "System",
+    "user": "User",
+    "assistant": "Assistant",
+    "tool": "Tool result",
+}
 CHAT_SYSTEM = "System prompt"
 CHAT_TOOLS = "{} tool{}"
 CHAT_SAMPLING_TWO = "Writing two answers. Both are finished before either is shown"

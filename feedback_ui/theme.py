@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
 from gradio.themes.utils import colors, fonts, sizes
+
+from feedback_ui import texts
 
 ASSETS = Path(__file__).parent / "assets"
 FAVICON = ASSETS / "favicon.svg"
@@ -139,9 +142,12 @@ def css() -> str:
 
 def head() -> str:
     """Build the inline head: page description, colour scheme and the script for keys and preferences."""
+    keys = json.dumps(
+        {"label": texts.SHORTCUTS_LABEL, "close": texts.SHORTCUTS_CLOSE, "groups": texts.SHORTCUTS}
+    )
     script = (ASSETS / "trimtab.js").read_text(encoding="utf-8")
     return (
         '<meta name="description" content="Trimtab: chat, rank and operate aligned language models.">'
         '<meta name="color-scheme" content="light dark">'
-        f"<script>{script}</script>"
+        f"<script>window.trimtabKeys = {keys};</script><script>{script}</script>"
     )

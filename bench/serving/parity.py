@@ -2,7 +2,7 @@
 
     python -m bench.serving.parity [--quick] [--model smollm2|tiny|DIR] [--dtypes float32,bfloat16] [--qlora] [--tokens N]
     python -m bench.serving.parity --quick --engine-args '{"quantization": "fp8_per_tensor"}'
-    python -m bench.serving.parity --quick --served awq --dtypes float16
+    python -m bench.serving.parity --quick --served awq --engine-args '{"dtype": "float16"}'
 
 PEFT computes the probe of an honest adapter; the engine then serves that adapter, or one that is wrong in a way that its
 files do not show: one block's part zero, one module of each block zero, the scale off by 10 %, alpha halved or doubled,

@@ -53,17 +53,60 @@
     Boolean(node && (node.closest("input:not([type=checkbox]), textarea, select, [contenteditable='true'], [role='listbox']")));
 
   // One key, one button: any visible, enabled button whose id is named here.
-  const KEYS = { a: "vote-a", b: "vote-b", t: "vote-tie", x: "vote-both-bad", n: "rank-next", c: "rank-compare" };
+  const KEYS = {
+    a: ["vote-a"], b: ["vote-b"], t: ["vote-tie"], x: ["vote-both-bad"],
+    n: ["rank-next", "chat-new"], c: ["rank-compare"], d: ["rank-draw"], s: ["chat-stop"],
+  };
+  const FIELDS = "#chat-input textarea, #rank-prompt textarea";
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") drawer(false);
+    if (event.key === "Escape") {
+      drawer(false);
+      fold();
+      if (typing(event.target)) event.target.blur();
+    }
+    if (document.querySelector("dialog[open]")) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
-    const id = KEYS[event.key.toLowerCase()];
-    const button = id && document.getElementById(id);
-    if (visible(button) && !button.disabled) {
+    if (event.key === "?" || event.key === "/") {
+      event.preventDefault();
+      if (event.key === "?") showKeys(); else [...document.querySelectorAll(FIELDS)].find(visible)?.focus();
+      return;
+    }
+    const ids = KEYS[event.key.toLowerCase()] || [];
+    const button = ids.map((id) => document.getElementById(id)).find((node) => visible(node) && !node.disabled);
+    if (button) {
       event.preventDefault();
       button.click();
     }
   });
+
+  // The page of keys; its texts come with the page (theme.py).
+  const element = (tag, text, ...children) => {
+    const node = document.createElement(tag);
+    node.append(...(text ? [text] : []), ...children);
+    return node;
+  };
+  const showKeys = () => {
+    const { label, close, groups } = window.trimtabKeys;
+    const dialog = element("dialog", "", element("h2", label));
+    dialog.className = "tt-keys";
+    dialog.setAttribute("aria-label", label);
+    for (const [name, keys] of groups) {
+      const rows = keys.map(([key, does]) => element("div", "", element("dt", "", element("kbd", key)), element("dd", does)));
+      dialog.append(element("section", "", element("h3", name), element("dl", "", ...rows)));
+    }
+    const button = element("button", close);
+    button.type = "button";
+    button.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.append(button);
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+
+  // Menus that are open fold again at a click elsewhere.
+  const fold = (but) => {
+    for (const node of document.querySelectorAll(".tt-export[open]")) if (node !== but) node.open = false;
+  };
 
   // In a narrow window the conversations slide in over the talk.
   const drawer = (open) => {
@@ -72,6 +115,13 @@
   };
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
+    if (event.target.closest("[data-tt='keys']")) showKeys();
+    fold(event.target.closest(".tt-export [data-id]") ? null : event.target.closest(".tt-export"));
+    const sharing = event.target.closest("[data-tt='sharing']");
+    if (sharing) {
+      const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");
+      sharing.setAttribute("aria-expanded", String(open));
+    }
     if (event.target.closest("[data-tt='drawer']")) {
       drawer();
     } else if (event.target.closest(".tt-conversation, #chat-new") || !event.target.closest(".tt-drawer")) {
@@ -94,8 +144,35 @@
   const start = () => new MutationObserver(() => { unfold(); edit(); }).observe(document.body, { childList: true, subtree: true });
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
+  // What is written and not sent yet lives as long as its tab; signing out takes it away.
+  const MODEL = "trimtab.model";
+  const draft = (screen) => `trimtab.draft.${screen}`;
+  const taken = new Set();
+  document.addEventListener("submit", (event) => {
+    if (event.target.closest(".tt-logout")) { try { sessionStorage.clear(); } catch { /* private window */ } }
+  }, true);
+
   // Called from Python's event wiring.
   window.trimtab = {
+    keepDraft(screen, text) {
+      if (!taken.has(screen)) return;
+      try { sessionStorage.setItem(draft(screen), text || ""); } catch { /* private window */ }
+    },
+    takeDraft(screen, text) {
+      taken.add(screen);
+      try { return text || sessionStorage.getItem(draft(screen)) || ""; } catch { return text; }
+    },
+    lastModel: () => storage.get(MODEL) || "",
+    chooseModel: (name) => storage.set(MODEL, name || ""),
+    save(file) {
+      if (!file) return;
+      const { name, type, text } = JSON.parse(file);
+      const link = element("a", "");
+      link.href = URL.createObjectURL(new Blob([text], { type }));
+      link.download = name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    },
     address(conversation) {
       const now = new URL(location.href);
       if (conversation) now.searchParams.set("c", conversation); else now.searchParams.delete("c");

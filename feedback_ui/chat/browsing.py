@@ -19,8 +19,11 @@ class Browsing:
     def __init__(self, screen: ChatScreen, connection: Connection) -> None:
         self.screen, self.connection = screen, connection
 
-    async def on_open(self, request: gr.Request) -> Update:
-        """Show the models, the past conversations, and the one that the address names."""
+    async def on_open(self, last: str | None, request: gr.Request) -> Update:
+        """Show the models, the past conversations, and the one that the address names.
+
+        `last` is the model that was chosen last in this browser.
+        """
         opened = request.query_params.get("c")
         with toasts():
             async with self.connection.client(request) as client:
@@ -34,10 +37,12 @@ class Browsing:
                         gr.Warning(explain(error))
         if not choices:
             gr.Warning(texts.NO_MODELS)
+        names = [name for _, name in choices]
+        chosen = last if last in names else next(iter(names), None)
         # Without a conversation to show, leave the log alone: a quick first message may be under way in it.
         return {
             **(self.screen.shown(value) if value.turns else {}),
-            self.screen.model: gr.Dropdown(choices, value=choices[0][1] if choices else None),
+            self.screen.model: gr.Dropdown(choices, value=chosen),
             self.screen.past: dialogue.conversations(rows, value.conversation),
         }
 

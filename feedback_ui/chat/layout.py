@@ -7,6 +7,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from feedback_ui import dialogue, texts
+from feedback_ui.chat.exporting import build_export
 from feedback_ui.chat.sampling import build_sampling
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.sharing import build_share
@@ -22,6 +23,7 @@ class _Drawer(NamedTuple):
 
 class _Toolbar(NamedTuple):
     model: gr.Dropdown
+    export: gr.HTML
     temperature: gr.Textbox
     max_tokens: gr.Textbox
 
@@ -59,6 +61,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         new=drawer.new,
         past=drawer.past,
         model=toolbar.model,
+        export=toolbar.export,
         temperature=toolbar.temperature,
         max_tokens=toolbar.max_tokens,
         context=context,
@@ -96,7 +99,8 @@ def _build_toolbar() -> _Toolbar:
             min_width=200,
         )
         temperature, max_tokens = build_sampling("chat")
-    return _Toolbar(model, temperature, max_tokens)
+        export = build_export()
+    return _Toolbar(model, export, temperature, max_tokens)
 
 
 def _build_log() -> gr.Chatbot:

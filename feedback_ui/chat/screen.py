@@ -24,6 +24,7 @@ class ChatScreen:
     new: gr.Button
     past: gr.HTML
     model: gr.Dropdown
+    export: gr.HTML
     temperature: gr.Textbox
     max_tokens: gr.Textbox
     context: gr.HTML
@@ -44,7 +45,7 @@ class ChatScreen:
         """Return what every handler may change."""
         return [
             self.chatbot, self.talk, self.box, self.send, self.stop, self.compare, self.past, self.offer,
-            self.pair, self.notice, self.context,
+            self.pair, self.notice, self.context, self.export,
         ]  # fmt: skip
 
     def answered(self) -> list[Any]:
@@ -56,6 +57,7 @@ class ChatScreen:
         above = value.context()
         return {
             self.talk: value,
+            self.export: gr.HTML(visible=bool(value.turns)),
             self.context: gr.HTML(above, visible=bool(above)),
             self.chatbot: gr.Chatbot(value.bubbles(), feedback_value=value.thumb_names()),
         }

@@ -14,7 +14,11 @@ from trimtab_client.values import SHARES
 def build_share() -> gr.Radio:
     """Lay out the choice; the platform has what was chosen, so it is the same on every device."""
     with gr.Row(elem_classes="tt-sharing", equal_height=False):
-        static(f"<span>{texts.CHAT_SHARE}</span>")
+        # In a narrow window the choices are folded below their label (style.css), so that the conversation has the room.
+        static(
+            f'<span>{texts.CHAT_SHARE}</span><button type="button" class="tt-share-menu" data-tt="sharing" '
+            f'aria-expanded="false">{texts.CHAT_SHARE}</button>'
+        )
         return gr.Radio(
             list(texts.CHAT_SHARES),
             label=texts.CHAT_SHARE,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import gradio as gr
 
 from feedback_ui.chat.answering import Answering
 from feedback_ui.chat.browsing import Browsing
+from feedback_ui.chat.exporting import exported
 from feedback_ui.chat.judging import Judging
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.sharing import Sharing
 from feedback_ui.connection import Connection
+from feedback_ui.conversation import Talk
 
 _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -22,8 +27,12 @@ def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> No
     gr.on(new, browsing.on_new, None, screen.outputs(), cancels=running, **_QUIET)
     _wire_judgements(screen, Judging(screen, connection))
     screen.past.click(browsing.on_pick, None, screen.outputs(), cancels=running, **_QUIET)
-    demo.load(browsing.on_open, None, [*screen.outputs(), screen.model], **_QUIET)
+    # The model that was chosen last in this browser comes along, and is chosen again if there is one of that name.
+    last = gr.Textbox(visible=False)
+    opened = [*screen.outputs(), screen.model]
+    demo.load(browsing.on_open, [last], opened, js="() => window.trimtab.lastModel()", **_QUIET)
     _wire_address(screen)
+    _wire_browser(demo, screen)
     sharing = Sharing(connection)
     demo.load(sharing.on_open, None, [screen.share], **_QUIET)
     screen.share.input(
@@ -83,3 +92,23 @@ def _wire_address(screen: ChatScreen) -> None:
     mark = gr.Textbox(visible=False)
     screen.talk.change(lambda value: value.conversation or "", [screen.talk], [mark], **_QUIET)
     mark.change(None, [mark], None, js="(id) => { window.trimtab.address(id); }", api_visibility="private")
+
+
+def _wire_browser(demo: gr.Blocks, screen: ChatScreen) -> None:
+    """Keep in the browser what is not sent: the words in the box, until the tab closes, and which model was chosen."""
+    here = {"api_visibility": "private"}
+    demo.load(None, [screen.box], [screen.box], js="(text) => window.trimtab.takeDraft('chat', text)", **here)
+    screen.box.change(
+        None, [screen.box], None, js="(text) => { window.trimtab.keepDraft('chat', text); }", **here
+    )
+    screen.model.input(
+        None, [screen.model], None, js="(name) => { window.trimtab.chooseModel(name); }", **here
+    )
+    file = gr.Textbox(visible=False)
+
+    def on_export(value: Talk, event: gr.EventData) -> str:
+        """Return the file of the form that was picked, and when: the same file again is saved again."""
+        return json.dumps(exported(value, str(event.id)) | {"at": time.time()})
+
+    screen.export.click(on_export, [screen.talk], [file], **_QUIET)
+    file.change(None, [file], None, js="(file) => { window.trimtab.save(file); }", **here)

@@ -36,6 +36,8 @@ def header(active: str, who: dict[str, Any] | None = None, ready: str = "") -> s
     return (
         f'<div class="tt-bar"><a class="tt-brand" href="./">{_MARK}<span>{esc(texts.TITLE)}</span></a>'
         f'<nav aria-label="Screens">{links}</nav><div class="tt-bar-end">{state}{_person(who)}'
+        f'<button type="button" class="tt-icon tt-keys-button" data-tt="keys" aria-label="{esc(texts.SHORTCUTS_LABEL)}" '
+        f'title="{esc(texts.SHORTCUTS_LABEL)}">?</button>'
         f'<button type="button" class="tt-icon" data-tt="theme" aria-label="{esc(texts.THEME_LABEL)}" '
         f'title="{esc(texts.THEME_LABEL)}">{_SUN}</button></div></div>'
     )

@@ -10,6 +10,9 @@ from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
 from trimtab_client.values import Choice
 
+MAX_SKIPPED = 100
+"""How many skipped comparisons are kept from coming back, as many as the API takes."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -33,7 +36,8 @@ class Prompt:
 class Table:
     """What lies before a rater: a comparison, and once it is decided what the vote revealed.
 
-    `votes` counts the votes cast since the page was opened; `as_written` shows the texts without Markdown.
+    `votes` counts the votes cast since the page was opened; `as_written` shows the texts without Markdown, and
+    `skipped` are the newest comparisons that the rater left to others.
     """
 
     pair: Candidates | None = None
@@ -42,10 +46,17 @@ class Table:
     demonstration: bool = False
     votes: int = 0
     as_written: bool = False
+    skipped: tuple[str, ...] = ()
 
     def laid(self, pair: Candidates | None) -> Table:
         """Show another comparison, or none; what belongs to the rater stays."""
-        return Table(pair, votes=self.votes, as_written=self.as_written)
+        return Table(pair, votes=self.votes, as_written=self.as_written, skipped=self.skipped)
+
+    def passed(self) -> Table:
+        """Note the comparison that is shown as skipped, if no vote was cast on it."""
+        if self.pair is None or self.revealed is not None:
+            return self
+        return replace(self, skipped=(*self.skipped, self.pair.comparison)[-MAX_SKIPPED:])
 
     @property
     def open(self) -> bool:
@@ -81,9 +92,24 @@ async def sample(
     return table.laid(candidates_of(made, made.get("messages") or prompt.messages()))
 
 
+async def prepare(
+    client: AsyncClient, name: str | None, table: Table, options: dict[str, Any] | None = None
+) -> bool:
+    """Have the next comparison sampled while a rater reads this one, if none waits beside it; return whether it was.
+
+    It waits in the queue of all raters: one who leaves takes nothing away.
+    """
+    count = await waiting(client)
+    if not table.open or count is None or count > 1:
+        return False
+    await sample(client, await draw(client), name, table, options)
+    return True
+
+
 async def take_next(client: AsyncClient, table: Table) -> Table:
-    """Take the next waiting comparison; the table is empty when none waits."""
-    waiting = await client.preferences.next()
+    """Take the next waiting comparison, none that was skipped; the table is empty when none waits."""
+    table = table.passed()
+    waiting = await client.preferences.next(table.skipped)
     if not waiting:
         return table.laid(None)
     return table.laid(candidates_of(waiting, waiting.get("messages", ())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
@@ -14,6 +15,7 @@ from feedback_ui.part import Update
 from feedback_ui.rank import actions
 from feedback_ui.rank.actions import Prompt, Table
 from feedback_ui.rank.screen import RankScreen
+from trimtab_client import ApiError, AsyncClient
 from trimtab_client.values import Choice
 
 
@@ -24,16 +26,27 @@ class Ranking:
         self.screen, self.connection = screen, connection
 
     async def on_open(self, request: gr.Request) -> Update:
-        """Show the deployments and how many comparisons wait."""
+        """Show the deployments, how many comparisons wait, and the first of them: a rater has nothing to press before."""
         with toasts():
             async with self.connection.client(request) as client:
                 names = await actions.deployments(client)
+                taken = await self._waiting_one(client)
                 queue = await actions.waiting(client)
         first = names[0] if names else None
         return {
+            **(self.screen.laid(taken, queue) if taken.pair else {}),
             self.screen.deployment: gr.Dropdown(names, value=first, visible=len(names) > 1),
             self.screen.tally: dialogue.tally(0, queue),
         }
+
+    async def _waiting_one(self, client: AsyncClient) -> Table:
+        """Take a comparison that waits, if the role allows that; the page says itself what it does not."""
+        try:
+            return await actions.take_next(client, Table())
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return Table()
 
     def on_plain(self, wanted: bool, table: Table) -> Update:
         """Show the responses as they were written, or as Markdown."""
@@ -106,8 +119,14 @@ class Ranking:
         if taken.pair:
             yield {**self.screen.laid(taken, queue), **clear}
             return
-        async for update in self._laid_out(drawn, clear, name, table, (heat, longest), request):
+        async for update in self._laid_out(drawn, clear, name, table.passed(), (heat, longest), request):
             yield update
+
+    async def on_ahead(self, name: str, table: Table, heat: str, longest: str, request: gr.Request) -> None:
+        """Have the next comparison sampled meanwhile; what fails here is said where the rater asks for the next one."""
+        with contextlib.suppress(Exception):
+            async with self.connection.client(request) as client:
+                await actions.prepare(client, name, table, sampling_fields(heat, longest))
 
     def voter(self, choice: Choice) -> Callable:
         """Return the handler of a verdict's button."""

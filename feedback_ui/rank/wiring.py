@@ -17,7 +17,9 @@ def wire_rank(demo: gr.Blocks, screen: RankScreen, connection: Connection) -> No
     _wire_comparisons(screen, ranking)
     _wire_votes(screen, ranking)
     _wire_texts(screen, ranking)
-    demo.load(ranking.on_open, None, [screen.deployment, screen.tally], **_QUIET)
+    opened = demo.load(ranking.on_open, None, [*screen.outputs(), screen.deployment], **_QUIET)
+    ahead = [screen.deployment, screen.table_state, screen.temperature, screen.max_tokens]
+    opened.then(ranking.on_ahead, ahead, None, **_QUIET)
 
 
 def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
@@ -33,13 +35,16 @@ def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
         api_name="sample",
         show_progress="hidden",
     )
-    screen.following.click(
+    going_on = screen.following.click(
         ranking.on_next,
         [*own, *sampling],
         screen.outputs(),
         api_name="next",
         show_progress="hidden",
     )
+    # Not after a prompt of the rater's own: who writes prompts does not take the next from the queue.
+    ahead = [screen.deployment, screen.table_state, *sampling]
+    going_on.then(ranking.on_ahead, ahead, None, **_QUIET)
 
 
 def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from store.accounts import sharing
 from store.db.database import Store
 from store.db.rows import fetch_all, fetch_first
@@ -32,8 +34,10 @@ def cluster_of(messages: Conversation) -> str:
     return next((message.content for message in messages if message.role == "user"), "").lower()
 
 
-def next_unvoted(db: Store, rater: str) -> comparisons.Comparison | None:
+def next_unvoted(db: Store, rater: str, skipped: Sequence[str] = ()) -> comparisons.Comparison | None:
     """Return the oldest open comparison that `rater` has not voted on, or None; it is theirs for two minutes.
+
+    None of `skipped`; the one that the rater held is given up, even where nothing else waits.
 
     What as many others hold as there are votes wanted is left to them (store.feedback.leases); what somebody said who
     does not share it with raters is shown to nobody.
@@ -48,14 +52,22 @@ def next_unvoted(db: Store, rater: str) -> comparisons.Comparison | None:
             from comparisons
             where state = 'open'
                 and {sharing.all_agree("owners", "show", db.share)}
+                and not list_contains($skipped::varchar[], id)
                 and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
                 and votes_wanted - votes_given > coalesce(($counts::integer[])[list_position($held::varchar[], id)], 0)
             order by seq
             limit 1
             """,
-            {"rater": rater, "held": list(others), "counts": list(others.values())},
+            {
+                "rater": rater,
+                "skipped": list(skipped),
+                "held": list(others),
+                "counts": list(others.values()),
+            },
         )
         if row is None:
+            for id in skipped:
+                held_by.release(id, rater)
             return None
         held_by.take(row["id"], rater)
     return comparisons.get(db, row["id"])

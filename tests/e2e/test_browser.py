@@ -85,7 +85,8 @@ def test_rank_by_keyboard_stores_pairs(page: Page, platform: PlatformProcess) ->
     for number, key in zip(range(1, PROMPTS + 1), "abab", strict=True):
         page.locator("#rank-prompt textarea").fill(f"Give {number} short tips for a calm morning.")
         page.locator("#rank-compare").click()
-        expect(page.locator("#vote-a")).to_be_visible(timeout=ANSWER_MS)
+        expect(page.locator("#rank-asked")).to_contain_text(f"Give {number} short", timeout=ANSWER_MS)
+        expect(page.locator("#vote-a")).to_be_visible()
         assert "assistant@" not in page.locator(".tt-rank-page").inner_text()
         page.locator("h3").first.click()
         page.keyboard.press(key)
@@ -100,7 +101,9 @@ def test_a_better_response_becomes_a_demonstration(page: Page, platform: Platfor
     page.locator("#rank-draw").click()
     expect(page.locator("#rank-prompt textarea")).not_to_have_value("")
     page.locator("#rank-compare").click()
-    expect(page.locator("#vote-a")).to_be_visible(timeout=ANSWER_MS)
+    # Its own, not one that waited in the queue: the prompt leaves its box with the responses.
+    expect(page.locator("#rank-prompt textarea")).to_have_value("", timeout=ANSWER_MS)
+    expect(page.locator("#vote-a")).to_be_visible()
     page.get_by_role("button", name="Say why, or write a better response").click()
     page.locator("#rank-better textarea").fill("A short answer that a person wrote.")
     page.locator("#vote-both-bad").click()

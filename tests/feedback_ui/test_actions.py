@@ -192,6 +192,19 @@ class TestRank:
         run(screens, rank.vote, table, "tie")
         assert run(screens, rank.take_next, rank.Table()).pair is None
 
+    def test_one_is_sampled_ahead_where_none_waits_beside_the_one_that_is_read(
+        self, screens: Screens
+    ) -> None:
+        screens.stub.add_comparison([{"role": "user", "content": "One?"}])
+        shown = run(screens, rank.take_next, rank.Table())
+        assert run(screens, rank.prepare, "assistant", shown) is True
+        assert run(screens, rank.prepare, "assistant", shown) is False, "one waits"
+        assert run(screens, rank.prepare, "assistant", rank.Table()) is False, "nobody reads"
+        assert len(screens.stub.comparisons) == 2
+        following = run(screens, rank.take_next, shown)
+        assert following.pair.messages[0]["content"] == "How do tides work?"
+        assert following.skipped == (shown.pair.comparison,)
+
 
 class TestTraining:
     def wanted(self, **changes: Any) -> training.Request:

@@ -205,7 +205,6 @@ class TestRank:
         screens.stub.add_comparison([{"role": "user", "content": "Why is the sea salty?"}])
         page.goto(screens.url + "/rank")
         expect(page.locator("#rank-tally")).to_contain_text("1 waiting")
-        page.locator("body").press("n")
         expect(page.locator("#rank-asked")).to_contain_text("Why is the sea salty?")
         assert "assistant@" not in page.content()
         page.locator("body").press("t")
@@ -249,6 +248,32 @@ class TestRank:
         page.locator("#rank-compare").click()
         expect(page.locator("#vote-a")).to_be_visible()
         expect(page.locator("#rank-better textarea")).to_have_value("")
+
+    def test_what_is_skipped_does_not_come_back(self, page: Page, screens: Screens) -> None:
+        for asked in ("Why is the sea salty?", "Why is the sky blue?"):
+            screens.stub.add_comparison([{"role": "user", "content": asked}])
+        page.goto(screens.url + "/rank")
+        expect(page.locator("#rank-asked")).to_contain_text("sea salty")
+        page.locator("body").press("n")
+        expect(page.locator("#rank-asked")).to_contain_text("sky blue")
+        page.locator("body").press("a")
+        expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+        page.locator("body").press("n")
+        expect(page.locator("#rank-asked")).to_contain_text("How do tides work?")
+
+    def test_the_next_comparison_is_sampled_while_this_one_is_read(
+        self, page: Page, screens: Screens
+    ) -> None:
+        screens.stub.add_comparison([{"role": "user", "content": "Why is the sea salty?"}])
+        page.goto(screens.url + "/rank")
+        expect(page.locator("#rank-asked")).to_contain_text("sea salty")
+        until(lambda: len(screens.stub.comparisons) == 2, "nothing was sampled ahead")
+        next(reversed(screens.stub.comparisons.values()))["a"] = "Sampled ahead."
+        page.locator("body").press("a")
+        expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+        page.locator("body").press("n")
+        expect(page.locator("#response-a")).to_contain_text("Sampled ahead.")
+        assert len(screens.stub.votes) == 1
 
     def test_next_goes_on_when_the_queue_is_empty(self, page: Page, screens: Screens) -> None:
         page.goto(screens.url + "/rank")

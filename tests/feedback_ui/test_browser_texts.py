@@ -114,8 +114,6 @@ def test_rank_shows_every_character_and_plain_text_on_demand(page: Page, screens
     made = next(reversed(screens.stub.comparisons.values()))
     made["a"], made["b"] = EVERYTHING, "\n\n".join(text for text, _ in CODE.values())
     page.goto(screens.url + "/rank")
-    expect(page.locator("#rank-tally")).to_contain_text("1 waiting")
-    page.locator("body").press("n")
     expect(page.locator("#response-a .tt-markdown")).to_be_visible()
     assert letters(page.locator("#response-a .tt-text").text_content() or "") == letters(EVERYTHING)
     assert letters(LITERAL["page"]) in letters(page.locator("#rank-asked").text_content() or "")

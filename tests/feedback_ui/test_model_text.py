@@ -113,9 +113,9 @@ def test_a_block_carries_the_text_that_it_was_made_from() -> None:
     "text", ["[" * MAX_CHARACTERS, "![a](" * 900, "*a " * 20_000, "a" * (MAX_CHARACTERS + 1)]
 )
 def test_text_made_to_be_slow_renders_in_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     shown(rendered(text))
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_bubbles_show_the_text_and_the_signature_outside_of_it() -> None:

@@ -64,6 +64,16 @@ def test_both_are_asked_with_the_tools_and_a_vote_keeps_the_call(
     assert listed["prompt"][1]["tool_calls"] == [CALL]
 
 
+def test_what_a_rater_skips_is_not_next(client: TestClient, asked: list[dict[str, Any]]) -> None:
+    first, second = (client.post("/api/comparisons", json={"messages": [ASKED]}).json() for _ in range(2))
+    assert client.get("/api/comparisons/next").json()["id"] == first["id"]
+    skipped = client.get("/api/comparisons/next", params={"skip": first["id"]})
+    assert skipped.json()["id"] == second["id"]
+    both = {"skip": [first["id"], second["id"]]}
+    assert client.get("/api/comparisons/next", params=both).status_code == 204
+    assert client.get("/api/comparisons/next", params={"skip": ["x"] * 101}).status_code == 422
+
+
 @pytest.mark.parametrize("show", ["answers", "whole"])
 def test_a_comparison_says_what_of_it_is_compared(
     client: TestClient,

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from align.prepare import MANIFEST
 from store.rollout import adapters, releases
 from store.rollout.adapters import AdapterRecord
+from tests.support.hub import Hub, running
 from tests.support.in_thread import platform_in_thread
 from tests.support.models import make_lora, make_tiny_base
 from trimtab.app import build_platform
@@ -85,8 +87,20 @@ def refused(
     return str(caught.value)
 
 
-def test_the_command_writes_a_folder_that_is_whole(
-    served: None, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that takes what this process pushes."""
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    with running() as hub:
+        hub.tokens, hub.root = {"hf_writer"}, tmp_path / "hub"
+        changes = {"ENDPOINT": hub.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+        for name, value in changes.items():
+            monkeypatch.setattr(constants, name, value)
+        yield hub
+
+
+def test_the_command_writes_a_folder_that_is_whole_and_pushes_it(
+    served: None, made: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = tmp_path / "trimtab.toml"
@@ -94,12 +108,23 @@ def test_the_command_writes_a_folder_that_is_whole(
     config.write_text(engine + '[deployments.assistant]\nbase = "tiny"\n')
     (tmp_path / "out").mkdir()
     arguments = ["assistant@2", "out", "--data", str(made / "data"), "--config", str(config)]
-    result = CliRunner().invoke(app, ["releases", "export", *arguments])
+    result = CliRunner().invoke(app, ["releases", "export", *arguments, "--push", "acme/assistant-2"])
     assert result.exit_code == 0, result.output
+    pushed = hub.repositories["acme/assistant-2"]
+    assert f"Pushed as {hub.url}/acme/assistant-2/commit/{pushed.commit}" in " ".join(result.output.split())
+    assert (pushed.private, pushed.log) == (True, ["assistant@2"])
+    for file in (tmp_path / "out").iterdir():
+        assert (pushed.directory / file.name).read_bytes() == file.read_bytes()
     said = " ".join(result.output.split())
     assert "they do 100.00% of what the adapter does" in said
     assert (tmp_path / "out" / "system_prompt.txt").read_text() == "Be brief."
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "trimtab.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "out", "trimtab.toml"]
+    result = CliRunner().invoke(
+        app, ["releases", "export", "assistant@2", "new", *arguments[2:], "--push", "acme/assistant-2"]
+    )
+    assert result.exit_code == 2
+    assert "acme/assistant-2 is there, and not empty" in " ".join(result.output.split())
+    assert not (tmp_path / "new").exists()
     result = CliRunner().invoke(app, ["releases", "export", *arguments])
     assert result.exit_code == 2
     assert "is not empty" in result.output

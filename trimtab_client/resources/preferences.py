@@ -48,9 +48,9 @@ class Preferences(Resource):
         body = {"messages": list(messages), "deployment": deployment, "sampling": dict(sampling)}
         return await self._http.post("/api/comparisons/offer", {**body, "conversation": conversation})
 
-    async def next(self) -> Comparison | None:
-        """GET /api/comparisons/next: a comparison this caller has not voted on, or None."""
-        found: Comparison | None = await self._http.get("/api/comparisons/next")
+    async def next(self, skip: Sequence[str] = ()) -> Comparison | None:
+        """GET /api/comparisons/next: a comparison this caller has not voted on, or None; none of those to `skip`."""
+        found: Comparison | None = await self._http.get("/api/comparisons/next", skip=list(skip) or None)
         return found
 
     async def vote(

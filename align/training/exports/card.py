@@ -70,9 +70,14 @@ def write_card(job: ExportJob, licence: str | None, dtype: str, found: Distance)
         f"| tokens | {found.tokens} |",
         f"| read by | {found.read_by} |",
     ]
-    if found.effect is not None and found.effect_share is not None:
+    if found.effect is not None:
+        share = (
+            "not measured: the distance is larger"
+            if found.effect_share is None
+            else f"{found.effect_share:.4f}"
+        )
         lines.append(f"| what the adapter adds in the release | {found.effect:.3g} |")
-        lines.append(f"| share of it that these files do | {found.effect_share:.4f} |")
+        lines.append(f"| share of it that these files do | {share} |")
     lines += ["", *_of_run(job)]
     (job.directory / "README.md").write_text("\n".join(lines))
 

@@ -30,10 +30,11 @@ from align.training.texts.chat_template import render
 OUTTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "q8_0": "8-bit blocks (Q8_0)"}
 """Types that the converter writes by itself, and what each is."""
 TOLERANCE = {"f32": 1e-2, "f16": 2e-2, "bf16": 5e-2, "q8_0": 0.15}
-"""Nats per token that a file may differ by from the release, or twice what its weights do that are rounded alone.
+"""Nats per token that a file may differ by from the release, or `ROUNDINGS` times what its rounded weights alone do.
 
 llama.cpp rounds what it multiplies to the type of the weights, too, with 8 bits to blocks of them.
 """
+ROUNDINGS = 3
 BLOCK, LEVELS = 32, 127
 PARTS = {"f16": 2.0**-11, "bf16": 2.0**-8}
 """What rounding to a type may change a value by, as a share of it."""
@@ -177,7 +178,7 @@ def _compared(
     rounding = None
     if weights is not None:
         rounding = mean_distance([release[i] for i in at], [float(weights.logprobs[i] or 0) for i in at])
-    accepted = max(TOLERANCE[job.quantize], 2 * (rounding or 0))
+    accepted = max(TOLERANCE[job.quantize], ROUNDINGS * (rounding or 0))
     if not distance.mean_abs <= accepted:
         raise ExportError(
             f"read by {found.by}, {job.weights_file} differs from the release by {distance.mean_abs:.4g} nats per token; "

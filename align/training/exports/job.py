@@ -59,8 +59,9 @@ class Distance:
     """How far log-probabilities of a probe text are from the release's own, in nats per token over `tokens` tokens.
 
     `effect` is what the adapter adds (mean, absolute), `effect_share` how much of it what was written does; None without
-    an adapter. `base_mean_abs` is what the base alone differs by in the type that was written. `read_by` is the program that
-    computed them; `rounding_mean_abs`, of GGUF, is how far the values in the file are from the release, computed in float32.
+    an adapter, the share also where the distance is larger than the effect: it would be that of the rounding.
+    `base_mean_abs` is what the base alone differs by in the type that was written. `read_by` is the program that computed
+    them; `rounding_mean_abs`, of GGUF, is how far the values in the file are from the release, computed in float32.
     """
 
     mean_abs: float
@@ -79,10 +80,12 @@ def compare(base: Sequence[float], release: Sequence[float], written: Sequence[f
     own = [a - b for a, b in zip(release, base, strict=True)]
     there = [a - b for a, b in zip(written, base, strict=True)]
     size = sum(value * value for value in own)
+    mean_abs, effect = sum(distances) / len(distances), sum(map(abs, own)) / len(own)
+    shows = size > 0 and mean_abs <= effect
     return Distance(
-        mean_abs=sum(distances) / len(distances),
+        mean_abs=mean_abs,
         max_abs=max(distances),
         tokens=len(distances),
-        effect=sum(map(abs, own)) / len(own) if size else None,
-        effect_share=sum(a * b for a, b in zip(own, there, strict=True)) / size if size else None,
+        effect=effect if size else None,
+        effect_share=sum(a * b for a, b in zip(own, there, strict=True)) / size if shows else None,
     )

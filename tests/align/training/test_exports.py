@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from align.training import merged_weights
+from align.training.exports.card import write_card
 from align.training.exports.export import STEPS, export
 from align.training.exports.job import ExportError, ExportJob, compare
 from align.training.merge import merge
@@ -219,3 +220,13 @@ def test_what_reads_back_differently_is_refused(job: ExportJob, monkeypatch: pyt
 def test_distances_by_hand() -> None:
     found = compare([0.0, 0.0], [1.0, -1.0], [0.5, -1.0])
     assert (found.mean_abs, found.max_abs, found.effect, found.effect_share) == (0.25, 0.5, 1.0, 0.75)
+    hidden = compare([0.0, 0.0], [0.1, -0.1], [0.9, -1.0])
+    assert (hidden.effect, hidden.effect_share) == (pytest.approx(0.1), None)
+
+
+def test_a_card_gives_no_share_that_rounding_makes(job: ExportJob) -> None:
+    job.directory.mkdir()
+    write_card(job, "mit", "bfloat16", compare([0.0, 0.0], [0.1, -0.1], [0.9, -1.0]))
+    card = (job.directory / "README.md").read_text()
+    assert "| what the adapter adds in the release | 0.1 |" in card
+    assert "| share of it that these files do | not measured: the distance is larger |" in card

@@ -101,7 +101,7 @@ def test_llama_cpp_reads_a_gguf_file_as_the_release(exported: tuple[Path, dict[s
     assert found["read_by"].startswith("llama.cpp (xllamacpp ")
     assert found["effect_share"] == pytest.approx(1, abs=0.1)
     assert found["rounding_mean_abs"] > 0
-    assert 0 < found["mean_abs"] <= max(exports.TOLERANCE["q8_0"], 2 * found["rounding_mean_abs"])
+    assert 0 < found["mean_abs"] <= max(exports.TOLERANCE["q8_0"], 3 * found["rounding_mean_abs"])
     card = (out / "README.md").read_text()
     for text in (
         "library_name: llama.cpp",

@@ -61,7 +61,8 @@ class Ranking(Memory):
 
     async def next(self, request: Request) -> Response:
         for row in self.comparisons.values():
-            if row["state"] == "open" and row.get("queued", True):
+            skipped = row["id"] in request.query_params.getlist("skip")
+            if row["state"] == "open" and row.get("queued", True) and not skipped:
                 return JSONResponse(blind(row))
         return Response(status_code=204)
 

@@ -291,10 +291,10 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
     if stream:
         while not re.search(rb'"content":"[^"]', await reader.readline()):
             pass
-    asking = asyncio.create_task(reader.read())
-    await until_running(engine, asking)
+    else:
+        asking = asyncio.create_task(reader.read())
+        await until_running(engine, asking)
     writer.transport.abort()
-    await asyncio.wait([asking])
     deadline = time.monotonic() + 3
     while (await running_requests(engine) or engine.in_flight.outstanding) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)

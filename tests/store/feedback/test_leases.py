@@ -15,8 +15,8 @@ def ask(db: Store, question: str, votes_wanted: int | None = None) -> Comparison
     )
 
 
-def shown(db: Store, rater: str) -> str | None:
-    found = rating_queue.next_unvoted(db, rater)
+def shown(db: Store, rater: str, *skipped: str) -> str | None:
+    found = rating_queue.next_unvoted(db, rater, skipped)
     return found.id if found else None
 
 
@@ -28,6 +28,15 @@ def test_two_raters_are_shown_two_comparisons(db: Store) -> None:
     assert shown(db, "cy") is None
     comparisons.vote(db, first.id, "a", "ada")
     assert shown(db, "ada") is None, "the other one is before bob"
+
+
+def test_a_comparison_that_was_skipped_is_left_to_others(db: Store) -> None:
+    first, second = ask(db, "One?"), ask(db, "Two?")
+    assert shown(db, "ada") == first.id
+    assert shown(db, "ada", first.id) == second.id
+    assert shown(db, "bob") == first.id
+    assert shown(db, "ada", first.id, second.id) is None
+    assert shown(db, "cy") == second.id, "nobody holds it any more"
 
 
 def test_a_comparison_that_wants_two_votes_is_shown_to_two(db: Store) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from serve.auth import Principal
@@ -186,10 +186,18 @@ async def sample(
 
 
 @router.get("/next", response_model=ComparisonView, responses={204: {"description": "nothing waits"}})
-async def next_unvoted(platform: ThePlatform, principal: Rater, request: Request) -> Any:
-    """Return the oldest comparison that this rater has not judged; 204 when none waits."""
+async def next_unvoted(
+    platform: ThePlatform,
+    principal: Rater,
+    request: Request,
+    skip: Annotated[list[str] | None, Query(max_length=100)] = None,
+) -> Any:
+    """Return the oldest comparison that this rater has not judged; 204 when none waits.
+
+    `skip` (several times) leaves some out that the rater does not want to judge now: others get them.
+    """
     rater = speaker_of_request(principal, request)
-    found = await call_store(platform.db, rating_queue.next_unvoted, rater)
+    found = await call_store(platform.db, rating_queue.next_unvoted, rater, skip or ())
     return comparison_view(found, platform.settings.rank.show) if found else Response(status_code=204)
 
 
