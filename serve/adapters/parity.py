@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from serve.adapters.effect import STANDARD_ERRORS, Effect, Reference, compare_effects, references
+from serve.adapters.effect import (
+    COARSE_RATIO,
+    STANDARD_ERRORS,
+    Effect,
+    Reference,
+    compare_effects,
+    references,
+)
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from store.values import Probe
@@ -171,10 +178,12 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     if is_zero:
         return None
     if effect.ratio_is_off:
+        accepted = f"1, within {STANDARD_ERRORS:g} standard errors"
+        if effect.is_quantised:
+            accepted = f"{1 / COARSE_RATIO:.2f} to {COARSE_RATIO:g}, since the base itself differs by {effect.noise:.2g}"
         return (
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
-            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors and {effect.tolerated:.0%} "
-            "(training.parity_tolerance)"
+            f"{effect.ratio_error:.2g}); accepted: {accepted} (training.parity_tolerance)"
         )
     if effect.missing_part is not None:
         return (
@@ -189,10 +198,10 @@ def _note(effect: Effect, is_zero: bool) -> str | None:
         return "the adapter is zero: it changes nothing"
     if not effect.is_shown:
         return "the adapter does less than the base itself differs by, so that the probe cannot show whether it is applied"
-    if not effect.compares_parts:
+    if effect.is_quantised:
         return (
             f"the base itself differs by {effect.noise:.2g}, as a quantised one does: the probe shows that the adapter is "
-            "applied, and its size, but not a missing part"
+            "applied, and about its size, but not a missing part"
         )
     least = STANDARD_ERRORS * (effect.ratio_error or 0.0)
     if least > COARSE:
