@@ -159,7 +159,7 @@ def judge(
         effect_ratio_error=effect.ratio_error,
         is_shown=effect.is_shown or is_zero,
     )
-    why = _fault(parity, effect, is_zero)
+    why = _fault(parity, effect, is_zero) or _doubled(parity, effect, served, trained)
     return replace(parity, ok=why is None, why=why, note=_note(effect, is_zero))
 
 
@@ -191,6 +191,20 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
             "(training.parity_tolerance)"
         )
     return None
+
+
+def _doubled(parity: Parity, effect: Effect, served: Sequence[float], trained: Reference) -> str | None:
+    """Return that twice the scale is nearer on a quantised base, where the size of the effect may say little of it."""
+    double = trained.multiples.get(2)
+    if not double or not effect.is_quantised or not effect.is_shown:
+        return None
+    distance = mean_distance(served, double)
+    if distance >= parity.mean_abs:
+        return None
+    return (
+        f"the served adapter is nearer to what twice its scale does in training ({distance:.4g}) than to what it does "
+        f"itself ({parity.mean_abs:.4g}) (training.parity_tolerance)"
+    )
 
 
 def _note(effect: Effect, is_zero: bool) -> str | None:

@@ -125,6 +125,21 @@ def test_on_a_quantised_base_a_strong_adapter_may_be_a_fifth_larger_or_smaller(
     assert choose_multiple(parity, base, stronger(world)) is None
 
 
+@pytest.mark.parametrize("served", ["right", "twice"])
+def test_on_a_quantised_base_twice_the_scale_is_told_by_what_is_nearest(served: str) -> None:
+    """A trained adapter's effect may be less than 1.4 times as large at twice its scale."""
+    world = World(2, tokens=2304)
+    effects = {"right": 4 * world.effect, "twice": 4 * world.effect + 2.5 * world.other}
+    series = {name: (world.base + effect).tolist() for name, effect in effects.items()}
+    table = {"base": world.base.tolist(), "adapter": series["right"], "adapter_x2": series["twice"]}
+    probe = Probe(world.probe.token_ids, table)
+    parity = judge((world.quantised + effects[served]).tolist(), world.quantised.tolist(), probe)
+    assert parity.is_shown
+    assert (parity.effect_ratio or 0) < 1.4
+    assert parity.ok == (served == "right"), parity
+    assert parity.ok or "nearer to what twice its scale does" in str(parity.why)
+
+
 def test_on_a_quantised_base_an_effect_barely_above_its_difference_is_not_shown() -> None:
     """Of such an effect the size is off by a fifth for a right adapter (tiny Qwen3 in FP8: 1.19)."""
     world = World(0, tokens=2304)
