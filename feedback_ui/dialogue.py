@@ -15,8 +15,10 @@ from feedback_ui.rank.actions import Table
 from feedback_ui.turn import read_turn
 
 
-def conversations(rows: Iterable[dict[str, Any]], current: str | None) -> str:
-    """Render the list of past conversations; each is a button that carries its id."""
+def conversations(
+    rows: Iterable[dict[str, Any]], current: str | None, nothing: str = texts.CHAT_HISTORY_EMPTY
+) -> str:
+    """Render the list of past conversations; each is a button that carries its id. `nothing` says that there are none."""
     items = []
     for row in rows:
         ident = str(row.get("id", ""))
@@ -28,7 +30,7 @@ def conversations(rows: Iterable[dict[str, Any]], current: str | None) -> str:
             f"<span>{first_line(str(title), 60)}</span><small>{when}</small></button></li>"
         )
     if not items:
-        return empty(texts.CHAT_HISTORY_EMPTY)
+        return empty(nothing)
     return f'<ul class="tt-conversations">{"".join(items)}</ul>'
 
 

@@ -42,6 +42,8 @@ CHAT_STOP = "Stop"
 CHAT_COMPARE = "Compare two answers"
 CHAT_NEW = "New conversation"
 CHAT_HISTORY = "Conversations"
+CHAT_SEARCH = "Search all messages"
+CHAT_SEARCH_EMPTY = "No conversation has this in it."
 CHAT_HISTORY_EMPTY = "Nothing here yet. Your conversations appear here after their first answer."
 CHAT_EMPTY = """### What would you like to talk about?
 

@@ -176,9 +176,13 @@ async def _like(client: AsyncClient, ident: str, liked: bool | None) -> None:
     await client.chat.like(ident, liked)
 
 
-async def history(client: AsyncClient, limit: int = 40) -> list[dict[str, Any]]:
-    """Return the conversations that the caller began here (or before it was kept where), newest first."""
-    return list(await client.chat.conversations(limit=limit, source=("chat", "earlier")) or ())
+async def history(client: AsyncClient, limit: int = 40, search: str = "") -> list[dict[str, Any]]:
+    """Return the conversations that the caller began here (or before it was kept where), newest first.
+
+    `search` picks those with a text in one of their messages.
+    """
+    found = await client.chat.conversations(limit, ("chat", "earlier"), search.strip() or None)
+    return list(found or ())
 
 
 async def history_with(client: AsyncClient, conversation: str | None) -> list[dict[str, Any]]:

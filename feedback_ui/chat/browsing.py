@@ -46,12 +46,20 @@ class Browsing:
             self.screen.past: dialogue.conversations(rows, value.conversation),
         }
 
-    async def on_pick(self, event: gr.EventData, request: gr.Request) -> Update:
-        """Show the conversation that was clicked."""
+    async def on_search(self, text: str, value: Talk, request: gr.Request) -> Update:
+        """List the conversations with a text in them, all for an empty one."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                rows = await actions.history(client, search=text)
+        nothing = texts.CHAT_SEARCH_EMPTY if text.strip() else texts.CHAT_HISTORY_EMPTY
+        return {self.screen.past: dialogue.conversations(rows, value.conversation, nothing)}
+
+    async def on_pick(self, text: str, event: gr.EventData, request: gr.Request) -> Update:
+        """Show the conversation that was clicked; what was searched for stays listed."""
         with toasts():
             async with self.connection.client(request) as client:
                 value = await actions.reopen(client, str(event.id))
-                rows = await actions.history(client)
+                rows = await actions.history(client, search=text)
         return {
             **self.screen.shown(value),
             self.screen.past: dialogue.conversations(rows, value.conversation),

@@ -18,6 +18,7 @@ from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
 
 class _Drawer(NamedTuple):
     new: gr.Button
+    search: gr.Textbox
     past: gr.HTML
 
 
@@ -59,6 +60,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         pair=pair,
         body=body,
         new=drawer.new,
+        search=drawer.search,
         past=drawer.past,
         model=toolbar.model,
         export=toolbar.export,
@@ -81,8 +83,16 @@ def _build_drawer() -> _Drawer:
     with gr.Column(scale=0, min_width=260, elem_classes="tt-drawer"):
         new = gr.Button(texts.CHAT_NEW, size="md", elem_id="chat-new")
         static(f'<h2 class="tt-side-title">{texts.CHAT_HISTORY}</h2>')
+        search = gr.Textbox(
+            label=texts.CHAT_SEARCH,
+            show_label=False,
+            container=False,
+            placeholder=texts.CHAT_SEARCH,
+            max_length=200,
+            elem_id="chat-search",
+        )
         past = pickable(dialogue.conversations((), None), elem_id="chat-history")
-    return _Drawer(new, past)
+    return _Drawer(new, search, past)
 
 
 def _build_toolbar() -> _Toolbar:

@@ -22,6 +22,7 @@ class ChatScreen:
     pair: gr.State
     body: gr.Column
     new: gr.Button
+    search: gr.Textbox
     past: gr.HTML
     model: gr.Dropdown
     export: gr.HTML

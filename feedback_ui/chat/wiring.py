@@ -26,7 +26,8 @@ def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> No
     new = [screen.new.click, screen.chatbot.clear]
     gr.on(new, browsing.on_new, None, screen.outputs(), cancels=running, **_QUIET)
     _wire_judgements(screen, Judging(screen, connection))
-    screen.past.click(browsing.on_pick, None, screen.outputs(), cancels=running, **_QUIET)
+    screen.search.change(browsing.on_search, [screen.search, screen.talk], [screen.past], **_QUIET)
+    screen.past.click(browsing.on_pick, [screen.search], screen.outputs(), cancels=running, **_QUIET)
     # The model that was chosen last in this browser comes along, and is chosen again if there is one of that name.
     last = gr.Textbox(visible=False)
     opened = [*screen.outputs(), screen.model]

@@ -21,15 +21,20 @@ PART = re.compile(r"(block|module)_(?!base$)(\w+)")
 MULTIPLE = re.compile(r"(adapter|nf4_adapter)_x([1-9][0-9]*)")
 STANDARD_ERRORS = 4.5
 """How many standard errors the size of the served effect may be from the trained one's."""
-MIN_RATIO_ERROR, RATIO_PER_NOISE, MAX_RATIO_ERROR = 0.02, 0.6, 0.25
-"""By how much it may differ however exact the measurement is: on another base, as a quantised one, it is another effect.
-
-At least, per nat of what the base differs by, and at most.
-"""
+MIN_RATIO_ERROR = 0.02
+"""By how much it may differ, however exact the measurement is."""
 PART_SCORE, PART_SHARE = 5.0, 0.4
 """From which score, and which share of its effect missing, a part counts as not applied."""
-MAX_PART_NOISE = 0.15
-"""Up to which difference of the base, nats per token, parts are compared: types differ by less, quantised bases by more."""
+QUANTISED = 0.15
+"""Differences of the base, nats per token, above which it is another one, as a quantised base: two types differ by less.
+
+There an adapter's effect is another one too, parts are not compared, and honest adapters stay within the bounds below
+(docs/benchmarks.md).
+"""
+COARSE_RATIO = 1.4
+"""The size of the served effect may then be so many times the trained one's, or one of so many parts of it."""
+COARSE_SHOWN = 1.5
+"""An effect is then shown from so many times the difference of the base on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +70,28 @@ class Effect:
     @property
     def is_shown(self) -> bool:
         """Whether the measurement tells the adapter from the plain base at all."""
+        if self.is_quantised and self.size < COARSE_SHOWN * self.noise:
+            return False
         return self.ratio_error is not None and 2 * STANDARD_ERRORS * self.ratio_error < 1
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether the served base is another one than the trained one."""
+        return self.noise > QUANTISED
+
+    @property
     def ratio_is_off(self) -> bool:
-        """Whether more or less of the effect is served than noise explains."""
-        if self.ratio is None or not self.is_shown:
+        """Whether more or less of the effect is served than noise, and on a quantised base the other base, explain."""
+        if self.ratio is None or not self.is_shown or abs(self.ratio_score) <= STANDARD_ERRORS:
             return False
-        return abs(self.ratio_score) > STANDARD_ERRORS and abs(self.ratio - 1) > self.tolerated
+        if self.is_quantised:
+            return is_coarsely_off(self.ratio)
+        return abs(self.ratio - 1) > MIN_RATIO_ERROR
 
-    @property
-    def tolerated(self) -> float:
-        """By which share the size may differ however exactly it is measured."""
-        return min(MAX_RATIO_ERROR, max(MIN_RATIO_ERROR, RATIO_PER_NOISE * self.noise))
 
-    @property
-    def compares_parts(self) -> bool:
-        """Whether a missing part is told from what the base differs by."""
-        return self.is_shown and self.noise <= MAX_PART_NOISE
+def is_coarsely_off(ratio: float) -> bool:
+    """Return whether the size of an effect differs by more than it does for honest adapters on a quantised base."""
+    return not 1 / COARSE_RATIO <= ratio <= COARSE_RATIO
 
 
 def references(probe: Probe) -> list[Reference]:
@@ -127,7 +136,11 @@ def compare_effects(served_base: Sequence[float], served: Sequence[float], train
     if power > noise_power:  # the trained effect holds as much noise
         error = (2 * noise_power / len(x) / (power - noise_power)) ** 0.5
     effect = Effect(size, slope(x, y), error, _score(x, y), None, mean_noise)
-    return replace(effect, missing_part=_missing_part(missing, trained)) if effect.compares_parts else effect
+    return (
+        replace(effect, missing_part=_missing_part(missing, trained))
+        if effect.is_shown and not effect.is_quantised
+        else effect
+    )
 
 
 def slope(x: Any, y: Any) -> float:

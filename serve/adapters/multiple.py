@@ -8,19 +8,20 @@ show coarse faults alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serve.adapters.effect import slope
+from serve.adapters.effect import COARSE_RATIO, COARSE_SHOWN, is_coarsely_off, slope
 from serve.adapters.parity import Parity, mean_distance, nearest
 from store.values import Probe
 
-WANTED, LEAST = 3.0, 1.5
+WANTED, LEAST = 3.0, COARSE_SHOWN
 """The effect that a multiple is to have, and the smallest that shows anything, as a share of what the base differs by."""
-RATIO = 1.4
-"""The size of the served effect may be so many times the trained one's, or one of so many parts of it."""
+BASE_SHARE = 1.2
+"""So many times as far as from the trained adapter must the served one be from the base."""
 NOISE_SHARE, EFFECT_SHARE = 1.25, 0.25
 """Served and trained adapter may differ by such shares of what the base differs by and of the effect, together."""
 CANNOT = "it cannot show a missing block, or a scale that is off by a tenth"
@@ -28,12 +29,17 @@ CANNOT = "it cannot show a missing block, or a scale that is off by a tenth"
 
 @dataclass(frozen=True, slots=True)
 class Multiple:
-    """What PEFT computed with `factor` times the adapter's scale: its series, that of the base, and the served base's."""
+    """What PEFT computed with `factor` times the adapter's scale: its series, that of the base, and the served base's.
+
+    `half` and `double` are the series at half and twice that scale, None where the probe lacks them.
+    """
 
     factor: int
     adapter: Sequence[float]
     base: Sequence[float]
     served_base: Sequence[float]
+    half: Sequence[float] | None = None
+    double: Sequence[float] | None = None
 
     @property
     def noise(self) -> float:
@@ -55,7 +61,11 @@ def choose_multiple(parity: Parity, served_base: Sequence[float], probe: Probe) 
     if parity.is_shown or not parity.ok:
         return None
     trained = nearest(probe, served_base)
-    known = [Multiple(n, trained.multiples[n], trained.base, served_base) for n in sorted(trained.multiples)]
+    scales = {1: trained.adapter, **trained.multiples}
+    known = [
+        Multiple(n, scales[n], trained.base, served_base, scales.get(n // 2), scales.get(2 * n))
+        for n in sorted(trained.multiples)
+    ]
     for share in (WANTED, LEAST):
         for multiple in known:
             if multiple.effect >= share * multiple.noise:
@@ -74,7 +84,11 @@ def judge_multiple(parity: Parity, multiple: Multiple, served: Sequence[float]) 
         "tolerance": tolerance,
         "effect": multiple.effect,
         "effect_ratio": slope(x, y),
+        "from_base": mean_distance(served, multiple.base),
     }
+    for name, other in (("from_half", multiple.half), ("from_double", multiple.double)):
+        if other is not None:
+            found[name] = mean_distance(served, other)
     why = _fault(found)
     note = None if why else _note(multiple.factor)
     return replace(parity, ok=why is None, why=why, note=note, at_multiple=found)
@@ -82,11 +96,23 @@ def judge_multiple(parity: Parity, multiple: Multiple, served: Sequence[float]) 
 
 def _fault(found: dict[str, float]) -> str | None:
     scale, ratio = f"{found['factor']:g} times its scale", found["effect_ratio"]
-    if not 1 / RATIO <= ratio <= RATIO:
+    if is_coarsely_off(ratio):
         return (
             f"compared at {scale}, the served adapter does {ratio:.3g} times what it did in training; accepted: "
-            f"{1 / RATIO:.2f} to {RATIO:g} (training.parity_tolerance)"
+            f"{1 / COARSE_RATIO:.2f} to {COARSE_RATIO:g} (training.parity_tolerance)"
         )
+    if found["from_base"] < BASE_SHARE * found["mean_abs"]:
+        return (
+            f"compared at {scale}, served log-probabilities differ by {found['mean_abs']:.4g} from the trained adapter's "
+            f"and by {found['from_base']:.4g} from the base's; accepted: {BASE_SHARE:g} times as far from the base "
+            "(training.parity_tolerance)"
+        )
+    for name, words in (("from_half", "half"), ("from_double", "twice")):
+        if found.get(name, math.inf) < found["mean_abs"]:
+            return (
+                f"compared at {scale}, the served adapter is nearer to what {words} that scale does in training "
+                f"({found[name]:.4g}) than to what it does itself ({found['mean_abs']:.4g}) (training.parity_tolerance)"
+            )
     if not found["mean_abs"] <= found["tolerance"]:
         return (
             f"compared at {scale}, served and trained log-probabilities differ by {found['mean_abs']:.4g} on average; "

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from serve.adapters.effect import STANDARD_ERRORS, Effect, Reference, compare_effects, references
+from serve.adapters.effect import (
+    COARSE_RATIO,
+    STANDARD_ERRORS,
+    Effect,
+    Reference,
+    compare_effects,
+    references,
+)
 from serve.engine.engine import Engine
 from serve.errors import EngineFailed
 from store.values import Probe
@@ -152,7 +159,7 @@ def judge(
         effect_ratio_error=effect.ratio_error,
         is_shown=effect.is_shown or is_zero,
     )
-    why = _fault(parity, effect, is_zero)
+    why = _fault(parity, effect, is_zero) or _doubled(parity, effect, served, trained)
     return replace(parity, ok=why is None, why=why, note=_note(effect, is_zero))
 
 
@@ -171,10 +178,12 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     if is_zero:
         return None
     if effect.ratio_is_off:
+        accepted = f"1, within {STANDARD_ERRORS:g} standard errors"
+        if effect.is_quantised:
+            accepted = f"{1 / COARSE_RATIO:.2f} to {COARSE_RATIO:g}, since the base itself differs by {effect.noise:.2g}"
         return (
             f"served, the adapter does {effect.ratio:.3g} times what it did in training (standard error "
-            f"{effect.ratio_error:.2g}); accepted: 1, within {STANDARD_ERRORS:g} standard errors and {effect.tolerated:.0%} "
-            "(training.parity_tolerance)"
+            f"{effect.ratio_error:.2g}); accepted: {accepted} (training.parity_tolerance)"
         )
     if effect.missing_part is not None:
         return (
@@ -184,15 +193,29 @@ def _fault(parity: Parity, effect: Effect, is_zero: bool) -> str | None:
     return None
 
 
+def _doubled(parity: Parity, effect: Effect, served: Sequence[float], trained: Reference) -> str | None:
+    """Return that twice the scale is nearer on a quantised base, where the size of the effect may say little of it."""
+    double = trained.multiples.get(2)
+    if not double or not effect.is_quantised or not effect.is_shown:
+        return None
+    distance = mean_distance(served, double)
+    if distance >= parity.mean_abs:
+        return None
+    return (
+        f"the served adapter is nearer to what twice its scale does in training ({distance:.4g}) than to what it does "
+        f"itself ({parity.mean_abs:.4g}) (training.parity_tolerance)"
+    )
+
+
 def _note(effect: Effect, is_zero: bool) -> str | None:
     if is_zero:
         return "the adapter is zero: it changes nothing"
     if not effect.is_shown:
         return "the adapter does less than the base itself differs by, so that the probe cannot show whether it is applied"
-    if not effect.compares_parts:
+    if effect.is_quantised:
         return (
             f"the base itself differs by {effect.noise:.2g}, as a quantised one does: the probe shows that the adapter is "
-            "applied, and its size, but not a missing part"
+            "applied, and about its size, but not a missing part"
         )
     least = STANDARD_ERRORS * (effect.ratio_error or 0.0)
     if least > COARSE:

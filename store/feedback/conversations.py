@@ -270,10 +270,12 @@ def list_recent(
     limit: int = 50,
     owner: str | None = None,
     sources: Sequence[str] | None = None,
+    search: str | None = None,
 ) -> list[ConversationRecord]:
     """Return the conversations answered last, newest first, without their messages.
 
-    Of one user, of one owner (see `owner_of`) or of all; of some sources or of all.
+    Of one user, of one owner (see `owner_of`) or of all; of some sources or of all; with `search` those whose messages,
+    of any branch, have that text in them, in upper or lower case.
     """
     rows = fetch_all(
         db.read(),
@@ -282,6 +284,13 @@ def list_recent(
         where ($user is null or user_name = $user)
             and ($owner is null or {OWNER} = $owner)
             and ($sources::varchar[] is null or list_contains($sources::varchar[], source))
+            and (
+                $search is null
+                or exists (
+                    from messages
+                    where conversation_id = conversations.id and contains(lower(content), lower($search))
+                )
+            )
         order by updated_at desc, conversations.id desc
         limit $limit
         """,
@@ -289,6 +298,7 @@ def list_recent(
             "user": user,
             "owner": owner,
             "sources": None if sources is None else list(sources),
+            "search": search or None,
             "limit": check_limit(limit),
         },
     )

@@ -119,3 +119,24 @@ def test_a_phone_shows_the_responses_before_the_next_prompt(phone: Page, screens
     assert response is not None
     assert prompt is not None
     assert response["y"] + response["height"] <= prompt["y"]
+
+
+def test_conversations_are_found_by_what_was_said_in_them(page: Page, screens: Screens) -> None:
+    record(screens)
+    said = [
+        {"role": "user", "content": "Name a colour"},
+        {"role": "assistant", "content": "Teal & <b>blue</b>."},
+    ]
+    screens.stub.conversations["conv-c"] = {"id": "conv-c", "title": "Colours", "messages": said}
+    open_chat(page, screens)
+    listed = page.locator(".tt-conversation")
+    expect(listed).to_have_count(2)
+    page.locator("#chat-search textarea, #chat-search input").fill("& <B>")
+    expect(listed).to_have_count(1)
+    listed.click()
+    expect(page.locator("#chat-log")).to_contain_text("Teal & <b>blue</b>.")
+    expect(listed).to_have_count(1)
+    page.locator("#chat-search textarea, #chat-search input").fill("nobody said this")
+    expect(page.locator("#chat-history")).to_contain_text("No conversation has this in it.")
+    page.locator("#chat-search textarea, #chat-search input").fill("")
+    expect(listed).to_have_count(2)

@@ -83,9 +83,15 @@ class Chat(Resource):
         query = given(completion_id=completion_id, key=key, limit=limit)
         return list(await self._http.get("/api/feedback", **query) or ())
 
-    async def conversations(self, limit: int | None = None, source: Sequence[str] | None = None) -> Rows:
-        """GET /api/conversations: the caller's recent conversations, of some sources or of all."""
-        return list(await self._http.get("/api/conversations", limit=limit, source=source) or ())
+    async def conversations(
+        self, limit: int | None = None, source: Sequence[str] | None = None, search: str | None = None
+    ) -> Rows:
+        """GET /api/conversations: the caller's recent conversations, of some sources or of all.
+
+        `search` picks those with a text in one of their messages.
+        """
+        query = given(limit=limit, source=source, search=search)
+        return list(await self._http.get("/api/conversations", **query) or ())
 
     async def conversation(self, ident: str) -> Json:
         """GET /api/conversations/{id}: one conversation with its messages."""

@@ -106,7 +106,12 @@ class Chat(Memory):
         return JSONResponse({"completion_id": ident, "liked": liked})
 
     async def list_conversations(self, request: Request) -> Response:
-        rows = [{**row, "messages": []} for row in reversed(self.conversations.values())]
+        search = request.query_params.get("search", "").lower()
+        rows = [
+            {**row, "messages": []}
+            for row in reversed(self.conversations.values())
+            if not search or any(search in (m.get("content") or "").lower() for m in row["messages"])
+        ]
         return JSONResponse(rows if self.records else [])
 
     async def get_conversation(self, request: Request) -> Response:

@@ -74,6 +74,17 @@ def test_an_answer_keeps_how_long_its_model_thought(db: Store) -> None:
     assert [message["thought_s"] for message in kept(db)] == [None, 4.2, None, None]
 
 
+def test_conversations_are_found_by_a_text_in_any_of_their_branches(db: Store) -> None:
+    conversations.record_turns(
+        db, [turn("c1", [ASKED], "Heavy RAIN, 100%."), turn("c2", [ASKED], "I cannot look.")]
+    )
+    for text in ("rain", "heavy Rain", "100%", "cannot", "in ulm", None, ""):
+        assert [found.id for found in conversations.list_recent(db, search=text)] == ["conv"], text
+    for text in ("snow", "r_in", "%rain", "lookin"):
+        assert conversations.list_recent(db, search=text) == [], text
+    assert conversations.list_recent(db, owner="somebody else", search="rain") == []
+
+
 def test_another_call_or_other_tools_are_another_branch(db: Store) -> None:
     other = {**CALL, "function": {"name": "weather", "arguments": '{"town": "Bern"}'}}
     conversations.record_turns(

@@ -49,14 +49,19 @@ async def list_conversations(
     principal: Chatter,
     limit: int = 50,
     source: Annotated[list[str] | None, Query(max_length=20)] = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
 ) -> list[dict[str, Any]]:
-    """List the caller's conversations, newest first; an operator sees everybody's. `source` (several times) picks some."""
+    """List the caller's conversations, newest first; an operator sees everybody's.
+
+    `source` (several times) picks some, `search` those with a text in one of their messages, in upper or lower case.
+    """
     found = await call_store(
         platform.db,
         conversations.list_recent,
         limit=min(limit, 500),
         owner=readable_by(principal),
         sources=source,
+        search=search,
     )
     return [conversation.to_json() for conversation in found]
 
