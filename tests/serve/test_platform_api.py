@@ -126,7 +126,7 @@ def test_a_canary_turn_is_shown_as_a_blind_pair(client: TestClient) -> None:
     offered = client.post("/api/comparisons/offer", json=ask)
     assert offered.status_code == 201, offered.text
     pair = offered.json()
-    assert set(pair) == {"id", "a", "b", "conversation"}, "nothing says which is which"
+    assert set(pair) == {"id", "a", "b", "conversation", "show"}, "nothing says which is which"
     assert pair["conversation"] == "conv-1"
     assert pair["a"] != pair["b"]
     vote = client.post(f"/api/comparisons/{pair['id']}/vote", json={"choice": "a"}).json()
