@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_words_that_are_not_sent_survive_a_reload(page: Page, screens: Screens) 
     box.press("Enter")
     expect(page.locator(".tt-by")).to_have_count(1)
     page.wait_for_function("sessionStorage.getItem('trimtab.draft.chat') === ''")
+    expect(page).to_have_url(re.compile(r"\?c="))  # once the answer is whole
     page.reload()
     expect(page.locator(".tt-by")).to_have_count(1)
     expect(box).to_have_value("")

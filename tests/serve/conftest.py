@@ -55,6 +55,7 @@ def tiny_spec(model: Path, name: str = "tiny-0", **changes: object) -> EngineSpe
         "drain_s": 20.0,
         "threads": 1,
         "max_lora_rank": 16,
+        "nice": 0,  # other tests run beside it; by its default it would wait for them for seconds
     }
     return EngineSpec(name=name, base=BASE, model=str(model), **(settings | changes))
 
@@ -114,7 +115,7 @@ async def running_requests(engine: Engine) -> int:
 
 async def until_running(engine: Engine, asking: asyncio.Task[object]) -> None:
     """Wait until the engine works on what `asking` asks."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await running_requests(engine):
             assert not asking.done(), "the answer is whole before it was seen under way"
             await asyncio.sleep(0.005)

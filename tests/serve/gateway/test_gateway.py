@@ -276,14 +276,13 @@ async def test_turns_are_recorded_unless_store_is_false(part: Part) -> None:
 # ---- leaving
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Engine, stream: bool) -> None:
+async def ask_and_leave(part: Part, engine: Engine, stream: bool, leaver: str) -> None:
+    """Ask for 3,900 tokens, close the connection while the engine works on them, and wait until nothing is under way."""
     body = {
         "model": "assistant", "messages": HI, "max_tokens": 3900, "stream": stream, "min_tokens": 3900,
     }  # fmt: skip
-    leaver = {"X-Trimtab-Conversation": f"conv-left-{stream}", "X-Trimtab-User": f"leaver-{stream}"}
-    headers = {"Authorization": f"Bearer {KEY}"} | leaver
-    host, port, request = raw_client.post(part.url + CHAT, body, headers)
+    headers = {"X-Trimtab-Conversation": f"conv-{leaver}", "X-Trimtab-User": leaver}
+    host, port, request = raw_client.post(part.url + CHAT, body, {"Authorization": f"Bearer {KEY}"} | headers)
     reader, writer = await asyncio.open_connection(
         host, port
     )  # httpx may close only when the answer has come
@@ -298,13 +297,22 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
     deadline = time.monotonic() + 3
     while (await running_requests(engine) or engine.in_flight.outstanding) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Engine, stream: bool) -> None:
+    for attempt in range(5):
+        leaver = f"leaver-{stream}-{attempt}"
+        await ask_and_leave(part, engine, stream, leaver)
+        charged, _ = part.gateway.rate_limiter.counter.spent(f"user {leaver}")
+        if charged.completion_tokens < 3900:
+            break  # else the machine was so busy that the whole answer had come before the client could leave
     assert await running_requests(engine) == 0
     assert (engine.in_flight.outstanding, part.gateway.rate_limiter.outstanding) == (0, 0)
     if stream:
         await part.recorder.flush()
-        kept = conversations.get(part.db, "conv-left-True")
+        kept = conversations.get(part.db, f"conv-{leaver}")
         assert kept.messages[1].content, "what was said until then is kept"
-    charged, _ = part.gateway.rate_limiter.counter.spent(f"user leaver-{stream}")
     assert (charged.requests, charged.prompt_tokens) == ((1, 3) if stream else (0, 0))
     assert (0 < charged.completion_tokens < 3900) == stream
 
