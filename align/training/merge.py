@@ -1,7 +1,7 @@
 """An adapter merged into its base: one Hugging Face directory for an engine that serves nothing else.
 
 Run as `python -m align.training.merge --model DIR --adapter DIR --out DIR`. The directory is complete or absent. Before it
-gets its name, the merge is checked in float32 and what was written value by value (`align.training.merged_weights`), and the
+gets its name, the merge is checked in float32 and what was written value by value (`exports.merged_weights`), and the
 log-probabilities of a probe text are computed over the weights as they were written and over base and adapter apart.
 Prints one line of JSON: `{"out", "mean_abs", "max_abs", "dtype"}`, in nats per token.
 """
@@ -19,15 +19,15 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from align.errors import AlignError
-from align.training.merged_weights import (
+from align.training.exports.merged_weights import (
     MergeError,
     digests,
     load_model,
-    mean_distance,
     merge_adapter,
     require_same_values,
 )
 from align.training.probe import logprobs, probe_tokens
+from common.sequences import mean_distance
 
 
 def merge(model: str, adapter: Path, out: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from peft.tuners.lora import LoraLayer
 
+from common.sequences import mean_distance
+
 MAX_FACTOR = 64
 FIRST_EFFECT, LAST_EFFECT = 0.1, 2.0
 """Mean effects, nats per token: multiples below the first show no more than the adapter itself; none follows the second."""
@@ -58,8 +60,3 @@ def multiples(
             break
         factor *= 2
     return found
-
-
-def mean_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the mean absolute difference of two series."""
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / max(1, len(one))

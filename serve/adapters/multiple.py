@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.sequences import mean_distance
 from serve.adapters.effect import COARSE_RATIO, COARSE_SHOWN, is_coarsely_off, slope
-from serve.adapters.parity import Parity, mean_distance, nearest
+from serve.adapters.parity import Parity, nearest
 from store.values import Probe
 
 WANTED, LEAST = 3.0, COARSE_SHOWN

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from common.sequences import mean_distance
 from serve.adapters.effect import (
     COARSE_RATIO,
     STANDARD_ERRORS,
@@ -224,8 +225,3 @@ def _note(effect: Effect, is_zero: bool) -> str | None:
             f"below {least:.0%}"
         )
     return None
-
-
-def mean_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the mean absolute difference of two series of one length."""
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / max(1, len(one))

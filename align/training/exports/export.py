@@ -6,7 +6,7 @@ is (`{"done", "total", "doing"}`), and last the result (`dtype` and the fields o
 
 The check loads what was written anew: log-probabilities of the probe text (`align.training.probe`), against those of base
 and adapter apart. An adapter must make no difference; merged weights are checked in float32, before they are rounded, and
-again value by value as they were read back (`align.training.merged_weights`). GGUF: `align.training.exports.gguf`.
+again value by value as they were read back (`align.training.exports.merged_weights`). GGUF: `align.training.exports.gguf`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from align.errors import AlignError
 from align.training.exports.card import write_card
 from align.training.exports.gguf import export_gguf
 from align.training.exports.job import Distance, ExportError, ExportJob, compare
-from align.training.exports.modelfile import write_modelfile
-from align.training.merge import allow_as_usual
-from align.training.merged_weights import (
+from align.training.exports.merged_weights import (
     digests,
     load_model,
     merge_adapter,
     require_same_values,
 )
+from align.training.exports.modelfile import write_modelfile
+from align.training.merge import allow_as_usual
 from align.training.model import load_tokenizer
 from align.training.model_card import base_licence
 from align.training.probe import load_adapter, logprobs, probe_tokens

@@ -1,6 +1,6 @@
 """A release as one GGUF file for llama.cpp and Ollama, by llama.cpp's converter, checked by reading it back.
 
-The merge is checked in float32 as for transformers (`align.training.merged_weights`) and converted from float32, so that it
+The merge is checked in float32 as for transformers (`merged_weights`) and converted from float32, so that it
 is rounded once. The file is then read in two ways: by transformers, whose values must be the merged ones within what the
 type of the file rounds to, and, where `xllamacpp` is installed, by llama.cpp, whose tokens of the probe text must be the
 tokenizer's. Log-probabilities of both are compared with the release's.
@@ -23,9 +23,10 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from align.training.exports.job import Distance, ExportError, ExportJob, compare
-from align.training.merged_weights import mean_distance, merge_adapter
+from align.training.exports.merged_weights import merge_adapter
 from align.training.probe import TEXT, logprobs
 from align.training.texts.chat_template import render
+from common.sequences import mean_distance
 
 OUTTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "q8_0": "8-bit blocks (Q8_0)"}
 """Types that the converter writes by itself, and what each is."""

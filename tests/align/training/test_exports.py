@@ -14,13 +14,14 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from align.training import merged_weights
+from align.training.exports import merged_weights
 from align.training.exports.card import write_card
 from align.training.exports.export import STEPS, export
 from align.training.exports.job import ExportError, ExportJob, compare
+from align.training.exports.merged_weights import MergeError
 from align.training.merge import merge
-from align.training.merged_weights import MergeError, mean_distance
 from align.training.probe import load_adapter, logprobs
+from common.sequences import mean_distance
 from tests.support.models import make_lora, make_tiny_base
 
 TOKENS = list(range(20, 60))

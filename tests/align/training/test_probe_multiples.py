@@ -10,7 +10,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from align.training.probe import load_adapter, logprobs, main
-from align.training.probe_multiples import LAST_EFFECT, MAX_FACTOR, mean_distance, multiples
+from align.training.probe_multiples import LAST_EFFECT, MAX_FACTOR, multiples
+from common.sequences import mean_distance
 from serve.adapters.effect import references
 from serve.adapters.scaled_copy import write_scaled_copy
 from store.values import Probe

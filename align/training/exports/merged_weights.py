@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from align.errors import AlignError
 from align.training.attention import attention_arguments
 from align.training.probe import load_adapter, logprobs
+from common.sequences import mean_distance
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Nats per token that weights as they were written may differ by from base and adapter, both in full."""
@@ -84,12 +85,6 @@ def load_model(directory: str, dtype: str = "auto") -> Any:
     return AutoModelForCausalLM.from_pretrained(
         directory, dtype=dtype, **attention_arguments(directory)
     ).eval()
-
-
-def mean_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the mean distance of two series of log-probabilities."""
-    distances = [abs(a - b) for a, b in zip(one, other, strict=True)]
-    return sum(distances) / len(distances)
 
 
 def digests(model: Any) -> dict[str, str]:
