@@ -188,6 +188,11 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             """,
         ),
         ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
+        (
+            "undone_votes",
+            "rater in (from their_names) or comparison_id in (select id from their_comparisons)",
+        ),
+        ("skips", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
         ("candidates", "comparison_id in (select id from their_comparisons)"),
         ("comparisons", "id in (select id from their_comparisons)"),
         (
@@ -209,6 +214,11 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
         delete(cursor, removed, what, f"delete from {what} where {condition}")
     for what, count in quotations.prune(cursor).items():
         removed[what] += count
+
+
+def tagged(cursor: Cursor) -> list[str]:
+    """Return the ids of the rows that a vote of theirs supported; after `delete_words`."""
+    return [str(row["id"]) for row in fetch_all(cursor, "select id from tagged")]
 
 
 def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:
