@@ -37,6 +37,8 @@ class Memory:
         self.share: str | None = None
         self.likes: dict[str, bool | None] = {}
         self.votes: list[dict[str, Any]] = []
+        self.skips: list[dict[str, Any]] = []
+        self.guidelines = ""
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
         self.conversations: dict[str, dict[str, Any]] = {}
         self.comparisons: dict[str, dict[str, Any]] = {}
