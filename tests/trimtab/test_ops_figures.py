@@ -104,7 +104,9 @@ def test_evidence_of_a_canary_ends_where_its_votes_stand(client: TestClient, pla
     for number in range(50):
         pair = [Candidate("good", found.canary), Candidate("poor", found.stable)]
         made = comparisons.create(platform.db, f"q {number}", pair, deployment="assistant", source="pair")
-        comparisons.vote(platform.db, made.id, "a" if made.a.release == found.canary else "b", f"r{number % 3}")
+        comparisons.vote(
+            platform.db, made.id, "a" if made.a.release == found.canary else "b", f"r{number % 3}"
+        )
     points = client.get("/api/deployments/assistant/evidence").json()
     votes = client.get("/api/deployments/assistant").json()["votes"]
     assert len(points) == 40
