@@ -78,7 +78,7 @@ CHAT_SHARED_GONE = (
     "This link leads nowhere any more. Whoever shared it took it back or deleted the conversation."
 )
 CHAT_SHARED_OWN = "Begin a conversation of your own"
-CHAT_EMPTY = """### What would you like to talk about?
+CHAT_EMPTY = """## What would you like to talk about?
 
 Every answer says which release gave it. The thumbs below an answer become training data, unless you choose otherwise
 below; **Compare two answers** asks for two and lets you choose."""

@@ -22,6 +22,8 @@ _POINTERS = (
     ("completions", "prompt_id", "messages"),
     ("completions", "message_id", "messages"),
     ("votes", "comparison_id", "comparisons"),
+    ("undone_votes", "comparison_id", "comparisons"),
+    ("skips", "comparison_id", "comparisons"),
     ("ratings", "completion_id", "completions"),
     ("releases", "adapter", "adapters"),
     ("deployments", "stable", "releases"),

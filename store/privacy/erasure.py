@@ -38,6 +38,7 @@ from store.near_duplicates import index as near
 from store.privacy import erased_files
 from store.privacy import erasure_steps as steps
 from store.rollout import lineage, release_examples
+from store.training_data import row_support
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,7 @@ def _take_out(
     steps.delete_words(cursor, removed)
     steps.reopen(cursor)
     items = sorted([*steps.delete_rows(cursor, removed), *(row["id"] for row in likes)])
+    row_support.refresh(cursor, steps.tagged(cursor), db.slight_weight)
     jobs, parts = steps.delete_job_parts(cursor, removed)
     steps.delete(
         cursor,
@@ -244,6 +246,7 @@ def is_known(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
     own = (
         ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),
+        ("undone_votes", "rater"), ("skips", "rater"),
         ("likes", "user_name"), ("ratings", "user_name"), ("conversations", "user_name"), ("completions", "user_name"),
     )  # fmt: skip
     who = names.spellings(name)

@@ -221,6 +221,11 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             """,
         ),
         ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
+        (
+            "undone_votes",
+            "rater in (from their_names) or comparison_id in (select id from their_comparisons)",
+        ),
+        ("skips", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
         ("candidates", "comparison_id in (select id from their_comparisons)"),
         ("comparisons", "id in (select id from their_comparisons)"),
         (
@@ -244,6 +249,11 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
     for what, count in quotations.prune(cursor).items():
         removed[what] += count
     cursor.execute("delete from conversation_links where message_id not in (select id from messages)")
+
+
+def tagged(cursor: Cursor) -> list[str]:
+    """Return the ids of the rows that a vote of theirs supported; after `delete_words`."""
+    return [str(row["id"]) for row in fetch_all(cursor, "select id from tagged")]
 
 
 def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:

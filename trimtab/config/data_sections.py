@@ -12,6 +12,10 @@ from store.db.database import MEMORY
 from trimtab.config.section import Section
 
 Shown = Literal["answers", "whole"]
+Reason = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+"""A reason that raters tick."""
+Reasons = Annotated[tuple[Reason, ...], Field(max_length=20)]
+Guidelines = Annotated[str, Field(max_length=100_000)]
 
 
 class RankSettings(Section):
@@ -49,6 +53,32 @@ class RankSettings(Section):
         "answers",
         description="what of two responses is compared: answers (final answers and tool calls, thinking is folded) or whole "
         "(thinking is open, too)",
+    )
+
+    reasons: Reasons = Field(
+        ("accurate", "clear", "concise", "follows instructions", "friendly", "well formatted"),
+        description="reasons that raters may tick for each answer; `deployments.NAME.reasons` has its own",
+    )
+    skip_reasons: Reasons = Field(
+        (
+            "not my language",
+            "beyond what I know",
+            "the prompt makes no sense",
+            "too long",
+            "private or upsetting",
+        ),
+        description="reasons that raters are offered for skipping a comparison",
+    )
+    guidelines: Guidelines = Field(
+        "",
+        description="what raters should know, as Markdown; one key away in Rank. `deployments.NAME.guidelines` has its own",
+    )
+    slight_weight: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description='weight in training of a pair whose vote says "slightly better"; 1 makes no difference between '
+        "slightly and clearly",
     )
 
     @model_validator(mode="after")
