@@ -104,7 +104,7 @@ class Chat(Resource):
         """GET /api/conversations/{id}: one conversation with its messages, of the branch with `message` or the last."""
         return await self._http.get(path("api", "conversations", ident), **given(message=message))
 
-    async def change_conversation(self, ident: str, **fields: Any) -> Json:
+    async def change_conversation(self, /, ident: str, **fields: Any) -> Json:
         """PATCH /api/conversations/{id}: `title`, `folder` (None takes either away) and `pinned`."""
         return await self._http.patch(path("api", "conversations", ident), fields)
 
