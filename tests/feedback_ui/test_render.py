@@ -8,6 +8,8 @@ import pytest
 
 from feedback_ui import days, dialogue, html, texts
 from feedback_ui.chat.actions import Candidates
+from feedback_ui.chat.conversation_list import conversations
+from feedback_ui.chat.shared import shared_page
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
 from feedback_ui.ops.access import render as people
@@ -56,7 +58,10 @@ def test_everything_from_outside_is_escaped() -> None:
         "title": EVIL,
     }
     shown = [
-        dialogue.conversations([row], None),
+        conversations(
+            [row | {"folder": EVIL}, row | {"pinned": True}], None, EVIL, [row, row | {"id": "x"}], "x"
+        ),
+        shared_page({"title": EVIL, "messages": [{"role": EVIL, "content": EVIL}]}),
         dialogue.messages([{"role": EVIL, "content": EVIL}]),
         dialogue.revealed(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
         dialogue.readiness(Readiness(False, (EVIL,), (EVIL,))),

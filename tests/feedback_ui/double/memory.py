@@ -39,6 +39,7 @@ class Memory:
         self.votes: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
         self.conversations: dict[str, dict[str, Any]] = {}
+        self.links: dict[str, str] = {}
         self.comparisons: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.pairs: list[dict[str, Any]] = []
