@@ -1,4 +1,4 @@
-"""Conversations as HTML."""
+"""Messages as HTML, read only."""
 
 from __future__ import annotations
 
@@ -9,35 +9,9 @@ from feedback_ui import texts
 from feedback_ui.bubbles import steps
 from feedback_ui.conversation import Talk
 from feedback_ui.frame.actions import Readiness
-from feedback_ui.html import ago, empty, esc, first_line, fold, notice
+from feedback_ui.html import esc, fold, notice
 from feedback_ui.model_text import plain, rendered
 from feedback_ui.turn import read_turn
-
-
-def conversations(
-    rows: Iterable[dict[str, Any]], current: str | None, nothing: str = texts.CHAT_HISTORY_EMPTY
-) -> str:
-    """Render the list of past conversations; each is a button that carries its id. `nothing` says that there are none."""
-    items = []
-    for row in rows:
-        ident = str(row.get("id", ""))
-        title = row.get("title") or row.get("first_message") or _first_words(row)
-        mark = ' aria-current="true"' if ident == current else ""
-        when = ago(row.get("updated_at") or row.get("created_at"))
-        items.append(
-            f'<li><button type="button" class="tt-conversation" data-id="{esc(ident)}"{mark}>'
-            f"<span>{first_line(str(title), 60)}</span><small>{when}</small></button></li>"
-        )
-    if not items:
-        return empty(nothing)
-    return f'<ul class="tt-conversations">{"".join(items)}</ul>'
-
-
-def _first_words(row: dict[str, Any]) -> str:
-    for message in row.get("messages", ()):
-        if message.get("role") == "user":
-            return str(message.get("content", ""))
-    return str(row.get("id", ""))
 
 
 def readiness(state: Readiness) -> str:

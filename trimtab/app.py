@@ -33,7 +33,7 @@ from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
 from trimtab.api.comparisons import routes as comparisons
 from trimtab.api.comparisons import sampled
-from trimtab.api.conversations import feedback
+from trimtab.api.conversations import feedback, own_list
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
@@ -214,6 +214,7 @@ def api_router() -> APIRouter:
     for module in (
         status,
         conversations,
+        own_list,
         feedback,
         votes,
         comparisons,

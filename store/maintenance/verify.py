@@ -17,6 +17,8 @@ _POINTERS = (
     ("messages", "parent_id", "messages"),
     ("messages", "conversation_id", "conversations"),
     ("completions", "conversation_id", "conversations"),
+    ("conversation_links", "conversation_id", "conversations"),
+    ("conversation_links", "message_id", "messages"),
     ("completions", "prompt_id", "messages"),
     ("completions", "message_id", "messages"),
     ("votes", "comparison_id", "comparisons"),

@@ -99,6 +99,12 @@ class PrivacySettings(Section):
         "(raters may see them) or train (raters may see them, and models may learn from them)",
     )
 
+    undo_minutes: float = Field(
+        10.0,
+        ge=0,
+        le=43_200,
+        description="how long a conversation that its owner deleted can be restored, minutes; then it is erased",
+    )
     redact: tuple[Literal["email", "phone", "secret"], ...] = Field(
         (), description="kinds that become [email], [phone], [secret] when storing: email, phone, secret"
     )
