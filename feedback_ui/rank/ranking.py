@@ -61,9 +61,8 @@ class Ranking:
         """Show what a rater's own response changes of the one that it is closest to."""
         if not text.strip() or table.pair is None:
             return ""
-        before = differences.closest(
-            text, [answer for answer in (table.pair.a, table.pair.b) if answer.strip()] or [""]
-        )
+        shown = [answer for answer, _ in table.pair.answers.values() if answer.strip()]
+        before = differences.closest(text, shown or [""])
         return f"<h3>{esc(texts.RANK_CHANGES)}</h3>{differences.changed(before, text)}"
 
     async def on_draw(self, request: gr.Request) -> Update:
@@ -162,25 +161,51 @@ class Ranking:
             strength: str,
             a: list[str],
             b: list[str],
+            c: list[str],
+            d: list[str],
             request: gr.Request,
         ) -> Update:
             """Record the verdict and reveal."""
-            ticked = {"a": a or [], "b": b or []}
-            said = actions.Said(
-                better=text or "",
-                tags=tuple(why or ()),
-                strength=strength or "",
-                reasons={side: [one for one in of if one != UNSAFE] for side, of in ticked.items()},
-                comment=comment or "",
-                unsafe=tuple(side for side, of in ticked.items() if UNSAFE in of),
-            )
-            with toasts():
-                async with self.connection.client(request) as client:
-                    decided = await actions.vote(client, table, choice, said)
-                    queue = await actions.waiting(client)
-            return self.screen.laid(decided, queue)
+            said = _said(text, why, comment, strength, (a, b, c, d))
+            return await self._voted(table, choice, said, None, request)
 
         return on_vote
+
+    async def on_order(
+        self,
+        order: str,
+        table: Table,
+        text: str,
+        why: list[str],
+        comment: str,
+        strength: str,
+        a: list[str],
+        b: list[str],
+        c: list[str],
+        d: list[str],
+        request: gr.Request,
+    ) -> Update:
+        """Record the order of several responses and reveal."""
+        ranking = actions.ranking_of(order or "", table.pair.answers if table.pair else ())
+        if ranking is None:
+            gr.Warning(texts.RANK_ORDER_INCOMPLETE)
+            return {self.screen.table_state: table}
+        said = _said(text, why, comment, strength, (a, b, c, d))
+        return await self._voted(table, None, said, ranking, request)
+
+    async def _voted(
+        self,
+        table: Table,
+        choice: Choice | None,
+        said: actions.Said,
+        ranking: list[list[str]] | None,
+        request: gr.Request,
+    ) -> Update:
+        with toasts():
+            async with self.connection.client(request) as client:
+                decided = await actions.vote(client, table, choice, said, ranking)
+                queue = await actions.waiting(client)
+        return self.screen.laid(decided, queue)
 
     async def on_undo(self, table: Table, request: gr.Request) -> Update:
         """Take the last vote back."""
@@ -224,3 +249,18 @@ class Ranking:
         gr.Info(texts.RANK_SKIPPED.format(reason=esc(event.id)), duration=4)
         async for update in self.on_next(own, why, comment, name, table, heat, longest, request):
             yield update
+
+
+def _said(
+    text: str, why: list[str], comment: str, strength: str, ticked: tuple[list[str], ...]
+) -> actions.Said:
+    """Read what a rater says beside a verdict; `ticked` are the boxes of each response."""
+    boxes = {side: of or [] for side, of in zip("abcd", ticked, strict=False)}
+    return actions.Said(
+        better=text or "",
+        tags=tuple(why or ()),
+        strength=strength or "",
+        reasons={side: [one for one in of if one != UNSAFE] for side, of in boxes.items()},
+        comment=comment or "",
+        unsafe=tuple(side for side, of in boxes.items() if UNSAFE in of),
+    )

@@ -60,6 +60,17 @@ def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
             show_progress="hidden",
         )
 
+    said = [screen.table_state, *screen.said()]
+    order = gr.Textbox(visible=False)
+    screen.order_vote.click(
+        ranking.on_order,
+        [order, *said],
+        screen.outputs(),
+        js="(_, ...said) => [window.trimtab.order(), ...said]",
+        api_name="vote_order",
+        show_progress="hidden",
+    )
+    screen.all_bad.click(ranking.voter("both_bad"), said, screen.outputs(), **_QUIET)
     screen.undo.click(
         ranking.on_undo, [screen.table_state], screen.outputs(), api_name="undo", show_progress="hidden"
     )
@@ -70,7 +81,7 @@ def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
 def _wire_texts(screen: RankScreen, ranking: Ranking) -> None:
     """Connect what changes the texts: their form, and the rater's own from one of them."""
     laid, better, panel = screen.table_state, screen.better, screen.panel
-    shown = [laid, screen.asked, panel.a, panel.b]
+    shown = [laid, screen.asked, *panel.panes.values()]
     screen.view.input(ranking.on_view, [screen.view, laid], shown, trigger_mode="always_last", **_QUIET)
     better.change(ranking.on_written, [better, laid], [screen.changes], trigger_mode="always_last", **_QUIET)
     screen.from_a.click(lambda table: table.pair.a if table.pair else "", [laid], [better], **_QUIET)
