@@ -54,7 +54,8 @@ class Table:
 
     `votes` counts the votes cast since the page was opened; `view` is how the texts are shown, and `skipped` are the
     newest comparisons that the rater left to others. `last` is the comparison of the last vote, which can be taken back;
-    `taken_back` says that this was done to the one that is shown. `summary` is the rater's progress.
+    `taken_back` says that this was done to the one that is shown. `summary` is the rater's progress, `queue` how many
+    comparisons waited when that was asked last, and `wanted` a prompt to which responses are sampled now.
     """
 
     pair: Candidates | None = None
@@ -67,10 +68,14 @@ class Table:
     last: str | None = None
     taken_back: bool = False
     summary: Mapping[str, Any] | None = field(default=None, hash=False)
+    queue: int | None = None
+    wanted: Prompt | None = None
 
     def laid(self, pair: Candidates | None) -> Table:
         """Show another comparison, or none; what belongs to the rater stays."""
-        return replace(self, pair=pair, revealed=None, pairs_made=0, demonstration=False, taken_back=False)
+        return replace(
+            self, pair=pair, revealed=None, pairs_made=0, demonstration=False, taken_back=False, wanted=None
+        )
 
     def counted(self, votes: int) -> Table:
         """Add votes to the rater's progress."""

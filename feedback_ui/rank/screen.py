@@ -97,6 +97,26 @@ class RankScreen:
             update |= {self.order: render.order(pair.answers) if table.several else ""}
         return update
 
+    def decided(self, table: Table, queue: int | None = None) -> Update:
+        """Show what a vote revealed; the responses stay as they are, so that little has to be drawn."""
+        return {
+            self.table_state: table,
+            self.tally: render.tally(table, queue),
+            self.ballot: gr.Column(visible=False),
+            self.order_ballot: gr.Column(visible=False),
+            self.outcome: render.outcome(table),
+            self.undo: gr.Button(interactive=table.last is not None),
+            self.skip: "",
+            self.following: gr.Button(texts.RANK_NEXT, variant="primary", interactive=True),
+        }
+
+    def decided_outputs(self) -> list[Any]:
+        """Return what `decided` changes."""
+        return [
+            self.table_state, self.tally, self.ballot, self.order_ballot, self.outcome, self.undo, self.skip,
+            self.following,
+        ]  # fmt: skip
+
     def shown(self, table: Table, view: str) -> Update:
         """Show the responses in another way."""
         table = replace(table, view=view)

@@ -88,7 +88,7 @@ def test_several_are_put_in_an_order_by_keys_and_branches_shown_whole(page: Page
     expect(page.locator("#vote-a")).to_be_hidden()
     for key in ("c", "Enter"):
         page.keyboard.press(key)
-    expect(page.locator(".toast-body")).to_contain_text("order")
+    expect(page.locator("#rank-outcome")).to_contain_text("Put all responses in an order")
     for key in ("Backspace", "d", "a", "t", "c"):
         page.keyboard.press(key)
     expect(page.locator("#rank-order p")).to_have_text("D > A = C")
@@ -99,6 +99,11 @@ def test_several_are_put_in_an_order_by_keys_and_branches_shown_whole(page: Page
     expect(page.locator("#response-a")).to_contain_text("Which town?")
     expect(page.locator("#response-a .tt-user")).to_contain_text("Ulm.")
     expect(page.locator("#response-d")).to_be_hidden()
+    (*_, weather) = screens.stub.comparisons.values()
+    weather["state"] = "decided"
+    page.keyboard.press("a")
+    expect(page.locator("#rank-outcome")).to_contain_text("decided already")
+    weather["state"] = "open"
     page.keyboard.press("a")
     expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
     assert screens.stub.votes[1]["choice"] == "a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,17 @@ def test_what_messages_carry_reaches_the_chat_template(smollm2: Path, tmp_path: 
     assert tokenizer.decode(read.tree.prompt) == "user:When do swifts leave?hm\nassistant:"
 
 
-def test_a_vote_on_branches_trains_on_their_assistant_turns(smollm2: Path, db: Store, tmp_path: Path) -> None:
-    longer, shorter = (branch(conversation(turns)) for turns in (SEVERAL, ONE))
-    made = comparisons.create(db, conversation(ASKED), [longer, shorter], "assistant")
-    side = next(side for side, candidate in made.sides.items() if candidate.turns)
-    comparisons.vote(db, made.id, side, "ada")
-    snapshot = snapshots.build(db, tmp_path, "assistant", "dpo", heldout_fraction=0.0)
+def test_a_vote_on_branches_trains_on_their_assistant_turns(smollm2: Path, tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path / "trimtab.duckdb")) as db:
+        longer, shorter = (branch(conversation(turns)) for turns in (SEVERAL, ONE))
+        made = comparisons.create(db, conversation(ASKED), [longer, shorter], "assistant")
+        side = next(side for side, candidate in made.sides.items() if candidate.turns)
+        comparisons.vote(db, made.id, side, "ada")
+        snapshot = snapshots.build(db, tmp_path, "assistant", "dpo", heldout_fraction=0.0)
     tokenizer = AutoTokenizer.from_pretrained(smollm2)
-    ((read,), dropped) = read_rows(Path(snapshot.directory) / "train.parquet", "dpo", tokenizer, 200)
+    ((read,), _) = read_rows(Path(snapshot.directory) / "train.parquet", "dpo", tokenizer, 200)
     assert said(tokenizer, read.tree) == [
         "In August.<|im_end|>\nTo Africa.<|im_end|>\n",
         "Never.<|im_end|>\n",
     ]
     assert "WHERE TO?" in tokenizer.decode(read.tree.answers[0])
-    assert dropped.without_end_token == 0
