@@ -29,14 +29,14 @@ def code(name: object, longest: int = 18) -> str:
 
 def card(title: str, body: str, aside: str = "", css_class: str = "") -> str:
     """Render a titled panel around `body`, which is HTML already."""
-    head = f'<header><h3>{esc(title)}</h3><div class="tt-aside">{aside}</div></header>' if title else ""
+    head = f'<header><h2>{esc(title)}</h2><div class="tt-aside">{aside}</div></header>' if title else ""
     return f'<section class="tt-card {esc(css_class)}">{head}{body}</section>'
 
 
 def form_head(title: str, hint: str = "") -> str:
     """Render the head of a form: its title and a sentence about what it does."""
     more = f"<p>{esc(hint)}</p>" if hint else ""
-    return f'<div class="tt-form-head"><h3>{esc(title)}</h3>{more}</div>'
+    return f'<div class="tt-form-head"><h2>{esc(title)}</h2>{more}</div>'
 
 
 def empty(text: str, title: str = "") -> str:

@@ -45,7 +45,7 @@ CHAT_HISTORY = "Conversations"
 CHAT_SEARCH = "Search all messages"
 CHAT_SEARCH_EMPTY = "No conversation has this in it."
 CHAT_HISTORY_EMPTY = "Nothing here yet. Your conversations appear here after their first answer."
-CHAT_EMPTY = """### What would you like to talk about?
+CHAT_EMPTY = """## What would you like to talk about?
 
 Every answer says which release gave it. The thumbs below an answer become training data, unless you choose otherwise
 below; **Compare two answers** asks for two and lets you choose."""

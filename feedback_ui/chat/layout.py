@@ -136,7 +136,7 @@ def _build_offer() -> _Offer:
     """Lay out the two answers to judge, out of sight until there are any."""
     with gr.Column(visible=False, elem_classes="tt-offer", elem_id="chat-pair") as column:
         static(
-            f'<div class="tt-offer-head"><h3>{texts.CHAT_PAIR_TITLE}</h3><p>{texts.CHAT_PAIR_HINT}</p></div>'
+            f'<div class="tt-offer-head"><h2>{texts.CHAT_PAIR_TITLE}</h2><p>{texts.CHAT_PAIR_HINT}</p></div>'
         )
         panel = build_pair()
         lay_verdicts(panel)

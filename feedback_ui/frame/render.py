@@ -25,6 +25,7 @@ def header(active: str, who: dict[str, Any] | None = None, ready: str = "") -> s
 
     `active` is chat, rank or ops; `ready` a word for the state (empty: not known yet).
     """
+    titles = {key: label for key, label, _ in texts.NAV}
     roles = set((who or {}).get("roles", ())) if who else None
     links = "".join(
         f'<a href="{href}"{" aria-current=page" if key == active else ""}>{esc(label)}</a>'
@@ -34,7 +35,9 @@ def header(active: str, who: dict[str, Any] | None = None, ready: str = "") -> s
     tone = {texts.READY: "good", texts.LOADING: "warn", texts.OFFLINE: "bad"}.get(ready, "quiet")
     state = f'<span class="tt-state tt-{tone}"><i></i>{esc(ready)}</span>' if ready else ""
     return (
-        f'<div class="tt-bar"><a class="tt-brand" href="./">{_MARK}<span>{esc(texts.TITLE)}</span></a>'
+        f'<h1 class="tt-unseen">{esc(texts.TITLE)}: {esc(titles[active])}</h1>'
+        f'<div class="tt-bar"><a class="tt-brand" href="./" aria-label="{esc(texts.TITLE)}">'
+        f"{_MARK}<span>{esc(texts.TITLE)}</span></a>"
         f'<nav aria-label="Screens">{links}</nav><div class="tt-bar-end">{state}{_person(who)}'
         f'<button type="button" class="tt-icon tt-keys-button" data-tt="keys" aria-label="{esc(texts.SHORTCUTS_LABEL)}" '
         f'title="{esc(texts.SHORTCUTS_LABEL)}">?</button>'

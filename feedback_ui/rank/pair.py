@@ -56,7 +56,7 @@ def build_pair() -> PairPanel:
         panes = []
         for slot in ("a", "b"):
             with gr.Column(elem_classes="tt-response", min_width=280):
-                static(f"<h3>Response {slot.upper()}</h3>")
+                static(f"<h2>Response {slot.upper()}</h2>")
                 panes.append(static("", elem_id=f"response-{slot}"))
     verdicts = {
         choice: gr.Button(

@@ -26,11 +26,11 @@ body{{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-hei
 form{{width:min(20rem,90vw);display:grid;gap:.75rem}}h1{{font-size:1.3rem;margin:0 0 .5rem}}
 input,button{{font:inherit;padding:.55rem .7rem;border-radius:.5rem;border:1px solid #8888}}
 button{{background:#1f5f7a;color:#fff;border:0;cursor:pointer}}[role=alert]{{color:#c0392b;margin:0}}</style></head><body>
-<form method="post" action="/login"><h1>Sign in to Trimtab</h1>{fault}
+<main><form method="post" action="/login"><h1>Sign in to Trimtab</h1>{fault}
 <label for="name">Name</label><input id="name" name="name" autocomplete="username" required autofocus>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
-<button>Sign in</button></form></body></html>"""
+<button>Sign in</button></form></main></body></html>"""
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 

@@ -52,11 +52,11 @@ def _row(row: Mapping[str, Any], responses: Sequence[tuple[str, str, Messages]])
     facts += [badge(row.get("source") or "–"), *_weight(row), ago(row.get("created_at"))]
     summary = f"<b>{_asked(prompt)}</b>{lines}<span class='tt-row-facts'>{''.join(facts)}</span>"
     columns = "".join(
-        f'<section class="tt-response"><h4>{esc(label)}</h4>'
+        f'<section class="tt-response"><h3>{esc(label)}</h3>'
         f"{dialogue.messages(messages, key=f'{key} {label}')}</section>"
         for label, _, messages in responses
     )
-    asked = f"<div><h4>{esc(texts.DATA_PROMPT)}</h4>{dialogue.messages(prompt, key=f'{key} prompt')}</div>"
+    asked = f"<div><h3>{esc(texts.DATA_PROMPT)}</h3>{dialogue.messages(prompt, key=f'{key} prompt')}</div>"
     return (
         f'<details class="tt-row" data-key="row {esc(key)}"><summary>{summary}</summary>'
         f'<div class="tt-row-body">{asked}<div class="tt-row-columns">{columns}</div>'

@@ -91,7 +91,7 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         for place, row in enumerate(rows, 1)
     ]
-    heads = ("", "Release", "Score", "95% interval", "Won", "Tied", "Lost", "Votes")
+    heads = ("Place", "Release", "Score", "95% interval", "Won", "Tied", "Lost", "Votes")
     hint = f'<p class="tt-hint">{esc(texts.LEADERBOARD_HINT)}</p>'
     return card(texts.LEADERBOARD, table(heads, cells, texts.LEADERBOARD, numeric=(0, 2, 4, 5, 6, 7)) + hint)
 
