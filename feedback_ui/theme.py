@@ -143,7 +143,13 @@ def css() -> str:
 def head() -> str:
     """Build the inline head: page description, colour scheme and the script for keys and preferences."""
     keys = json.dumps(
-        {"label": texts.SHORTCUTS_LABEL, "close": texts.SHORTCUTS_CLOSE, "groups": texts.SHORTCUTS}
+        {
+            "label": texts.SHORTCUTS_LABEL,
+            "close": texts.SHORTCUTS_CLOSE,
+            "groups": texts.SHORTCUTS,
+            "save": texts.CHAT_ASK_SAVE,
+            "cancel": texts.CHAT_ASK_CANCEL,
+        }
     )
     script = (ASSETS / "trimtab.js").read_text(encoding="utf-8")
     return (

@@ -33,7 +33,7 @@ from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
 from trimtab.api.comparisons import routes as comparisons
 from trimtab.api.comparisons import sampled
-from trimtab.api.conversations import feedback
+from trimtab.api.conversations import feedback, own_list
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
 from trimtab.api.evals import routes as evals
@@ -55,6 +55,7 @@ from trimtab.api.training_data import exports, imports, removals
 from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
+from trimtab.api.votes import routes as votes
 from trimtab.background import LongWork
 from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
@@ -176,6 +177,7 @@ def _open_store(settings: Settings, paths: DataPaths) -> Store:
     paths.clear_scratch()  # after the store: whoever owns it is the one platform here; so with uploads
     uploaded_files.delete_unfinished(db)
     db.second_votes = settings.rank.second_votes
+    db.slight_weight = settings.rank.slight_weight
     db.share = settings.privacy.share
     if settings.privacy.redact:
         db.redact = redactor(settings.privacy.redact, settings.privacy.region)
@@ -212,7 +214,9 @@ def api_router() -> APIRouter:
     for module in (
         status,
         conversations,
+        own_list,
         feedback,
+        votes,
         comparisons,
         sampled,
         training_data,

@@ -40,14 +40,14 @@ async def erase_person(platform: Platform, name: str, actor: str) -> dict[str, A
 
 def erase_offline(db: Store, paths: DataPaths, name: str, actor: str) -> dict[str, Any]:
     """Erase a person while no platform runs; runs that one left under way end when it starts. Raises NotFound."""
-    done = erasure.erase_person(db, name, actor, _suggested())
+    done = erasure.erase_person(db, name, actor, suggested_prompts())
     delete_erased_files(db, paths)
     return {**done.to_json(), "stopped": _under_way(db, done), "dry_run": False}
 
 
 def preview(db: Store, name: str) -> dict[str, Any]:
     """Return what `erase_person` would do, and change nothing. Raises NotFound."""
-    found = erasure.preview(db, name, _suggested())
+    found = erasure.preview(db, name, suggested_prompts())
     return {**found.to_json(), "stopped": _under_way(db, found), "dry_run": True}
 
 
@@ -68,7 +68,7 @@ def delete_erased_files(db: Store, paths: DataPaths) -> None:
 def _erase(db: Store, usage: UsageWriter, name: str, actor: str) -> erasure.Erasure:
     theirs = [key.id for key in keys.list_all(db) if key.user == name]
     with usage.erasing([USER + name, *theirs]):
-        return erasure.erase_person(db, name, actor, _suggested())
+        return erasure.erase_person(db, name, actor, suggested_prompts())
 
 
 def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
@@ -76,6 +76,6 @@ def _under_way(db: Store, found: erasure.Erasure) -> list[str]:
     return learning + [id for id in found.jobs if jobs.get(db, id).state in JOB_UNDER_WAY]
 
 
-def _suggested() -> tuple[str, ...]:
+def suggested_prompts() -> tuple[str, ...]:
     """Return the prompts that the platform itself offers: whoever uses one does not own it."""
     return (*SAMPLE_PROMPTS, *CHAT_EXAMPLES)

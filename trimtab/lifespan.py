@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from typing import Any
 
 from store.errors import StoreDamaged
-from trimtab import erasure
+from trimtab import deleted_conversations, erasure
 from trimtab.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def _jobs(platform: Platform) -> dict[str, Coroutine[Any, Any, None]]:
         "screens": platform.screens.run(),
         "warm worker": _keep_warm(platform),
         "canaries": platform.rollout.watch_canaries(),
+        "deleted conversations": deleted_conversations.watch(platform),
     }
     if not platform.db.verified:
         jobs["reading the store"] = _look_for_damage(platform)

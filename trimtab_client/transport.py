@@ -88,6 +88,10 @@ class Transport:
         """PUT a JSON body."""
         return await self.request("PUT", path, body=body)
 
+    async def patch(self, path: str, body: Json) -> Json:
+        """PATCH with a JSON body."""
+        return await self.request("PATCH", path, body=body)
+
     async def delete(self, path: str, **params: Any) -> Json:
         """DELETE; parameters that are None are left out."""
         return await self.request("DELETE", path, params=params)

@@ -28,6 +28,9 @@ class Comparison(TypedDict):
     a_message: dict[str, Any] | None
     b_message: dict[str, Any] | None
     show: Literal["answers", "whole"]
+    reasons: list[str]
+    skip_reasons: list[str]
+    guidelines: str
     state: str
     source: str
     created_at: str | None
@@ -42,6 +45,7 @@ class Vote(TypedDict):
     revealed: dict[str, str | None]
     pairs: list[str]
     demonstration: str | None
+    revised: bool
 
 
 class Transition(TypedDict):

@@ -27,6 +27,9 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Choice = Literal["a", "b", "tie", "both_bad"]
 CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
 
+Strength = Literal["slightly", "clearly"]
+STRENGTHS: Final[tuple[Strength, ...]] = get_args(Strength)
+
 Share = Literal["none", "show", "train"]
 """What may be done with what somebody says: nothing, show it to raters, or also train on it."""
 SHARES: Final[tuple[Share, ...]] = get_args(Share)

@@ -50,12 +50,41 @@
 
   const visible = (node) => Boolean(node && node.offsetParent !== null);
   const typing = (node) =>
-    Boolean(node && (node.closest("input:not([type=checkbox]), textarea, select, [contenteditable='true'], [role='listbox']")));
+    Boolean(node && (node.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable='true'], [role='listbox']")));
 
   // One key, one button: any visible, enabled button whose id is named here.
   const KEYS = {
     a: ["vote-a"], b: ["vote-b"], t: ["vote-tie"], x: ["vote-both-bad"],
     n: ["rank-next", "chat-new"], c: ["rank-compare"], d: ["rank-draw"], s: ["chat-stop"],
+    u: ["rank-undo"],
+  };
+  // Keys that lead somewhere in Rank: a choice, the next way to show the texts, a menu, a fold, the guidelines.
+  let waiting = false;
+  const choose = (group, place) => () => document.querySelectorAll(`#${group} input`)[place]?.click();
+  const LEADS = {
+    1: choose("rank-strength", 1), 2: choose("rank-strength", 2), 0: choose("rank-strength", 0),
+    v: () => {
+      const ways = [...document.querySelectorAll("#rank-view input")];
+      ways[(ways.findIndex((way) => way.checked) + 1) % ways.length]?.click();
+    },
+    k: () => {
+      const menu = document.querySelector("#rank-skip details");
+      if (!menu) return;
+      menu.open = true;
+      menu.querySelector("[data-id]").focus();
+    },
+    r: () => document.querySelector("#rank-reasons-a input")?.focus(),
+    g: () => document.querySelector("#rank-guidelines dialog")?.showModal(),
+    w: () => {
+      const field = () => document.querySelector("#rank-better textarea");
+      if (!visible(field())) document.querySelector("#rank-better-fold button")?.click();
+      // until the field is there, keys are neither votes nor lost commands
+      const lead = (frames) => {
+        waiting = !visible(field()) && frames > 0;
+        if (waiting) requestAnimationFrame(() => lead(frames - 1)); else field()?.focus();
+      };
+      lead(120);
+    },
   };
   const FIELDS = "#chat-input textarea, #rank-prompt textarea";
   document.addEventListener("keydown", (event) => {
@@ -65,10 +94,16 @@
       if (typing(event.target)) event.target.blur();
     }
     if (document.querySelector("dialog[open]")) return;
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || waiting || typing(event.target)) return;
     if (event.key === "?" || event.key === "/") {
       event.preventDefault();
       if (event.key === "?") showKeys(); else [...document.querySelectorAll(FIELDS)].find(visible)?.focus();
+      return;
+    }
+    const leads = visible(document.getElementById("rank-table")) && LEADS[event.key.toLowerCase()];
+    if (leads) {
+      event.preventDefault();
+      leads();
       return;
     }
     const ids = KEYS[event.key.toLowerCase()] || [];
@@ -103,9 +138,64 @@
     dialog.showModal();
   };
 
+  // A dialog that goes away when it is closed.
+  const dialog = (name, label, ...children) => {
+    const node = element("dialog", "", element("h2", label), ...children);
+    node.className = `tt-dialog ${name}`;
+    node.setAttribute("aria-label", label);
+    node.addEventListener("close", () => node.remove());
+    node.addEventListener("click", (event) => { if (event.target === node) node.close(); });
+    document.body.append(node);
+    node.showModal();
+    return node;
+  };
+  const button = (text, does) => {
+    const node = element("button", text);
+    node.type = "button";
+    if (does) node.addEventListener("click", does);
+    return node;
+  };
+
+  // Ask for a line of text; `options` are offered, one a line. What is saved goes to `done`.
+  const ask = ({ ask: label, value, options }, done) => {
+    const { save, cancel } = window.trimtabKeys;
+    const field = element("input", "");
+    Object.assign(field, { value: value || "", maxLength: 200 });
+    field.setAttribute("aria-label", label);
+    const form = element("form", "", field);
+    if (options) {
+      const list = element("datalist", "", ...options.split("\n").map((text) => Object.assign(element("option", ""), { value: text })));
+      list.id = "tt-ask-options";
+      field.setAttribute("list", list.id);
+      form.append(list);
+    }
+    const submit = button(save);
+    submit.type = "submit";
+    const node = dialog("tt-ask", label, form);
+    form.append(element("div", "", button(cancel, () => node.close()), submit));
+    form.addEventListener("submit", (event) => { event.preventDefault(); node.close(); done(field.value); });
+    field.focus();
+    field.select();
+  };
+
+  // Show a read-only link, with what can be done with it.
+  const showLink = (text) => {
+    if (!text) return;
+    const link = JSON.parse(text);
+    const address = new URL(link.path.replace(/^\//, "./"), location.href.split("?")[0]).href;
+    const field = Object.assign(element("input", ""), { value: address, readOnly: true });
+    field.setAttribute("aria-label", link.title);
+    const copied = button(link.copy, () => { clipboard?.writeText(address); copied.textContent = link.copied; field.select(); });
+    const revoke = button(link.revoke, () => { node.close(); window.trimtab.conversation(link.id, "unshare"); });
+    const node = dialog("tt-ask", link.title, element("p", link.hint), field);
+    node.append(element("div", "", revoke, button(link.close, () => node.close()), copied));
+    field.select();
+  };
+
   // Menus that are open fold again at a click elsewhere.
+  const MENUS = ".tt-export[open], .tt-menu-of[open]";
   const fold = (but) => {
-    for (const node of document.querySelectorAll(".tt-export[open]")) if (node !== but) node.open = false;
+    for (const node of document.querySelectorAll(MENUS)) if (node !== but) node.open = false;
   };
 
   // In a narrow window the conversations slide in over the talk.
@@ -116,7 +206,8 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
-    fold(event.target.closest(".tt-export [data-id]") ? null : event.target.closest(".tt-export"));
+    if (event.target.closest("[data-tt='guidelines']")) LEADS.g();
+    fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
     const sharing = event.target.closest("[data-tt='sharing']");
     if (sharing) {
       const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");
@@ -162,6 +253,8 @@
       taken.add(screen);
       try { return text || sessionStorage.getItem(draft(screen)) || ""; } catch { return text; }
     },
+    ask,
+    showLink,
     lastModel: () => storage.get(MODEL) || "",
     chooseModel: (name) => storage.set(MODEL, name || ""),
     save(file) {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback_ui import texts
+from feedback_ui.chat.conversation_list import conversations
 from feedback_ui.chat.draft import Draft
 from feedback_ui.conversation import Talk, Turn, from_record
 from feedback_ui.frame.actions import Readiness, readiness
@@ -21,6 +22,9 @@ from trimtab_client.values import Choice
 # the browser busy, and rendering a long answer each time would hold up the streams of others.
 _REDRAW_S, _REDRAW_CHARACTER_S = 0.08, 2e-5
 _RETRY_S = 2.0
+LISTED, _MAX_LISTED = 50, 500
+"""Conversations that are listed at first."""
+_SOURCES = ("chat", "earlier")
 _LIKE_TRIES, _LIKE_RETRY_S = 20, 0.25
 
 
@@ -37,7 +41,7 @@ class Candidates:
     """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
 
     `a_message` and `b_message` are those responses that have tool calls or reasoning, whole; `whole` says that
-    thinking is compared, too.
+    thinking is compared, too. `reasons`, `skip_reasons` and `guidelines` are what the operator wrote for raters.
     """
 
     comparison: str
@@ -47,6 +51,9 @@ class Candidates:
     a_message: dict[str, Any] | None = None
     b_message: dict[str, Any] | None = None
     whole: bool = False
+    reasons: tuple[str, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
+    guidelines: str = ""
     laid: float = field(default_factory=time.monotonic, compare=False)
 
     def seconds(self) -> float:
@@ -64,6 +71,9 @@ def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = 
         a_message=made.get("a_message"),
         b_message=made.get("b_message"),
         whole=made.get("show") == "whole",
+        reasons=tuple(made.get("reasons") or ()),
+        skip_reasons=tuple(made.get("skip_reasons") or ()),
+        guidelines=made.get("guidelines") or "",
     )
 
 
@@ -176,24 +186,42 @@ async def _like(client: AsyncClient, ident: str, liked: bool | None) -> None:
     await client.chat.like(ident, liked)
 
 
-async def history(client: AsyncClient, limit: int = 40, search: str = "") -> list[dict[str, Any]]:
+async def history(client: AsyncClient, limit: int = LISTED, search: str = "") -> list[dict[str, Any]]:
     """Return the conversations that the caller began here (or before it was kept where), newest first.
 
     `search` picks those with a text in one of their messages.
     """
-    found = await client.chat.conversations(limit, ("chat", "earlier"), search.strip() or None)
+    found = await client.chat.conversations(limit, _SOURCES, search.strip() or None, mine=True)
     return list(found or ())
 
 
-async def history_with(client: AsyncClient, conversation: str | None) -> list[dict[str, Any]]:
-    """Return the recent conversations, waiting until a new one, recorded a moment after its last token, is in."""
+async def listed(
+    client: AsyncClient,
+    current: str | None,
+    *,
+    search: str = "",
+    limit: int = LISTED,
+    undo: str = "",
+    rows: list[dict[str, Any]] | None = None,
+) -> str:
+    """Return the list as HTML; `undo` is the conversation that was just deleted, `rows` what is listed already."""
+    if rows is None:
+        rows = await history(client, limit, search)
+    deleted = [] if search.strip() else await client.chat.conversations(limit, _SOURCES, deleted=True)
+    nothing = texts.CHAT_SEARCH_EMPTY if search.strip() else texts.CHAT_HISTORY_EMPTY
+    more = min(limit + 2 * LISTED, _MAX_LISTED) if len(rows) >= limit < _MAX_LISTED else 0
+    return conversations(rows, current, nothing, deleted, undo, more)
+
+
+async def listed_with(client: AsyncClient, conversation: str | None) -> str:
+    """Return the list as HTML, waiting until a new one, recorded a moment after its last token, is in."""
     rows = await history(client)
     for _ in range(8):
         if conversation is None or any(row.get("id") == conversation for row in rows):
             break
         await asyncio.sleep(0.25)
         rows = await history(client)
-    return rows
+    return await listed(client, conversation, rows=rows)
 
 
 async def reopen(client: AsyncClient, conversation: str) -> Talk:

@@ -57,11 +57,11 @@ class Answering:
         try:
             async with self.connection.client(request) as client:
                 await actions.rate_late(client, value, value.thumbs.due())
-                rows = await actions.history_with(client, value.conversation)
+                listed = await actions.listed_with(client, value.conversation)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             return {}
-        return {self.screen.past: dialogue.conversations(rows, value.conversation)}
+        return {self.screen.past: listed}
 
     def _progressed(self, progress: actions.Progress) -> Update:
         """Show a step of an answer, or what it waits for."""

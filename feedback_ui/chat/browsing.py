@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gradio as gr
 
-from feedback_ui import dialogue, texts
+from feedback_ui import texts
 from feedback_ui.chat import actions
 from feedback_ui.chat.screen import ChatScreen
+from feedback_ui.chat.shared import shared_page
 from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk
-from feedback_ui.errors import explain, toasts
+from feedback_ui.errors import explain, sentence, toasts
+from feedback_ui.html import empty
 from feedback_ui.part import Update
+from trimtab_client import ApiError, AsyncClient
 
 
 class Browsing:
@@ -24,17 +27,18 @@ class Browsing:
 
         `last` is the model that was chosen last in this browser.
         """
-        opened = request.query_params.get("c")
+        opened, shared = (request.query_params.get(name) for name in ("c", "shared"))
         with toasts():
             async with self.connection.client(request) as client:
                 choices = await actions.model_choices(client)
-                rows = await actions.history(client)
                 value = Talk()
                 if opened:
                     try:
                         value = await actions.reopen(client, opened)
                     except Exception as error:
                         gr.Warning(explain(error))
+                listed = await actions.listed(client, value.conversation)
+                read = await self._read_shared(client, shared) if shared else {}
         if not choices:
             gr.Warning(texts.NO_MODELS)
         names = [name for _, name in choices]
@@ -43,37 +47,46 @@ class Browsing:
         return {
             **(self.screen.shown(value) if value.turns else {}),
             self.screen.model: gr.Dropdown(choices, value=chosen),
-            self.screen.past: dialogue.conversations(rows, value.conversation),
+            self.screen.past: listed,
+            **read,
         }
+
+    async def _read_shared(self, client: AsyncClient, token: str) -> Update:
+        """Show the conversation of a link in the place of one's own."""
+        try:
+            html = shared_page(await client.chat.shared_conversation(token))
+        except ApiError as error:
+            html = empty(texts.CHAT_SHARED_GONE if error.status == 404 else sentence(error))
+        return {self.screen.shared: gr.HTML(html, visible=True), self.screen.column: gr.Column(visible=False)}
 
     async def on_search(self, text: str, value: Talk, request: gr.Request) -> Update:
         """List the conversations with a text in them, all for an empty one."""
         with toasts():
             async with self.connection.client(request) as client:
-                rows = await actions.history(client, search=text)
-        nothing = texts.CHAT_SEARCH_EMPTY if text.strip() else texts.CHAT_HISTORY_EMPTY
-        return {self.screen.past: dialogue.conversations(rows, value.conversation, nothing)}
+                return {self.screen.past: await actions.listed(client, value.conversation, search=text)}
 
     async def on_pick(self, text: str, event: gr.EventData, request: gr.Request) -> Update:
         """Show the conversation that was clicked; what was searched for stays listed."""
         with toasts():
             async with self.connection.client(request) as client:
                 value = await actions.reopen(client, str(event.id))
-                rows = await actions.history(client, search=text)
+                listed = await actions.listed(client, value.conversation, search=text)
         return {
             **self.screen.shown(value),
-            self.screen.past: dialogue.conversations(rows, value.conversation),
+            self.screen.past: listed,
             **self.screen.without_offer(),
+            **self.screen.own(),
         }
 
     async def on_new(self, request: gr.Request) -> Update:
         """Begin an empty conversation."""
         with toasts():
             async with self.connection.client(request) as client:
-                rows = await actions.history(client)
+                listed = await actions.listed(client, None)
         return {
             **self.screen.shown(Talk()),
             **self.screen.busy(False),
-            self.screen.past: dialogue.conversations(rows, None),
+            self.screen.past: listed,
             **self.screen.without_offer(),
+            **self.screen.own(),
         }

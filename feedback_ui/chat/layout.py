@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from feedback_ui import dialogue, texts
+from feedback_ui import texts
+from feedback_ui.chat.conversation_list import build_list
 from feedback_ui.chat.exporting import build_export
 from feedback_ui.chat.sampling import build_sampling
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.sharing import build_share
 from feedback_ui.conversation import Talk
-from feedback_ui.listing import pickable, static
+from feedback_ui.listing import static
 from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
 
 
@@ -45,9 +46,11 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
     """Lay out the screen on the current page; `notice` is the frame's."""
     talk = gr.State(Talk())
     pair = gr.State(None)
+    dialog = gr.Textbox(visible=False)
     with gr.Column(elem_classes="tt-page tt-chat-page") as body, gr.Row(elem_classes="tt-chat"):
         drawer = _build_drawer()
-        with gr.Column(scale=1, min_width=280, elem_classes="tt-talk"):
+        shared = static("", elem_id="chat-shared", visible=False)
+        with gr.Column(scale=1, min_width=280, elem_classes="tt-talk") as column:
             toolbar = _build_toolbar()
             context = static("", elem_id="chat-context", visible=False)
             chatbot = _build_log()
@@ -75,6 +78,9 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         stop=composer.stop,
         compare=composer.compare,
         share=share,
+        column=column,
+        shared=shared,
+        dialog=dialog,
     )
 
 
@@ -91,7 +97,7 @@ def _build_drawer() -> _Drawer:
             max_length=200,
             elem_id="chat-search",
         )
-        past = pickable(dialogue.conversations((), None), elem_id="chat-history")
+        past = build_list()
     return _Drawer(new, search, past)
 
 

@@ -37,6 +37,9 @@ class ChatScreen:
     stop: gr.Button
     compare: gr.Button
     share: gr.Radio
+    column: gr.Column
+    shared: gr.HTML
+    dialog: gr.Textbox
 
     def settings(self) -> list[Any]:
         """Return the inputs that say who answers, and how."""
@@ -46,7 +49,7 @@ class ChatScreen:
         """Return what every handler may change."""
         return [
             self.chatbot, self.talk, self.box, self.send, self.stop, self.compare, self.past, self.offer,
-            self.pair, self.notice, self.context, self.export,
+            self.pair, self.notice, self.context, self.export, self.column, self.shared,
         ]  # fmt: skip
 
     def answered(self) -> list[Any]:
@@ -81,6 +84,10 @@ class ChatScreen:
         """Show two blind answers and ask which is better."""
         shown = self.panel.show(made, open_to_vote=True)
         return {**self.busy(False), self.pair: made, self.offer: gr.Column(visible=True), **shown}
+
+    def own(self) -> Update:
+        """Show the person's own conversation, not one that somebody shared."""
+        return {self.column: gr.Column(visible=True), self.shared: gr.HTML(visible=False)}
 
     def without_offer(self) -> Update:
         """Hide the two answers."""

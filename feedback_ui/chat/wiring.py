@@ -10,6 +10,7 @@ import gradio as gr
 from feedback_ui.chat.answering import Answering
 from feedback_ui.chat.browsing import Browsing
 from feedback_ui.chat.exporting import exported
+from feedback_ui.chat.filing import Filing
 from feedback_ui.chat.judging import Judging
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.sharing import Sharing
@@ -28,6 +29,17 @@ def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> No
     _wire_judgements(screen, Judging(screen, connection))
     screen.search.change(browsing.on_search, [screen.search, screen.talk], [screen.past], **_QUIET)
     screen.past.click(browsing.on_pick, [screen.search], screen.outputs(), cancels=running, **_QUIET)
+    filing = Filing(screen, connection)
+    screen.past.select(
+        filing.on_act, [screen.search, screen.talk], [*screen.outputs(), screen.dialog], **_QUIET
+    )
+    screen.dialog.change(
+        None,
+        [screen.dialog],
+        None,
+        js="(link) => { window.trimtab.showLink(link); }",
+        api_visibility="private",
+    )
     # The model that was chosen last in this browser comes along, and is chosen again if there is one of that name.
     last = gr.Textbox(visible=False)
     opened = [*screen.outputs(), screen.model]

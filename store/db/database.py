@@ -113,6 +113,8 @@ class Store:
         self.erased: dict[str, datetime] = {}
         # The share of comparisons that want a second vote where several people may rate; see store.feedback.comparisons.
         self.second_votes = 0.0
+        # The weight of a pair whose vote says "slightly"; see store.training_data.row_support.
+        self.slight_weight = 0.5
         # What somebody who made no choice shares of what they say; see store.accounts.sharing.
         self.share: Literal["none", "show", "train"] = "train"
         # Applied to every text that people or models wrote before it is stored; see store.db.redaction.

@@ -17,6 +17,11 @@ def erased_since(db: Store, name: str | None, began: datetime) -> bool:
     return name in db.erased and naive(began) <= db.erased[name]
 
 
+def conversation(owner: str, given_id: str) -> str:
+    """Return the name under which an owner's conversation is erased: by the id that its client gave."""
+    return f"conversation {owner} {given_id}"
+
+
 def raise_if_erased(db: Store, name: str | None, began: datetime | None) -> None:
     """Raise `Conflict` where a person was erased after `began`; None is never too late."""
     if began is not None and erased_since(db, name, began):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 
@@ -14,7 +14,6 @@ from store import values
 from store.accounts.owners import owner_of
 from store.db import bulk, erasure_guard, redaction, validation
 from store.db.database import Cursor, Store, utcnow
-from store.db.record import Record
 from store.db.rows import (
     Row,
     aware,
@@ -28,10 +27,13 @@ from store.db.rows import (
     stamp,
 )
 from store.errors import Invalid, NotFound
-from store.feedback import voting
+from store.feedback import vote_details, voting
+from store.feedback.comparison import Candidate as Candidate
+from store.feedback.comparison import Comparison as Comparison
+from store.feedback.comparison import Vote as Vote
+from store.feedback.vote_details import Details
 from store.ids import new_id
-from store.message import identity
-from store.values import Conversation, Message
+from store.values import Conversation
 
 STATES = ("open", "decided", "withdrawn")
 
@@ -44,88 +46,6 @@ _SIDES = "side, content, carried, release, lane, model, completion_id, sampling,
 
 CHOICES = ("a", "b", "tie", "both_bad")
 Choice = Literal["a", "b", "tie", "both_bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate(Record):
-    """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
-
-    `release` is the release's record id; `carried` is what it has beside text (see `store.carried`).
-    """
-
-    content: str
-    release: str | None = None
-    lane: str | None = None
-    model: str | None = None
-    completion_id: str | None = None
-    sampling: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    carried: str = ""
-
-    @property
-    def message(self) -> Message:
-        """The response as a message."""
-        return Message("assistant", self.content, self.carried)
-
-    def answers_as(self, other: Candidate) -> bool:
-        """Return whether another gave the same answer: the same text and calls, whatever was thought before."""
-        return identity(self.message) == identity(other.message)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison(Record):
-    """One conversation so far and two candidates. `state` is open, decided or withdrawn.
-
-    Which candidate is `a` was drawn at random when it was made. `gold` is the known right choice of a gold
-    question, else None. `owners` are those whose words the conversation holds. `blind` is what a rater may see.
-    """
-
-    id: str
-    messages: Conversation
-    a: Candidate
-    b: Candidate
-    deployment: str | None
-    source: str
-    asked_by: str | None
-    state: str
-    votes_wanted: int
-    votes_given: int
-    created_at: datetime
-    decided_at: datetime | None = None
-    gold: str | None = None
-    owners: tuple[str, ...] = ()
-
-    def blind(self) -> dict[str, Any]:
-        """Return what a rater may see: id, messages, the two texts, and as messages those that carry more than text."""
-        sides = {"a": self.a, "b": self.b}
-        return {
-            "id": self.id,
-            "messages": values.to_json(self.messages),
-            **{side: candidate.content for side, candidate in sides.items()},
-            **{f"{side}_message": c.message.to_json() if c.carried else None for side, c in sides.items()},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Vote(Record):
-    """A rater's choice between two answers.
-
-    `pairs` and `demonstration` are the ids of what was derived from it in the same commit. `deployment` is the comparison's
-    and `releases` the record ids of the releases that gave `a` and `b`; `vote` returns them, `votes` does not.
-    """
-
-    id: str
-    comparison: str
-    rater: str
-    choice: str
-    better: str | None
-    tags: tuple[str, ...]
-    created_at: datetime
-    seconds: float | None = None
-    pairs: tuple[str, ...] = ()
-    demonstration: str | None = None
-    deployment: str | None = field(default=None, compare=False)
-    releases: dict[str, str | None] = field(default_factory=dict, compare=False)
 
 
 def create(
@@ -288,12 +208,14 @@ def vote(
     seconds: float | None = None,
     began: datetime | None = None,
     owner: str | None = None,
+    details: Details = vote_details.NONE,
 ) -> Vote:
     """Record a rater's vote and what follows from it, in one commit.
 
     Choice `a` or `b` makes a pair (none where the answers are alike but for reasoning, or one is blank). `better`, a
     response that the rater wrote, makes a demonstration, and pairs better > a and better > b (none
-    with an answer that it hardly changes). `both_bad` makes a dislike of each answer. `seconds` is how long the rater
+    with an answer that it hardly changes). `both_bad` makes a dislike of each answer, `details.unsafe` of each that it
+    names; nothing is made that prefers an unsafe answer. `seconds` is how long the rater
     took, `began` when the request came in (an aware time), `owner` whose words a rewrite is (see `owner_of`; without it
     the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.
@@ -312,6 +234,7 @@ def vote(
         "tags": list(redaction.tags(db, values.clean_tags(tags))),
         "seconds": seconds,
         "created_at": utcnow(),
+        **vote_details.row(db, details, choice),
     }
     try:
         cast = voting.cast(db, row, began, fresh=not db.in_transaction)
@@ -331,6 +254,8 @@ def vote(
         seconds=seconds,
         pairs=cast.pairs,
         demonstration=cast.demonstration,
+        **vote_details.read(row),
+        revised=cast.revised,
         deployment=cast.case.deployment,
         releases={"a": cast.case.a.release, "b": cast.case.b.release},
     )
@@ -343,6 +268,7 @@ def votes(db: Store, id: str) -> list[Vote]:
         db.read(),
         """
         select votes.id, comparison_id as comparison, rater, choice, better, tags, votes.created_at, seconds,
+            strength, reasons, comment, unsafe, coalesce(revised, false) as revised,
             list(subject_id order by subject_id) filter (subject_id like 'pair-%') as pairs,
             any_value(subject_id) filter (subject_id like 'demo-%') as demonstration
         from votes
@@ -357,6 +283,7 @@ def votes(db: Store, id: str) -> list[Vote]:
         Vote(
             **{
                 **row,
+                **vote_details.read(row),
                 "tags": tuple(row["tags"]),
                 "pairs": tuple(row["pairs"] or ()),
                 "created_at": stamp(row["created_at"]),

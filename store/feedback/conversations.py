@@ -8,85 +8,49 @@ owner (`store.feedback.conversation_owners`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from typing_extensions import override
-
-from store import carried
 from store.accounts import sharing
-from store.accounts.owners import OWNER
+from store.accounts.owners import owner_of
 from store.db import bulk, erasure_guard, redaction
 from store.db.database import Cursor, Store
-from store.db.record import Record
-from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, naive, run, stamp
-from store.errors import Conflict, NotFound
+from store.db.rows import check_limit, fetch_all, fetch_first, naive, run
+from store.errors import Conflict
 from store.feedback import message_tree, turn_columns
-from store.feedback.conversation_owners import find, owned
+from store.feedback.conversation_owners import owned
 from store.feedback.ratings import answer_of
+from store.feedback.stored_conversations import ConversationRecord, MessageRecord, answers, get, list_recent
 from store.feedback.turn import Turn
 from store.message import is_blank
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
 
-
-@dataclass(frozen=True, slots=True)
-class MessageRecord(Record):
-    """One message of a stored conversation; the completion's facts where a model wrote it."""
-
-    id: str
-    role: str
-    content: str
-    created_at: datetime
-    completion_id: str | None = None
-    release: str | None = None
-    lane: str | None = None
-    liked: bool | None = None
-    carried: str = ""
-    thought_s: float | None = None
-
-    @override
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values, with what the message carries (tool calls, reasoning, …) as OpenAI names it."""
-        plain = super(MessageRecord, self).to_json()
-        return plain | carried.load(plain.pop("carried"))
-
-    def value(self) -> Message:
-        """Return the message as a value."""
-        return Message(self.role, self.content, self.carried)
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationRecord(Record):
-    """A stored conversation: the branch that was answered last, oldest message first.
-
-    In listings `messages` is empty and `title` is the start of the first user message.
-    """
-
-    id: str
-    user: str | None
-    deployment: str | None
-    title: str
-    created_at: datetime
-    updated_at: datetime
-    messages: tuple[MessageRecord, ...] = ()
-    source: str | None = None
-    task: str | None = None
+__all__ = [
+    "ConversationRecord",
+    "MessageRecord",
+    "answers",
+    "get",
+    "like",
+    "list_recent",
+    "prompts_of",
+    "recent_prompts",
+    "record_turns",
+]
 
 
 def record_turns(db: Store, turns: Sequence[Turn]) -> None:
     """Record answers and the conversations they belong to, in one commit.
 
-    A turn recorded before is left alone.
+    A turn recorded before is left alone. One of a conversation that was erased since the turn began is dropped.
     """
     if not turns:
         return
     turns = [_redacted(db, turn) for turn in turns]
     with db.atomic() as cursor:
         given = {turn.completion_id: turn.conversation_id for turn in turns}
-        turns = owned(cursor, turns)
+        turns = owned(cursor, [turn for turn in turns if not _erased(db, turn)])
         nodes: turn_columns.Nodes = {}
         links: dict[str, tuple[Turn, str | None, str | None]] = {}
         for turn in turns:
@@ -175,136 +139,6 @@ def _is_liked(cursor: Cursor, completion_id: str, liked: bool | None, user: str 
     return found is not None and (found["liked"], found["user_name"]) == (liked, user)
 
 
-def get(db: Store, id: str, owner: str | None = None) -> ConversationRecord:
-    """Return a conversation with the messages of the branch that was answered last. Raises `NotFound`.
-
-    `owner` (see `owner_of`) gets the conversation of their own under that id and nobody else's; None is any.
-    """
-    cursor = db.read()
-    if owner is not None:
-        id = find(cursor, id, owner)
-    row = fetch_one(
-        cursor,
-        _CONVERSATIONS + "where conversations.id = $id",
-        {"id": id},
-        otherwise=NotFound("conversation", id),
-    )
-    last = fetch_first(
-        cursor,
-        """
-        select prompt_id, message_id
-        from completions
-        where conversation_id = $id
-        order by created_at desc, id desc
-        limit 1
-        """,
-        {"id": id},
-    )
-    nodes = message_tree.nodes_in(cursor, id)
-    branch = message_tree.branch(nodes, (last["message_id"] or last["prompt_id"]) if last else None)
-    given = {
-        c["message_id"]: c
-        for c in fetch_all(
-            cursor,
-            """
-            select completions.id, message_id, completions.release, lane, liked, thought_s
-            from completions
-            left join likes on likes.completion_id = completions.id
-            where conversation_id = $id and message_id is not null
-            order by completions.created_at, completions.id
-            """,
-            {"id": id},
-        )
-    }
-    read = []
-    for node in branch:
-        by = given.get(node["id"], {})
-        read.append(
-            MessageRecord(
-                id=node["id"],
-                role=node["role"],
-                content=node["content"],
-                carried=node["carried"] or "",
-                created_at=stamp(node["created_at"]),
-                completion_id=by.get("id"),
-                release=by.get("release"),
-                lane=by.get("lane"),
-                liked=by.get("liked"),
-                thought_s=by.get("thought_s"),
-            )
-        )
-    return _conversation(row, tuple(read))
-
-
-def answers(db: Store, id: str, owner: str | None = None) -> list[Row]:
-    """Return every answer of a conversation, of all its branches, oldest first. Raises `NotFound`.
-
-    Rows: completion_id, question (the message that it answers), answer, release (its record id), liked, created_at.
-    `owner` as in `get`.
-    """
-    cursor = db.read()
-    if owner is not None:
-        id = find(cursor, id, owner)
-    rows = fetch_all(
-        cursor,
-        """
-        select completions.id as completion_id, asked.content as question, answered.content as answer,
-            completions.release, liked, completions.created_at
-        from completions
-        join messages as asked on asked.id = prompt_id
-        join messages as answered on answered.id = message_id
-        left join likes on likes.completion_id = completions.id
-        where completions.conversation_id = $id
-        order by completions.created_at, completions.id
-        """,
-        {"id": id},
-    )
-    if not rows:
-        get(db, id)
-    return [{**row, "created_at": stamp(row["created_at"]).isoformat()} for row in rows]
-
-
-def list_recent(
-    db: Store,
-    user: str | None = None,
-    limit: int = 50,
-    owner: str | None = None,
-    sources: Sequence[str] | None = None,
-    search: str | None = None,
-) -> list[ConversationRecord]:
-    """Return the conversations answered last, newest first, without their messages.
-
-    Of one user, of one owner (see `owner_of`) or of all; of some sources or of all; with `search` those whose messages,
-    of any branch, have that text in them, in upper or lower case.
-    """
-    rows = fetch_all(
-        db.read(),
-        _CONVERSATIONS
-        + f"""
-        where ($user is null or user_name = $user)
-            and ($owner is null or {OWNER} = $owner)
-            and ($sources::varchar[] is null or list_contains($sources::varchar[], source))
-            and (
-                $search is null
-                or exists (
-                    from messages
-                    where conversation_id = conversations.id and contains(lower(content), lower($search))
-                )
-            )
-        order by updated_at desc, conversations.id desc
-        limit $limit
-        """,
-        {
-            "user": user,
-            "owner": owner,
-            "sources": None if sources is None else list(sources),
-            "search": search or None,
-            "limit": check_limit(limit),
-        },
-    )
-    return [_conversation(row) for row in rows]
-
-
 def recent_prompts(db: Store, limit: int = 100, sources: Sequence[str] | None = None) -> list[Conversation]:
     """Return the newest distinct prompts of conversations that may be shown to raters, newest first.
 
@@ -322,6 +156,7 @@ def recent_prompts(db: Store, limit: int = 100, sources: Sequence[str] | None = 
         from completions
         where prompt_id is not null
             and {shown}
+            and conversation_id not in (select id from conversations where deleted_at is not null)
             and (
                 $sources::varchar[] is null
                 or conversation_id in (
@@ -363,12 +198,11 @@ def prompts_of(cursor: Cursor, table: str) -> dict[Conversation, datetime]:
     return found
 
 
-_CONVERSATIONS = """
-    select conversations.id, user_name, deployment, conversations.created_at, updated_at, source, task,
-        (select left(content, 80) from messages where conversation_id = conversations.id and role = 'user'
-            order by messages.created_at, parent_id nulls first limit 1) as title
-    from conversations
-    """
+def _erased(db: Store, turn: Turn) -> bool:
+    if not db.erased:
+        return False
+    name = erasure_guard.conversation(owner_of(turn.user, turn.key_id), turn.conversation_id)
+    return erasure_guard.erased_since(db, name, turn.created_at)
 
 
 def _redacted(db: Store, turn: Turn) -> Turn:
@@ -382,7 +216,7 @@ def _redacted(db: Store, turn: Turn) -> Turn:
 
 
 def _renew(cursor: Cursor, turns: list[Turn]) -> None:
-    """Note the newest turns of conversations that are there already."""
+    """Note the newest turns of conversations that are there already; one that was deleted before comes back."""
     if not turns:
         return
     run(
@@ -390,6 +224,7 @@ def _renew(cursor: Cursor, turns: list[Turn]) -> None:
         """
         update conversations
         set updated_at = greatest(updated_at, given.time),
+            deleted_at = case when given.time > deleted_at then null else deleted_at end,
             deployment = coalesce(given.deployment, conversations.deployment)
         from (
             select unnest($ids) as id, unnest($deployments) as deployment, unnest($times) as time
@@ -401,18 +236,4 @@ def _renew(cursor: Cursor, turns: list[Turn]) -> None:
             "deployments": [turn.deployment for turn in turns],
             "times": [naive(turn.created_at) for turn in turns],
         },
-    )
-
-
-def _conversation(row: Row, branch: tuple[MessageRecord, ...] = ()) -> ConversationRecord:
-    return ConversationRecord(
-        id=row["id"],
-        user=row["user_name"],
-        deployment=row["deployment"],
-        title=row["title"] or "",
-        created_at=stamp(row["created_at"]),
-        updated_at=stamp(row["updated_at"]),
-        messages=branch,
-        source=row["source"],
-        task=row["task"],
     )

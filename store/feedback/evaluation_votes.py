@@ -43,7 +43,7 @@ def ask(
 
 
 def votes_on(db: Store, evaluation: str, release: str) -> list[Row]:
-    """Return the votes on an evaluation's pairs: item and value, 1 for `release` (a record id), 1/2 for neither."""
+    """Return the blind votes on an evaluation's pairs: item and value, 1 for `release` (a record id), 1/2 for neither."""
     return fetch_all(
         db.read(),
         """
@@ -52,7 +52,7 @@ def votes_on(db: Store, evaluation: str, release: str) -> list[Row]:
         from votes
         join comparisons on comparisons.id = votes.comparison_id
         left join candidates on candidates.comparison_id = comparisons.id and side = choice
-        where evaluation = $evaluation
+        where evaluation = $evaluation and revised is not true
         order by votes.id
         """,
         {"evaluation": evaluation, "release": release},

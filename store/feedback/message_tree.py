@@ -37,6 +37,22 @@ def branch(nodes: dict[str, Row], leaf: str | None) -> list[Row]:
     return found[::-1]
 
 
+def versions(nodes: dict[str, Row]) -> dict[str | None, list[str]]:
+    """Return the ids of the messages below each one (None: of the first messages), oldest first."""
+    found: dict[str | None, list[str]] = {}
+    for node in sorted(nodes.values(), key=lambda node: (node["created_at"], node["id"])):
+        found.setdefault(node["parent_id"], []).append(node["id"])
+    return found
+
+
+def newest_leaf(nodes: dict[str, Row], id: str) -> str:
+    """Return the last message of the branch that goes on from one by the newest message of each step."""
+    below = versions(nodes)
+    while id in below:
+        id = below[id][-1]
+    return id
+
+
 def prompt(nodes: dict[str, Row], leaf: str | None) -> Conversation:
     """Return the messages from the first to `leaf` as values."""
     return tuple(

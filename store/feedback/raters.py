@@ -42,9 +42,10 @@ class RaterReport(Record):
     """One rater's figures; a share is None where there is nothing to count.
 
     agreement: share of their votes that equal the majority of the others' on the same comparison. gold_right of
-    gold_total gold questions. median_seconds of those votes whose time is known. share_a: of their votes for a side,
-    those for `a`, and position_p the probability of a split as uneven by chance. share_undecided: tie and both_bad.
-    flags: among "disagrees", "fails gold", "too fast", "position bias", from `MIN_VOTES` votes on.
+    gold_total gold questions, without votes in the place of one that was taken back. median_seconds of those votes whose
+    time is known. share_a: of their votes for a side, those for `a`, and position_p the probability of a split as uneven by
+    chance. share_undecided: tie and both_bad. flags: among "disagrees", "fails gold", "too fast", "position bias", from
+    `MIN_VOTES` votes on.
     """
 
     name: str
@@ -104,7 +105,7 @@ def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
         db.read(),
         """
         with cast_votes as (
-            select comparison_id, rater, gold, seconds, choice,
+            select comparison_id, rater, if(revised, null, gold) as gold, seconds, choice,
                 case when choice in ('a', 'b') then choice else 'neither' end as side
             from votes
             join comparisons on comparisons.id = votes.comparison_id

@@ -35,7 +35,7 @@ def cluster_of(messages: Conversation) -> str:
 
 
 def next_unvoted(db: Store, rater: str, skipped: Sequence[str] = ()) -> comparisons.Comparison | None:
-    """Return the oldest open comparison that `rater` has not voted on, or None; it is theirs for two minutes.
+    """Return the oldest open comparison that `rater` has neither voted on nor skipped, or None; theirs for two minutes.
 
     None of `skipped`; the one that the rater held is given up, even where nothing else waits.
 
@@ -54,6 +54,7 @@ def next_unvoted(db: Store, rater: str, skipped: Sequence[str] = ()) -> comparis
                 and {sharing.all_agree("owners", "show", db.share)}
                 and not list_contains($skipped::varchar[], id)
                 and not exists (from votes where comparison_id = comparisons.id and rater = $rater)
+                and not exists (from skips where comparison_id = comparisons.id and rater = $rater)
                 and votes_wanted - votes_given > coalesce(($counts::integer[])[list_position($held::varchar[], id)], 0)
             order by seq
             limit 1

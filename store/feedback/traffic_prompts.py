@@ -36,12 +36,14 @@ def newest(
                 list(distinct owner order by owner) as owners
             from completions
             join prompt_owners on completion_id = completions.id
-            where prompt_id is not null and (
-                $sources::varchar[] is null
-                or conversation_id in (
-                    select id from conversations where list_contains($sources::varchar[], source)
+            where prompt_id is not null
+                and conversation_id not in (select id from conversations where deleted_at is not null)
+                and (
+                    $sources::varchar[] is null
+                    or conversation_id in (
+                        select id from conversations where list_contains($sources::varchar[], source)
+                    )
                 )
-            )
             group by all
         )
         select conversation_id, prompt_id, owners

@@ -11,10 +11,10 @@ from store.db import bulk, erasure_guard
 from store.db.database import Cursor, Store
 from store.db.rows import Row, fetch_all, messages, run
 from store.errors import Conflict, NotFound
-from store.feedback import leases
+from store.feedback import leases, undone_votes
 from store.message import identity, is_blank
 from store.near_duplicates.index import similarity
-from store.training_data import demonstrations, evidence, likes, pairs
+from store.training_data import demonstrations, evidence, likes, pairs, row_support
 from store.training_data.origin import UNKNOWN, Origin, common_release, of_answer
 from store.values import Conversation, Demonstration, Message, PreferencePair
 
@@ -56,11 +56,15 @@ class Case(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """A vote that is written: what it was about, and the ids of its pairs and of its demonstration."""
+    """A vote that is written: what it was about, and the ids of its pairs and of its demonstration.
+
+    `revised` says that it takes the place of one that its rater took back.
+    """
 
     case: Case
     pairs: tuple[str, ...]
     demonstration: str | None
+    revised: bool
 
 
 def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
@@ -72,7 +76,9 @@ def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
         erasure_guard.raise_if_erased(db, row["rater"], began)
         case = _open(cursor, row["comparison_id"])
         _take_slot(cursor, case, row)
-        made, disliked = _derive(case, row), _dislikes(case, row)
+        revised = undone_votes.has(cursor, row["comparison_id"], row["rater"])
+        row = row | {"revised": True} if revised else row
+        made, disliked = _derive(case, row, db.slight_weight), _dislikes(case, row)
         if fresh:
             ids = [of["id"] for _, of in made]
             reasons = [evidence.row(of["id"], of["source"], row["id"], row["rater"]) for _, of in made]
@@ -90,12 +96,15 @@ def cast(db: Store, row: Row, began: datetime | None, *, fresh: bool) -> Cast:
             for table, of in made:
                 ids.append(bulk.insert_once(cursor, table, of))
                 evidence.add(cursor, ids[-1], of["source"], row["id"], row["rater"])
+                if ids[-1] != of["id"]:
+                    row_support.refresh(cursor, [ids[-1]], db.slight_weight)
     leases.of(db).release(row["comparison_id"], row["rater"])
     tables = [table for table, _ in made]
     return Cast(
         case,
         tuple(id for id, table in zip(ids, tables, strict=True) if table == "pairs"),
         next((id for id, table in zip(ids, tables, strict=True) if table == "demonstrations"), None),
+        revised,
     )
 
 
@@ -142,13 +151,16 @@ def _take_slot(cursor: Cursor, case: Case, row: Row) -> None:
     )
 
 
-def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
-    """Return the rows that a vote gives rise to, with their tables; `source` says what each comes from."""
+def _derive(case: Case, row: Row, slight_weight: float) -> list[tuple[str, Row]]:
+    """Return the rows that a vote gives rise to, with their tables; `source` says what each comes from.
+
+    No answer that the vote calls unsafe is preferred to another.
+    """
     choice, better, tags = row["choice"], row["better"], tuple(row["tags"])
     if case.gold is not None:
         return []
     made: list[tuple[Side, Side, str | None, str]] = []
-    if choice in ("a", "b"):
+    if choice in ("a", "b") and choice not in row.get("unsafe", ()):
         chosen, rejected = (case.a, case.b) if choice == "a" else (case.b, case.a)
         made.append((chosen, rejected, chosen.origin.release, "vote"))
     if better is not None:
@@ -165,7 +177,8 @@ def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
             continue
         if kind == "rewrite" and similarity(chosen.text, rejected.text) > ALMOST_THE_SAME:
             continue  # it would teach to prefer a sign, and make both answers less likely
-        pair = PreferencePair(case.messages, (chosen.answer,), (rejected.answer,), 1.0, tags)
+        weight = slight_weight if kind == "vote" and row.get("strength") == "slightly" else 1.0
+        pair = PreferencePair(case.messages, (chosen.answer,), (rejected.answer,), weight, tags)
         ends = (chosen.origin.finish_reason, rejected.origin.finish_reason)
         rows.append(("pairs", pairs.derived(pair, case.deployment, kind, release, ends)))
     if better is not None:
@@ -176,10 +189,12 @@ def _derive(case: Case, row: Row) -> list[tuple[str, Row]]:
 
 
 def _dislikes(case: Case, row: Row) -> list[tuple[str, Row]]:
-    """Return a dislike of each answer, with its table, where the vote says that both are bad."""
-    if row["choice"] != "both_bad" or case.gold is not None:
+    """Return a dislike of each answer, with its table, that the vote calls unsafe, or of all where both are bad."""
+    if case.gold is not None:
         return []
-    sides = {identity(side.answer): side for side in (case.b, case.a) if not is_blank(side.answer)}
+    bad = ("a", "b") if row["choice"] == "both_bad" else row.get("unsafe", ())
+    shown = [side for name, side in (("b", case.b), ("a", case.a)) if name in bad]
+    sides = {identity(side.answer): side for side in shown if not is_blank(side.answer)}
     return [
         (
             "likes",

@@ -10,6 +10,8 @@ Their name in audit, runs, releases, imports and settings of snapshots becomes a
 of theirs beside what was used with it. Parquet files of snapshots that hold their rows are deleted
 (store.privacy.erased_files).
 
+A conversation that its owner deleted goes in the same way, without the rest of what they said (`erase_conversations`).
+
 What they say afterwards is new; what was under way is dropped by those who write it, who ask `store.db.erasure_guard`.
 
 Not covered: rows of imports (the importer has to know who is in them), run directories (`runs` names them; the platform
@@ -25,6 +27,8 @@ from datetime import datetime
 from typing import Any
 
 from store.accounts import audit, names
+from store.accounts.owners import OWNER
+from store.db import erasure_guard
 from store.db.database import Cursor, Store, utcnow
 from store.db.record import Record
 from store.db.rows import dumps, fetch_all, fetch_first, loads, scalar, stamp
@@ -34,6 +38,7 @@ from store.near_duplicates import index as near
 from store.privacy import erased_files
 from store.privacy import erasure_steps as steps
 from store.rollout import lineage, release_examples
+from store.training_data import row_support
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +91,69 @@ def erase_person(db: Store, name: str, actor: str | None = None, suggested: Iter
     with db.long_work:
         with db.atomic() as cursor:
             report, items = _erase(db, cursor, name, id, suggested)
-            if items:
-                cursor.execute(
-                    "insert into erased_items select $id, unnest($items)", {"id": id, "items": items}
-                )
-            now = utcnow()
-            cursor.execute(
-                "insert into erasures values ($id, $actor, $report, $now)",
-                {"id": id, "actor": actor, "report": dumps(report, "report"), "now": now},
-            )
+            late = [*names.spellings(name), *steps.keys_of_nobody(cursor)]
+            done = _note(db, cursor, id, report, items, actor, late)
             audit.record(
                 db, actor, "person.erase", id, {"releases": [row["ref"] for row in report["releases"]]}
             )
-            late = [*names.spellings(name), *steps.keys_of_nobody(cursor)]
-            db.after_commit(lambda: db.erased.update(dict.fromkeys(late, now)))
         if not db.in_transaction:
             erased_files.delete_erased(db)
+    return done
+
+
+def erase_conversations(db: Store, ids: Iterable[str], suggested: Iterable[str] = ()) -> Erasure:
+    """Erase whole conversations, as `erase_person` does with all of a person's, in one commit.
+
+    What was said in them goes with what came of it; prompts that were also said or brought elsewhere stay, and so does
+    everything else of their owners. Raises `NotFound` where none of them is there. `suggested` as in `erase_person`.
+    """
+    id, wanted = new_id("erase"), list(ids)
+    with db.long_work:
+        with db.atomic() as cursor:
+            rows = fetch_all(
+                cursor,
+                f"select id, given_id, user_name, {OWNER} as owner from conversations where list_contains($ids, id)",
+                {"ids": wanted},
+            )
+            askers = {
+                name
+                for row in rows
+                for name in (names.spellings(row["user_name"]) if row["user_name"] else _own_names(cursor))
+            }
+            steps.collect_conversations(cursor, [row["id"] for row in rows], sorted(askers), suggested)
+            report, items = _take_out(db, cursor, [], id, NotFound("conversation", ", ".join(wanted)))
+            late = [erasure_guard.conversation(row["owner"], row["given_id"]) for row in rows]
+            done = _note(db, cursor, id, report, items, None, late)
+            audit.record(db, None, "conversation.erase", id, {"conversations": [row["id"] for row in rows]})
+        if not db.in_transaction:
+            erased_files.delete_erased(db)
+    return done
+
+
+def _own_names(cursor: Cursor) -> list[str]:
+    """Return the names that comparisons are asked for under by whoever is no person: keys, and this machine's operator."""
+    programs = fetch_all(cursor, "select distinct name from keys where user_name is null")
+    return ["local", "operator", *(row["name"] for row in programs)]
+
+
+def _note(
+    db: Store,
+    cursor: Cursor,
+    id: str,
+    report: dict[str, Any],
+    items: list[str],
+    actor: str | None,
+    late: list[str],
+) -> Erasure:
+    """Keep the report of an erasure, and drop what was under way of those in `late`."""
+    if items:
+        cursor.execute("insert into erased_items select $id, unnest($items)", {"id": id, "items": items})
+    now = utcnow()
+    cursor.execute(
+        "insert into erasures values ($id, $actor, $report, $now)",
+        {"id": id, "actor": actor, "report": dumps(report, "report"), "now": now},
+    )
+    db.after_commit(lambda: db.erased.update(dict.fromkeys(late, now)))
     return _erasure(id, report, now)
 
 
@@ -109,9 +161,16 @@ def _erase(
     db: Store, cursor: Cursor, name: str, id: str, suggested: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Take everything of a person away within a transaction; return the report and the ids of the rows that it hit."""
-    removed: dict[str, int] = {}
     who = names.spellings(name)
     steps.collect(cursor, who, suggested)
+    return _take_out(db, cursor, who, id, NotFound("person", name))
+
+
+def _take_out(
+    db: Store, cursor: Cursor, who: list[str], id: str, nothing: NotFound
+) -> tuple[dict[str, Any], list[str]]:
+    """Take out what `steps` has collected, of the people `who` and their conversations; raises `nothing` for nothing."""
+    removed: dict[str, int] = {}
     of_others = {what: count for what, sql in steps.OF_OTHERS.items() if (count := scalar(cursor, sql))}
     learned = [row for one in who for row in lineage.of_person(db, one)]
     likes = fetch_all(
@@ -126,6 +185,7 @@ def _erase(
     steps.delete_words(cursor, removed)
     steps.reopen(cursor)
     items = sorted([*steps.delete_rows(cursor, removed), *(row["id"] for row in likes)])
+    row_support.refresh(cursor, steps.tagged(cursor), db.slight_weight)
     jobs, parts = steps.delete_job_parts(cursor, removed)
     steps.delete(
         cursor,
@@ -153,7 +213,7 @@ def _erase(
     steps.delete(cursor, removed, "consents", f"delete from consents where owner in ({steps.THEIR_OWNERS})")
     removed["names"] = steps.rename(cursor, who, id)
     if not any(removed.values()):
-        raise NotFound("person", name)
+        raise nothing
     near.erase(cursor)
     held = fetch_all(
         cursor,
@@ -186,6 +246,7 @@ def is_known(db: Store, name: str) -> bool:
     """Whether the store holds anything by or about a person of that name: what `erase_person` would find."""
     own = (
         ("users", "name"), ("sessions", "user_name"), ("keys", "user_name"), ("evidence", "person"), ("votes", "rater"),
+        ("undone_votes", "rater"), ("skips", "rater"),
         ("likes", "user_name"), ("ratings", "user_name"), ("conversations", "user_name"), ("completions", "user_name"),
     )  # fmt: skip
     who = names.spellings(name)

@@ -1,8 +1,8 @@
 """The statements of an erasure: `collect` notes in temporary tables what is theirs, the others change and delete.
 
-Each runs within the transaction of `store.privacy.erasure`, after `collect`. `their_names`, `their_keys`,
-`their_completions`, `their_conversations`, `their_prompts`, `their_comparisons`, `their_made_rows` and `voted_comparisons`
-are its tables.
+Each runs within the transaction of `store.privacy.erasure`, after `collect` or `collect_conversations`. `their_names`,
+`askers`, `their_keys`, `their_completions`, `their_conversations`, `their_prompts`, `their_comparisons`, `their_made_rows`
+and `voted_comparisons` are its tables.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OF_OTHERS = {
     "votes": """
         select count(*)
         from votes
-        where rater not in (from their_names) and comparison_id in (select id from their_comparisons)
+        where rater not in (from askers) and comparison_id in (select id from their_comparisons)
         """,
     "likes": """
         select count(*)
         from likes
-        where coalesce(user_name not in (from their_names), true)
+        where coalesce(user_name not in (from askers), true)
             and (
                 completion_id in (select id from their_completions)
                 or vote_id in (select id from votes where comparison_id in (select id from their_comparisons))
@@ -51,9 +51,7 @@ _HOLDS_THEIRS = f"""
 
 def collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
     """Note which names, keys, turns, prompts and comparisons are theirs, before anything goes."""
-    cursor.execute(
-        "create or replace temp table their_names as select unnest($names::varchar[]) as name", {"names": who}
-    )
+    _collect_names(cursor, who, who)
     cursor.execute(
         """
         create or replace temp table their_keys as
@@ -69,6 +67,41 @@ def collect(cursor: Cursor, who: list[str], suggested: Iterable[str]) -> None:
             where user_name in (from their_names) or (user_name is null and key_id in (select id from their_keys))
             """
         )
+    _collect_what_follows(cursor, suggested)
+
+
+def collect_conversations(
+    cursor: Cursor, ids: list[str], askers: list[str], suggested: Iterable[str]
+) -> None:
+    """Note the turns of conversations, with their prompts and comparisons, in the place of those of a person.
+
+    `askers` are the names that their owners ask for comparisons under.
+    """
+    _collect_names(cursor, [], askers)
+    cursor.execute("create or replace temp table their_keys as select id from keys where false")
+    cursor.execute(
+        "create or replace temp table their_conversations as select unnest($ids::varchar[]) as id",
+        {"ids": ids},
+    )
+    cursor.execute(
+        """
+        create or replace temp table their_completions as
+        select id from completions where conversation_id in (from their_conversations)
+        """
+    )
+    _collect_what_follows(cursor, suggested)
+
+
+def _collect_names(cursor: Cursor, who: list[str], askers: list[str]) -> None:
+    for table, names in (("their_names", who), ("askers", askers)):
+        cursor.execute(
+            f"create or replace temp table {table} as select unnest($names::varchar[]) as name",
+            {"names": names},
+        )
+
+
+def _collect_what_follows(cursor: Cursor, suggested: Iterable[str]) -> None:
+    """Note the prompts and comparisons of the names, turns and conversations that are noted."""
     quotations.collect(cursor)
     own = prompt_ownership.own_prompts(cursor, suggested)
     cursor.execute(
@@ -153,7 +186,7 @@ def rename(cursor: Cursor, who: list[str], pseudonym: str) -> int:
     )
     for row in fetch_all(
         cursor,
-        "select id, settings from snapshots where list_has_any((settings->>'$.exclude_raters[*]'), $names)",
+        "select id, settings from snapshots where list_has_any((settings->>'$.exclude_raters[*]'), $names::varchar[])",
         {"names": who},
     ):
         settings = loads(row["settings"])
@@ -188,6 +221,11 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             """,
         ),
         ("votes", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
+        (
+            "undone_votes",
+            "rater in (from their_names) or comparison_id in (select id from their_comparisons)",
+        ),
+        ("skips", "rater in (from their_names) or comparison_id in (select id from their_comparisons)"),
         ("candidates", "comparison_id in (select id from their_comparisons)"),
         ("comparisons", "id in (select id from their_comparisons)"),
         (
@@ -203,12 +241,19 @@ def delete_words(cursor: Cursor, removed: dict[str, int]) -> None:
             "user_name in (from their_names) or completion_id in (select id from their_completions)",
         ),
         ("completions", "id in (select id from their_completions)"),
+        ("conversation_links", "conversation_id in (select id from their_conversations)"),
         ("messages", "conversation_id in (select id from their_conversations)"),
         ("conversations", "id in (select id from their_conversations)"),
     ):
         delete(cursor, removed, what, f"delete from {what} where {condition}")
     for what, count in quotations.prune(cursor).items():
         removed[what] += count
+    cursor.execute("delete from conversation_links where message_id not in (select id from messages)")
+
+
+def tagged(cursor: Cursor) -> list[str]:
+    """Return the ids of the rows that a vote of theirs supported; after `delete_words`."""
+    return [str(row["id"]) for row in fetch_all(cursor, "select id from tagged")]
 
 
 def delete_rows(cursor: Cursor, removed: dict[str, int]) -> list[str]:

@@ -23,7 +23,8 @@ from store.values import Conversation, Message, conversation_hash
 def own_prompts(cursor: Cursor, suggested: Iterable[str] = ()) -> list[str]:
     """Return the hashes of the prompts that hold this person's words alone; `suggested` are texts that the platform offers.
 
-    Within an erasure, which notes names, turns and conversations before; leaves temporary tables that the next replaces.
+    Within an erasure, which notes names (`askers` too, whose own comparisons keep no prompt), turns and conversations
+    before; leaves temporary tables that the next replaces.
     """
     brought = prompts_of(cursor, "their_completions")
     for row in fetch_all(
@@ -117,7 +118,7 @@ _OTHERS = """
     select prompt_hash
     from brought
     join comparisons using (prompt_hash)
-    where coalesce(asked_by not in (from their_names), true)
+    where coalesce(asked_by not in (from askers), true)
         and (source in ('typed', 'pair') or gold is not null or created_at < since)
     union
     select prompt_hash

@@ -138,14 +138,15 @@ def _votes(
     cursor: Cursor, canary: str, stable: str, began: datetime, leave_out: tuple[str, ...]
 ) -> list[Row]:
     """Return votes between the two, oldest first; `place` is 1 for one that may decide, else above 1 or null."""
-    # duels: votes between canary and stable, with the source only where the comparison was drawn uniformly; then a vote's
+    # duels: votes between canary and stable, with the source only where the comparison was drawn uniformly and the vote was
+    # blind (not one in the place of a vote that was taken back after the releases were revealed); then a vote's
     # place among those on the same comparison, or on the same drawn prompt.
     return fetch_all(
         cursor,
         """
         with duels as (
             select votes.id as id, rater, votes.created_at as cast_at, votes.comparison_id as comparison_id,
-                if(coalesce(queue, 'uniform') = 'uniform', source, null) as source,
+                if(coalesce(queue, 'uniform') = 'uniform' and revised is not true, source, null) as source,
                 case choice when 'a' then a.release = $canary when 'b' then b.release = $canary end as won,
                 lower([turn.content for turn in messages if turn.role = 'user'][1]) as prompt
             from votes

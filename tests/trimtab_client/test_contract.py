@@ -14,6 +14,7 @@ from common.training_methods import METHODS, Method
 from serve import auth
 from store.accounts.roles import ROLES
 from store.accounts.sharing import SHARES
+from store.feedback import vote_details
 from store.jobs import jobs as stored_jobs
 from store.rollout import run_states
 from store.rollout import runs as stored
@@ -24,12 +25,13 @@ from trimtab.api.jobs import models as job_models
 from trimtab.api.people import models as people
 from trimtab.api.releases import models as releases
 from trimtab.api.runs import models as runs
+from trimtab.api.votes import models as votes
 from trimtab_client import AsyncClient, sync_client, types, values
 
 RECORDS: list[tuple[type, Any]] = [
     (types.WhoAmI, people.WhoAmIView),
     (types.Comparison, comparisons.ComparisonView),
-    (types.Vote, comparisons.VoteView),
+    (types.Vote, votes.VoteView),
     (types.Transition, runs.TransitionView),
     (types.Run, runs.RunView),
     (types.Plan, runs.PlanView),
@@ -57,7 +59,8 @@ def test_values_are_those_of_the_platform() -> None:
     assert values.RUN_UNDER_WAY == run_states.RUN_UNDER_WAY
     assert get_args(values.JobState) == stored_jobs.JOB_STATES
     assert values.JOB_UNDER_WAY == stored_jobs.JOB_UNDER_WAY
-    assert get_args(values.Choice) == get_args(comparisons.Choice)
+    assert get_args(values.Choice) == get_args(votes.Choice)
+    assert get_args(values.Strength) == vote_details.STRENGTHS == get_args(votes.Strength)
     assert get_args(values.Rollout) == get_args(stored.Rollout)
     assert get_args(values.GateMode) == get_args(stored.GateMode)
     assert get_args(values.Start) == get_args(stored.Start)

@@ -23,8 +23,8 @@ from trimtab.api.people.models import KeyView
 from trimtab.api.releases.models import ReleaseView
 from trimtab.api.runs.models import RunView, TransitionView
 from trimtab.api.training_data.models import DemonstrationView, PairView
-from trimtab.config.data_sections import Shown
 from trimtab.config.rollout_sections import CanarySettings
+from trimtab.config.settings import Settings
 from trimtab.rollout.weighing import Trial
 
 Names = Mapping[str, str]
@@ -116,11 +116,15 @@ def canary_votes(trial: Trial, policy: CanarySettings, names_raters: bool) -> Ca
     )
 
 
-def comparison_view(comparison: Comparison, show: Shown) -> ComparisonView:
-    """Return one comparison, blind; `show` is `rank.show`."""
+def comparison_view(comparison: Comparison, settings: Settings) -> ComparisonView:
+    """Return one comparison, blind, with what the settings have raters see beside it."""
+    rank, own = settings.rank, settings.deployments.get(comparison.deployment or "")
     return ComparisonView(
         **comparison.blind(),
-        show=show,
+        show=rank.show,
+        reasons=list(rank.reasons if own is None or own.reasons is None else own.reasons),
+        skip_reasons=list(rank.skip_reasons),
+        guidelines=rank.guidelines if own is None or own.guidelines is None else own.guidelines,
         state=comparison.state,
         source="rank"
         if comparison.source in ("typed", "drawn", "chosen")

@@ -12,6 +12,10 @@ from store.db.database import MEMORY
 from trimtab.config.section import Section
 
 Shown = Literal["answers", "whole"]
+Reason = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
+"""A reason that raters tick."""
+Reasons = Annotated[tuple[Reason, ...], Field(max_length=20)]
+Guidelines = Annotated[str, Field(max_length=100_000)]
 
 
 class RankSettings(Section):
@@ -51,6 +55,32 @@ class RankSettings(Section):
         "(thinking is open, too)",
     )
 
+    reasons: Reasons = Field(
+        ("accurate", "clear", "concise", "follows instructions", "friendly", "well formatted"),
+        description="reasons that raters may tick for each answer; `deployments.NAME.reasons` has its own",
+    )
+    skip_reasons: Reasons = Field(
+        (
+            "not my language",
+            "beyond what I know",
+            "the prompt makes no sense",
+            "too long",
+            "private or upsetting",
+        ),
+        description="reasons that raters are offered for skipping a comparison",
+    )
+    guidelines: Guidelines = Field(
+        "",
+        description="what raters should know, as Markdown; one key away in Rank. `deployments.NAME.guidelines` has its own",
+    )
+    slight_weight: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description='weight in training of a pair whose vote says "slightly better"; 1 makes no difference between '
+        "slightly and clearly",
+    )
+
     @model_validator(mode="after")
     def _shares_fit(self) -> RankSettings:
         if self.uniform + self.releases > 1:
@@ -69,6 +99,12 @@ class PrivacySettings(Section):
         "(raters may see them) or train (raters may see them, and models may learn from them)",
     )
 
+    undo_minutes: float = Field(
+        10.0,
+        ge=0,
+        le=43_200,
+        description="how long a conversation that its owner deleted can be restored, minutes; then it is erased",
+    )
     redact: tuple[Literal["email", "phone", "secret"], ...] = Field(
         (), description="kinds that become [email], [phone], [secret] when storing: email, phone, secret"
     )

@@ -13,6 +13,7 @@ from serve.metering.limits import Budget, Limits
 from store.accounts import names
 from store.errors import Invalid
 from store.rollout import chat_template_kwargs
+from trimtab.config.data_sections import Guidelines, Reasons
 from trimtab.config.section import Section
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -211,6 +212,13 @@ class DeploymentSettings(Section):
     sampling: dict[str, Any] = Field(
         default_factory=lambda: {"temperature": 0.7, "top_p": 0.95, "max_tokens": 512},
         description="sampling defaults of its first release, and `chat_template_kwargs`, which it fixes",
+    )
+    reasons: Reasons | None = Field(
+        None, description="reasons that raters may tick for its answers, in the place of `rank.reasons`"
+    )
+    guidelines: Guidelines | None = Field(
+        None,
+        description="what raters of its answers should know, as Markdown, in the place of `rank.guidelines`",
     )
 
     @field_validator("sampling")

@@ -84,18 +84,53 @@ class Chat(Resource):
         return list(await self._http.get("/api/feedback", **query) or ())
 
     async def conversations(
-        self, limit: int | None = None, source: Sequence[str] | None = None, search: str | None = None
+        self,
+        limit: int | None = None,
+        source: Sequence[str] | None = None,
+        search: str | None = None,
+        *,
+        mine: bool | None = None,
+        deleted: bool | None = None,
     ) -> Rows:
-        """GET /api/conversations: the caller's recent conversations, of some sources or of all.
+        """GET /api/conversations: the caller's recent conversations, of some sources or of all; those pinned come first.
 
-        `search` picks those with a text in one of their messages.
+        `search` picks those with a text in their name or one of their messages. `mine` leaves out those of others for an
+        operator too, `deleted` lists those that can still be restored.
         """
-        query = given(limit=limit, source=source, search=search)
+        query = given(limit=limit, source=source, search=search, mine=mine, deleted=deleted)
         return list(await self._http.get("/api/conversations", **query) or ())
 
-    async def conversation(self, ident: str) -> Json:
-        """GET /api/conversations/{id}: one conversation with its messages."""
-        return await self._http.get(path("api", "conversations", ident))
+    async def conversation(self, ident: str, message: str | None = None) -> Json:
+        """GET /api/conversations/{id}: one conversation with its messages, of the branch with `message` or the last."""
+        return await self._http.get(path("api", "conversations", ident), **given(message=message))
+
+    async def change_conversation(self, /, ident: str, **fields: Any) -> Json:
+        """PATCH /api/conversations/{id}: `title`, `folder` (None takes either away) and `pinned`."""
+        return await self._http.patch(path("api", "conversations", ident), fields)
+
+    async def delete_conversation(self, ident: str) -> Json:
+        """DELETE /api/conversations/{id}: out of sight at once; erased at `erased_at` unless it is restored."""
+        return await self._http.delete(path("api", "conversations", ident))
+
+    async def restore_conversation(self, ident: str) -> Json:
+        """POST /api/conversations/{id}/restore: take a deletion back."""
+        return await self._http.post(path("api", "conversations", ident, "restore"))
+
+    async def share_link(self, ident: str) -> Json:
+        """PUT /api/conversations/{id}/link: a read-only link to the conversation as it is now."""
+        return await self._http.put(path("api", "conversations", ident, "link"), {})
+
+    async def link(self, ident: str) -> Json:
+        """GET /api/conversations/{id}/link: the link, None without one."""
+        return await self._http.get(path("api", "conversations", ident, "link"))
+
+    async def revoke_link(self, ident: str) -> None:
+        """DELETE /api/conversations/{id}/link: it leads nowhere from now on."""
+        await self._http.delete(path("api", "conversations", ident, "link"))
+
+    async def shared_conversation(self, token: str) -> Json:
+        """GET /api/shared/{token}: the conversation of a link, `title` and `messages`."""
+        return await self._http.get(path("api", "shared", token))
 
     async def answers(self, ident: str) -> Rows:
         """GET /api/conversations/{id}/answers: every answer, regenerated ones too, with its question."""

@@ -9,7 +9,7 @@ from trimtab_client.resources.base import Resource
 from trimtab_client.resources.chat import Messages
 from trimtab_client.transport import given, path
 from trimtab_client.types import Comparison, Vote
-from trimtab_client.values import Choice, Json, Rows
+from trimtab_client.values import Choice, Json, Rows, Strength
 
 
 class Preferences(Resource):
@@ -60,11 +60,65 @@ class Preferences(Resource):
         better: str | None = None,
         tags: Iterable[str] = (),
         seconds: float | None = None,
+        strength: Strength | None = None,
+        reasons: Mapping[str, Sequence[str]] | None = None,
+        comment: str | None = None,
+        unsafe: Iterable[str] = (),
     ) -> Vote:
-        """POST /api/comparisons/{id}/vote; `better` is a response that beats both, `seconds` the time it took."""
-        body = given(choice=choice, better=better or None, tags=list(tags) or None, seconds=seconds)
+        """POST /api/comparisons/{id}/vote; `better` is a response that beats both, `seconds` the time it took.
+
+        `strength` is how much better the chosen answer is; `reasons` are texts by side, `unsafe` the sides to dislike and
+        never to prefer.
+        """
+        said = {side: list(texts) for side, texts in (reasons or {}).items() if texts}
+        body = given(
+            choice=choice,
+            better=better or None,
+            tags=list(tags) or None,
+            seconds=seconds,
+            strength=strength,
+            reasons=said or None,
+            comment=comment or None,
+            unsafe=list(unsafe) or None,
+        )
         cast: Vote = await self._http.post(path("api", "comparisons", comparison, "vote"), body)
         return cast
+
+    async def undo_vote(self, comparison: str) -> Json:
+        """DELETE /api/comparisons/{id}/vote: take one's own vote back, with what it gave rise to."""
+        return await self._http.delete(path("api", "comparisons", comparison, "vote"))
+
+    async def comparison(self, comparison: str) -> Comparison:
+        """GET /api/comparisons/{id}: one comparison, blind."""
+        found: Comparison = await self._http.get(path("api", "comparisons", comparison))
+        return found
+
+    async def skip(self, comparison: str, reason: str, comment: str | None = None) -> None:
+        """POST /api/comparisons/{id}/skip: leave it undecided, with a reason; it does not come back to this caller."""
+        await self._http.post(
+            path("api", "comparisons", comparison, "skip"), given(reason=reason, comment=comment or None)
+        )
+
+    async def votes(
+        self, limit: int = 50, before: str | None = None, everybody: bool = False, unsafe: bool = False
+    ) -> Rows:
+        """GET /api/votes: this caller's votes, newest first; those of `everybody` for operators."""
+        found = await self._http.get(
+            "/api/votes", limit=limit, before=before, everybody=everybody or None, unsafe=unsafe or None
+        )
+        return list(found or ())
+
+    async def vote_summary(self) -> Json:
+        """GET /api/votes/summary: this caller's votes, days in a row, gold questions and agreement."""
+        return await self._http.get("/api/votes/summary")
+
+    async def undone_votes(self, limit: int = 100, everybody: bool = False) -> Rows:
+        """GET /api/votes/undone: votes that this caller took back; those of `everybody` for operators."""
+        return list(await self._http.get("/api/votes/undone", limit=limit, everybody=everybody or None) or ())
+
+    async def skipped(self, limit: int = 100) -> Rows:
+        """GET /api/votes/skipped: comparisons that raters left undecided, with their reasons."""
+        return list(await self._http.get("/api/votes/skipped", limit=limit) or ())
 
     async def leaderboard(self, deployment: str | None = None) -> Rows:
         """GET /api/leaderboard: releases ranked from votes."""

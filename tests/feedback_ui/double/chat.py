@@ -107,18 +107,51 @@ class Chat(Memory):
 
     async def list_conversations(self, request: Request) -> Response:
         search = request.query_params.get("search", "").lower()
+        deleted = request.query_params.get("deleted") == "true"
         rows = [
             {**row, "messages": []}
             for row in reversed(self.conversations.values())
-            if not search or any(search in (m.get("content") or "").lower() for m in row["messages"])
+            if bool(row.get("deleted_at")) == deleted
+            and (not search or any(search in (m.get("content") or "").lower() for m in row["messages"]))
         ]
-        return JSONResponse(rows if self.records else [])
+        rows.sort(key=lambda row: not row.get("pinned"))
+        limit = int(request.query_params.get("limit", 50))
+        return JSONResponse(rows[:limit] if self.records else [])
 
-    async def get_conversation(self, request: Request) -> Response:
-        found = self.conversations.get(request.path_params["id"])
-        if not found:
-            return problem(404, "Not Found", f"no conversation {request.path_params['id']}")
+    async def one_conversation(self, request: Request) -> Response:
+        id = request.path_params["id"]
+        found = self.conversations.get(id)
+        if not found or found.get("deleted_at"):
+            return problem(404, "Not Found", f"no conversation {id}")
+        if request.method == "PATCH":
+            change = await request.json()
+            if "title" in change:
+                change["named"] = change["title"] is not None
+                change["title"] = change["title"] or found["messages"][0]["content"]
+            found.update(change)
+        if request.method == "DELETE":
+            found.update(deleted_at=now(), erased_at=now(-600))
         return JSONResponse(found)
+
+    async def restore(self, request: Request) -> Response:
+        found = self.conversations[request.path_params["id"]]
+        found["deleted_at"] = None
+        return JSONResponse(found)
+
+    async def link(self, request: Request) -> Response:
+        id = request.path_params["id"]
+        if request.method == "DELETE":
+            self.links = {token: of for token, of in self.links.items() if of != id}
+            return Response(status_code=204)
+        token = f"token-of-{id}"
+        self.links[token] = id
+        return JSONResponse({"token": token, "conversation": id, "path": f"/?shared={token}"})
+
+    async def read_link(self, request: Request) -> Response:
+        found = self.conversations.get(self.links.get(request.path_params["token"], ""))
+        if not found:
+            return problem(404, "Not Found", "no link of that token")
+        return JSONResponse({"title": found["title"], "messages": found["messages"]})
 
     async def own_share(self, request: Request) -> Response:
         if request.method == "PUT":
@@ -133,5 +166,8 @@ class Chat(Memory):
             Route("/api/messages/{id}/like", self.like, methods=["POST"]),
             Route("/api/me/share", self.own_share, methods=["GET", "PUT"]),
             Route("/api/conversations", self.list_conversations),
-            Route("/api/conversations/{id}", self.get_conversation),
+            Route("/api/conversations/{id}", self.one_conversation, methods=["GET", "PATCH", "DELETE"]),
+            Route("/api/conversations/{id}/restore", self.restore, methods=["POST"]),
+            Route("/api/conversations/{id}/link", self.link, methods=["PUT", "DELETE"]),
+            Route("/api/shared/{token}", self.read_link),
         ]

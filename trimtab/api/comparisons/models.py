@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from trimtab.api.base import Request, View
 from trimtab.api.conversations.models import MessageBody
 from trimtab.config.data_sections import Shown
-
-Choice = Literal["a", "b", "tie", "both_bad"]
 
 
 class ComparisonRequest(Request):
@@ -55,26 +53,11 @@ class ComparisonView(View):
     show: Shown = Field(
         "answers", description="`rank.show`: whether final answers are compared, or thinking as well"
     )
+    reasons: list[str] = Field(
+        default_factory=list, description="reasons that may be ticked for each answer: `rank.reasons`"
+    )
+    skip_reasons: list[str] = Field(default_factory=list, description="`rank.skip_reasons`")
+    guidelines: str = Field("", description="what raters should know, as Markdown: `rank.guidelines`")
     state: str = "open"
     source: str = "rank"
     created_at: datetime | None = None
-
-
-class VoteRequest(Request):
-    """A rater's verdict; `better` is a response that the rater wrote."""
-
-    choice: Choice
-    better: str | None = Field(default=None, max_length=200_000)
-    tags: list[str] = Field(default_factory=list, max_length=20)
-    seconds: float | None = Field(default=None, ge=0, description="how long the rater took")
-
-
-class VoteView(View):
-    """A recorded vote, and what it revealed and produced."""
-
-    id: str
-    comparison: str
-    choice: Choice
-    revealed: dict[str, str | None]
-    pairs: list[str] = Field(default_factory=list)
-    demonstration: str | None = None

@@ -26,8 +26,6 @@ from trimtab.api.comparisons.models import (
     ComparisonRequest,
     ComparisonView,
     GoldRequest,
-    VoteRequest,
-    VoteView,
 )
 from trimtab.api.conversations.models import messages_of
 from trimtab.api.deployments.routes import known_deployment, release_names
@@ -71,7 +69,7 @@ async def create(
         queue=plan.queue,
         propensity=plan.propensity,
     )
-    return comparison_view(made, platform.settings.rank.show)
+    return comparison_view(made, platform.settings)
 
 
 class _Plan(NamedTuple):
@@ -138,7 +136,7 @@ async def create_gold(body: GoldRequest, platform: ThePlatform, principal: Opera
         votes_wanted=body.votes_wanted,
         gold="first",
     )
-    return comparison_view(made, platform.settings.rank.show)
+    return comparison_view(made, platform.settings)
 
 
 def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
@@ -198,7 +196,7 @@ async def next_unvoted(
     """
     rater = speaker_of_request(principal, request)
     found = await call_store(platform.db, rating_queue.next_unvoted, rater, skip or ())
-    return comparison_view(found, platform.settings.rank.show) if found else Response(status_code=204)
+    return comparison_view(found, platform.settings) if found else Response(status_code=204)
 
 
 @router.get("/{comparison_id}")
@@ -211,35 +209,4 @@ async def get(
         platform.db, sharing.allow, found.owners, "show"
     ):
         raise NotFound("comparison", comparison_id)
-    return comparison_view(found, platform.settings.rank.show)
-
-
-@router.post("/{comparison_id}/vote")
-async def vote(
-    comparison_id: str, body: VoteRequest, platform: ThePlatform, principal: Rater, request: Request
-) -> VoteView:
-    """Record a vote and what follows from it; the answer says which release wrote which."""
-    began = datetime.now(UTC)
-    recorded = await call_store(
-        platform.db,
-        comparisons.vote,
-        comparison_id,
-        body.choice,
-        speaker_of_request(principal, request),
-        better=body.better,
-        tags=tuple(body.tags),
-        seconds=body.seconds,
-        began=began,
-        owner=owner_of_request(principal, request),
-    )
-    if recorded.deployment is not None:
-        await platform.rollout.weigh_votes(recorded.deployment)
-    refs = await call_store(platform.db, releases.refs, recorded.releases.values())
-    return VoteView(
-        id=recorded.id,
-        comparison=comparison_id,
-        choice=body.choice,
-        revealed={side: refs.get(release or "") for side, release in recorded.releases.items()},
-        pairs=list(recorded.pairs),
-        demonstration=recorded.demonstration,
-    )
+    return comparison_view(found, platform.settings)

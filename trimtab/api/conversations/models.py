@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from common.chat_messages import part_text, text_of
 from store import tool_results, values
+from store.feedback.conversation_list import MAX_NAME
 from trimtab.api.base import Request
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -65,6 +66,18 @@ class LikeRequest(Request):
     """A thumb on one answer: up, down, or (null) taken back."""
 
     liked: bool | None
+
+
+class ConversationChange(Request):
+    """What changes of a conversation in its owner's list; what is left out stays."""
+
+    title: str | None = Field(
+        None, max_length=MAX_NAME, description="its name; null goes back to the first words"
+    )
+    folder: str | None = Field(
+        None, max_length=MAX_NAME, description="the folder that it is in; null takes it out"
+    )
+    pinned: bool = Field(False, description="whether it stays on top of the list")
 
 
 class FeedbackRequest(Request):

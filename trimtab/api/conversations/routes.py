@@ -20,6 +20,7 @@ from trimtab import draws
 from trimtab.api.access import Chatter, Rater, ThePlatform
 from trimtab.api.comparisons.routes import can_be_compared
 from trimtab.api.conversations.models import LikeRequest
+from trimtab.api.conversations.own_list import owner_of_caller, with_end
 from trimtab.api.deployments.routes import release_names
 from trimtab.api.people.shares import speaker_of_request
 from trimtab.background import call_store
@@ -50,30 +51,44 @@ async def list_conversations(
     limit: int = 50,
     source: Annotated[list[str] | None, Query(max_length=20)] = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
+    mine: bool = False,
+    deleted: bool = False,
 ) -> list[dict[str, Any]]:
     """List the caller's conversations, newest first; an operator sees everybody's.
 
-    `source` (several times) picks some, `search` those with a text in one of their messages, in upper or lower case.
+    Pinned ones come before the others. `source` (several times) picks some, `search` those with a text in their name or
+    one of their messages, in upper or lower case. `mine` leaves out those of others for an operator too; `deleted` lists
+    those that can still be restored, in the place of the others.
     """
     found = await call_store(
         platform.db,
         conversations.list_recent,
         limit=min(limit, 500),
-        owner=readable_by(principal),
+        owner=owner_of_caller(principal) if mine or deleted else readable_by(principal),
         sources=source,
         search=search,
+        deleted=deleted,
     )
-    return [conversation.to_json() for conversation in found]
+    return [with_end(platform, conversation) for conversation in found]
 
 
 @router.get("/conversations/{conversation_id}")
-async def get_conversation(conversation_id: str, platform: ThePlatform, principal: Chatter) -> dict[str, Any]:
-    """Return one conversation with its messages and the release that gave each answer."""
-    found = await call_store(platform.db, conversations.get, conversation_id, readable_by(principal))
+async def get_conversation(
+    conversation_id: str,
+    platform: ThePlatform,
+    principal: Chatter,
+    message: Annotated[str | None, Query(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Return one conversation with its messages and the release that gave each answer.
+
+    `message` picks the branch that goes through that message, as it went on last; without it, the branch answered last.
+    `versions` of a message are the ids of those in its place, oldest first, where there are several.
+    """
+    found = await call_store(platform.db, conversations.get, conversation_id, readable_by(principal), message)
     names = await release_names(platform)
     record = found.to_json()
-    for message in record["messages"]:
-        message["release"] = names.get(message["release"] or "", message["release"])
+    for shown in record["messages"]:
+        shown["release"] = names.get(shown["release"] or "", shown["release"])
     return record
 
 
