@@ -156,6 +156,7 @@ def trl_settings(case: Case, args: argparse.Namespace, scratch: str) -> dict[str
         "output_dir": scratch,
         "max_steps": args.steps,
         "per_device_train_batch_size": case.pairs,
+        "gradient_accumulation_steps": 1,  # TRL's default, but not Unsloth's
         "max_length": case.length,
         "optim": args.optim,
         "logging_steps": 1,
