@@ -169,6 +169,8 @@
     if (node) node.classList.toggle("tt-drawer-open", open);
   };
   document.addEventListener("click", (event) => {
+    const all = event.target.closest("[data-tt='choose-all']");
+    if (all) for (const box of document.querySelectorAll("#curate-rows .tt-picked > input")) box.checked = all.checked;
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));

@@ -32,7 +32,10 @@ def report(db: Store, noun: str, wanted: Search) -> dict[str, Any]:
         "sources": _counted(db, "source", rows, params),
         "people": _people(db, noun, rows, params),
         "states": _counted(
-            db, "coalesce(state, 'unreviewed')", f"(select * from {rows} left join row_reviews on item_id = id)", params
+            db,
+            "coalesce(state, 'unreviewed')",
+            f"(select * from {rows} left join row_reviews on item_id = id)",
+            params,
         ),
         **_left_out(db, noun, wanted.where.deployment),
     }

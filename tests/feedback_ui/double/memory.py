@@ -43,6 +43,8 @@ class Memory:
         self.comparisons: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.pairs: list[dict[str, Any]] = []
+        self.reviews: dict[str, dict[str, Any]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.demonstrations: list[dict[str, Any]] = []
         self.keys: list[dict[str, Any]] = []
         self.users: list[dict[str, Any]] = []
