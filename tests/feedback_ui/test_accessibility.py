@@ -14,7 +14,6 @@ from trimtab.web import login
 
 pytestmark = pytest.mark.browser
 
-WIDTHS = (1280, 375)
 OPS = {
     "Overview": "#ops-deployments",
     "Training": "#ops-runs",
@@ -27,6 +26,9 @@ OPS = {
 OPTIONS = {"resultTypes": ["violations"]}
 # What only a change of colours can break.
 COLOURS = {**OPTIONS, "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+LOOKS = ((1280, "light", OPTIONS), (1280, "dark", COLOURS), (375, "dark", OPTIONS), (375, "light", COLOURS))
+NARROW_PARTS = ("Chat", "Rank", "Ops, Overview")
+"""Screens that show something in a narrow window alone; there its colours are looked at in both schemes."""
 
 OPEN = "document.querySelectorAll('details').forEach(fold => { fold.open = true; })"
 RUNS = "window.intruded = true"
@@ -50,12 +52,11 @@ def found(page: Page, options: dict[str, object]) -> list[str]:
 
 def everywhere(page: Page, screen: str) -> Iterator[str]:
     """Yield what is wrong with the screen that is open, in each width and colour scheme."""
-    for width in WIDTHS:
+    for width, scheme, options in LOOKS if screen in NARROW_PARTS else LOOKS[:3]:
         page.set_viewport_size({"width": width, "height": 900})
-        for scheme, options in (("light", OPTIONS), ("dark", COLOURS)):
-            page.emulate_media(color_scheme=scheme)
-            page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
-            yield from (f"{screen} {width} {scheme}: {line}" for line in found(page, options))
+        page.emulate_media(color_scheme=scheme)
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", scheme == "dark")
+        yield from (f"{screen} {width} {scheme}: {line}" for line in found(page, options))
     yield from intruders(page, screen)
 
 
