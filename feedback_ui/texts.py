@@ -133,6 +133,11 @@ CHAT_SHARED = {
     "train": "Saved. Raters may see what you said, and models may learn from it.",
 }
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
+CHAT_VERSION_BEFORE = "Earlier version"
+CHAT_VERSION_AFTER = "Later version"
+CHAT_CUT = "This answer ended at its limit of tokens."
+CHAT_CUT_STOPPED = "You stopped this answer."
+CHAT_CONTINUE = "Continue"
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 
 ENGINE_LOADING = "The model is loading"

@@ -172,6 +172,8 @@
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
+    const act = event.target.closest("#chat-log button[name^='tt-']");
+    if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
     const sharing = event.target.closest("[data-tt='sharing']");
     if (sharing) {
       const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");
