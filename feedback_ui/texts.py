@@ -25,7 +25,21 @@ SHORTCUTS = (
         (("Enter", "Send"), ("Shift Enter", "New line"), ("N", "New conversation"), ("S", "Stop the answer")),
     ),
     ("Compare", (("A", "A is better"), ("B", "B is better"), ("T", "Tie"), ("X", "Both bad"))),
-    ("Rank", (("N", "Next, or skip this one"), ("D", "Draw a prompt"), ("C", "Sample two responses"))),
+    (
+        "Rank",
+        (
+            ("N", "Next, or skip this one"),
+            ("K", "Skip, with a reason"),
+            ("U", "Undo the last vote"),
+            ("1, 2, 0", "Slightly, clearly, not said"),
+            ("R", "Reasons"),
+            ("W", "Write a better response"),
+            ("V", "Show it another way"),
+            ("G", "Guidelines"),
+            ("D", "Draw a prompt"),
+            ("C", "Sample two responses"),
+        ),
+    ),
 )
 THEME_LABEL = "Switch between light and dark"
 SINGLE_USER = "single-user"
@@ -160,7 +174,33 @@ RANK_SAMPLING = "Sampling two responses"
 RANK_SAMPLING_HINT = "Both are written before either is shown, so that speed gives nothing away."
 RANK_VOTE = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
 RANK_KEYS = {"a": "A", "b": "B", "tie": "T", "both_bad": "X"}
-RANK_PLAIN = "Plain text: as written, markup and all"
+RANK_VIEW = "Show"
+RANK_VIEWS = (
+    ("Formatted", "formatted"),
+    ("Plain text", "plain"),
+    ("Differences", "differences"),
+    ("Same length", "same_length"),
+)
+RANK_CUT = "and {words} words more"
+RANK_TOO_LONG = "These texts are too long to compare word by word."
+RANK_STRENGTH = "How much better?"
+RANK_STRENGTHS = (("Not said (0)", ""), ("Slightly (1)", "slightly"), ("Clearly (2)", "clearly"))
+RANK_REASONS = "Reasons for {side}"
+RANK_UNSAFE = "Unsafe"
+RANK_COMMENT = "Comment"
+RANK_COMMENT_INFO = "Optional. Kept with your vote, for the operators."
+RANK_UNDO = "Undo vote  (U)"
+RANK_UNDONE = "Your vote is taken back, with all that it made. Vote again, or go on."
+RANK_SKIP_BECAUSE = "Skip, because…  (K)"
+RANK_SKIPPED = "Skipped: {reason}. It does not come back to you."
+RANK_GUIDELINES = "Guidelines"
+RANK_GUIDELINES_KEY = "Guidelines (G)"
+RANK_HISTORY = "Your votes"
+RANK_HISTORY_EMPTY = "No vote yet. Your votes appear here, and any of them can be taken back."
+RANK_REOPEN = "Reopen"
+RANK_REVISED = "revised"
+RANK_VERDICT = {"a": "A", "b": "B", "tie": "Tie", "both_bad": "Both bad"}
+RANK_CHANGES = "What you changed"
 RANK_BETTER = "Say why, or write a better response"
 RANK_BETTER_LABEL = "Your response"
 RANK_BETTER_INFO = "Optional. It beats both responses and becomes a demonstration."
@@ -471,3 +511,60 @@ ERASE_WOULD_STOP = "Runs that would be stopped, since they are to learn from the
 ERASE_STOPPED = "Runs that were stopped, since they were to learn from them; ask for them anew:"
 ERASE_FLAGGED = "Releases that learned from something erased since"
 AUDIT_EMPTY = "Nothing recorded yet. Promotions, roll-backs, keys and imports appear here with who did them."
+
+# ---- ops: first steps, evidence, trees, commands
+STEPS = "First time through"
+STEPS_DONE = "{done} of {of} done"
+STEP_TEXTS = {
+    "chat": ("Chat", "Ask the model something, so that there is traffic.", "./"),
+    "rank": ("Rank ten comparisons", "Say which of two answers is better; each vote makes a pair.", "./rank"),
+    "train": ("Train", "Start a run in the Training tab; its defaults are fine.", ""),
+    "look": ("Look at the report", "Open the report of the run's evaluation in the Releases tab.", ""),
+    "roll_out": ("Roll out", "Give the new release a share of the traffic with the form below.", ""),
+}
+STEP_STATES = {"done": "Done", "next": "Next", "ahead": "Later"}
+NEXT_RUN = "Next run"
+NEXT_RUN_OFF = "only by hand"
+NEXT_RUN_ROWS = "{have} of {every} rows waiting"
+NEXT_RUN_WAITING = "{have} rows waiting"
+NEXT_RUN_AT_ROWS = "at {every} rows"
+EVIDENCE_PLOT = "The canary's win rate over time: now {rate}, between {low} and {high}"
+COMMAND_LINE = "Command line"
+COMMAND_ENDED = "Ctrl-C ends"
+OVERLAY = "Runs in one plot"
+OVERLAY_RUNS = "Runs"
+OVERLAY_RUNS_INFO = "Up to {most}."
+OVERLAY_METRIC = "Figure"
+OVERLAY_METRICS = (
+    ("Loss", "loss"),
+    ("Reward margin", "rewards/margins"),
+    ("Accuracy", "rewards/accuracies"),
+    ("Token accuracy", "mean_token_accuracy"),
+    ("Learning rate", "learning_rate"),
+)
+OVERLAY_NONE = "None of these runs has logged this figure."
+TREE = "Where releases come from"
+TREE_MADE = {
+    "base": "the base model",
+    "prompt": "prompt or sampling of {parents} changed",
+    "training": "trained from {parents}",
+    "blend": "combined from {parents}",
+}
+TREE_TRAINED_BASE = "trained from the base model"
+DIFF = "Differences"
+DIFF_HINT = "Configuration, training and system prompt of two releases."
+DIFF_AGAINST = "Compared with"
+DIFF_SHOW = "Show differences"
+DIFF_EMPTY = "Pick two releases to see what changed between them."
+DIFF_NONE = "They differ in nothing."
+DIFF_FIELD = "Field"
+DIFF_PROMPT = "System prompt"
+AUDIT_ACTOR = "Who"
+AUDIT_ACTION = "What"
+AUDIT_TEXT = "Search"
+AUDIT_TEXT_PLACEHOLDER = "a subject, a reason, a word"
+AUDIT_SINCE = "From day"
+AUDIT_UNTIL = "To day"
+AUDIT_DAY = "YYYY-MM-DD"
+AUDIT_ALL = "all"
+AUDIT_NOTHING = "Nothing in the log fits these filters."

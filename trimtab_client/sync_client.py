@@ -192,6 +192,9 @@ class BlockingRollout(Blocking[Rollout]):
     create_release = blocking(Rollout.create_release)
     blend_releases = blocking(Rollout.blend_releases)
     lineage = blocking(Rollout.lineage)
+    release_tree = blocking(Rollout.release_tree)
+    release_diff = blocking(Rollout.release_diff)
+    evidence = blocking(Rollout.evidence)
     base_models = blocking(Rollout.base_models)
     add_base_model = blocking(Rollout.add_base_model)
     remove_base_model = blocking(Rollout.remove_base_model)
@@ -239,6 +242,7 @@ class BlockingAdmin(Blocking[Admin]):
     set_share_of = blocking(Admin.set_share_of)
     usage = blocking(Admin.usage)
     audit = blocking(Admin.audit)
+    audit_options = blocking(Admin.audit_options)
     backup = blocking(Admin.backup)
 
 

@@ -41,7 +41,7 @@ class Candidates:
     """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
 
     `a_message` and `b_message` are those responses that have tool calls or reasoning, whole; `whole` says that
-    thinking is compared, too.
+    thinking is compared, too. `reasons`, `skip_reasons` and `guidelines` are what the operator wrote for raters.
     """
 
     comparison: str
@@ -51,6 +51,9 @@ class Candidates:
     a_message: dict[str, Any] | None = None
     b_message: dict[str, Any] | None = None
     whole: bool = False
+    reasons: tuple[str, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
+    guidelines: str = ""
     laid: float = field(default_factory=time.monotonic, compare=False)
 
     def seconds(self) -> float:
@@ -68,6 +71,9 @@ def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = 
         a_message=made.get("a_message"),
         b_message=made.get("b_message"),
         whole=made.get("show") == "whole",
+        reasons=tuple(made.get("reasons") or ()),
+        skip_reasons=tuple(made.get("skip_reasons") or ()),
+        guidelines=made.get("guidelines") or "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from feedback_ui.ops.overview.evidence import Drawn, mark
 from feedback_ui.ops.releases.comparisons import KINDS
 from trimtab_client import ApiError, AsyncClient
 from trimtab_client.types import Evaluation, Job, Release
@@ -22,11 +23,26 @@ class Standing:
     leaderboard: list[dict[str, Any]]
     evaluations: list[Evaluation]
     comparisons: list[Job]
+    branches: list[dict[str, Any]]
 
 
 async def overview(client: AsyncClient) -> tuple[dict[str, Any], list[Release]]:
     """Return the platform's status and its releases."""
     return dict(await client.status()), await client.rollout.releases()
+
+
+async def evidence(client: AsyncClient, deployments: list[dict[str, Any]], before: Drawn) -> Drawn:
+    """Return the evidence over time of each canary; what has no further votes since `before` is not asked for again."""
+    found = {}
+    for row in deployments:
+        if not (votes := mark(row)):
+            continue
+        key = f"{row['name']} {row['canary']}"
+        known = before.get(row["name"])
+        if known is None or known[:2] != (votes, key):
+            known = (votes, key, await client.rollout.evidence(row["name"]))
+        found[row["name"]] = known
+    return found
 
 
 async def start_canary(
@@ -58,6 +74,7 @@ async def standing(client: AsyncClient) -> Standing:
         await client.preferences.leaderboard(),
         await client.rollout.evaluations(),
         await comparisons(client),
+        await client.rollout.release_tree(),
     )
 
 
@@ -99,9 +116,15 @@ async def lineage(client: AsyncClient, release: str) -> dict[str, Any]:
     return dict(await client.rollout.lineage(release))
 
 
-async def audit(client: AsyncClient, limit: int = 200) -> list[dict[str, Any]]:
-    """Return the audit log, newest first."""
-    return await client.admin.audit(limit=limit)
+async def difference(client: AsyncClient, release: str, against: str) -> dict[str, Any]:
+    """Return what changes from one release to another."""
+    return dict(await client.rollout.release_diff(release, against))
+
+
+async def audit(client: AsyncClient, /, limit: int = 200, **filters: str | None) -> list[dict[str, Any]]:
+    """Return the audit log, newest first; a filter that is empty takes everything."""
+    given = {name: value for name, value in filters.items() if value}
+    return await client.admin.audit(limit, **given)
 
 
 async def may_operate(client: AsyncClient) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from store.db.database import Store, utcnow
 from store.db.record import Record
-from store.db.rows import Row, check_limit, dumps, fetch_all, loads, stamp
+from store.db.rows import Row, check_limit, dumps, fetch_all, loads, naive, scalar, stamp
 from store.ids import new_id
 
 
@@ -49,19 +49,76 @@ def record(
     return _entry(rows[0])
 
 
-def list_recent(db: Store, limit: int = 100) -> list[AuditEntry]:
-    """Return the newest entries, newest first."""
+def record_once(db: Store, actor: str | None, action: str, subject: str) -> None:
+    """Append an entry unless there is one of this action and subject."""
+    with db.atomic() as cursor:
+        known = scalar(
+            cursor,
+            "select count(*) from audit where action = $action and subject = $subject",
+            {"action": action, "subject": subject},
+        )
+        if not known:
+            record(db, actor, action, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries to list; None takes all.
+
+    actor: by this person, key, or `platform`. action: `release.create`, or all that begins with `release.`. subject: what
+    was changed. text: in any of these or the detail, in any case. since, until: aware times, from and before.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def list_recent(db: Store, limit: int = 100, wanted: Wanted | None = None) -> list[AuditEntry]:
+    """Return the newest entries that are `wanted`, newest first."""
+    asked = wanted or Wanted()
     rows = fetch_all(
         db.read(),
         """
         select id, actor, action, subject, detail, created_at
         from audit
+        where ($actor is null or coalesce(actor, 'platform') = $actor)
+            and ($action is null or action = $action or starts_with(action, $action || '.'))
+            and ($subject is null or subject = $subject)
+            and ($text is null or contains(
+                lower(concat_ws(' ', coalesce(actor, 'platform'), action, subject, detail::varchar)), lower($text)
+            ))
+            and ($since is null or created_at >= $since)
+            and ($until is null or created_at < $until)
         order by seq desc
         limit $limit
         """,
-        {"limit": check_limit(limit)},
+        {
+            "actor": asked.actor,
+            "action": asked.action,
+            "subject": asked.subject,
+            "text": asked.text,
+            "since": naive(asked.since) if asked.since else None,
+            "until": naive(asked.until) if asked.until else None,
+            "limit": check_limit(limit),
+        },
     )
     return [_entry(row) for row in rows]
+
+
+def known(db: Store) -> dict[str, list[str]]:
+    """Return whom and which actions the log has, for filters: `actors`, `actions`."""
+    columns = {"actors": "coalesce(actor, 'platform')", "actions": "action"}
+    return {
+        name: [
+            row["value"]
+            for row in fetch_all(db.read(), f"select distinct {column} as value from audit order by value")
+        ]
+        for name, column in columns.items()
+    }
 
 
 def _entry(row: Row) -> AuditEntry:

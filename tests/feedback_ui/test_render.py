@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
-from feedback_ui import dialogue, html, texts
+import pytest
+
+from feedback_ui import days, dialogue, html, texts
 from feedback_ui.chat.actions import Candidates
 from feedback_ui.chat.conversation_list import conversations
 from feedback_ui.chat.shared import shared_page
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
+from feedback_ui.model_text import text_content
 from feedback_ui.ops.access import render as people
 from feedback_ui.ops.audit import render as audit
 from feedback_ui.ops.data import imports_render as imports
 from feedback_ui.ops.data import jobs_render
 from feedback_ui.ops.data.imports_actions import Import
 from feedback_ui.ops.overview import render as overview
+from feedback_ui.ops.overview.evidence import evidence
+from feedback_ui.ops.overview.first_steps import first_steps
 from feedback_ui.ops.releases import render as releases
+from feedback_ui.ops.releases import tree
 from feedback_ui.ops.releases.comparisons import comparisons
 from feedback_ui.ops.training import render as runs
 from feedback_ui.ops.training.actions import Followed
+from feedback_ui.rank import differences
+from feedback_ui.rank import render as rank_render
 from feedback_ui.rank.actions import Table
 from tests.feedback_ui.double.rows import used
+from trimtab_client import ApiError
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -57,7 +67,13 @@ def test_everything_from_outside_is_escaped() -> None:
         ),
         shared_page({"title": EVIL, "messages": [{"role": EVIL, "content": EVIL}]}),
         dialogue.messages([{"role": EVIL, "content": EVIL}]),
-        dialogue.revealed(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
+        rank_render.outcome(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
+        rank_render.guidelines(EVIL),
+        rank_render.skip_menu([EVIL]),
+        rank_render.history([{"choice": EVIL, "strength": EVIL, "asked": EVIL, "comparison": EVIL}]),
+        differences.marked(EVIL, "x"),
+        differences.changed(EVIL, "x") + differences.changed("x", EVIL),
+        differences.same_length(EVIL, 1),
         dialogue.readiness(Readiness(False, (EVIL,), (EVIL,))),
         overview.engines([row]),
         runs.progress(
@@ -100,7 +116,7 @@ def test_the_bar_offers_only_what_the_roles_open() -> None:
 def test_before_the_vote_nothing_names_a_release() -> None:
     table = Table(Candidates("cmp-1", "one", "two", ({"role": "user", "content": "q"},)))
     assert table.pair is not None
-    assert dialogue.revealed(table) == ""
+    assert rank_render.outcome(table) == ""
     assert "assistant@" not in dialogue.messages(table.pair.messages)
 
 
@@ -311,3 +327,103 @@ def test_a_job_that_failed_says_why() -> None:
     row = {"id": "job-1", "kind": "pairs.make", "state": "failed", "error": "the judge <is> wrong"}
     assert "the judge &lt;is&gt; wrong" in jobs_render.jobs([row])
     assert "No job yet" in jobs_render.jobs([])
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("The sea is salty.", "The sky is blue."), ("", "x"), ("a <b> & c\nd", "a\n"), ("same", "same")],
+)
+def test_differences_show_every_character(text: str, other: str) -> None:
+    assert text_content(differences.marked(text, other)) == text
+    kept = re.sub("<del>.*?</del>", "", differences.changed(other, text), flags=re.DOTALL)
+    assert text_content(kept) == text
+
+
+def test_differences_mark_what_the_other_text_lacks() -> None:
+    shown = differences.marked("The sea is salty.", "The sky is salty.")
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", shown) == ["sea"]
+    assert "<mark" not in differences.marked("one", "one")
+    assert (
+        differences.closest("The sea is blue.", ["The sky was red", "The sea is salty."])
+        == "The sea is salty."
+    )
+    long = "word " * (differences.MAX_WORDS + 1)
+    assert texts.RANK_TOO_LONG in differences.marked(long, "x")
+
+
+def test_the_same_length_is_that_of_the_shortest() -> None:
+    assert differences.shortest(["one two three", "one two"]) == 2
+    assert texts.RANK_CUT.format(words=1) in differences.same_length("one two three", 2)
+    assert text_content(differences.same_length("one  two", 2)) == "one  two"
+
+
+def test_first_steps_name_the_next_one_and_are_gone_when_done() -> None:
+    steps = [
+        {"name": "chat", "have": 1, "wanted": 1, "done": True},
+        {"name": "rank", "have": 4, "wanted": 10, "done": False},
+        {"name": "train", "have": 0, "wanted": 1, "done": False},
+    ]
+    shown = first_steps(steps)
+    assert shown.index("Done: ") < shown.index("Next: ") < shown.index("Later: ")
+    assert "(4 of 10)" in shown
+    assert "1 of 3 done" in shown
+    assert first_steps([{**step, "done": True} for step in steps]) == ""
+    assert first_steps([]) == ""
+
+
+def test_next_run_says_when_and_how_many_rows_wait() -> None:
+    plan = {"every_pairs": 200, "new_rows": 34, "next_at": None}
+    shown = overview.tiles({"schedules": [plan]})
+    assert "at 200 rows" in shown
+    assert "34 of 200 rows waiting" in shown
+    assert "only by hand" in overview.tiles({})
+
+
+def test_evidence_is_drawn_from_the_first_block_on() -> None:
+    points = [
+        {"at": "2026-11-01T10:00:00Z", "win_rate": None, "low": 0, "high": 1},
+        {"at": "2026-11-02T10:00:00Z", "win_rate": 0.6, "low": 0.3, "high": 0.9},
+        {"at": "2026-11-03T10:00:00Z", "win_rate": 0.7, "low": 0.5, "high": 0.8},
+    ]
+    shown = evidence(points)
+    assert "now 70%, between 50% and 80%" in shown
+    assert "2026-11-02 10:00" in shown
+    assert "0.0,40.0 600.0,30.0" in shown, "the line goes from 0.6 to 0.7"
+    assert evidence(points[:1]) == ""
+    assert evidence(points[1:2]).count("polyline") == 1
+
+
+def test_tree_puts_branches_below_what_they_were_made_from() -> None:
+    rows = [
+        {"release": "a@1", "made_by": "base", "parents": []},
+        {"release": "a@2", "made_by": "training", "parents": ["a@1"]},
+        {"release": "a@3", "made_by": "prompt", "parents": ["a@1"]},
+        {"release": "a@4", "made_by": "blend", "parents": ["a@2", "a@3"]},
+    ]
+    shown = tree.tree(rows, [{"name": "a@2", "lane": "stable"}])
+    assert shown.count("<ul>") == 2
+    assert "combined from a@2, a@3" in shown
+    assert [shown.count(f">{row['release']}<") for row in rows] == [1, 1, 1, 1]
+
+
+def test_differences_show_fields_and_lines() -> None:
+    found = {
+        "release": "a@2", "against": "a@1", "prompt": [" same", "-old <b>", "+new"],
+        "fields": [{"name": "sampling.temperature", "before": None, "after": 0.9}],
+    }  # fmt: skip
+    shown = tree.difference(found)
+    assert "<del>-old &lt;b&gt;</del><ins>+new</ins>" in shown
+    assert "<td>–</td><td>0.9</td>" in shown
+    assert "They differ in nothing" in tree.difference({"fields": [], "prompt": []})
+
+
+def test_days_name_the_field_and_what_is_accepted() -> None:
+    assert (days.start_of("From", " 2026-11-01 "), days.end_of("To", "2026-11-01")) == (
+        "2026-11-01T00:00:00+00:00",
+        "2026-11-02T00:00:00+00:00",
+    )
+    assert days.start_of("From", " ") is None
+    for wrong in ("yesterday", "2026-13-01", "9999-12-31"):
+        with pytest.raises(ApiError, match="no day") as refused:
+            days.end_of("To", wrong)
+        assert (refused.value.field, refused.value.accepted) == ("To", "YYYY-MM-DD")

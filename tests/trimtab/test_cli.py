@@ -14,16 +14,16 @@ from trimtab.cli.platform import _schedule_line
 from trimtab.cli.runs import _parameter
 
 GROUPS = {
-    "": "up status doctor backup restore chat eval usage raters",
+    "": "up status doctor backup restore chat eval usage raters audit",
     "models": "list add remove prepare compare",
     "pairs": "import export stats",
     "demos": "import export",
     "likes": "import export",
     "train": "dpo sft kto",
     "runs": "list show watch cancel resume",
-    "releases": "list show create compare lineage blend export",
+    "releases": "list show create compare lineage blend export tree diff",
     "prompts": "search",
-    "rollout": "canary promote rollback",
+    "rollout": "canary promote rollback evidence",
     "lineage": "pair user release",
     "snapshots": "list show",
     "gold": "add",

@@ -6,6 +6,7 @@ import typer
 
 from trimtab.cli import (
     adapters,
+    audit,
     benchmark,
     blend,
     chat,
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 
 app.callback()(print_anything)
-for module in (platform, chat, usage, raters, benchmark):
+for module in (platform, chat, usage, raters, benchmark, audit):
     module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")

@@ -79,6 +79,23 @@ def status(as_json: AsJson = False, data: DataOption = None) -> None:
     console.print(f"{counts}; active runs: {runs}", highlight=False)
     for line in map(_schedule_line, found["schedules"]):
         console.print(escape(line), highlight=False)
+    if left := [step for step in found.get("first_steps", ()) if not step["done"]]:
+        console.print(f"first time through, next: {_step_line(left[0])}", highlight=False)
+
+
+_STEPS = {
+    "chat": "chat with a deployment (`trimtab chat`)",
+    "rank": "rank answers, on the page /rank",
+    "train": "train (`trimtab train dpo`)",
+    "look": "read the report of an evaluation, on the page /ops, Releases",
+    "roll_out": "give a release traffic (`trimtab rollout canary`)",
+}
+
+
+def _step_line(step: dict[str, Any]) -> str:
+    """Return one line on a step of the first time through."""
+    far = f", {step['have']} of {step['wanted']}" if step["wanted"] > 1 else ""
+    return f"{_STEPS.get(step['name'], step['name'])}{far}"
 
 
 def _schedule_line(plan: dict[str, Any]) -> str:

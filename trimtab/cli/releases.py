@@ -160,9 +160,49 @@ def lineage(release: str, as_json: AsJson = False, data: DataOption = None) -> N
     show(ask(lambda client: client.rollout.lineage(release), data), as_json)
 
 
+@releases_app.command("tree")
+def tree(deployment: str | None = None, as_json: AsJson = False, data: DataOption = None) -> None:
+    """Show what each release was made from: a prompt's change, training, or a combination; oldest first."""
+    rows = ask(lambda client: client.rollout.release_tree(deployment), data)
+    show(rows, as_json, {"release": "release", "made_by": "made by", "parents": "from"})
+
+
+@releases_app.command("diff")
+def diff(
+    release: Annotated[str, typer.Argument(help="Such as assistant@4.")],
+    against: Annotated[str, typer.Argument(help="The release to compare it with.")],
+    as_json: AsJson = False,
+    data: DataOption = None,
+) -> None:
+    """Show what changes from AGAINST to RELEASE: configuration, training, system prompt."""
+    found = ask(lambda client: client.rollout.release_diff(release, against), data)
+    if as_json:
+        show(found, True)
+        return
+    columns = {"name": "field", "before": found["against"], "after": found["release"]}
+    show([{key: _shown(value) for key, value in row.items()} for row in found["fields"]], False, columns)
+    for line in found["prompt"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 ReasonOption = Annotated[
     str | None, typer.Option(help="Why, for a release that its gate rejected; goes to the audit log.")
 ]
+
+
+@rollout_app.command("evidence")
+def evidence(deployment: str, as_json: AsJson = False, data: DataOption = None) -> None:
+    """Show what the canary's votes proved after each of them, oldest first."""
+    rows = ask(lambda client: client.rollout.evidence(deployment), data)
+    columns = {
+        "at": "when", "votes": "votes", "win_rate": "win rate", "low": "from", "high": "to",
+        "evidence_for": "better", "evidence_against": "worse",
+    }  # fmt: skip
+    show(rows, as_json, columns)
 
 
 @rollout_app.command("canary")

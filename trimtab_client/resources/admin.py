@@ -71,9 +71,13 @@ class Admin(Resource):
         """GET /api/usage: requests and tokens by caller, days YYYY-MM-DD in UTC; default: this month."""
         return list(await self._http.get("/api/usage", since=since, until=until) or ())
 
-    async def audit(self, limit: int | None = None) -> Rows:
-        """GET /api/audit, newest first."""
-        return list(await self._http.get("/api/audit", limit=limit) or ())
+    async def audit(self, /, limit: int | None = None, **filters: str | None) -> Rows:
+        """GET /api/audit, newest first; filters are actor, action, subject, text, since and until (ISO 8601)."""
+        return list(await self._http.get("/api/audit", limit=limit, **filters) or ())
+
+    async def audit_options(self) -> Json:
+        """GET /api/audit/options: `{actors, actions}` that the log has."""
+        return await self._http.get("/api/audit/options")
 
     async def backup(self, file: str) -> Json:
         """POST /api/backup: write a backup to `file`, a path on the platform's machine."""

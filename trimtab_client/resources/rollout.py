@@ -38,6 +38,14 @@ class Rollout(Resource):
         """GET /api/releases/{ref}/lineage: the run, snapshot and rows that a release learned from."""
         return await self._http.get(path("api", "releases", ref, "lineage"))
 
+    async def release_tree(self, deployment: str | None = None) -> Rows:
+        """GET /api/releases/tree, oldest first: `{release, made_by, parents}`."""
+        return list(await self._http.get("/api/releases/tree", deployment=deployment) or ())
+
+    async def release_diff(self, ref: str, against: str) -> Json:
+        """GET /api/releases/{ref}/diff/{against}: what changes from `against` to `ref`."""
+        return await self._http.get(path("api", "releases", ref, "diff", against))
+
     async def base_models(self) -> Rows:
         """GET /api/models: base models, their engines and deployments."""
         return list(await self._http.get("/api/models") or ())
@@ -58,6 +66,10 @@ class Rollout(Resource):
         """GET /api/deployments/{name}."""
         found: Deployment = await self._http.get(path("api", "deployments", name))
         return found
+
+    async def evidence(self, deployment: str) -> Rows:
+        """GET /api/deployments/{name}/evidence: what the canary's votes proved after each of them."""
+        return list(await self._http.get(path("api", "deployments", deployment, "evidence")) or ())
 
     async def canary(
         self, deployment: str, release: str, weight: float, reason: str | None = None

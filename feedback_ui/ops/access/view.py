@@ -14,6 +14,7 @@ from feedback_ui.html import form_head
 from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.access import actions, render
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.part import Part, Update
 
 
@@ -45,9 +46,11 @@ def _build_user_forms() -> _UserForms:
             list(texts.ROLES), value=["chat", "rater"], label=texts.USER_ROLES, elem_id="user-roles"
         )
         add = gr.Button(texts.USER_ADD, elem_id="user-add")
+        static(command_lines(user_add=texts.USER_ADD))
     with gr.Group(elem_classes="tt-form"):
         leaving = picker(texts.USER_PICK, "user-pick")
         remove = gr.Button(texts.USER_REMOVE, variant="stop", elem_id="user-remove")
+        static(command_lines(user_remove=texts.USER_REMOVE))
     return _UserForms(users, name, password, roles, add, leaving, remove)
 
 
@@ -73,10 +76,12 @@ def _build_key_forms() -> _KeyForms:
             list(texts.ROLES), value=["chat"], label=texts.USER_ROLES, elem_id="key-roles"
         )
         make = gr.Button(texts.KEY_CREATE, elem_id="key-create")
+        static(command_lines(key_create=texts.KEY_CREATE))
         secret = static(elem_id="key-secret")
     with gr.Group(elem_classes="tt-form"):
         dying = picker(texts.KEY_PICK, "key-pick")
         revoke = gr.Button(texts.KEY_REVOKE, variant="stop", elem_id="key-revoke")
+        static(command_lines(key_revoke=texts.KEY_REVOKE))
     return _KeyForms(keys, label, key_roles, make, secret, dying, revoke)
 
 
@@ -100,6 +105,7 @@ def _build_erasure_form() -> _ErasureForm:
             again = gr.Textbox(label=texts.ERASE_AGAIN, min_width=120, elem_id="erase-again")
         look = gr.Button(texts.ERASE_PREVIEW, elem_id="erase-preview")
         erase = gr.Button(texts.ERASE_DO, variant="stop", elem_id="erase-do")
+        static(command_lines(erase_preview=texts.ERASE_PREVIEW, erase_do=texts.ERASE_DO))
         erased = static(elem_id="erase-result")
         flagged = static(elem_id="erase-flagged")
     return _ErasureForm(gone, again, look, erase, erased, flagged)

@@ -10,10 +10,10 @@ from feedback_ui import texts
 from feedback_ui.html import ago, badge, card, empty, esc, first_line, table
 
 
-def audit(rows: Sequence[Mapping[str, Any]]) -> str:
+def audit(rows: Sequence[Mapping[str, Any]], filtered: bool = False) -> str:
     """Render the audit log, newest first."""
     if not rows:
-        return card("Audit log", empty(texts.AUDIT_EMPTY))
+        return card("Audit log", empty(texts.AUDIT_NOTHING if filtered else texts.AUDIT_EMPTY))
     cells = [
         (
             ago(row.get("created_at")),

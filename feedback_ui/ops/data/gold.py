@@ -9,6 +9,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.errors import toasts
 from feedback_ui.html import form_head
 from feedback_ui.listing import static
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.data import actions
 from feedback_ui.part import Form, Update
 
@@ -30,6 +31,7 @@ def build_gold(connection: Connection) -> Form:
         )
         with gr.Row(elem_classes="tt-actions"):
             add = gr.Button(texts.GOLD_ADD, min_width=160, scale=0, elem_id="gold-add")
+        static(command_lines(gold_add=texts.GOLD_ADD))
 
     async def on_add(asked: str, right: str, wrong: str, name: str | None, request: gr.Request) -> Update:
         """Put the question into the raters' queue."""

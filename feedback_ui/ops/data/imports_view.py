@@ -15,6 +15,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.errors import explain
 from feedback_ui.html import form_head
 from feedback_ui.listing import static
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.data import imports_actions as actions
 from feedback_ui.ops.data import imports_render as render
 from feedback_ui.ops.data.imports_actions import Stop
@@ -76,6 +77,13 @@ def build_import(connection: Connection) -> Form:
             refused = gr.DownloadButton(
                 texts.DATA_IMPORT_REFUSED, min_width=260, scale=0, elem_id="import-refused"
             )
+        static(
+            command_lines(
+                import_start=texts.DATA_IMPORT_START,
+                import_cancel=texts.DATA_IMPORT_CANCEL,
+                import_refused=texts.DATA_IMPORT_REFUSED,
+            )
+        )
 
     def busy(is_busy: bool) -> Update:
         return {

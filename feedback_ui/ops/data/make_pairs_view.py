@@ -11,6 +11,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.errors import explain, toasts
 from feedback_ui.html import form_head
 from feedback_ui.listing import static
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.data import jobs_actions as actions
 from feedback_ui.ops.data import jobs_render as render
 from feedback_ui.part import Form, Update
@@ -53,6 +54,7 @@ def build_make_pairs(connection: Connection) -> Form:
             start = gr.Button(
                 texts.MAKE_START, variant="primary", min_width=160, scale=0, elem_id="make-start"
             )
+        static(command_lines(make_start=texts.MAKE_START, make_cancel=texts.MAKE_CANCEL))
 
     def busy(is_busy: bool) -> Update:
         return {start: gr.Button(interactive=not is_busy), cancel: gr.Button(interactive=is_busy)}

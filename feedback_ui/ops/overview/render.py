@@ -7,6 +7,7 @@ from typing import Any
 
 from feedback_ui import texts
 from feedback_ui.html import ago, badge, card, empty, esc, facts, fold, number, percent
+from feedback_ui.ops.overview.evidence import Drawn, evidence
 
 _ENGINE_TONES = {
     "ready": "good",
@@ -38,8 +39,24 @@ def tiles(status: dict[str, Any]) -> str:
         ),
         ("Runs under way", number(len(active)), ", ".join(map(str, active)) or "none"),
         ("Canaries on trial", number(len(canaries)), ", ".join(canaries) or "none"),
+        _next_run(status.get("schedules") or ()),
     )
     return '<div class="tt-tiles">' + "".join(_tile(*tile) for tile in shown) + "</div>"
+
+
+def _next_run(plans: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+    """Return the tile of the schedule that is due first: when, and how many rows wait for it."""
+    if not plans:
+        return texts.NEXT_RUN, "–", texts.NEXT_RUN_OFF
+    plan = min(plans, key=lambda row: str(row.get("next_at") or "~"))
+    every, have = plan.get("every_pairs"), number(plan.get("new_rows", 0))
+    said = texts.NEXT_RUN_ROWS if every else texts.NEXT_RUN_WAITING
+    when = (
+        ago(plan["next_at"])
+        if plan.get("next_at")
+        else esc(texts.NEXT_RUN_AT_ROWS.format(every=number(every)))
+    )
+    return texts.NEXT_RUN, when, said.format(have=have, every=number(every))
 
 
 def _tile(label: str, value: str, note: str) -> str:
@@ -103,14 +120,14 @@ def _engine(row: dict[str, Any]) -> str:
     )
 
 
-def deployments(rows: list[dict[str, Any]]) -> str:
-    """Render one block per deployment: which release answers which share of the traffic."""
+def deployments(rows: list[dict[str, Any]], drawn: Drawn | None = None) -> str:
+    """Render one block per deployment: which release answers which share of the traffic, and what votes say of a canary."""
     if not rows:
         return card(texts.DEPLOYMENTS, empty(texts.DEPLOYMENTS_EMPTY))
-    return card(texts.DEPLOYMENTS, "".join(_deployment(row) for row in rows))
+    return card(texts.DEPLOYMENTS, "".join(_deployment(row, drawn or {}) for row in rows))
 
 
-def _deployment(row: dict[str, Any]) -> str:
+def _deployment(row: dict[str, Any], drawn: Drawn) -> str:
     canary, weight = row.get("canary"), float(row.get("weight") or 0) if row.get("canary") else 0.0
     parts = f'<i class="tt-share-stable" style="width:{(1 - weight) * 100:.1f}%"></i>'
     parts += f'<i class="tt-share-canary" style="width:{weight * 100:.1f}%"></i>' if canary else ""
@@ -119,6 +136,7 @@ def _deployment(row: dict[str, Any]) -> str:
         names += (
             f'<span><i class="tt-dot tt-share-canary"></i>{esc(canary)} · canary · {percent(weight)}</span>'
         )
+    plot = evidence(drawn.get(str(row.get("name")), (0, "", ()))[2])
     back = f"Rolls back to {esc(row.get('previous'))}" if row.get("previous") else "Nothing to roll back to"
     if canary:
         back = "Rolling back ends the canary"
@@ -126,7 +144,7 @@ def _deployment(row: dict[str, Any]) -> str:
         f'<article class="tt-deployment"><header><b>{esc(row.get("name"))}</b>'
         f'<small class="tt-subdued">{esc(row.get("base"))} · changed {ago(row.get("updated_at"))}</small></header>'
         f'<div class="tt-share" role="img" aria-label="stable {percent(1 - weight)}, canary {percent(weight)}">{parts}</div>'
-        f'<div class="tt-legend">{names}</div>{_votes(row.get("votes"))}'
+        f'<div class="tt-legend">{names}</div>{plot}{_votes(row.get("votes"))}'
         f'<div><small class="tt-subdued">{back}</small></div></article>'
     )
 

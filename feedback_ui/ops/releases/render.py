@@ -91,7 +91,8 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         for place, row in enumerate(rows, 1)
     ]
-    heads = ("Place", "Release", "Score", "95% interval", "Won", "Tied", "Lost", "Votes")
+    interval = f"95% interval, {number(low, 0)} to {number(high, 0)}"
+    heads = ("Place", "Release", "Score", interval, "Won", "Tied", "Lost", "Votes")
     hint = f'<p class="tt-hint">{esc(texts.LEADERBOARD_HINT)}</p>'
     return card(texts.LEADERBOARD, table(heads, cells, texts.LEADERBOARD, numeric=(0, 2, 4, 5, 6, 7)) + hint)
 

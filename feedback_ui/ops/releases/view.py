@@ -12,7 +12,9 @@ from feedback_ui.errors import toasts
 from feedback_ui.html import form_head
 from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.releases import render
+from feedback_ui.ops.releases import tree as releases_tree
 from feedback_ui.ops.releases.comparisons import comparisons
 from feedback_ui.part import Part, Update
 
@@ -34,6 +36,7 @@ def _build_release_form() -> _ReleaseForm:
         source = picker(texts.NEW_RELEASE_FROM, "release-from")
     prompt = gr.Textbox(label=texts.NEW_RELEASE_PROMPT, lines=4, elem_id="release-prompt")
     create = gr.Button(texts.NEW_RELEASE_CREATE, elem_id="release-create")
+    static(command_lines(release_create=texts.NEW_RELEASE_CREATE))
     return _ReleaseForm(deployment, source, prompt, create)
 
 
@@ -53,6 +56,7 @@ def _build_evaluation_form() -> _EvaluationForm:
             measured = picker(texts.ROLLOUT_RELEASE, "eval-release")
             against = picker(texts.EVALUATE_AGAINST, "eval-against")
         evaluate = gr.Button(texts.EVALUATE_START, elem_id="eval-start")
+        static(command_lines(eval_start=texts.EVALUATE_START))
     return _EvaluationForm(measured, against, evaluate)
 
 
@@ -77,7 +81,33 @@ def _build_ways_form() -> _WaysForm:
         cancel = _action(texts.WAYS_CANCEL, "ways-cancel", variant="stop")
         search = _action(texts.WAYS_START_SEARCH, "ways-search")
         compare = _action(texts.WAYS_START, "ways-compare", variant="primary")
+    buttons = {
+        "ways_cancel": texts.WAYS_CANCEL, "ways_search": texts.WAYS_START_SEARCH, "ways_compare": texts.WAYS_START,
+    }  # fmt: skip
+    static(command_lines(**buttons))
     return _WaysForm(deployment, search, compare, cancel)
+
+
+class _DiffForm(NamedTuple):
+    """The fields, the button and the place for what two releases differ in."""
+
+    release: gr.Dropdown
+    against: gr.Dropdown
+    show: gr.Button
+    shown: gr.HTML
+
+
+def _build_diff_form() -> _DiffForm:
+    """Lay out the form that compares the configuration of two releases."""
+    static(form_head(texts.DIFF, texts.DIFF_HINT))
+    with gr.Row():
+        release = picker(texts.ROLLOUT_RELEASE, "diff-release")
+        against = picker(texts.DIFF_AGAINST, "diff-against")
+    with gr.Row(elem_classes="tt-actions"):
+        show = _action(texts.DIFF_SHOW, "release-diff")
+    shown = static(releases_tree.difference(None), elem_id="ops-diff")
+    static(command_lines(release_diff=texts.DIFF_SHOW))
+    return _DiffForm(release, against, show, shown)
 
 
 def build_releases(connection: Connection) -> Part:
@@ -93,6 +123,9 @@ def build_releases(connection: Connection) -> Part:
     with gr.Group(elem_classes="tt-form"):
         ways = _build_ways_form()
     compared_before = static(elem_id="ops-comparisons")
+    branches = static(elem_id="ops-release-tree")
+    with gr.Group(elem_classes="tt-form"):
+        diff = _build_diff_form()
     with gr.Group(elem_classes="tt-form"):
         static(form_head(texts.LINEAGE))
         traced = picker(texts.ROLLOUT_RELEASE, "lineage-release")
@@ -106,6 +139,7 @@ def build_releases(connection: Connection) -> Part:
                     return {}
                 now = await actions.standing(client)
         names = [row["name"] for row in now.releases]
+        chosen = {"release": names[:1], "against": names[1:2]}
         deployments = list(dict.fromkeys(row["deployment"] for row in now.releases))
         stable = next((row["name"] for row in now.releases if row.get("lane") == "stable"), None)
         newest = next(iter(names), None)
@@ -124,6 +158,9 @@ def build_releases(connection: Connection) -> Part:
                 value="" if stable == newest else stable,
             ),
             traced: gr.Dropdown(names, value=None),
+            branches: releases_tree.tree(now.branches, now.releases),
+            diff.release: gr.Dropdown(names, value=next(iter(chosen["release"]), None)),
+            diff.against: gr.Dropdown(names, value=next(iter(chosen["against"]), None)),
         }
 
     async def on_create(name: str, text: str, adapter_of: str, request: gr.Request) -> Update:
@@ -173,9 +210,17 @@ def build_releases(connection: Connection) -> Part:
             async with connection.client(request) as client:
                 return render.lineage(await actions.lineage(client, name))
 
+    async def on_diff(name: str | None, other: str | None, request: gr.Request) -> str:
+        """Show what changes from one release to another."""
+        if not name or not other:
+            return releases_tree.difference(None)
+        with toasts():
+            async with connection.client(request) as client:
+                return releases_tree.difference(await actions.difference(client, name, other))
+
     screen = [
         table, board, evaluations, form.deployment, form.source, form.prompt, evaluation.measured,
-        evaluation.against, traced, compared_before, ways.deployment,
+        evaluation.against, traced, compared_before, ways.deployment, branches, diff.release, diff.against,
     ]  # fmt: skip
     described = [form.deployment, form.prompt, form.source]
     form.create.click(on_create, described, screen, api_name="create_release", show_progress="hidden")
@@ -185,5 +230,7 @@ def build_releases(connection: Connection) -> Part:
     ways.search.click(on_search, named, screen, api_name="search_prompts", show_progress="hidden")
     ways.compare.click(on_compare, named, screen, api_name="compare_releases", show_progress="hidden")
     ways.cancel.click(on_cancel, None, screen, api_name="cancel_comparisons", show_progress="hidden")
+    picked = [diff.release, diff.against]
+    diff.show.click(on_diff, picked, [diff.shown], api_name="release_diff", show_progress="hidden")
     traced.input(on_trace, [traced], [tree], api_name="lineage", show_progress="hidden")
     return Part(refresh, screen)

@@ -12,6 +12,7 @@ from feedback_ui import texts
 from feedback_ui.html import form_head
 from feedback_ui.listing import picker, static
 from feedback_ui.numbers import optional_float, optional_int
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.training.actions import Request
 
 
@@ -78,6 +79,7 @@ def build_form() -> RetrainForm:
     with gr.Row(elem_classes="tt-actions"):
         plan = gr.Button(texts.TRAIN_PLAN, elem_id="train-plan", min_width=120, scale=0)
         start = gr.Button(texts.TRAIN_START, variant="primary", elem_id="train-start", min_width=160)
+    static(command_lines(train_plan=texts.TRAIN_PLAN, train_start=texts.TRAIN_START))
     return RetrainForm(made, plan, start, static(elem_id="train-planned"))
 
 

@@ -14,6 +14,7 @@ from feedback_ui.listing import pickable
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.training import actions, render
 from feedback_ui.ops.training.form import RetrainForm, build_form
+from feedback_ui.ops.training.overlay import build_overlay
 from feedback_ui.ops.training.watch import WatchPanel, build_watch
 from feedback_ui.part import Part, Update
 from trimtab_client import AsyncClient
@@ -30,8 +31,9 @@ def build_training(connection: Connection) -> Part:
         with gr.Column(scale=3, min_width=340, elem_classes="tt-watch"):
             panel = build_watch()
     table = pickable(elem_id="ops-runs")
+    overlaid = build_overlay(connection)
     drawn = gr.State(None)
-    tab = _Training(connection, form, panel, table, watched, drawn)
+    tab = _Training(connection, form, panel, table, overlaid, watched, drawn)
     tab.wire()
     fields = form.fields
     return Part(tab.refresh, tab.screen, [fields.deployment, watched, drawn])
@@ -46,12 +48,21 @@ class _Training:
         form: RetrainForm,
         panel: WatchPanel,
         table: gr.HTML,
+        overlaid: gr.Dropdown,
         watched: gr.State,
         drawn: gr.State,
     ) -> None:
         self.connection, self.form, self.fields, self.panel = connection, form, form.fields, panel
-        self.table, self.watched, self.drawn = table, watched, drawn
-        self.screen = [*panel.outputs(), table, self.fields.deployment, self.fields.recipe, drawn, watched]
+        self.table, self.overlaid, self.watched, self.drawn = table, overlaid, watched, drawn
+        self.screen = [
+            *panel.outputs(),
+            table,
+            overlaid,
+            self.fields.deployment,
+            self.fields.recipe,
+            drawn,
+            watched,
+        ]
 
     def wire(self) -> None:
         """Connect the events."""
@@ -88,6 +99,7 @@ class _Training:
         mark = (followed.run["id"], len(followed.rows)) if followed else None
         if mark != before:
             update |= self.panel.plot(followed.rows if followed else []) | {self.drawn: mark}
+            update[self.overlaid] = gr.Dropdown([row["id"] for row in runs])
         return update
 
     async def recipes(self, method: str, request: gr.Request) -> gr.Dropdown:

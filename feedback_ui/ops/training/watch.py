@@ -9,6 +9,7 @@ import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.listing import static
+from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.training import actions, render
 from feedback_ui.ops.training.actions import Followed
 from feedback_ui.part import Update
@@ -58,6 +59,7 @@ def build_watch() -> WatchPanel:
             texts.TRAIN_CANCEL, variant="stop", visible=False, elem_id="run-cancel", min_width=140, scale=0
         )
         resume = gr.Button(texts.TRAIN_RESUME, visible=False, elem_id="run-resume", min_width=140, scale=0)
+    static(command_lines(run_cancel=texts.TRAIN_CANCEL, run_resume=texts.TRAIN_RESUME))
     return WatchPanel(progress, loss, margin, cancel, resume)
 
 

@@ -75,7 +75,7 @@ def _rollout(stub: Memory, text: str) -> None:
     tuned = release("assistant@2", 2, "a-02c9e1f2a3b4c5d6", 2500, "run-1") | {"system_prompt": text}
     stub.releases = [tuned, *stub.releases]
     votes = {
-        "wins": 9, "losses": 4, "ties": 2, "win_rate": 0.63, "low": 0.46, "high": 0.78, "blocks": 12, "weighed": "rater",
+        "wins": 9, "losses": 4, "ties": 2, "win_rate": 0.63, "low": 0.46, "high": 0.78, "blocks": 12, "weighed": "team",
         "needed": 20.0, "evidence_for": 3.1, "evidence_against": 0.2, "min_votes": 10, "undecided_without": [text],
         "max_votes": 200, "ends_at": now(-86_400),
     }  # fmt: skip

@@ -40,6 +40,8 @@ class Memory:
         self.share: str | None = None
         self.likes: dict[str, bool | None] = {}
         self.votes: list[dict[str, Any]] = []
+        self.skips: list[dict[str, Any]] = []
+        self.guidelines = ""
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
         self.conversations: dict[str, dict[str, Any]] = {}
         self.links: dict[str, str] = {}
@@ -62,6 +64,16 @@ class Memory:
         self.jobs: list[dict[str, Any]] = []
         self.known_people = {"ada"}
         self.erased: list[dict[str, Any]] = []
+        self.first_steps = [
+            {"name": name, "have": have, "wanted": wanted, "done": have >= wanted}
+            for name, have, wanted in (
+                ("chat", 3, 1),
+                ("rank", 4, 10),
+                ("train", 0, 1),
+                ("look", 0, 1),
+                ("roll_out", 0, 1),
+            )
+        ]
         self.ids = itertools.count(1)
         self.releases = [release("assistant@1", 1, None, 86_400)]
         self.made: list[dict[str, Any]] = []  # bodies of POST /api/releases

@@ -54,6 +54,7 @@ class Operations(Memory):
                 "demonstrations": {"total": len(self.demonstrations)},
                 "comparisons": {"open": open_ones, "decided": len(self.comparisons) - open_ones},
                 "active_runs": [r["id"] for r in self.runs.values() if r["state"] in STATES[:5]],
+                "first_steps": self.first_steps,
                 "schedule": self._schedule(),
                 "schedules": [self._schedule()],
             }

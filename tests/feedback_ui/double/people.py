@@ -58,7 +58,21 @@ class People(Memory):
         return JSONResponse({"erasures": self.erased, "flagged": flagged})
 
     async def list_audit(self, request: Request) -> Response:
-        return JSONResponse(self.audit)
+        asked = request.query_params
+        rows = [
+            row
+            for row in self.audit
+            if asked.get("action") in (None, row["action"]) and asked.get("text", "") in str(row)
+        ]
+        return JSONResponse(rows)
+
+    async def audit_options(self, request: Request) -> Response:
+        return JSONResponse(
+            {
+                "actors": sorted({row["actor"] for row in self.audit}),
+                "actions": sorted({row["action"] for row in self.audit}),
+            }
+        )
 
     def people_routes(self) -> list[Route]:
         return [
@@ -70,4 +84,5 @@ class People(Memory):
             Route("/api/users/{id}/erase", self.erase, methods=["POST"]),
             Route("/api/erasures", self.erasures),
             Route("/api/audit", self.list_audit),
+            Route("/api/audit/options", self.audit_options),
         ]

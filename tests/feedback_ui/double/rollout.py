@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -38,6 +40,37 @@ class Rollout(Memory):
                 "pairs": {"count": 24},
                 "raters": [{"rater": "operator", "votes": 24}],
             }
+        )
+
+    async def tree(self, request: Request) -> Response:
+        made = {None: "base"}
+        rows = [
+            {"release": row["name"], "made_by": made.get(row["adapter"], "training"), "parents": []}
+            for row in reversed(self.releases)
+        ]
+        for before, row in pairwise(rows):
+            row["parents"] = [before["release"]]
+        return JSONResponse(rows)
+
+    async def diff(self, request: Request) -> Response:
+        names = (request.path_params["ref"], request.path_params["against"])
+        after, before = (next(row for row in self.releases if row["name"] == name) for name in names)
+        fields = [
+            {"name": name, "before": before[name], "after": after[name]}
+            for name in ("base", "adapter")
+            if before[name] != after[name]
+        ]
+        prompt = [f"-{before['system_prompt']}", f"+{after['system_prompt']}"]
+        return JSONResponse({"release": names[0], "against": names[1], "fields": fields, "prompt": prompt})
+
+    async def evidence(self, request: Request) -> Response:
+        point = {"votes": 1, "blocks": 1, "evidence_for": 1.0, "evidence_against": 1.0}
+        shares = ((0.5, 0.0, 1.0), (0.6, 0.3, 0.9), (0.63, 0.46, 0.78))
+        return JSONResponse(
+            [
+                {**point, "at": now(3000 - 1000 * at), "win_rate": rate, "low": low, "high": high}
+                for at, (rate, low, high) in enumerate(shares)
+            ]
         )
 
     async def deployments(self, request: Request) -> Response:
@@ -125,7 +158,10 @@ class Rollout(Memory):
         return [
             Route("/api/releases", self.list_releases, methods=["GET"]),
             Route("/api/releases", self.create_release, methods=["POST"]),
+            Route("/api/releases/tree", self.tree),
             Route("/api/releases/{ref}/lineage", self.lineage),
+            Route("/api/releases/{ref}/diff/{against}", self.diff),
+            Route("/api/deployments/{name}/evidence", self.evidence),
             Route("/api/jobs", self.list_jobs),
             Route("/api/jobs/{id}/cancel", self.cancel_job, methods=["POST"]),
             Route("/api/prompts/search", self.create_job, methods=["POST"]),

@@ -103,3 +103,16 @@ class LeaderboardRowView(View):
         default=1,
         description="releases that a chain of comparisons connects; scores of other groups can't be compared",
     )
+
+
+class EvidencePointView(View):
+    """What a canary's votes had proved at a time."""
+
+    at: datetime
+    votes: int = Field(description="votes that may decide, so far")
+    blocks: int
+    win_rate: float | None = Field(description="the canary's mean score; null before the first block")
+    low: float = Field(description="lower end of its interval, valid whenever one looks")
+    high: float
+    evidence_for: float
+    evidence_against: float

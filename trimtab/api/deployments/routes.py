@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
 from serve.auth import Principal
 from store.rollout import deployments, leaderboard, releases
 from store.rollout.deployments import Deployment
 from trimtab.api.access import Operator, Rater, ThePlatform
-from trimtab.api.deployments.models import CanaryRequest, DeploymentView, LeaderboardRowView, PromoteRequest
+from trimtab.api.deployments.models import (
+    CanaryRequest,
+    DeploymentView,
+    EvidencePointView,
+    LeaderboardRowView,
+    PromoteRequest,
+)
 from trimtab.api.problems import Problem
 from trimtab.api.views import canary_votes, deployment_view
 from trimtab.background import call_store
 from trimtab.platform import Platform
+from trimtab.rollout.evidence_path import evidence_path
 from trimtab.rollout.weighing import weigh_canary
 
 router = APIRouter(tags=["deployments"])
@@ -62,6 +71,14 @@ async def list_deployments(platform: ThePlatform, principal: Rater) -> list[Depl
 async def get(name: str, platform: ThePlatform, principal: Rater) -> DeploymentView:
     """Return one deployment."""
     return await _view(platform, name, principal)
+
+
+@router.get("/deployments/{name}/evidence")
+async def evidence(name: str, platform: ThePlatform, principal: Rater) -> list[EvidencePointView]:
+    """List what the votes on the canary proved after each of them, oldest first; empty without a canary or votes."""
+    policy, excluded = platform.settings.canary, platform.settings.snapshot.exclude_raters
+    found = await call_store(platform.db, evidence_path, name, policy, excluded)
+    return [EvidencePointView(**asdict(point)) for point in found]
 
 
 @router.post("/deployments/{name}/canary")

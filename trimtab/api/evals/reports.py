@@ -10,8 +10,10 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from align.evaluation.reports import pages
+from store.accounts import audit
 from store.errors import Conflict
 from store.rollout import evaluation_items, evaluations
+from store.rollout.first_steps import LOOKED
 from trimtab.api.access import Operator, ThePlatform
 from trimtab.api.evals.items import item_view
 from trimtab.background import call_store
@@ -29,13 +31,16 @@ HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inl
 @router.get("/{evaluation_id}/report.html", response_class=HTMLResponse)
 async def as_html(evaluation_id: str, platform: ThePlatform, principal: Operator) -> HTMLResponse:
     """Show the report as one page that loads nothing: figures with their intervals, and answers side by side."""
-    return HTMLResponse(await _made(platform, evaluation_id, pages.page), headers=HEADERS)
+    page = await _made(platform, evaluation_id, pages.page)
+    await call_store(platform.db, audit.record_once, principal.name, LOOKED, evaluation_id)
+    return HTMLResponse(page, headers=HEADERS)
 
 
 @router.get("/{evaluation_id}/report.md", response_class=PlainTextResponse)
 async def as_markdown(evaluation_id: str, platform: ThePlatform, principal: Operator) -> PlainTextResponse:
     """Show the report as Markdown."""
     text = await _made(platform, evaluation_id, pages.markdown)
+    await call_store(platform.db, audit.record_once, principal.name, LOOKED, evaluation_id)
     return PlainTextResponse(text, media_type="text/markdown")
 
 

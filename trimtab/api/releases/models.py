@@ -69,3 +69,13 @@ class ReleaseView(View):
     blend: dict[str, Any] | None = Field(
         default=None, description="of a release that was just combined from others"
     )
+
+
+class BranchView(View):
+    """A release in the tree of releases."""
+
+    release: str
+    made_by: Literal["base", "prompt", "training", "blend"]
+    parents: list[str] = Field(
+        description="the releases that it was made from; none: it stands on the base model"
+    )

@@ -11,14 +11,15 @@ from fastapi import APIRouter, Response
 
 from store.accounts import audit
 from store.errors import NotFound
-from store.rollout import adapters, deployments, releases
+from store.rollout import adapters, deployments, release_tree, releases
 from store.rollout.chat_template_kwargs import KEY, fixed_by, joined, without
 from store.rollout.lineage import of_release
 from store.rollout.lineage import page as rows_behind
 from store.rollout.releases import Release
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.problems import Problem
-from trimtab.api.releases.models import ReleaseRequest, ReleaseView
+from trimtab.api.releases.difference import DifferenceView, difference
+from trimtab.api.releases.models import BranchView, ReleaseRequest, ReleaseView
 from trimtab.api.releases.template_arguments import require_template_reads
 from trimtab.api.views import release_view
 from trimtab.background import call_store
@@ -114,6 +115,13 @@ async def _adapter(platform: Platform, given: str, base: str, who: str) -> str:
     return known.id
 
 
+@router.get("/tree")
+async def tree(platform: ThePlatform, principal: Rater, deployment: str | None = None) -> list[BranchView]:
+    """List releases with what each was made from, oldest first: a prompt's change, training, or a combination."""
+    found = await call_store(platform.db, release_tree.branches, deployment)
+    return [BranchView(**branch.to_json()) for branch in found]
+
+
 @router.get("/{ref}")
 async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
     """Return one release, by `assistant@3` or its record id."""
@@ -124,6 +132,12 @@ async def get(ref: str, platform: ThePlatform, principal: Rater) -> ReleaseView:
 async def lineage(ref: str, platform: ThePlatform, principal: Operator) -> dict[str, Any]:
     """Run, snapshot, and how many pairs and prompts, by which raters and imports, a release learned from."""
     return await call_store(platform.db, of_release, await call_store(platform.db, releases.get, ref))
+
+
+@router.get("/{ref}/diff/{against}")
+async def diff(ref: str, against: str, platform: ThePlatform, principal: Operator) -> DifferenceView:
+    """Return what changes from a release to this one: configuration, system prompt, training."""
+    return await call_store(platform.db, difference, ref, against)
 
 
 @router.get("/{ref}/lineage/{noun}")

@@ -61,6 +61,22 @@ class ScheduleView(View):
     new_rows: int = Field(description="rows of those since the deployment's last snapshot for the method")
 
 
+class FirstStepView(View):
+    """One step of the first time through."""
+
+    name: str = Field(description="chat, rank, train, look (at an evaluation's report) or roll_out")
+    have: int
+    wanted: int
+    done: bool
+
+
+class AuditOptionsView(View):
+    """What the audit log can be filtered by."""
+
+    actors: list[str]
+    actions: list[str]
+
+
 class StatusView(View):
     """The platform at a glance."""
 
@@ -80,3 +96,6 @@ class StatusView(View):
     active_runs: list[str] = Field(description="queued, training or on the way to a release; not canaries")
     schedule: ScheduleView = Field(description="the table `schedule` of the settings")
     schedules: list[ScheduleView] = Field(description="every schedule that is enabled")
+    first_steps: list[FirstStepView] = Field(
+        default_factory=list, description="what the first time through consists of, in its order"
+    )

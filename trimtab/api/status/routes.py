@@ -18,14 +18,21 @@ from store.datasets import new_rows
 from store.db.database import Store
 from store.feedback import comparisons
 from store.maintenance.backup import write
-from store.rollout import deployments, runs
+from store.rollout import deployments, first_steps, runs
 from store.rollout.run_states import RUN_UNDER_WAY
 from store.training_data import demonstrations, pairs
 from trimtab import __version__
 from trimtab.api.access import Operator, Rater, ThePlatform
 from trimtab.api.base import Request
 from trimtab.api.deployments.routes import describe, release_names
-from trimtab.api.status.models import CardView, EngineView, ScheduleView, StatusView
+from trimtab.api.status.models import (
+    AuditOptionsView,
+    CardView,
+    EngineView,
+    FirstStepView,
+    ScheduleView,
+    StatusView,
+)
 from trimtab.api.training_data.files import new_path
 from trimtab.background import call_store
 from trimtab.config.training_sections import ScheduleSettings
@@ -86,6 +93,9 @@ async def status(platform: ThePlatform, principal: Rater) -> StatusView:
         active_runs=[run.id for run in unfinished if run.state in RUN_UNDER_WAY],
         schedule=schedules["schedule"],
         schedules=[view for view in schedules.values() if view.enabled],
+        first_steps=[
+            FirstStepView(**step.to_json()) for step in await call_store(platform.db, first_steps.taken)
+        ],
     )
 
 
@@ -116,9 +126,27 @@ async def _schedule(
 
 
 @router.get("/audit")
-async def audit_log(platform: ThePlatform, principal: Operator, limit: int = 100) -> list[dict[str, Any]]:
-    """List who did what, newest first."""
-    return [row.to_json() for row in await call_store(platform.db, audit.list_recent, limit=min(limit, 1000))]
+async def audit_log(
+    platform: ThePlatform,
+    principal: Operator,
+    limit: int = 100,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+    text: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """List who did what, newest first; `action` also takes the beginning of names, `text` searches everything."""
+    wanted = audit.Wanted(actor, action, subject, text, since, until)
+    found = await call_store(platform.db, audit.list_recent, min(limit, 1000), wanted)
+    return [row.to_json() for row in found]
+
+
+@router.get("/audit/options")
+async def audit_options(platform: ThePlatform, principal: Operator) -> AuditOptionsView:
+    """List whom and which actions the audit log has, for its filters."""
+    return AuditOptionsView(**await call_store(platform.db, audit.known))
 
 
 class BackupRequest(Request):
