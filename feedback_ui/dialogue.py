@@ -1,4 +1,4 @@
-"""Messages and comparisons as HTML, read only."""
+"""Messages as HTML, read only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from feedback_ui import texts
 from feedback_ui.bubbles import steps
 from feedback_ui.conversation import Talk
 from feedback_ui.frame.actions import Readiness
-from feedback_ui.html import badge, esc, fold, notice
+from feedback_ui.html import esc, fold, notice
 from feedback_ui.model_text import plain, rendered
-from feedback_ui.rank.actions import Table
 from feedback_ui.turn import read_turn
 
 
@@ -58,27 +57,3 @@ def earlier(rows: Iterable[dict[str, Any]]) -> str:
     """Render what came before a drawn prompt; nothing for a prompt that stands alone."""
     rows = list(rows)
     return fold("earlier", f"{texts.RANK_SYSTEM} ({len(rows)})", messages(rows)) if rows else ""
-
-
-def revealed(table: Table) -> str:
-    """Render what a vote revealed and produced."""
-    if table.revealed is None:
-        return ""
-    names = " ".join(
-        f'<span class="tt-reveal"><b>{slot.upper()}</b> {badge(table.revealed.get(slot) or "unknown", "accent")}</span>'
-        for slot in ("a", "b")
-    )
-    made = []
-    if table.pairs_made:
-        made.append(f"{table.pairs_made} preference pair{'s' if table.pairs_made > 1 else ''}")
-    if table.demonstration:
-        made.append("a demonstration")
-    produced = f"<p>It made {' and '.join(made)}.</p>" if made else ""
-    return notice(texts.RANK_VOTED, "good", f"{names}{produced}")
-
-
-def tally(votes: int, queue: int | None) -> str:
-    """Render the rater's own count and the length of the queue."""
-    mine = f"<b>{votes}</b> vote{'' if votes == 1 else 's'} this session"
-    open_ones = "" if queue is None else f"<b>{queue}</b> waiting in the queue"
-    return f'<div class="tt-tally">{"<span>·</span>".join(part for part in (mine, open_ones) if part)}</div>'

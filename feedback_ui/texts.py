@@ -25,7 +25,21 @@ SHORTCUTS = (
         (("Enter", "Send"), ("Shift Enter", "New line"), ("N", "New conversation"), ("S", "Stop the answer")),
     ),
     ("Compare", (("A", "A is better"), ("B", "B is better"), ("T", "Tie"), ("X", "Both bad"))),
-    ("Rank", (("N", "Next, or skip this one"), ("D", "Draw a prompt"), ("C", "Sample two responses"))),
+    (
+        "Rank",
+        (
+            ("N", "Next, or skip this one"),
+            ("K", "Skip, with a reason"),
+            ("U", "Undo the last vote"),
+            ("1, 2, 0", "Slightly, clearly, not said"),
+            ("R", "Reasons"),
+            ("W", "Write a better response"),
+            ("V", "Show it another way"),
+            ("G", "Guidelines"),
+            ("D", "Draw a prompt"),
+            ("C", "Sample two responses"),
+        ),
+    ),
 )
 THEME_LABEL = "Switch between light and dark"
 SINGLE_USER = "single-user"
@@ -133,6 +147,11 @@ CHAT_SHARED = {
     "train": "Saved. Raters may see what you said, and models may learn from it.",
 }
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
+CHAT_VERSION_BEFORE = "Earlier version"
+CHAT_VERSION_AFTER = "Later version"
+CHAT_CUT = "This answer ended at its limit of tokens."
+CHAT_CUT_STOPPED = "You stopped this answer."
+CHAT_CONTINUE = "Continue"
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 
 ENGINE_LOADING = "The model is loading"
@@ -155,7 +174,33 @@ RANK_SAMPLING = "Sampling two responses"
 RANK_SAMPLING_HINT = "Both are written before either is shown, so that speed gives nothing away."
 RANK_VOTE = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
 RANK_KEYS = {"a": "A", "b": "B", "tie": "T", "both_bad": "X"}
-RANK_PLAIN = "Plain text: as written, markup and all"
+RANK_VIEW = "Show"
+RANK_VIEWS = (
+    ("Formatted", "formatted"),
+    ("Plain text", "plain"),
+    ("Differences", "differences"),
+    ("Same length", "same_length"),
+)
+RANK_CUT = "and {words} words more"
+RANK_TOO_LONG = "These texts are too long to compare word by word."
+RANK_STRENGTH = "How much better?"
+RANK_STRENGTHS = (("Not said (0)", ""), ("Slightly (1)", "slightly"), ("Clearly (2)", "clearly"))
+RANK_REASONS = "Reasons for {side}"
+RANK_UNSAFE = "Unsafe"
+RANK_COMMENT = "Comment"
+RANK_COMMENT_INFO = "Optional. Kept with your vote, for the operators."
+RANK_UNDO = "Undo vote  (U)"
+RANK_UNDONE = "Your vote is taken back, with all that it made. Vote again, or go on."
+RANK_SKIP_BECAUSE = "Skip, because…  (K)"
+RANK_SKIPPED = "Skipped: {reason}. It does not come back to you."
+RANK_GUIDELINES = "Guidelines"
+RANK_GUIDELINES_KEY = "Guidelines (G)"
+RANK_HISTORY = "Your votes"
+RANK_HISTORY_EMPTY = "No vote yet. Your votes appear here, and any of them can be taken back."
+RANK_REOPEN = "Reopen"
+RANK_REVISED = "revised"
+RANK_VERDICT = {"a": "A", "b": "B", "tie": "Tie", "both_bad": "Both bad"}
+RANK_CHANGES = "What you changed"
 RANK_BETTER = "Say why, or write a better response"
 RANK_BETTER_LABEL = "Your response"
 RANK_BETTER_INFO = "Optional. It beats both responses and becomes a demonstration."

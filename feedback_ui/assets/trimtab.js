@@ -50,12 +50,41 @@
 
   const visible = (node) => Boolean(node && node.offsetParent !== null);
   const typing = (node) =>
-    Boolean(node && (node.closest("input:not([type=checkbox]), textarea, select, [contenteditable='true'], [role='listbox']")));
+    Boolean(node && (node.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable='true'], [role='listbox']")));
 
   // One key, one button: any visible, enabled button whose id is named here.
   const KEYS = {
     a: ["vote-a"], b: ["vote-b"], t: ["vote-tie"], x: ["vote-both-bad"],
     n: ["rank-next", "chat-new"], c: ["rank-compare"], d: ["rank-draw"], s: ["chat-stop"],
+    u: ["rank-undo"],
+  };
+  // Keys that lead somewhere in Rank: a choice, the next way to show the texts, a menu, a fold, the guidelines.
+  let waiting = false;
+  const choose = (group, place) => () => document.querySelectorAll(`#${group} input`)[place]?.click();
+  const LEADS = {
+    1: choose("rank-strength", 1), 2: choose("rank-strength", 2), 0: choose("rank-strength", 0),
+    v: () => {
+      const ways = [...document.querySelectorAll("#rank-view input")];
+      ways[(ways.findIndex((way) => way.checked) + 1) % ways.length]?.click();
+    },
+    k: () => {
+      const menu = document.querySelector("#rank-skip details");
+      if (!menu) return;
+      menu.open = true;
+      menu.querySelector("[data-id]").focus();
+    },
+    r: () => document.querySelector("#rank-reasons-a input")?.focus(),
+    g: () => document.querySelector("#rank-guidelines dialog")?.showModal(),
+    w: () => {
+      const field = () => document.querySelector("#rank-better textarea");
+      if (!visible(field())) document.querySelector("#rank-better-fold button")?.click();
+      // until the field is there, keys are neither votes nor lost commands
+      const lead = (frames) => {
+        waiting = !visible(field()) && frames > 0;
+        if (waiting) requestAnimationFrame(() => lead(frames - 1)); else field()?.focus();
+      };
+      lead(120);
+    },
   };
   const FIELDS = "#chat-input textarea, #rank-prompt textarea";
   document.addEventListener("keydown", (event) => {
@@ -65,10 +94,16 @@
       if (typing(event.target)) event.target.blur();
     }
     if (document.querySelector("dialog[open]")) return;
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || waiting || typing(event.target)) return;
     if (event.key === "?" || event.key === "/") {
       event.preventDefault();
       if (event.key === "?") showKeys(); else [...document.querySelectorAll(FIELDS)].find(visible)?.focus();
+      return;
+    }
+    const leads = visible(document.getElementById("rank-table")) && LEADS[event.key.toLowerCase()];
+    if (leads) {
+      event.preventDefault();
+      leads();
       return;
     }
     const ids = KEYS[event.key.toLowerCase()] || [];
@@ -173,7 +208,10 @@
     if (all) for (const box of document.querySelectorAll("#curate-rows .tt-picked > input")) box.checked = all.checked;
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
+    if (event.target.closest("[data-tt='guidelines']")) LEADS.g();
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
+    const act = event.target.closest("#chat-log button[name^='tt-']");
+    if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
     const sharing = event.target.closest("[data-tt='sharing']");
     if (sharing) {
       const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");

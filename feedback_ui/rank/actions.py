@@ -1,17 +1,21 @@
-"""Rank: draw a prompt, sample two responses, vote, take the next."""
+"""Rank: draw a prompt, sample two responses, vote, take the vote back, skip, take the next."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback_ui.chat.actions import Candidates, candidates_of
 from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
-from trimtab_client.values import Choice
+from trimtab_client.values import STRENGTHS, Choice, Strength
 
 MAX_SKIPPED = 100
 """How many skipped comparisons are kept from coming back, as many as the API takes."""
+
+MAX_HISTORY = 30
+"""How many of their votes raters see."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,24 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a rater says beside a verdict; the fields of a vote."""
+
+    better: str = ""
+    tags: tuple[str, ...] = ()
+    strength: str = ""
+    reasons: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    comment: str = ""
+    unsafe: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Table:
     """What lies before a rater: a comparison, and once it is decided what the vote revealed.
 
-    `votes` counts the votes cast since the page was opened; `as_written` shows the texts without Markdown, and
-    `skipped` are the newest comparisons that the rater left to others.
+    `votes` counts the votes cast since the page was opened; `view` is how the texts are shown, and `skipped` are the
+    newest comparisons that the rater left to others. `last` is the comparison of the last vote, which can be taken back;
+    `taken_back` says that this was done to the one that is shown. `summary` is the rater's progress.
     """
 
     pair: Candidates | None = None
@@ -45,12 +62,23 @@ class Table:
     pairs_made: int = 0
     demonstration: bool = False
     votes: int = 0
-    as_written: bool = False
+    view: str = "formatted"
     skipped: tuple[str, ...] = ()
+    last: str | None = None
+    taken_back: bool = False
+    summary: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def laid(self, pair: Candidates | None) -> Table:
         """Show another comparison, or none; what belongs to the rater stays."""
-        return Table(pair, votes=self.votes, as_written=self.as_written, skipped=self.skipped)
+        return replace(self, pair=pair, revealed=None, pairs_made=0, demonstration=False, taken_back=False)
+
+    def counted(self, votes: int) -> Table:
+        """Add votes to the rater's progress."""
+        mine = dict(self.summary or {})
+        if mine:
+            mine["streak"] += votes > 0 and mine["today"] == 0
+            mine["today"] = max(0, mine["today"] + votes)
+        return replace(self, votes=max(0, self.votes + votes), summary=mine)
 
     def passed(self) -> Table:
         """Note the comparison that is shown as skipped, if no vote was cast on it."""
@@ -115,27 +143,71 @@ async def take_next(client: AsyncClient, table: Table) -> Table:
     return table.laid(candidates_of(waiting, waiting.get("messages", ())))
 
 
-async def vote(
-    client: AsyncClient, table: Table, choice: Choice, better: str = "", tags: tuple[str, ...] = ()
-) -> Table:
+async def vote(client: AsyncClient, table: Table, choice: Choice, said: Said = Said()) -> Table:
     """Record a verdict, with a better response where the rater changed one, and reveal who wrote what.
 
-    Text equal to either response is no better response and is not sent.
+    Text equal to either response is no better response and is not sent; how much better an answer is only goes with a
+    choice of one.
     """
     if table.pair is None or table.revealed is not None:
         return table
-    text = better.strip()
+    text = said.better.strip()
     written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
     cast = await client.preferences.vote(
-        table.pair.comparison, choice, better=written, tags=tags, seconds=table.pair.seconds()
+        table.pair.comparison,
+        choice,
+        better=written,
+        tags=said.tags,
+        seconds=table.pair.seconds(),
+        strength=strength_of(said.strength) if choice in ("a", "b") else None,
+        reasons=said.reasons,
+        comment=said.comment.strip() or None,
+        unsafe=said.unsafe,
     )
     return replace(
-        table,
+        table.counted(1),
         revealed=dict((cast or {}).get("revealed") or {}),
         pairs_made=len((cast or {}).get("pairs") or ()),
         demonstration=bool((cast or {}).get("demonstration")),
-        votes=table.votes + 1,
+        last=table.pair.comparison,
+        taken_back=False,
     )
+
+
+def strength_of(value: str) -> Strength | None:
+    """Return the strength that a value names; None for nothing."""
+    return next((strength for strength in STRENGTHS if strength == value), None)
+
+
+async def undo(client: AsyncClient, table: Table, comparison: str | None = None) -> Table:
+    """Take back the rater's vote on a comparison, by default the last one, and show it again, open to a vote."""
+    wanted = comparison or table.last
+    if wanted is None:
+        return table
+    await client.preferences.undo_vote(wanted)
+    found = await client.preferences.comparison(wanted)
+    laid = table.counted(-1).laid(candidates_of(found, found.get("messages", ())))
+    left = tuple(id for id in table.skipped if id != wanted)
+    return replace(laid, taken_back=True, skipped=left, last=None if wanted == table.last else table.last)
+
+
+async def skip(client: AsyncClient, table: Table, reason: str) -> None:
+    """Leave the comparison that is shown undecided, with a reason."""
+    if table.pair is not None and table.open:
+        await client.preferences.skip(table.pair.comparison, reason)
+
+
+async def history(client: AsyncClient) -> list[dict[str, Any]]:
+    """Return the rater's newest votes."""
+    return await client.preferences.votes(limit=MAX_HISTORY)
+
+
+async def summary(client: AsyncClient) -> dict[str, Any] | None:
+    """Return the rater's progress; None for a role that has none."""
+    try:
+        return dict(await client.preferences.vote_summary())
+    except ApiError:
+        return None
 
 
 async def waiting(client: AsyncClient) -> int | None:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from feedback_ui import dialogue, texts
+from feedback_ui import texts
 from feedback_ui.chat.sampling import build_sampling
 from feedback_ui.html import empty
-from feedback_ui.listing import static
+from feedback_ui.listing import pickable, static
+from feedback_ui.rank import render
 from feedback_ui.rank.actions import Prompt, Table
 from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
 from feedback_ui.rank.screen import RankScreen
@@ -25,13 +26,16 @@ class _Better(NamedTuple):
     better: gr.Textbox
     from_a: gr.Button
     from_b: gr.Button
+    changes: gr.HTML
+    comment: gr.Textbox
     tags: gr.Dropdown
 
 
 class _Stage(NamedTuple):
     column: gr.Column
     asked: gr.HTML
-    as_written: gr.Checkbox
+    guidelines: gr.HTML
+    view: gr.Radio
     panel: PairPanel
     own: _Better
 
@@ -39,8 +43,16 @@ class _Stage(NamedTuple):
 class _Dock(NamedTuple):
     outcome: gr.HTML
     ballot: gr.Column
+    strength: gr.Radio
     tally: gr.HTML
+    undo: gr.Button
+    skip: gr.HTML
     following: gr.Button
+
+
+class _History(NamedTuple):
+    fold: gr.Accordion
+    votes: gr.HTML
 
 
 def build_layout() -> RankScreen:
@@ -60,6 +72,7 @@ def build_layout() -> RankScreen:
         temperature, max_tokens = build_sampling("rank")
         idle = static(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), elem_id="rank-idle")
         stage = _build_stage()
+        history = _build_history()
         dock = _build_dock(stage.panel)
     return RankScreen(
         prompt_state=prompt_state,
@@ -75,15 +88,23 @@ def build_layout() -> RankScreen:
         idle=idle,
         stage=stage.column,
         asked=stage.asked,
-        as_written=stage.as_written,
+        guidelines=stage.guidelines,
+        view=stage.view,
         panel=stage.panel,
         better=stage.own.better,
         from_a=stage.own.from_a,
         from_b=stage.own.from_b,
+        changes=stage.own.changes,
+        comment=stage.own.comment,
         tags=stage.own.tags,
+        history=history.fold,
+        cast=history.votes,
         outcome=dock.outcome,
         ballot=dock.ballot,
+        strength=dock.strength,
         tally=dock.tally,
+        undo=dock.undo,
+        skip=dock.skip,
         following=dock.following,
     )
 
@@ -111,10 +132,20 @@ def _build_stage() -> _Stage:
     """Lay out the two responses, with what they answer and the rater's own fields."""
     with gr.Column(elem_classes="tt-away", elem_id="rank-table") as column:
         asked = static("", elem_id="rank-asked")
-        as_written = gr.Checkbox(label=texts.RANK_PLAIN, container=False, elem_id="rank-plain")
-        panel = build_pair()
+        with gr.Row(elem_classes="tt-rank-tools"):
+            guidelines = static("", elem_id="rank-guidelines")
+            view = gr.Radio(
+                list(texts.RANK_VIEWS),
+                value="formatted",
+                label=texts.RANK_VIEW,
+                show_label=False,
+                container=False,
+                elem_id="rank-view",
+                elem_classes="tt-segments",
+            )
+        panel = build_pair(reasons=True)
         own = _build_better()
-    return _Stage(column, asked, as_written, panel, own)
+    return _Stage(column, asked, guidelines, view, panel, own)
 
 
 def _build_better() -> _Better:
@@ -130,6 +161,14 @@ def _build_better() -> _Better:
         with gr.Row():
             from_a = gr.Button(texts.RANK_FILL_A, size="sm", scale=0, min_width=130, elem_id="rank-from-a")
             from_b = gr.Button(texts.RANK_FILL_B, size="sm", scale=0, min_width=130, elem_id="rank-from-b")
+        changes = static("", elem_id="rank-changes")
+        comment = gr.Textbox(
+            label=texts.RANK_COMMENT,
+            info=texts.RANK_COMMENT_INFO,
+            lines=1,
+            max_lines=6,
+            elem_id="rank-comment",
+        )
         tags = gr.Dropdown(
             list(texts.RANK_TAG_CHOICES),
             value=[],
@@ -139,16 +178,32 @@ def _build_better() -> _Better:
             allow_custom_value=True,
             elem_id="rank-tags",
         )
-    return _Better(better, from_a, from_b, tags)
+    return _Better(better, from_a, from_b, changes, comment, tags)
+
+
+def _build_history() -> _History:
+    """Lay out the fold with the rater's own votes, which are read when it opens."""
+    with gr.Accordion(texts.RANK_HISTORY, open=False, elem_id="rank-history") as fold:
+        votes = pickable("", elem_id="rank-cast")
+    return _History(fold, votes)
 
 
 def _build_dock(panel: PairPanel) -> _Dock:
-    """Lay out the verdicts, what they revealed, and the way to the next comparison."""
+    """Lay out the verdicts, what they revealed, the way back, and the way to the next comparison."""
     with gr.Column(elem_classes="tt-dock"):
         outcome = static("", elem_id="rank-outcome")
-        with gr.Column(visible=False) as ballot:
+        with gr.Column(visible=False, elem_classes="tt-ballot") as ballot:
+            strength = gr.Radio(
+                list(texts.RANK_STRENGTHS),
+                value="",
+                label=texts.RANK_STRENGTH,
+                elem_id="rank-strength",
+                elem_classes="tt-segments",
+            )
             lay_verdicts(panel)
         with gr.Row(elem_classes="tt-rank-bar"):
-            tally = static(dialogue.tally(0, None), elem_id="rank-tally")
+            tally = static(render.tally(Table(), None), elem_id="rank-tally")
+            undo = gr.Button(texts.RANK_UNDO, scale=0, min_width=140, interactive=False, elem_id="rank-undo")
+            skip = pickable("", elem_id="rank-skip")
             following = gr.Button(texts.RANK_NEXT, scale=0, min_width=190, elem_id="rank-next")
-    return _Dock(outcome, ballot, tally, following)
+    return _Dock(outcome, ballot, strength, tally, undo, skip, following)

@@ -10,6 +10,7 @@ import gradio as gr
 from feedback_ui import dialogue, texts
 from feedback_ui.html import empty, notice
 from feedback_ui.part import Update
+from feedback_ui.rank import render
 from feedback_ui.rank.actions import Prompt, Table
 from feedback_ui.rank.pair import PairPanel
 
@@ -31,36 +32,51 @@ class RankScreen:
     idle: gr.HTML
     stage: gr.Column
     asked: gr.HTML
-    as_written: gr.Checkbox
+    guidelines: gr.HTML
+    view: gr.Radio
     panel: PairPanel
     better: gr.Textbox
     from_a: gr.Button
     from_b: gr.Button
+    changes: gr.HTML
+    comment: gr.Textbox
     tags: gr.Dropdown
+    history: gr.Accordion
+    cast: gr.HTML
     outcome: gr.HTML
     ballot: gr.Column
+    strength: gr.Radio
     tally: gr.HTML
+    undo: gr.Button
+    skip: gr.HTML
     following: gr.Button
 
     def outputs(self) -> list[Any]:
         """Return what every handler may change."""
         return [
             self.prompt_state, self.table_state, self.prompt, self.earlier, self.tally, self.idle, self.stage,
-            self.ballot, self.asked, self.panel.a, self.panel.b, self.outcome, self.better, self.tags,
-            self.sample, self.following, *self.panel.verdicts.values(),
+            self.ballot, self.asked, self.guidelines, self.panel.a, self.panel.b, self.outcome, self.better, self.changes,
+            self.comment, self.tags, self.sample, self.following, self.strength, self.undo, self.skip,
+            *self.panel.verdicts.values(), *self.panel.reasons.values(),
         ]  # fmt: skip
+
+    def said(self) -> list[Any]:
+        """Return what a rater says beside a verdict, in the order of `Ranking.voter`."""
+        return [self.better, self.tags, self.comment, self.strength, *self.panel.reasons.values()]
 
     def laid(self, table: Table, queue: int | None = None) -> Update:
         """Put a table on the screen."""
         pair = table.pair
         update = {
             self.table_state: table,
-            self.tally: dialogue.tally(table.votes, queue),
+            self.tally: render.tally(table, queue),
             self.idle: gr.HTML(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), visible=pair is None),
             self.stage: gr.Column(elem_classes="" if pair else "tt-away"),
             self.ballot: gr.Column(visible=table.open),
-            self.outcome: dialogue.revealed(table),
+            self.outcome: render.outcome(table),
             self.sample: gr.Button(interactive=True),
+            self.undo: gr.Button(interactive=table.last is not None),
+            self.skip: render.skip_menu(pair.skip_reasons if pair and table.open else ()),
             self.following: gr.Button(
                 texts.RANK_SKIP if table.open else texts.RANK_NEXT,
                 variant="secondary" if table.open else "primary",
@@ -68,29 +84,39 @@ class RankScreen:
             ),
         }
         if pair is not None:
-            update |= self.panel.show(pair, open_to_vote=table.open, as_written=table.as_written)
-            update |= {self.asked: dialogue.messages(pair.messages, as_written=table.as_written)}
+            update |= self.panel.show(pair, open_to_vote=table.open, view=table.view)
+            update |= {self.asked: self._asked(table), self.guidelines: render.guidelines(pair.guidelines)}
+        if pair is not None and table.open:
+            update |= {self.strength: "", **self.panel.offered(pair)}
         return update
 
-    def written(self, table: Table, wanted: bool) -> Update:
-        """Show the responses as they were written, or as Markdown."""
-        table = replace(table, as_written=wanted)
-        pair = table.pair
-        if pair is None:
+    def shown(self, table: Table, view: str) -> Update:
+        """Show the responses in another way."""
+        table = replace(table, view=view)
+        if table.pair is None:
             return {self.table_state: table}
         return {
             self.table_state: table,
-            self.asked: dialogue.messages(pair.messages, as_written=wanted),
-            **self.panel.texts(pair, as_written=wanted),
+            self.asked: self._asked(table),
+            **self.panel.texts(table.pair, view=view),
         }
 
-    def emptied(self, text: str, why: list[str]) -> Update:
+    def _asked(self, table: Table) -> str:
+        return dialogue.messages(
+            table.pair.messages if table.pair else (), as_written=table.view != "formatted"
+        )
+
+    def emptied(self, text: str, why: list[str], comment: str) -> Update:
         """Empty the rater's own fields where something is in them.
 
         Gradio applies an update of a component inside a closed fold only once the fold opens, a moment after it is
         drawn: an update that says nothing new would wipe out the first words that a rater writes.
         """
-        return ({self.better: ""} if text else {}) | ({self.tags: []} if why else {})
+        return (
+            ({self.better: "", self.changes: ""} if text else {})
+            | ({self.tags: []} if why else {})
+            | ({self.comment: ""} if comment else {})
+        )
 
     def sampling(self) -> Update:
         """Say that two responses are being written."""

@@ -24,7 +24,7 @@ def wire_rank(demo: gr.Blocks, screen: RankScreen, connection: Connection) -> No
 
 def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
     """Connect what brings a prompt or a comparison."""
-    own = [screen.better, screen.tags, screen.deployment, screen.table_state]
+    own = [screen.better, screen.tags, screen.comment, screen.deployment, screen.table_state]
     sampling = [screen.temperature, screen.max_tokens]
     drawn = [screen.prompt_state, screen.prompt, screen.earlier]
     screen.draw.click(ranking.on_draw, None, drawn, api_name="draw", show_progress="hidden")
@@ -42,9 +42,11 @@ def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
         api_name="next",
         show_progress="hidden",
     )
+    left = screen.skip.click(ranking.on_skip, [*own, *sampling], screen.outputs(), **_QUIET)
     # Not after a prompt of the rater's own: who writes prompts does not take the next from the queue.
     ahead = [screen.deployment, screen.table_state, *sampling]
-    going_on.then(ranking.on_ahead, ahead, None, **_QUIET)
+    for going in (going_on, left):
+        going.then(ranking.on_ahead, ahead, None, **_QUIET)
 
 
 def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
@@ -52,17 +54,24 @@ def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
     for choice, button in screen.panel.verdicts.items():
         button.click(
             ranking.voter(choice),
-            [screen.table_state, screen.better, screen.tags],
+            [screen.table_state, *screen.said()],
             screen.outputs(),
             api_name=f"vote_{choice}",
             show_progress="hidden",
         )
+
+    screen.undo.click(
+        ranking.on_undo, [screen.table_state], screen.outputs(), api_name="undo", show_progress="hidden"
+    )
+    screen.history.expand(ranking.on_history, None, [screen.cast], **_QUIET)
+    screen.cast.click(ranking.on_reopen, [screen.table_state], [*screen.outputs(), screen.cast], **_QUIET)
 
 
 def _wire_texts(screen: RankScreen, ranking: Ranking) -> None:
     """Connect what changes the texts: their form, and the rater's own from one of them."""
     laid, better, panel = screen.table_state, screen.better, screen.panel
     shown = [laid, screen.asked, panel.a, panel.b]
-    screen.as_written.input(ranking.on_plain, [screen.as_written, laid], shown, **_QUIET)
+    screen.view.input(ranking.on_view, [screen.view, laid], shown, trigger_mode="always_last", **_QUIET)
+    better.change(ranking.on_written, [better, laid], [screen.changes], trigger_mode="always_last", **_QUIET)
     screen.from_a.click(lambda table: table.pair.a if table.pair else "", [laid], [better], **_QUIET)
     screen.from_b.click(lambda table: table.pair.b if table.pair else "", [laid], [better], **_QUIET)

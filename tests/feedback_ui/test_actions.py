@@ -163,7 +163,7 @@ class TestRank:
         table = run(screens, rank.sample, rank.Prompt(text="hi"), "assistant", rank.Table())
         assert table.open
         assert not table.revealed
-        decided = run(screens, rank.vote, table, "b", "", ("clear",))
+        decided = run(screens, rank.vote, table, "b", rank.Said(tags=("clear",)))
         assert decided.revealed == {"a": "assistant@1", "b": "assistant@1"}
         assert (decided.votes, decided.pairs_made, decided.open) == (1, 1, False)
         assert screens.stub.votes[0]["tags"] == ["clear"]
@@ -172,10 +172,40 @@ class TestRank:
     def test_an_unchanged_prefill_is_no_better_response(self, screens: Screens) -> None:
         table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
         assert table.pair is not None
-        run(screens, rank.vote, table, "a", table.pair.a + "\n")
+        run(screens, rank.vote, table, "a", rank.Said(table.pair.a + "\n"))
         assert "better" not in screens.stub.votes[0]
         again = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())
-        assert run(screens, rank.vote, again, "a", "A better one").demonstration
+        assert run(screens, rank.vote, again, "a", rank.Said("A better one")).demonstration
+
+    def test_a_vote_says_more_than_its_choice(self, screens: Screens) -> None:
+        said = rank.Said(
+            strength="slightly", reasons={"a": ["clear"], "b": []}, comment=" hm ", unsafe=("b",)
+        )
+        table = run(screens, rank.sample, rank.Prompt(text="hi"), "assistant", rank.Table())
+        run(screens, rank.vote, table, "a", said)
+        sent = screens.stub.votes[0]
+        assert (sent["strength"], sent["reasons"], sent["unsafe"]) == ("slightly", {"a": ["clear"]}, ["b"])
+        assert sent["comment"] == "hm"
+        table = run(screens, rank.sample, rank.Prompt(text="hi"), "assistant", rank.Table())
+        run(screens, rank.vote, table, "tie", said)
+        assert "strength" not in screens.stub.votes[1], "neither is better"
+
+    def test_the_last_vote_is_taken_back_after_others_came(self, screens: Screens) -> None:
+        table = run(
+            screens,
+            rank.sample,
+            rank.Prompt(text="hi"),
+            "assistant",
+            rank.Table(summary={"today": 0, "streak": 2}),
+        )
+        voted = run(screens, rank.vote, table, "a")
+        assert voted.summary == {"today": 1, "streak": 3}
+        other = run(screens, rank.sample, rank.Prompt(text="ho"), "assistant", voted)
+        again = run(screens, rank.undo, other)
+        assert again.pair is not None
+        assert (again.pair.comparison, again.open, again.taken_back) == (table.pair.comparison, True, True)
+        assert (again.votes, again.last, again.summary["today"], screens.stub.votes) == (0, None, 0, [])
+        assert run(screens, rank.undo, again) == again, "nothing is left to take back"
 
     def test_a_decided_comparison_cannot_be_voted_on_twice(self, screens: Screens) -> None:
         table = run(screens, rank.sample, rank.Prompt(text="hi"), None, rank.Table())

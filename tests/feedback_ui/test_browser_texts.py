@@ -117,14 +117,14 @@ def test_rank_shows_every_character_and_plain_text_on_demand(page: Page, screens
     expect(page.locator("#response-a .tt-markdown")).to_be_visible()
     assert letters(page.locator("#response-a .tt-text").text_content() or "") == letters(EVERYTHING)
     assert letters(LITERAL["page"]) in letters(page.locator("#rank-asked").text_content() or "")
-    page.locator("#rank-plain input").check()
+    page.locator("#rank-view input").nth(1).check()
     for slot in "ab":
         expect(page.locator(f"#response-{slot} .tt-plain")).to_be_visible()
         assert page.locator(f"#response-{slot} .tt-text").text_content() == made[slot]
     page.locator("body").press("a")
     expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
     expect(page.locator("#response-a .tt-plain")).to_be_visible()
-    page.locator("#rank-plain input").uncheck()
+    page.locator("#rank-view input").nth(0).check()
     expect(page.locator("#response-b .tt-code")).not_to_have_count(0)
     assert asked == []
 

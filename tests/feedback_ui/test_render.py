@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from feedback_ui.chat.conversation_list import conversations
 from feedback_ui.chat.shared import shared_page
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
+from feedback_ui.model_text import text_content
 from feedback_ui.ops.access import render as people
 from feedback_ui.ops.audit import render as audit
 from feedback_ui.ops.data import imports_render as imports
@@ -25,6 +27,8 @@ from feedback_ui.ops.releases import tree
 from feedback_ui.ops.releases.comparisons import comparisons
 from feedback_ui.ops.training import render as runs
 from feedback_ui.ops.training.actions import Followed
+from feedback_ui.rank import differences
+from feedback_ui.rank import render as rank_render
 from feedback_ui.rank.actions import Table
 from tests.feedback_ui.double.rows import used
 from trimtab_client import ApiError
@@ -63,7 +67,13 @@ def test_everything_from_outside_is_escaped() -> None:
         ),
         shared_page({"title": EVIL, "messages": [{"role": EVIL, "content": EVIL}]}),
         dialogue.messages([{"role": EVIL, "content": EVIL}]),
-        dialogue.revealed(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
+        rank_render.outcome(Table(Candidates("c", EVIL, EVIL), revealed={"a": EVIL, "b": EVIL})),
+        rank_render.guidelines(EVIL),
+        rank_render.skip_menu([EVIL]),
+        rank_render.history([{"choice": EVIL, "strength": EVIL, "asked": EVIL, "comparison": EVIL}]),
+        differences.marked(EVIL, "x"),
+        differences.changed(EVIL, "x") + differences.changed("x", EVIL),
+        differences.same_length(EVIL, 1),
         dialogue.readiness(Readiness(False, (EVIL,), (EVIL,))),
         overview.engines([row]),
         runs.progress(
@@ -106,7 +116,7 @@ def test_the_bar_offers_only_what_the_roles_open() -> None:
 def test_before_the_vote_nothing_names_a_release() -> None:
     table = Table(Candidates("cmp-1", "one", "two", ({"role": "user", "content": "q"},)))
     assert table.pair is not None
-    assert dialogue.revealed(table) == ""
+    assert rank_render.outcome(table) == ""
     assert "assistant@" not in dialogue.messages(table.pair.messages)
 
 
@@ -317,6 +327,34 @@ def test_a_job_that_failed_says_why() -> None:
     row = {"id": "job-1", "kind": "pairs.make", "state": "failed", "error": "the judge <is> wrong"}
     assert "the judge &lt;is&gt; wrong" in jobs_render.jobs([row])
     assert "No job yet" in jobs_render.jobs([])
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [("The sea is salty.", "The sky is blue."), ("", "x"), ("a <b> & c\nd", "a\n"), ("same", "same")],
+)
+def test_differences_show_every_character(text: str, other: str) -> None:
+    assert text_content(differences.marked(text, other)) == text
+    kept = re.sub("<del>.*?</del>", "", differences.changed(other, text), flags=re.DOTALL)
+    assert text_content(kept) == text
+
+
+def test_differences_mark_what_the_other_text_lacks() -> None:
+    shown = differences.marked("The sea is salty.", "The sky is salty.")
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", shown) == ["sea"]
+    assert "<mark" not in differences.marked("one", "one")
+    assert (
+        differences.closest("The sea is blue.", ["The sky was red", "The sea is salty."])
+        == "The sea is salty."
+    )
+    long = "word " * (differences.MAX_WORDS + 1)
+    assert texts.RANK_TOO_LONG in differences.marked(long, "x")
+
+
+def test_the_same_length_is_that_of_the_shortest() -> None:
+    assert differences.shortest(["one two three", "one two"]) == 2
+    assert texts.RANK_CUT.format(words=1) in differences.same_length("one two three", 2)
+    assert text_content(differences.same_length("one  two", 2)) == "one  two"
 
 
 def test_first_steps_name_the_next_one_and_are_gone_when_done() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from tests.feedback_ui.double.rows import now, release, used
+from tests.feedback_ui.double.tree import Tree
 
 STATES = ("queued", "snapshot", "training", "publishing", "evaluating", "canary")
 
@@ -27,6 +28,8 @@ class Memory:
         self.deltas: list[dict[str, Any]] | None = None
         """What an answer streams in the place of `reply`: deltas in OpenAI's form."""
         self.delta_s = 0.0
+        self.finish_reason = "stop"
+        self.trees: dict[str, Tree] = {}
         self.rank_show = "answers"
         self.pairs_offered = False
         self.models_s = 0.0
@@ -37,6 +40,8 @@ class Memory:
         self.share: str | None = None
         self.likes: dict[str, bool | None] = {}
         self.votes: list[dict[str, Any]] = []
+        self.skips: list[dict[str, Any]] = []
+        self.guidelines = ""
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
         self.conversations: dict[str, dict[str, Any]] = {}
         self.links: dict[str, str] = {}

@@ -15,7 +15,18 @@ from tests.feedback_ui.double.rows import now
 
 def blind(row: dict[str, Any]) -> dict[str, Any]:
     """What a rater gets of a comparison."""
-    shown = ("id", "messages", "a", "b", "a_message", "b_message", "show")
+    shown = (
+        "id",
+        "messages",
+        "a",
+        "b",
+        "a_message",
+        "b_message",
+        "show",
+        "reasons",
+        "skip_reasons",
+        "guidelines",
+    )
     return {key: row[key] for key in shown if key in row}
 
 
@@ -53,6 +64,9 @@ class Ranking(Memory):
             "\n3. so most coasts see two high waters a day.",
             **whole,
             "show": self.rank_show,
+            "reasons": ["accurate", "clear"],
+            "skip_reasons": ["too long", "not my language"],
+            "guidelines": self.guidelines,
             "state": "open",
             "created_at": now(),
         }
@@ -74,7 +88,8 @@ class Ranking(Memory):
         if found["state"] == "decided":
             return problem(409, "Conflict", f"comparison {found['id']} is decided already")
         found["state"] = "decided"
-        self.votes.append({"comparison": found["id"], **body})
+        asked = found["messages"][-1]["content"]
+        self.votes.append({"comparison": found["id"], "asked": asked, "created_at": now(), **body})
         made = [self.new("pair")] if body["choice"] in ("a", "b") else []
         for ident in made:
             won, lost = (found["a"], found["b"]) if body["choice"] == "a" else (found["b"], found["a"])
@@ -91,11 +106,41 @@ class Ranking(Memory):
             }
         )
 
+    async def undo(self, request: Request) -> Response:
+        id = request.path_params["id"]
+        cast = next((vote for vote in self.votes if vote["comparison"] == id), None)
+        if cast is None:
+            return problem(404, "Not Found", "no such vote")
+        self.votes.remove(cast)
+        self.comparisons[id]["state"] = "open"
+        return JSONResponse({"id": self.new("vote"), "comparison": id, "choice": cast["choice"]})
+
+    async def comparison(self, request: Request) -> Response:
+        return JSONResponse(blind(self.comparisons[request.path_params["id"]]))
+
+    async def skip(self, request: Request) -> Response:
+        found = self.comparisons[request.path_params["id"]]
+        found["queued"] = False
+        self.skips.append({"comparison": found["id"], **await request.json()})
+        return Response(status_code=204)
+
+    async def cast(self, request: Request) -> Response:
+        return JSONResponse(self.votes[::-1])
+
+    async def progress(self, request: Request) -> Response:
+        known = {"votes": 40, "skipped": 0, "undone": 0, "agreement": None, "compared": 0}
+        return JSONResponse({**known, "today": 11, "streak": 3, "gold_right": 9, "gold_total": 10})
+
     def ranking_routes(self) -> list[Route]:
         return [
             Route("/api/prompts/draw", self.draw),
             Route("/api/comparisons", self.compare, methods=["POST"]),
             Route("/api/comparisons/next", self.next),
             Route("/api/comparisons/offer", self.offer, methods=["POST"]),
+            Route("/api/comparisons/{id}", self.comparison),
             Route("/api/comparisons/{id}/vote", self.vote, methods=["POST"]),
+            Route("/api/comparisons/{id}/vote", self.undo, methods=["DELETE"]),
+            Route("/api/comparisons/{id}/skip", self.skip, methods=["POST"]),
+            Route("/api/votes", self.cast),
+            Route("/api/votes/summary", self.progress),
         ]
