@@ -40,9 +40,13 @@ def imported(db: Store, *asked: str, **extra: Any) -> list[str]:
 
 
 def voted(db: Store, question: str = "Which moon?") -> tuple[Comparison, str]:
-    """A comparison whose first answer ada prefers, and the pair of it."""
+    """A comparison whose short answer ada prefers (sides are random), and the pair of it."""
     made = comparisons.create(db, question, [Candidate("ours"), Candidate("none " * 30)])
-    return made, comparisons.vote(db, made.id, "a", "ada").pairs[0]
+    return made, comparisons.vote(db, made.id, short_side(made), "ada").pairs[0]
+
+
+def short_side(made: Comparison) -> str:
+    return "a" if made.a.content == "ours" else "b"
 
 
 def ids(db: Store, **wanted: Any) -> list[str]:
@@ -171,7 +175,9 @@ def test_a_row_names_what_is_behind_it_and_what_holds_it(db: Store, tmp_path: Pa
     snapshot = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0)
     found = row_lineage.of_row(db, "pairs", pair)
     (vote,) = found["evidence"]
-    assert (vote["kind"], vote["person"], vote["comparison"], vote["choice"]) == ("vote", "ada", made.id, "a")
+    assert (vote["kind"], vote["person"], vote["comparison"], vote["choice"]) == (
+        "vote", "ada", made.id, short_side(made),
+    )  # fmt: skip
     assert found["imported"] is None
     assert [row["id"] for row in found["snapshots"]] == [snapshot.id]
     assert [(row["action"], row["reason"]) for row in found["history"]] == [("pair.approve", "good")]
