@@ -8,7 +8,7 @@ from typing import Any
 from feedback_ui import answer_parts, texts
 from feedback_ui.html import duration, esc, fold
 from feedback_ui.model_text import plain, rendered, wrapped
-from feedback_ui.turn import SYSTEM_ROLES, Turn, read_turn, tools_of
+from feedback_ui.turn import STOPPED, SYSTEM_ROLES, Turn, read_turn, tools_of
 
 
 def bubble(role: str, html: str) -> dict[str, Any]:
@@ -16,12 +16,46 @@ def bubble(role: str, html: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": html}]}
 
 
-def bubble_of(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Return the turns of one bubble as a message for `gr.Chatbot`, a finished answer signed by its release."""
+def bubble_of(turns: Sequence[Turn], last: bool = False) -> dict[str, Any]:
+    """Return the turns of one bubble as a message for `gr.Chatbot`, a finished answer signed by its release.
+
+    The `last` one of a conversation offers to go on where its answer was cut.
+    """
     only = turns[0] if len(turns) == 1 else None
+    below = versions(turns[0]) + (cut(turns[-1]) if last else "")
     if only and only.role != "tool" and not (only.calls or only.thinking):
-        return bubble(only.role, rendered(only.content) + signature(only))
-    return bubble("assistant", steps(turns) + signature(turns[-1]))
+        return bubble(only.role, rendered(only.content) + signature(only) + below)
+    return bubble("assistant", steps(turns) + signature(turns[-1]) + below)
+
+
+def versions(turn: Turn) -> str:
+    """Return the arrows to the versions of a message; nothing where it is the only one, or still being written."""
+    if len(turn.versions) < 2 or not turn.done:
+        return ""
+    at, count = turn.version, len(turn.versions)
+    arrows = [
+        _arrow(turn.versions[place] if 0 <= place < count else "", label)
+        for place, label in ((at - 1, texts.CHAT_VERSION_BEFORE), (at + 1, texts.CHAT_VERSION_AFTER))
+    ]
+    number = f"<span>{at + 1} / {count}</span>"
+    return f'<div class="tt-versions">{arrows[0]}{number}{arrows[1]}</div>'
+
+
+def cut(turn: Turn) -> str:
+    """Return the button that has a cut answer continued; nothing for one that is whole."""
+    if not turn.is_cut or turn.calls:
+        return ""
+    why = texts.CHAT_CUT_STOPPED if turn.finish_reason == STOPPED else texts.CHAT_CUT
+    return (
+        f'<div class="tt-cut"><span>{esc(why)}</span> '
+        f'<button type="button" name="tt-continue">{esc(texts.CHAT_CONTINUE)}</button></div>'
+    )
+
+
+def _arrow(version: str, label: str) -> str:
+    # Of attributes that name something, `gr.Chatbot` keeps these alone; the sign is in the style sheet.
+    given = f'name="tt-version" value="{esc(version)}"' if version else "disabled"
+    return f'<button type="button" title="{esc(label)}" {given}></button>'
 
 
 def response(

@@ -7,7 +7,7 @@ from typing import Any
 
 from feedback_ui.bubbles import bubble, bubble_of, context
 from feedback_ui.html import esc
-from feedback_ui.turn import ROLES, SYSTEM_ROLES, Turn, read_turn
+from feedback_ui.turn import ROLES, STOPPED, SYSTEM_ROLES, Turn, read_turn
 
 __all__ = ["Talk", "Thumbs", "Turn", "from_record", "message_index"]
 
@@ -42,27 +42,33 @@ class Thumbs:
 
 @dataclass(frozen=True)
 class Talk:
-    """The turns of one conversation; `conversation` is its id on the platform once that is known."""
+    """The turns of one conversation; `conversation` is its id on the platform once that is known.
+
+    `replaced` are the versions of the answer that the next one stands beside.
+    """
 
     conversation: str | None = None
     turns: tuple[Turn, ...] = field(default=())
     thumbs: Thumbs = field(default_factory=Thumbs, compare=False)
+    replaced: tuple[str, ...] = ()
 
     def said(self, text: str) -> Talk:
         """Add the person's message."""
-        return replace(self, turns=(*self.turns, Turn("user", text)))
+        return replace(self, turns=(*self.turns, Turn("user", text)), replaced=())
 
     def answered(self, turn: Turn) -> Talk:
         """Add an answer, or replace the unfinished one at the end."""
         open_end = bool(self.turns) and self.turns[-1].role == "assistant" and not self.turns[-1].done
         kept = self.turns[:-1] if open_end else self.turns
+        if self.replaced:
+            turn = replace(turn, versions=(*self.replaced, ""))
         return replace(self, turns=(*kept, turn))
 
     def settled(self) -> Talk:
         """Close an answer that was stopped; one without a word is dropped."""
         if not self.turns or self.turns[-1].done:
             return self
-        last = replace(self.turns[-1], done=True)
+        last = replace(self.turns[-1], done=True, finish_reason=STOPPED)
         kept = bool(last.content or last.carried)
         return replace(self, turns=(*self.turns[:-1], last) if kept else self.turns[:-1])
 
@@ -70,12 +76,18 @@ class Talk:
         """Cut the answer off: the person's last message, or the result of a tool that was called after it, is the end."""
         for end in range(len(self.turns), 0, -1):
             if self.turns[end - 1].role in ("user", "tool"):
-                return replace(self, turns=self.turns[:end])
+                return replace(self, turns=self.turns[:end], replaced=_versions(self.turns[end:]))
         return replace(self, turns=())
 
     def reworded(self, index: int, text: str) -> Talk:
-        """Replace the text of the person's message at `index` and drop what followed."""
-        return replace(self, turns=(*self.turns[:index], replace(self.turns[index], content=text)))
+        """Replace the text of the person's message at `index` and leave out what followed: another version of it."""
+        before = _versions(self.turns[index:])
+        reworded = replace(self.turns[index], content=text, id="", versions=(*before, "") if before else ())
+        return replace(self, turns=(*self.turns[:index], reworded), replaced=())
+
+    def continuing(self) -> Talk:
+        """Open the answer at the end again, where it was cut: the next one has it as its beginning."""
+        return replace(self, turns=self.turns[:-1], replaced=_versions(self.turns[-1:]))
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the turns as chat messages for the API, without an empty or unfinished answer.
@@ -92,7 +104,8 @@ class Talk:
 
     def bubbles(self) -> list[dict[str, Any]]:
         """Return the turns as messages for `gr.Chatbot`, each finished answer signed by its release."""
-        return [bubble_of(turns) for turns in self.runs()]
+        runs = self.runs()
+        return [bubble_of(turns, last=turns is runs[-1]) for turns in runs]
 
     def runs(self) -> list[list[Turn]]:
         """Return the turns of each bubble: one of the person, or all between two of them."""
@@ -152,6 +165,15 @@ def from_record(record: dict[str, Any]) -> Talk:
     """Read a conversation as `GET /api/conversations/{id}` returns it."""
     turns = [read_turn(message) for message in record.get("messages", ())]
     return Talk(record.get("id"), tuple(turn for turn in turns if turn.role in ROLES))
+
+
+def _versions(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    """Return the ids that lead to the versions of the first of some turns; one that is not stored has none."""
+    if not turns:
+        return ()
+    known = next((turn.key for turn in turns if turn.key), "")
+    versions = turns[0].versions or ("",)
+    return tuple(filter(None, (id or known for id in versions)))
 
 
 def message_index(index: int | tuple[int, int] | list[int]) -> int:

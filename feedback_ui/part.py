@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ class Part:
 
     refresh: Callable[..., Any]
     outputs: Sequence[Any]
-    inputs: Sequence[Any] = field(default=())
+    inputs: Collection[Any] = field(default=())
 
 
 @dataclass(frozen=True)

@@ -71,3 +71,22 @@ def bars(rows: Iterable[Bar], label: str) -> str:
         for row in shown
     )
     return f'<ul class="tt-bars" aria-label="{esc(label)}">{items}</ul>'
+
+
+def paired(labels: Sequence[str], series: Sequence[tuple[str, Sequence[int]]], label: str) -> str:
+    """Render one or two rows of bars beside each other, one group for each of `labels`; all begin at 0."""
+    most = max((value for _, values in series for value in values), default=0) or 1
+    tones = ("", "tt-other")
+    legend = "".join(
+        f'<span><i class="tt-dot {tone or "tt-share-stable"}"></i>{esc(name)}</span>'
+        for (name, _), tone in zip(series, tones, strict=False)
+    )
+    items = ""
+    for place, title in enumerate(labels):
+        drawn = "".join(
+            f'<i class="{tone}" style="width:{values[place] / most * 100:.1f}%"></i>'
+            for (_, values), tone in zip(series, tones, strict=False)
+        )
+        said = " / ".join(f"{values[place]:,}" for _, values in series)
+        items += f"<li><span>{esc(title)}</span><div>{drawn}</div><small>{said}</small></li>"
+    return f'<div class="tt-legend">{legend}</div><ul class="tt-bars" aria-label="{esc(label)}">{items}</ul>'

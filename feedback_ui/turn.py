@@ -9,6 +9,9 @@ from typing import Any
 
 SYSTEM_ROLES = ("system", "developer")
 ROLES = (*SYSTEM_ROLES, "user", "assistant", "tool")
+STOPPED = "client_stopped"
+"""How an answer ended that the person stopped, as the platform records it."""
+_CUT = ("length", STOPPED)
 CARRIED = ("tool_calls", "tool_call_id", "name", "reasoning_content", "tools")
 """What a message carries beside its text, by the names of the API."""
 
@@ -18,6 +21,8 @@ class Turn:
     """One message, and for an answer who gave it; `seconds` is how long it took, `first` until its first token.
 
     `carried` is what it has beside its text, as the API has it; `thought_s` is how long the model thought, in seconds.
+    `id` is the message's where it is known. `versions` are the ids of all messages in its place, oldest first, "" being
+    this one's while its own is not known; none where it is the only one. `finish_reason` says how an answer ended.
     """
 
     role: str
@@ -31,6 +36,24 @@ class Turn:
     done: bool = True
     carried: Mapping[str, Any] = field(default_factory=dict, hash=False)
     thought_s: float | None = None
+    id: str = ""
+    versions: tuple[str, ...] = ()
+    finish_reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the platform finds it by: its id, else that of its completion."""
+        return self.id or self.completion_id
+
+    @property
+    def version(self) -> int:
+        """Its place among `versions`, from 0; the last where it is not named there."""
+        return self.versions.index(self.id) if self.id in self.versions else len(self.versions) - 1
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the answer could go on: it ended at its limit, or was stopped."""
+        return self.role == "assistant" and self.done and self.finish_reason in _CUT and bool(self.content)
 
     @property
     def calls(self) -> list[Mapping[str, Any]]:
@@ -65,6 +88,9 @@ def read_turn(message: Mapping[str, Any]) -> Turn:
         completion_id=str(message.get("completion_id") or ""),
         liked=message.get("liked"),
         thought_s=message.get("thought_s"),
+        id=str(message.get("id") or ""),
+        versions=tuple(message.get("versions") or ()),
+        finish_reason=str(message.get("finish_reason") or ""),
         carried={key: message[key] for key in CARRIED if message.get(key)},
     )
 

@@ -51,7 +51,7 @@ from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
-from trimtab.api.training_data import exports, imports, removals
+from trimtab.api.training_data import curation, exports, imports, removals
 from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
@@ -222,6 +222,7 @@ def api_router() -> APIRouter:
         sampled,
         training_data,
         removals,
+        curation,
         make_pairs_routes,
         imports,
         exports,

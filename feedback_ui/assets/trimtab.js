@@ -232,12 +232,16 @@
     if (node) node.classList.toggle("tt-drawer-open", open);
   };
   document.addEventListener("click", (event) => {
+    const all = event.target.closest("[data-tt='choose-all']");
+    if (all) for (const box of document.querySelectorAll("#curate-rows .tt-picked > input")) box.checked = all.checked;
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
     if (event.target.closest("[data-tt='guidelines']")) LEADS.g();
     const placed = event.target.closest("#rank-order [data-place]");
     if (placed) place(placed.dataset.place);
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
+    const act = event.target.closest("#chat-log button[name^='tt-']");
+    if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
     const sharing = event.target.closest("[data-tt='sharing']");
     if (sharing) {
       const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");

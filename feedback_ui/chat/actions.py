@@ -123,16 +123,16 @@ def sampling(temperature: str, max_tokens: str) -> dict[str, Any]:
 
 
 async def answer(
-    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any], begun: str = ""
 ) -> AsyncIterator[Progress]:
-    """Stream the answer to a conversation that ends with the person's message.
+    """Stream the answer to a conversation that ends with the person's message; one that has `begun` is continued.
 
     While the engine loads (503) this waits and tries again, reporting what is waited for, until it serves or the
     caller closes the iterator. Closing it cancels the generation. Raises `ApiError` for every other refusal.
     """
     while True:
         try:
-            async for progress in _stream(client, talk, model, options):
+            async for progress in _stream(client, talk, model, options, begun):
                 yield progress
             return
         except ApiError as error:
@@ -144,12 +144,16 @@ async def answer(
 
 
 async def _stream(
-    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any]
+    client: AsyncClient, talk: Talk, model: str, options: dict[str, Any], begun: str
 ) -> AsyncIterator[Progress]:
-    draft = Draft(time.monotonic())
+    draft = Draft(time.monotonic(), begun)
     shown = 0.0
+    messages = talk.messages()
+    if begun:
+        messages.append({"role": "assistant", "content": begun})
+        options = options | {"continue_final_message": True, "add_generation_prompt": False}
     async for delta in client.chat.stream(
-        model, talk.messages(), conversation=talk.conversation, source="chat", **options
+        model, messages, conversation=talk.conversation, source="chat", **options
     ):
         now = time.monotonic()
         draft.add(delta, now)
@@ -236,9 +240,15 @@ async def listed_with(client: AsyncClient, conversation: str | None) -> str:
     return await listed(client, conversation, rows=rows)
 
 
-async def reopen(client: AsyncClient, conversation: str) -> Talk:
-    """Load one conversation."""
-    return from_record(await client.chat.conversation(conversation))
+async def reopen(client: AsyncClient, conversation: str, message: str | None = None) -> Talk:
+    """Load one conversation: the branch with a message in it, else the one that was answered last."""
+    return from_record(await client.chat.conversation(conversation, message))
+
+
+def continued_by(turn: Turn, model: str) -> str:
+    """Return who continues an answer: the chosen model, else, where that is another one, the release that began it."""
+    deployment = turn.release.split("@")[0]
+    return model if model == turn.release or model.split("@")[0] == deployment else turn.release or model
 
 
 async def two_answers(
@@ -281,4 +291,4 @@ async def choose(client: AsyncClient, talk: Talk, pair: Candidates, choice: Choi
     revealed = (vote or {}).get("revealed", {})
     text, message = (pair.b, pair.b_message) if kept == "b" else (pair.a, pair.a_message)
     chosen = read_turn(message) if message else Turn("assistant", text)
-    return talk.answered(replace(chosen, release=str(revealed.get(kept) or "")))
+    return replace(talk, replaced=()).answered(replace(chosen, release=str(revealed.get(kept) or "")))

@@ -23,9 +23,19 @@ class Answering:
         self.screen, self.connection = screen, connection
 
     async def respond(
-        self, value: Talk, name: str, heat: str, longest: str, request: gr.Request
+        self,
+        value: Talk,
+        name: str,
+        heat: str,
+        longest: str,
+        request: gr.Request,
+        before: Talk | None = None,
+        begun: str = "",
     ) -> AsyncIterator[Update]:
-        """Stream the answer to a conversation that ends with the person's message."""
+        """Stream the answer to a conversation that ends with the person's message; one that has `begun` is continued.
+
+        `before` is shown again where nothing is answered: a conversation that has an answer in this place already.
+        """
         screen = self.screen
         waiting_for = {screen.talk: value, screen.chatbot: value.awaiting(texts.CHAT_WAITING)}
         value.thumbs.begin(len(value.turns))
@@ -35,18 +45,18 @@ class Answering:
             async with self.connection.client(request) as client:
                 options = actions.sampling(heat, longest)
                 name = name or await actions.default_model(client)
-                if two := await actions.offered(client, value, name, options):
+                if not begun and (two := await actions.offered(client, value, name, options)):
                     latest, made = two
                     latest.thumbs.due()
                     yield {**screen.shown(latest), **screen.put_up(made)}
                     return
-                async for progress in actions.answer(client, value, name, options):
+                async for progress in actions.answer(client, value, name, options, begun):
                     latest = progress.talk
                     yield self._progressed(progress)
                 yield {**screen.shown(latest), screen.notice: ""}
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            yield self._given_back(latest.settled())
+            yield self._given_back(latest.settled(), before if latest is value else None)
 
     async def after_answer(self, value: Talk, request: gr.Request) -> Update:
         """Rate the answer if its thumb came early, and list the conversation.
@@ -71,9 +81,11 @@ class Answering:
         bubbles = progress.talk.awaiting(texts.ENGINE_WAITING)
         return {self.screen.chatbot: bubbles, self.screen.notice: dialogue.readiness(waiting)}
 
-    def _given_back(self, kept: Talk) -> Update:
-        """Put a message that got no answer back into the box."""
+    def _given_back(self, kept: Talk, before: Talk | None) -> Update:
+        """Put a message that got no answer back into the box, or show what there was before."""
         kept.thumbs.due()
+        if before is not None:
+            return self.screen.shown(before)
         # One that carries more than text stays: the box would take that from it.
         unanswered = bool(kept.turns) and kept.turns[-1].role == "user" and not kept.turns[-1].carried
         text = kept.turns[-1].content if unanswered else ""
@@ -99,7 +111,8 @@ class Answering:
     ) -> AsyncIterator[Update]:
         """Answer once more."""
         # The arrow is below the last answer alone.
-        async for update in self.respond(value.settled().unanswered(), name, heat, longest, request):
+        before = value.settled()
+        async for update in self.respond(before.unanswered(), name, heat, longest, request, before):
             yield update
 
     async def on_edit(
@@ -109,6 +122,19 @@ class Answering:
         at = value.turn_at(message_index(event.index))
         reworded = value.reworded(at, str(event.value))
         async for update in self.respond(reworded, name, heat, longest, request):
+            yield update
+
+    async def on_continue(
+        self, value: Talk, name: str, heat: str, longest: str, request: gr.Request
+    ) -> AsyncIterator[Update]:
+        """Continue the answer at the end, which was cut."""
+        last = value.turns[-1] if value.turns else None
+        if last is None or not last.is_cut:
+            yield self.screen.busy(False)
+            return
+        name = actions.continued_by(last, name)
+        more = value.continuing()
+        async for update in self.respond(more, name, heat, longest, request, value, last.content):
             yield update
 
     async def on_example(

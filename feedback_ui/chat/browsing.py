@@ -78,6 +78,15 @@ class Browsing:
             **self.screen.own(),
         }
 
+    async def on_version(self, value: Talk, event: gr.EventData, request: gr.Request) -> Update:
+        """Show the branch of another version of a message."""
+        if value.conversation is None:
+            return {}
+        with toasts():
+            async with self.connection.client(request) as client:
+                other = await actions.reopen(client, value.conversation, str(event.text))
+        return {**self.screen.shown(other), **self.screen.without_offer()}
+
     async def on_new(self, request: gr.Request) -> Update:
         """Begin an empty conversation."""
         with toasts():

@@ -11,15 +11,18 @@ from trimtab_client import ChatDelta
 
 
 class Draft:
-    """Collects the pieces of one answer; `started` and the times of `add` are of one clock, in seconds."""
+    """Collects the pieces of one answer; `started` and the times of `add` are of one clock, in seconds.
 
-    def __init__(self, started: float) -> None:
+    `begun` is the text of an answer that is continued.
+    """
+
+    def __init__(self, started: float, begun: str = "") -> None:
         self._started = started
         self._first: float | None = None
         self._thinking_since: float | None = None
         self._thought_until: float | None = None
         self._last: ChatDelta | None = None
-        self._text = self._reasoning = ""
+        self._text, self._reasoning, self._finish_reason = begun, "", ""
         self._calls = ToolCalls()
         self.characters = 0
         """How much there is to show."""
@@ -32,6 +35,7 @@ class Draft:
     def add(self, delta: ChatDelta, now: float) -> None:
         """Add the next piece."""
         self._last = delta
+        self._finish_reason = delta.finish_reason or self._finish_reason
         answers = bool(delta.text or delta.tool_calls)
         if self._first is None and (answers or delta.reasoning):
             self._first = now - self._started
@@ -59,6 +63,7 @@ class Draft:
             first=self._first if done else None,
             done=done,
             carried={key: value for key, value in carried.items() if value},
+            finish_reason=self._finish_reason,
             thought_s=None if since is None else (now if until is None else until) - since,
         )
 

@@ -16,6 +16,11 @@ from feedback_ui.conversation import Talk
 from feedback_ui.listing import static
 from feedback_ui.rank.pair import PairPanel, build_pair, lay_verdicts
 
+# Buttons inside of messages, which are HTML, come in through here: `submit` asks for an answer, `select` shows something.
+_ACTS = """
+window.trimtab.act = (act, text) => trigger(act === 'continue' ? 'submit' : 'select', { act, text: text || '' });
+"""
+
 
 class _Drawer(NamedTuple):
     new: gr.Button
@@ -47,6 +52,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
     talk = gr.State(Talk())
     pair = gr.State(None)
     dialog = gr.Textbox(visible=False)
+    acts = gr.HTML("", js_on_load=_ACTS, elem_classes="tt-away", elem_id="chat-acts")
     with gr.Column(elem_classes="tt-page tt-chat-page") as body, gr.Row(elem_classes="tt-chat"):
         drawer = _build_drawer()
         shared = static("", elem_id="chat-shared", visible=False)
@@ -81,6 +87,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         column=column,
         shared=shared,
         dialog=dialog,
+        acts=acts,
     )
 
 

@@ -40,6 +40,7 @@ class ChatScreen:
     column: gr.Column
     shared: gr.HTML
     dialog: gr.Textbox
+    acts: gr.HTML
 
     def settings(self) -> list[Any]:
         """Return the inputs that say who answers, and how."""

@@ -29,6 +29,7 @@ def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> No
     _wire_judgements(screen, Judging(screen, connection))
     screen.search.change(browsing.on_search, [screen.search, screen.talk], [screen.past], **_QUIET)
     screen.past.click(browsing.on_pick, [screen.search], screen.outputs(), cancels=running, **_QUIET)
+    screen.acts.select(browsing.on_version, [screen.talk], screen.outputs(), **_QUIET)
     filing = Filing(screen, connection)
     screen.past.select(
         filing.on_act, [screen.search, screen.talk], [*screen.outputs(), screen.dialog], **_QUIET
@@ -69,6 +70,7 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
     retried = chatbot.retry(answering.on_retry, [talk, *settings], answered, **_QUIET)
     edited = chatbot.edit(answering.on_edit, [talk, *settings], answered, **_QUIET)
     tried = chatbot.example_select(answering.on_example, [talk, *settings], answered, **_QUIET)
+    continued = screen.acts.submit(answering.on_continue, [talk, *settings], answered, **_QUIET)
     compared = screen.compare.click(
         answering.on_compare,
         [box, talk, *settings],
@@ -78,10 +80,10 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
     )
     # Named, not taken from `busy`: a component that is made here becomes a part of the page.
     sending = [screen.send, screen.compare, screen.stop]
-    for event in (sent, retried, edited, tried):
+    for event in (sent, retried, edited, tried, continued):
         offered = event.then(lambda: screen.busy(False), None, sending, **_QUIET)
         offered.then(answering.after_answer, [talk], [screen.past], **_QUIET)
-    running = [sent, retried, edited, tried, compared]
+    running = [sent, retried, edited, tried, continued, compared]
     stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
     stopped.then(answering.after_stop, [talk], None, **_QUIET)
     return running

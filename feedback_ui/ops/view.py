@@ -1,4 +1,4 @@
-"""The Ops screen: six tabs over one loader. A tab asks the platform only while it is open."""
+"""The Ops screen: seven tabs over one loader. A tab asks the platform only while it is open."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from feedback_ui.connection import Connection
 from feedback_ui.frame.view import build_frame, wire_frame
 from feedback_ui.ops.access.view import build_access
 from feedback_ui.ops.audit.view import build_audit
+from feedback_ui.ops.curate.view import build_curate
 from feedback_ui.ops.data.view import build_data
 from feedback_ui.ops.overview.view import build_overview
 from feedback_ui.ops.releases.view import build_releases
 from feedback_ui.ops.training.view import build_training
 
-_BUILDERS = (build_overview, build_training, build_releases, build_data, build_access, build_audit)
+_BUILDERS = (
+    build_overview,
+    build_training,
+    build_releases,
+    build_data,
+    build_curate,
+    build_access,
+    build_audit,
+)
 # Seconds between looks at the platform; the other tabs change only by what is done in them.
 _EVERY_S = {"Overview": 4.0, "Training": 2.0}
 

@@ -68,10 +68,11 @@ class Admission:
         if messages is not None:
             source, task = client_headers.source_of(said, messages)
             await self._recorder.wait_for_room()
+            begun = requests.continued(body, messages)
             recording = Recording(
                 # what a program asks beside a conversation is not a part of it
                 new_id("conv") if task else conversation,
-                messages,
+                messages[:-1] if begun else messages,
                 bool(body.get("stream")),
                 model,
                 target.deployment,
@@ -80,6 +81,7 @@ class Admission:
                 protocol,
                 source,
                 task,
+                begun,
             )
         return Admitted(protocol, body, target, holders(principal, user), conversation, started, recording)
 

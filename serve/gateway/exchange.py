@@ -20,7 +20,10 @@ from store.values import conversation as read_conversation
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What is kept of a request, known before it is answered; `deployment` is None for a release or base model."""
+    """What is kept of a request, known before it is answered; `deployment` is None for a release or base model.
+
+    `begun` is the text of an answer that the request continues: the turn has it whole, beside the one that was cut.
+    """
 
     conversation_id: str
     messages: Sequence[Mapping[str, Any]]
@@ -32,6 +35,7 @@ class Recording:
     protocol: Protocol
     source: str = "api"
     task: str | None = None
+    begun: str = ""
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -107,7 +111,7 @@ class Exchange:
             completion_id=parsed.id,
             conversation_id=request.conversation_id,
             messages=messages,
-            answer=parsed.text,
+            answer=parsed.text if parsed.text is None else request.begun + parsed.text,
             carried=carried,
             deployment=request.deployment,
             release=answer.target.release_id,

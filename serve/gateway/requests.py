@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from common.chat_messages import REQUEST_ROLES, context_of, served, without_tools
+from common.chat_messages import REQUEST_ROLES, context_of, served, text_of, without_tools
 from serve.errors import RequestError
 from serve.metering.limits import Limits
 from serve.router import Target
@@ -156,6 +156,13 @@ def check_numbers(body: Mapping[str, Any], limits: Limits, names: tuple[str, ...
     n = body.get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= limits.max_n):
         raise RequestError(f"`n` is {_shown(n)}; accepted: a whole number from 1 to {limits.max_n}.", "n")
+
+
+def continued(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of the answer that a request has continued (vLLM's `continue_final_message`), else nothing."""
+    if body.get("continue_final_message") is not True or messages[-1].get("role") != "assistant":
+        return ""
+    return text_of(messages[-1].get("content")) or ""
 
 
 def for_engine(body: Mapping[str, Any], target: Target, limits: Limits) -> tuple[dict[str, Any], bool]:

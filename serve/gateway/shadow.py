@@ -63,6 +63,8 @@ class Shadow:
             return
         if self._sources is not None and exchange.request.source not in self._sources:
             return  # a program's traffic, which raters are not to see
+        if exchange.request.begun:
+            return  # the canary would go on with an answer of the stable release
         if share(f"shadow {route.canary.release}", exchange.request.conversation_id) >= self._fraction:
             return
         if len(self._running) >= self._max:

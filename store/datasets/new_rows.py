@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from store.accounts import sharing
 from store.db.database import Store
+from store.db.excluded import NOT_EXCLUDED
 from store.db.rows import fetch_all, fetch_one, scalar
 from store.errors import NotFound
 
@@ -70,11 +71,11 @@ def fresh_members(db: Store, snapshot: str) -> set[str]:
 def _count(db: Store, method: str, deployment: str, exclude_raters: Sequence[str], since: str) -> int:
     cursor, table = db.read(), _TABLES[method]
     params: dict[str, object] = {"deployment": deployment}
-    conditions = since
+    conditions = f"{since} and {NOT_EXCLUDED}"
     if since:
         params["method"] = method
     if not sharing.everybody_agrees(cursor, "train", db.share):
-        conditions += f"and id not in ({sharing.withheld_rows(table, db.share)})"
+        conditions += f" and id not in ({sharing.withheld_rows(table, db.share)})"
     if exclude_raters:
         params["excluded"] = list(exclude_raters)
         conditions += _LIKED_BY if method == "kto" else _SUPPORTED

@@ -19,10 +19,12 @@ from store.datasets.scope import Scope
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.datasets.source_mix import mix_sources
 from store.db.database import Cursor
-from store.db.rows import scalar
+from store.db.excluded import EXCLUDED
+from store.db.rows import fetch_one, scalar
 from store.near_duplicates.index import PROMPT_KEY
 
 WITHHELD = "whoever said it does not share it for training"
+EXCLUDED_REASON = "excluded by an operator"
 _TABLES = {"dpo": "pairs", "sft": "demonstrations", "kto": "likes"}
 
 
@@ -266,17 +268,22 @@ def _withhold(cursor: Cursor, table: str, share: sharing.Share, scope: Mapping[s
     """Fill `withheld_rows` and `withheld_evidence`: what holds words that are not shared for training."""
     rows, evidence = sharing.withheld_rows(table, share), sharing.withheld_evidence(share)
     none = " limit 0" if sharing.everybody_agrees(cursor, "train", share) else ""
-    cursor.execute(f"create or replace temp table withheld_rows as select id from ({rows}){none}")
+    cursor.execute(
+        f"create or replace temp table withheld_rows as (select id from ({rows}){none}) union {EXCLUDED}"
+    )
     cursor.execute(
         f"create or replace temp table withheld_evidence as select kind, ref from ({evidence}){none}"
     )
+    count = f"""
+        select count(*) filter (id in ({EXCLUDED})) as excluded, count(*) filter (id not in ({EXCLUDED})) as withheld
+        from {table}
+        where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id in (from withheld_rows)
+        """
+    counts = fetch_one(cursor, count, {name: scope[name] for name in ("scope", "last_seq")})
+    if counts["excluded"]:
+        note(cursor, EXCLUDED_REASON, int(counts["excluded"]))
     if not none:
-        count = f"""
-            select count(*)
-            from {table}
-            where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id in (from withheld_rows)
-            """
-        note(cursor, WITHHELD, int(scalar(cursor, count, {k: scope[k] for k in ("scope", "last_seq")})))
+        note(cursor, WITHHELD, int(counts["withheld"]))
 
 
 def _drop_near(cursor: Cursor) -> None:

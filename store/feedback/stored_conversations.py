@@ -88,18 +88,18 @@ def get(
 ) -> ConversationRecord:
     """Return a conversation with the messages of one branch. Raises `NotFound`, also for a deleted one.
 
-    The branch is the one that was answered last, or the one with a `message` in it: as it went on last from there, or
-    not `onwards`, up to it. `owner` (see `owner_of`) gets the conversation of their own under that id and nobody else's;
-    None is any.
+    The branch is the one that was answered last, or the one with a `message` (or the answer of a completion) in it: as it
+    went on last from there, or not `onwards`, up to it. `owner` (see `owner_of`) gets the conversation of their own under
+    that id and nobody else's; None is any.
     """
     cursor = db.read()
     row = _present(cursor, id, owner)
     id = row["id"]
     nodes = message_tree.nodes_in(cursor, id)
+    if message is not None and message not in nodes:
+        message = _message_of(cursor, id, message)
     if message is None:
         leaf = _answered_last(cursor, id)
-    elif message not in nodes:
-        raise NotFound("message", message)
     else:
         leaf = message_tree.newest_leaf(nodes, message) if onwards else message
     branch = message_tree.branch(nodes, leaf)
@@ -222,6 +222,20 @@ def _answered_last(cursor: Cursor, id: str) -> str | None:
         {"id": id},
     )
     return (last["message_id"] or last["prompt_id"]) if last else None
+
+
+def _message_of(cursor: Cursor, id: str, completion: str) -> str:
+    row = fetch_one(
+        cursor,
+        """
+        select coalesce(message_id, prompt_id) as message
+        from completions
+        where id = $completion and conversation_id = $id
+        """,
+        {"completion": completion, "id": id},
+        otherwise=NotFound("message", completion),
+    )
+    return str(row["message"])
 
 
 def _completions(cursor: Cursor, id: str) -> dict[str, Row]:

@@ -38,7 +38,7 @@ from store.near_duplicates import index as near
 from store.privacy import erased_files
 from store.privacy import erasure_steps as steps
 from store.rollout import lineage, release_examples
-from store.training_data import row_support
+from store.training_data import curation, row_support
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,7 @@ def _take_out(
     steps.delete_words(cursor, removed)
     steps.reopen(cursor)
     items = sorted([*steps.delete_rows(cursor, removed), *(row["id"] for row in likes)])
+    curation.forget(cursor, items)
     row_support.refresh(cursor, steps.tagged(cursor), db.slight_weight)
     jobs, parts = steps.delete_job_parts(cursor, removed)
     steps.delete(

@@ -19,7 +19,7 @@ NAMED = (
     ("audit", "actor"), ("audit", "subject"), ("runs", "requested_by"), ("releases", "created_by"),
     ("evaluations", "requested_by"), ("adapters", "created_by"), ("imports", "imported_by"),
     ("deployment_history", "actor"), ("comparisons", "asked_by"), ("keys", "name"), ("jobs", "requested_by"),
-    ("uploaded_files", "created_by"),
+    ("uploaded_files", "created_by"), ("row_reviews", "actor"), ("saved_views", "created_by"),
 )  # fmt: skip
 
 THEIR_OWNERS = "select 'user ' || name from their_names union select 'key ' || id from their_keys"

@@ -12,7 +12,7 @@ from store.accounts import audit
 from store.db import listing, redaction, validation
 from store.db.database import Store
 from store.rollout import lineage
-from store.training_data import demonstrations
+from store.training_data import curation, demonstrations
 
 NOUNS = {"pairs": "pair", "demonstrations": "demonstration", "likes": "like"}
 """Kinds of rows that can be removed, by table."""
@@ -32,6 +32,7 @@ def remove(db: Store, noun: str, id: str, reason: str, actor: str | None) -> dic
         learned = [release["ref"] for release in lineage.of_items(db, [id])]
         cursor.execute("delete from evidence where subject_id = $id", {"id": id})
         cursor.execute(f"delete from {noun} where id = $id", {"id": id})
+        curation.forget(cursor, [id])
         if row.get("completion_id"):
             demonstrations.withdraw(cursor, "like", row["completion_id"])
         audit.record(db, actor, f"{kind}.remove", id, {"reason": reason, "releases": learned})

@@ -8,6 +8,7 @@ from typing import Any
 
 from store.accounts import sharing
 from store.db.database import Store
+from store.db.excluded import NOT_EXCLUDED
 from store.db.rows import naive
 from store.errors import Invalid
 
@@ -85,13 +86,20 @@ class Filter:
 
 
 def conditions_of(db: Store, noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
-    """Return the conditions of a filter in SQL and their parameters; rows that may not teach are left out.
+    """Return the conditions of a filter in SQL and their parameters; rows that may not teach or are excluded are left out.
 
     Raises `Invalid` for a field that rows of this kind cannot be filtered by.
     """
-    sql, params = ["true"], dict[str, Any]()
+    sql, params = wanted_by(noun, where)
+    sql += f" and {NOT_EXCLUDED}"
     if not sharing.everybody_agrees(db.read(), "train", db.share):
-        sql.append(f"id not in ({sharing.withheld_rows(noun, db.share)})")
+        sql += f" and id not in ({sharing.withheld_rows(noun, db.share)})"
+    return sql, params
+
+
+def wanted_by(noun: str, where: Filter) -> tuple[str, dict[str, Any]]:
+    """Return the conditions of a filter alone, and their parameters. Raises `Invalid` as `conditions_of` does."""
+    sql, params = ["true"], dict[str, Any]()
     for field in fields(where):
         value = getattr(where, field.name)
         if value is None:

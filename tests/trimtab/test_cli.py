@@ -26,6 +26,7 @@ GROUPS = {
     "rollout": "canary promote rollback evidence",
     "lineage": "pair user release",
     "snapshots": "list show",
+    "rows": "list show exclude approve restore report views save-view remove-view",
     "gold": "add",
     "keys": "create list revoke",
     "users": "add list remove erase",
@@ -199,3 +200,9 @@ def test_status_of_a_schedule_shows_what_it_waits_for() -> None:
     assert (
         _schedule_line({**plan, **waiting}) == "schedules.poet: kto of poet, recipe thumbs, 4 of 50 new likes"
     )
+
+
+def test_reviews_say_which_rows_are_meant() -> None:
+    for words in (["pairs"], ["pairs", "pair-1", "--matching"], ["pairs", "pair-1", "--text", "sea"]):
+        assert "either ids, or --matching" in run("rows", "exclude", *words, "--reason", "r", status=2)
+    assert "accepted: pairs" in run("rows", "list", "votes", status=2)

@@ -23,7 +23,7 @@ from trimtab.cli import (
     usage,
 )
 from trimtab.cli.common import print_anything
-from trimtab.cli.training_data import data, snapshots
+from trimtab.cli.training_data import data, rows, snapshots
 
 app = typer.Typer(
     name="trimtab",
@@ -41,6 +41,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(data.pairs_app, name="pairs")
 app.add_typer(data.demos_app, name="demos")
 app.add_typer(data.likes_app, name="likes")
+app.add_typer(rows.app, name="rows")
 app.add_typer(raters.gold_app, name="gold")
 app.add_typer(snapshots.app, name="snapshots")
 app.add_typer(runs.train_app, name="train")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from trimtab_client import ndjson
 from trimtab_client.errors import problem_error
@@ -53,6 +53,44 @@ class Data(Resource):
     async def remove(self, kind: Kind, ident: str, reason: str) -> Json:
         """DELETE /api/{kind}/{id}: take a row out of the training data; the reason is audited."""
         return await self._http.delete(path("api", kind, ident), reason=reason)
+
+    async def rows(self, /, kind: Kind, **query: Any) -> Json:
+        """GET /api/rows/{kind}: search rows -> `{rows, next, total}`; limit, after, text, state, source, language, …."""
+        return await self._http.get(path("api", "rows", kind), **given(**query))
+
+    async def row(self, kind: Kind, ident: str) -> Json:
+        """GET /api/rows/{kind}/{id}: a row with its lineage and reviews."""
+        return await self._http.get(path("api", "rows", kind, ident))
+
+    async def row_report(self, /, kind: Kind, **filters: Any) -> Json:
+        """GET /api/rows/{kind}/report: lengths, sources, people, agreement, reviews, what was left out."""
+        return await self._http.get(path("api", "rows", kind, "report"), **given(**filters))
+
+    async def review(
+        self,
+        kind: Kind,
+        state: Literal["excluded", "approved"] | None,
+        reason: str,
+        ids: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """POST /api/rows/{kind}/review: put rows (`ids`, or what `filters` find) into a state; None undoes that."""
+        which = given(ids=None if ids is None else list(ids), filters=filters)
+        return await self._http.post(
+            path("api", "rows", kind, "review"), {**which, "state": state, "reason": reason}
+        )
+
+    async def views(self) -> Rows:
+        """GET /api/views: searches that are kept under a name."""
+        return list(await self._http.get("/api/views") or ())
+
+    async def save_view(self, name: str, kind: Kind, filters: Mapping[str, Any]) -> Json:
+        """PUT /api/views/{name}: keep a search."""
+        return await self._http.put(path("api", "views", name), {"noun": kind, "filters": dict(filters)})
+
+    async def remove_view(self, name: str) -> None:
+        """DELETE /api/views/{name}: delete a kept search."""
+        await self._http.delete(path("api", "views", name))
 
     async def import_options(
         self, kind: Kind, format: str | None = None, deployment: str | None = None

@@ -29,6 +29,13 @@ def demonstration(row: Mapping[str, Any]) -> str:
     return _row(row, [(texts.DATA_COMPLETION, "good", _messages(row, "completion"))])
 
 
+def whole(
+    row: Mapping[str, Any], responses: Sequence[tuple[str, str, Messages]], facts: Sequence[str], below: str
+) -> str:
+    """Render any row: `responses` are label, tone and messages; `facts` are badges, `below` HTML under the row."""
+    return _row(row, responses, facts, below)
+
+
 def listed(rows: Iterable[str], label: str) -> str:
     """Render rows as a list."""
     items = "".join(f"<li>{row}</li>" for row in rows)
@@ -41,7 +48,12 @@ def _messages(row: Mapping[str, Any], part: str) -> Messages:
     return whole or [{"role": "assistant", "content": str(row.get(part) or "")}]
 
 
-def _row(row: Mapping[str, Any], responses: Sequence[tuple[str, str, Messages]]) -> str:
+def _row(
+    row: Mapping[str, Any],
+    responses: Sequence[tuple[str, str, Messages]],
+    more: Sequence[str] = (),
+    below: str = "",
+) -> str:
     key, prompt = str(row.get("id", "")), list(row.get("prompt") or ())
     everything = [*prompt, *(message for _, _, messages in responses for message in messages)]
     lines = "".join(
@@ -49,6 +61,7 @@ def _row(row: Mapping[str, Any], responses: Sequence[tuple[str, str, Messages]])
         for label, tone, messages in responses
     )
     facts = [badge(label) for label in _carried(everything)]
+    facts += more
     facts += [badge(row.get("source") or "–"), *_weight(row), ago(row.get("created_at"))]
     summary = f"<b>{_asked(prompt)}</b>{lines}<span class='tt-row-facts'>{''.join(facts)}</span>"
     columns = "".join(
@@ -60,7 +73,7 @@ def _row(row: Mapping[str, Any], responses: Sequence[tuple[str, str, Messages]])
     return (
         f'<details class="tt-row" data-key="row {esc(key)}"><summary>{summary}</summary>'
         f'<div class="tt-row-body">{asked}<div class="tt-row-columns">{columns}</div>'
-        f'<p class="tt-hint"><code>{esc(key)}</code></p></div></details>'
+        f'<p class="tt-hint"><code>{esc(key)}</code>{below}</p></div></details>'
     )
 
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from common.tool_calls import ToolCalls
 from tests.feedback_ui.double.memory import Memory, problem
 from tests.feedback_ui.double.rows import now
+from tests.feedback_ui.double.tree import Tree
 
 
 def whole(deltas: list[dict[str, Any]]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class Chat(Memory):
                     await asyncio.sleep(self.delta_s)
                     event = {"id": ident, "choices": [{"delta": delta, "finish_reason": None}]}
                     yield f"data: {json.dumps(event)}\n\n"
-                end = {"id": ident, "choices": [{"delta": {}, "finish_reason": "stop"}]}
+                end = {"id": ident, "choices": [{"delta": {}, "finish_reason": self.finish_reason}]}
                 yield f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n"
                 done = True
             finally:
@@ -74,6 +75,9 @@ class Chat(Memory):
 
         def record() -> None:
             said = {"content": reply} if self.deltas is None else whole(deltas)
+            asked = body["messages"]
+            if body.get("continue_final_message"):
+                asked, said = asked[:-1], {"content": asked[-1]["content"] + reply}
             answer = {
                 "role": "assistant",
                 **said,
@@ -81,13 +85,17 @@ class Chat(Memory):
                 "release": name,
                 "lane": lane,
                 "thought_s": 4.2 if said.get("reasoning_content") else None,
+                "finish_reason": self.finish_reason,
+                "liked": None,
             }
+            tree = self.trees.setdefault(talk, Tree())
+            leaf = tree.add([*asked, answer])
             self.conversations[talk] = {
                 "id": talk,
                 "title": body["messages"][0]["content"][:60],
                 "created_at": now(),
                 "updated_at": now(),
-                "messages": [*body["messages"], answer | {"liked": None}],
+                "messages": tree.branch(leaf),
             }
 
         headers = {"x-trimtab-release": name, "x-trimtab-lane": lane, "x-trimtab-conversation": talk}
@@ -131,6 +139,8 @@ class Chat(Memory):
             found.update(change)
         if request.method == "DELETE":
             found.update(deleted_at=now(), erased_at=now(-600))
+        if key := request.query_params.get("message"):
+            return JSONResponse({**found, "messages": self.trees[id].through(key)})
         return JSONResponse(found)
 
     async def restore(self, request: Request) -> Response:

@@ -36,6 +36,8 @@ def _rows(stub: Memory, text: str) -> None:
         {**common, "id": "pair-2", "chosen": "The Moon.", "rejected": "The wind.", "source": "import"},
     ]
     stub.demonstrations = [{**common, "id": "demo-1", "completion": text, "source": "like"}]
+    stub.reviews = {"pair-1": {"state": "excluded", "reason": text}}
+    stub.views = {text: {"name": text, "noun": "pairs", "filters": {"text": "moon"}}}
     stub.jobs = [
         {
             "id": "job-1", "kind": "pairs.make", "state": "failed", "params": {"deployment": "assistant"}, "progress": None,

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from tests.feedback_ui.double.rows import now, release, used
+from tests.feedback_ui.double.tree import Tree
 
 STATES = ("queued", "snapshot", "training", "publishing", "evaluating", "canary")
 
@@ -27,6 +28,8 @@ class Memory:
         self.deltas: list[dict[str, Any]] | None = None
         """What an answer streams in the place of `reply`: deltas in OpenAI's form."""
         self.delta_s = 0.0
+        self.finish_reason = "stop"
+        self.trees: dict[str, Tree] = {}
         self.rank_show = "answers"
         self.pairs_offered = False
         self.models_s = 0.0
@@ -45,6 +48,8 @@ class Memory:
         self.comparisons: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.pairs: list[dict[str, Any]] = []
+        self.reviews: dict[str, dict[str, Any]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.demonstrations: list[dict[str, Any]] = []
         self.keys: list[dict[str, Any]] = []
         self.users: list[dict[str, Any]] = []

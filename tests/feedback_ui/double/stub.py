@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from tests.feedback_ui.double.chat import Chat
+from tests.feedback_ui.double.curation import Curation
 from tests.feedback_ui.double.data import Data
 from tests.feedback_ui.double.operations import Operations
 from tests.feedback_ui.double.people import People
@@ -17,7 +18,7 @@ from tests.feedback_ui.double.rollout import Rollout
 from tests.feedback_ui.double.runs import Runs
 
 
-class Stub(Chat, Ranking, Operations, Runs, Rollout, Data, People):
+class Stub(Chat, Ranking, Operations, Runs, Rollout, Data, Curation, People):
     """The whole contract over one memory."""
 
     def app(self) -> FastAPI:
@@ -29,6 +30,7 @@ class Stub(Chat, Ranking, Operations, Runs, Rollout, Data, People):
             self.runs_routes(),
             self.rollout_routes(),
             self.data_routes(),
+            self.curation_routes(),
             self.people_routes(),
         ):
             app.router.routes.extend(routes)

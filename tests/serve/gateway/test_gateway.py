@@ -156,6 +156,30 @@ async def test_tools_and_their_calls_are_recorded_and_the_conversation_goes_on(
     assert made[1]["tool_calls"] == kept[1]["tool_calls"]
 
 
+async def test_an_answer_that_is_continued_is_recorded_whole_beside_the_cut_one(
+    part: Part, oai: openai.AsyncOpenAI
+) -> None:
+    named = {"X-Trimtab-Conversation": "continued"}
+    asked = {"model": "assistant", "temperature": 0, "max_tokens": 6, "extra_headers": named}
+    cut = (await oai.chat.completions.create(messages=HI, **asked)).choices[0]
+    assert cut.finish_reason == "length"
+    begun = cut.message.content or ""
+    more = (
+        await oai.chat.completions.create(
+            messages=[*HI, {"role": "assistant", "content": begun}],
+            extra_body={"continue_final_message": True, "add_generation_prompt": False},
+            **asked,
+        )
+    ).choices[0]
+    await part.recorder.flush()
+    answer = conversations.get(part.db, "continued").messages
+    assert [message.role for message in answer] == ["user", "assistant"]
+    assert answer[1].content == begun + (more.message.content or "")
+    assert len(answer[1].versions) == 2
+    first = conversations.get(part.db, "continued", message=answer[1].versions[0]).messages[1]
+    assert (first.content, first.finish_reason) == (begun, "length")
+
+
 @pytest.mark.parametrize("choice", [None, "auto", "none", "required"])
 async def test_a_request_with_tools_is_answered_by_default(
     oai: openai.AsyncOpenAI, choice: str | None

@@ -216,5 +216,6 @@ def test_versions_of_a_message_lead_to_their_branches(db: Store) -> None:
     assert [len(m.versions) for m in other] == [0, 0, 2, 2]
     first = conversations.get(db, "plan", ADA, message=other[3].versions[0]).messages
     assert first[3].content == "More one."
+    assert conversations.get(db, "plan", ADA, message="c2").messages == first
     with pytest.raises(NotFound):
         conversations.get(db, "plan", ADA, message="elsewhere")

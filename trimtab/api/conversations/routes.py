@@ -81,7 +81,8 @@ async def get_conversation(
 ) -> dict[str, Any]:
     """Return one conversation with its messages and the release that gave each answer.
 
-    `message` picks the branch that goes through that message, as it went on last; without it, the branch answered last.
+    `message` (its id, or an answer's completion id) picks the branch that goes through it, as it went on last; without
+    it, the branch answered last.
     `versions` of a message are the ids of those in its place, oldest first, where there are several.
     """
     found = await call_store(platform.db, conversations.get, conversation_id, readable_by(principal), message)
