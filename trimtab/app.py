@@ -31,8 +31,8 @@ from store.training_data import uploaded_files
 from trimtab import __version__
 from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
+from trimtab.api.comparisons import branches, sampled
 from trimtab.api.comparisons import routes as comparisons
-from trimtab.api.comparisons import sampled
 from trimtab.api.conversations import feedback, own_list
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
@@ -221,6 +221,7 @@ def api_router() -> APIRouter:
         own_list,
         feedback,
         votes,
+        branches,
         comparisons,
         sampled,
         training_data,

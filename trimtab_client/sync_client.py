@@ -136,6 +136,7 @@ class BlockingPreferences(Blocking[Preferences]):
 
     draw_prompt = blocking(Preferences.draw_prompt)
     compare = blocking(Preferences.compare)
+    compare_branches = blocking(Preferences.compare_branches)
     offer = blocking(Preferences.offer)
     next = blocking(Preferences.next)
     vote = blocking(Preferences.vote)
