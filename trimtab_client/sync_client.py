@@ -184,6 +184,7 @@ class BlockingRuns(Blocking[Runs]):
     create = blocking(Runs.create)
     plan = blocking(Runs.plan)
     distil = blocking(Runs.distil)
+    schedule_preview = blocking(Runs.schedule_preview)
     recipes = blocking(Runs.recipes)
     list = blocking(Runs.list)
     get = blocking(Runs.get)
