@@ -39,6 +39,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 import torch
 from dpo_gpu_cases import CASES, DEFAULT, Case, make_rows, planned, recipe_of
 from gpu_meter import Meter, matrix_rate, step_timer, versions
+from peft import LoraConfig
 from random_model import SHAPES, build, parameters, word_tokenizer
 
 from align.progress import ProgressLog, StopSwitch
@@ -96,7 +97,7 @@ def run_align(case: Case, args: argparse.Namespace, meter: Meter, dtype: torch.d
 
         trained = train(session, make, peft_model)
         losses = [row["loss"] for row in trained.watch.history]
-    found = _figures(case, args, times, meter)
+    found = figures_of_steps(case, times, meter)
     if "reserved_gb" in found:
         used = found["reserved_gb"] + found["context_gb"]
         plan_of_case["of_measured_memory"] = round(plan_of_case["gb"] / used, 3)
@@ -127,6 +128,7 @@ def score_reference(
     return time.perf_counter() - began, found
 
 
+LORA: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 # TRL as somebody who knows it would set it on a card with room.
 TUNED: dict[str, dict[str, Any]] = {
     "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
@@ -141,43 +143,57 @@ def run_trl(
     timer, times = step_timer(meter)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        settings: dict[str, Any] = {
-            "output_dir": scratch,
-            "max_steps": args.steps,
-            "per_device_train_batch_size": case.pairs,
-            "max_length": case.length,
-            "optim": args.optim,
-            "logging_steps": 1,
-            "learning_rate": 1e-4,
-            "lr_scheduler_type": "constant",
-            "report_to": [],
-            "save_strategy": "no",
-            "disable_tqdm": True,
-            "bf16": args.device == "cuda",
-            "use_cpu": args.device == "cpu",
-            **(TUNED[case.method] if tuned else {}),
-        }
+        settings = trl_settings(case, args, scratch) | (TUNED[case.method] if tuned else {})
         model = build(case.shape, case.nf4, args.device, dtype)
-        trainer = trl_trainer(case, model, make_rows(case, case.pairs * args.steps), settings, timer)
-        prepared = time.perf_counter() - began
-        lengths = {
-            len(row["input_ids"]) if case.method == "sft" else len(row["prompt_ids"]) + len(row["chosen_ids"])
-            for row in trainer.train_dataset
-        }
-        trainer.train()
-        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        rows = make_rows(case, case.pairs * args.steps)
+        trainer = trl_trainer(case, model, rows, settings, timer, LoraConfig(**LORA))
+        return train_with_trl(case, args, meter, trainer, times, began)
+
+
+def trl_settings(case: Case, args: argparse.Namespace, scratch: str) -> dict[str, Any]:
+    """Return TRL's settings of a case: its defaults but for batch, optimiser, learning rate and logging."""
     return {
-        **_figures(case, args, times, meter),
-        "losses": [round(x, 4) for x in losses],
+        "output_dir": scratch,
+        "max_steps": args.steps,
+        "per_device_train_batch_size": case.pairs,
+        "gradient_accumulation_steps": 1,  # TRL's default, but not Unsloth's
+        "max_length": case.length,
+        "optim": args.optim,
+        "logging_steps": 1,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "constant",
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "bf16": args.device == "cuda",
+        "use_cpu": args.device == "cpu",
+    }
+
+
+def train_with_trl(
+    case: Case, args: argparse.Namespace, meter: Meter, trainer: Any, times: list[float], began: float
+) -> dict[str, Any]:
+    """Train with a trainer of TRL's; return its figures, losses and the lengths of its rows."""
+    prepared = time.perf_counter() - began
+    lengths = {
+        len(row["input_ids"]) if case.method == "sft" else len(row["prompt_ids"]) + len(row["chosen_ids"])
+        for row in trainer.train_dataset
+    }
+    trainer.train()
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return {
+        **figures_of_steps(case, times, meter),
+        "losses": [round(float(x), 4) for x in losses],
         "row_tokens": sorted(lengths),
         "prepared_seconds": round(prepared, 2),  # its reference pass too, where that is computed beforehand
     }
 
 
-def trl_trainer(case: Case, model: Any, rows: list[Row], settings: dict[str, Any], timer: Any) -> Any:
-    """Return TRL's trainer of the case's method for these rows."""
+def trl_trainer(
+    case: Case, model: Any, rows: list[Row], settings: dict[str, Any], timer: Any, lora: LoraConfig | None
+) -> Any:
+    """Return TRL's trainer of the case's method for these rows; `lora` is None where the model has its adapter."""
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
     names = ("chosen", "rejected") if case.method == "dpo" else ("completion",)
@@ -196,12 +212,13 @@ def trl_trainer(case: Case, model: Any, rows: list[Row], settings: dict[str, Any
         args=config(**settings),
         train_dataset=Dataset.from_list(data),
         processing_class=word_tokenizer(int(SHAPES[case.shape]["vocab_size"])),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        peft_config=lora,
         callbacks=[timer],
     )
 
 
-def _figures(case: Case, args: argparse.Namespace, times: list[float], meter: Meter) -> dict[str, Any]:
+def figures_of_steps(case: Case, times: list[float], meter: Meter) -> dict[str, Any]:
+    """Return the median seconds of a step after the first, tokens a second and memory."""
     steps = [b - a for a, b in itertools.pairwise(times[1:])]
     seconds = sorted(steps)[len(steps) // 2]
     return {

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Any
 
 from bench.bench_models import embedded
 from bench.versions import versions
+from common.gpu_cards import read_cards
 from serve.adapters.first_use import warm_adapters
 from serve.adapters.publishing import publish
 from serve.engine.pool import EnginePool
@@ -38,6 +41,7 @@ from tests.support.models import make_many_loras, make_tiny_base
 from tests.support.oracle import answers
 
 TOKENS = 16
+ON_CARD = bool(read_cards())
 PROMPTS = ["Hello there", "What is a ship?", "Tell me about the sea."]
 PUBLISH_BUDGET_S, ROLLBACK_BUDGET_S = 0.5, 0.05
 
@@ -95,6 +99,23 @@ async def ask(
     return str(chunks[0]["model"]), ids, first
 
 
+def is_wrong(ids: Sequence[int], release: str, prompt: str, expected: Mapping[str, Any]) -> bool:
+    """Return whether an answer is not its release's.
+
+    On the processor engine and PEFT compute alike, token by token. On a card they round in bfloat16 and float32, and an
+    answer leaves PEFT's at the first near tie: there it is wrong where it follows another release's answer for longer.
+    """
+    if not ON_CARD:
+        return bool(ids != expected[release][prompt])
+    own = shared_length(ids, expected[release][prompt])
+    return any(shared_length(ids, answers_of[prompt]) > own for answers_of in expected.values())
+
+
+def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two answers have in common before they part."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
 async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio.Event, seed: int) -> None:
     """Send requests without pause until stopped."""
     rng = random.Random(seed)
@@ -110,7 +131,7 @@ async def client(part: Part, expected: dict[str, Any], seen: Seen, stop: asyncio
             continue
         seen.done += 1
         seen.first.append((sent, first))
-        seen.wrong += ids != expected[release][prompt]
+        seen.wrong += is_wrong(ids, release, prompt, expected)
     http.close()
 
 
@@ -221,8 +242,8 @@ async def bench(args: argparse.Namespace) -> None:
             "bench",
             "base",
             str(base),
-            # As PEFT computes what the answers are compared with, on a card too.
-            args={"max-model-len": 1024, "dtype": "float32"},
+            # vLLM's LoRA kernels take 16-bit floats alone on a card.
+            args={"max-model-len": 1024, "dtype": "bfloat16" if ON_CARD else "float32"},
             kv_cache_memory_bytes="512M",
             max_lora_rank=16,
         )

@@ -24,7 +24,16 @@ SHORTCUTS = (
         "Chat",
         (("Enter", "Send"), ("Shift Enter", "New line"), ("N", "New conversation"), ("S", "Stop the answer")),
     ),
-    ("Compare", (("A", "A is better"), ("B", "B is better"), ("T", "Tie"), ("X", "Both bad"))),
+    (
+        "Compare",
+        (
+            ("A", "A is better"),
+            ("B", "B is better"),
+            ("T", "Tie"),
+            ("X", "Both bad"),
+            ("A B C D, T, Enter", "Of several: from the best to the worst, as good as the last, vote"),
+        ),
+    ),
     (
         "Rank",
         (
@@ -37,7 +46,7 @@ SHORTCUTS = (
             ("V", "Show it another way"),
             ("G", "Guidelines"),
             ("D", "Draw a prompt"),
-            ("C", "Sample two responses"),
+            ("C", "Sample responses"),
         ),
     ),
 )
@@ -147,10 +156,21 @@ CHAT_SHARED = {
     "train": "Saved. Raters may see what you said, and models may learn from it.",
 }
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
+CHAT_WHY_FULL = (
+    "The conversation is longer than the model can read: begin a new one (N), or reword an earlier message, which "
+    "leaves out what followed it."
+)
+CHAT_WHY_QUOTA = "Your message is kept. An operator can raise the budget."
+CHAT_WHY_LIMIT = "Your message is kept: send it again then."
+CHAT_WHY_ENGINE = "What was written is kept: continue it, or ask again with the round arrow."
+CHAT_USE = "{} of {} tokens ({})"
+CHAT_USE_FULL = "Almost full: begin a new conversation soon, or reword an earlier message."
+CHAT_UNWATCHED = "No engine came up while the page was closed; your message was not sent"
+CHAT_STILL_ANSWERING = "An answer is still being written in this conversation. Wait for it, or stop it first"
 CHAT_VERSION_BEFORE = "Earlier version"
 CHAT_VERSION_AFTER = "Later version"
 CHAT_CUT = "This answer ended at its limit of tokens."
-CHAT_CUT_STOPPED = "You stopped this answer."
+CHAT_CUT_STOPPED = "This answer was stopped."
 CHAT_CONTINUE = "Continue"
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 
@@ -165,13 +185,13 @@ RANK_PROMPT = "Prompt"
 RANK_PROMPT_PLACEHOLDER = "Write what someone might ask, or draw a prompt."
 RANK_SYSTEM = "Earlier in this conversation"
 RANK_DRAW = "Draw a prompt"
-RANK_COMPARE = "Sample two responses"
+RANK_COMPARE = "Sample responses"
 RANK_NEXT = "Next comparison  (N)"
 RANK_SKIP = "Skip this one  (N)"
 RANK_EMPTY_TITLE = "No comparison shown"
-RANK_EMPTY = "Write or draw a prompt and sample two responses, or take the next comparison from the queue."
-RANK_SAMPLING = "Sampling two responses"
-RANK_SAMPLING_HINT = "Both are written before either is shown, so that speed gives nothing away."
+RANK_EMPTY = "Write or draw a prompt and sample responses, or take the next comparison from the queue."
+RANK_SAMPLING = "Sampling responses"
+RANK_SAMPLING_HINT = "All are written before any is shown, so that speed gives nothing away."
 RANK_VOTE = {"a": "A is better", "b": "B is better", "tie": "Tie", "both_bad": "Both bad"}
 RANK_KEYS = {"a": "A", "b": "B", "tie": "T", "both_bad": "X"}
 RANK_VIEW = "Show"
@@ -189,6 +209,12 @@ RANK_REASONS = "Reasons for {side}"
 RANK_UNSAFE = "Unsafe"
 RANK_COMMENT = "Comment"
 RANK_COMMENT_INFO = "Optional. Kept with your vote, for the operators."
+RANK_ORDER_HINT = "Press the responses from the best to the worst."
+RANK_ORDER_TIE = "As good as the last (T)"
+RANK_ORDER_CLEAR = "Start again (Backspace)"
+RANK_ORDER_VOTE = "Vote  (Enter)"
+RANK_ORDER_INCOMPLETE = "Put all responses in an order first, the best one first."
+RANK_ALL_BAD = "All bad  (X)"
 RANK_UNDO = "Undo vote  (U)"
 RANK_UNDONE = "Your vote is taken back, with all that it made. Vote again, or go on."
 RANK_SKIP_BECAUSE = "Skip, because…  (K)"
@@ -199,7 +225,7 @@ RANK_HISTORY = "Your votes"
 RANK_HISTORY_EMPTY = "No vote yet. Your votes appear here, and any of them can be taken back."
 RANK_REOPEN = "Reopen"
 RANK_REVISED = "revised"
-RANK_VERDICT = {"a": "A", "b": "B", "tie": "Tie", "both_bad": "Both bad"}
+RANK_VERDICT = {"a": "A", "b": "B", "c": "C", "d": "D", "tie": "Tie", "both_bad": "Both bad"}
 RANK_CHANGES = "What you changed"
 RANK_BETTER = "Say why, or write a better response"
 RANK_BETTER_LABEL = "Your response"

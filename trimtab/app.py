@@ -31,8 +31,8 @@ from store.training_data import uploaded_files
 from trimtab import __version__
 from trimtab.api import problems
 from trimtab.api.adapters import routes as adapters
+from trimtab.api.comparisons import branches, sampled
 from trimtab.api.comparisons import routes as comparisons
-from trimtab.api.comparisons import sampled
 from trimtab.api.conversations import feedback, own_list
 from trimtab.api.conversations import routes as conversations
 from trimtab.api.deployments import routes as deployment_routes
@@ -51,6 +51,7 @@ from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
+from trimtab.api.status import schedule_preview
 from trimtab.api.training_data import curation, exports, imports, removals
 from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
@@ -71,6 +72,7 @@ from trimtab.platform import Platform
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Schedule, Scheduler
+from trimtab.runs.schedule_moments import ScheduleMoments
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
 from trimtab.serving import Serving
@@ -130,6 +132,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
             **_ways(db, serving, paths, settings, chat_api),
         },
     )
+    moments = ScheduleMoments(paths.schedules)
     return Platform(
         settings=settings,
         paths=paths,
@@ -147,7 +150,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         jobs=jobs,
         long_work=long_work,
         scheduler=Scheduler(
-            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
+            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters), moments)
             for name, plan in settings.named_schedules().items()
         ),
         screens=Screens(url),
@@ -213,10 +216,12 @@ def api_router() -> APIRouter:
     api = APIRouter(prefix="/api")
     for module in (
         status,
+        schedule_preview,
         conversations,
         own_list,
         feedback,
         votes,
+        branches,
         comparisons,
         sampled,
         training_data,

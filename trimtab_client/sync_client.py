@@ -118,6 +118,7 @@ class BlockingChat(Blocking[Chat]):
     prefer = blocking(Chat.prefer)
     feedback = blocking(Chat.feedback)
     conversations = blocking(Chat.conversations)
+    count_tokens = blocking(Chat.count_tokens)
     conversation = blocking(Chat.conversation)
     change_conversation = blocking(Chat.change_conversation)
     delete_conversation = blocking(Chat.delete_conversation)
@@ -136,6 +137,7 @@ class BlockingPreferences(Blocking[Preferences]):
 
     draw_prompt = blocking(Preferences.draw_prompt)
     compare = blocking(Preferences.compare)
+    compare_branches = blocking(Preferences.compare_branches)
     offer = blocking(Preferences.offer)
     next = blocking(Preferences.next)
     vote = blocking(Preferences.vote)
@@ -182,6 +184,7 @@ class BlockingRuns(Blocking[Runs]):
     create = blocking(Runs.create)
     plan = blocking(Runs.plan)
     distil = blocking(Runs.distil)
+    schedule_preview = blocking(Runs.schedule_preview)
     recipes = blocking(Runs.recipes)
     list = blocking(Runs.list)
     get = blocking(Runs.get)

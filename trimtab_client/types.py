@@ -19,7 +19,7 @@ class WhoAmI(TypedDict):
 
 
 class Comparison(TypedDict):
-    """Two blind candidates for one conversation."""
+    """Two to four blind candidates for one conversation."""
 
     id: str
     messages: list[dict[str, Any]]
@@ -27,6 +27,11 @@ class Comparison(TypedDict):
     b: str
     a_message: dict[str, Any] | None
     b_message: dict[str, Any] | None
+    c: str | None
+    d: str | None
+    c_message: dict[str, Any] | None
+    d_message: dict[str, Any] | None
+    branches: dict[str, list[dict[str, Any]]] | None
     show: Literal["answers", "whole"]
     reasons: list[str]
     skip_reasons: list[str]
@@ -45,6 +50,7 @@ class Vote(TypedDict):
     revealed: dict[str, str | None]
     pairs: list[str]
     demonstration: str | None
+    places: list[int] | None
     revised: bool
 
 

@@ -24,7 +24,7 @@ Kind = Literal["pairs", "demonstrations", "likes"]
 """Kinds of training data."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
-Choice = Literal["a", "b", "tie", "both_bad"]
+Choice = Literal["a", "b", "c", "d", "tie", "both_bad"]
 CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
 
 Strength = Literal["slightly", "clearly"]

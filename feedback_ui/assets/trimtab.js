@@ -54,11 +54,30 @@
 
   // One key, one button: any visible, enabled button whose id is named here.
   const KEYS = {
-    a: ["vote-a"], b: ["vote-b"], t: ["vote-tie"], x: ["vote-both-bad"],
+    a: ["vote-a"], b: ["vote-b"], t: ["vote-tie"], x: ["vote-both-bad", "rank-all-bad"],
     n: ["rank-next", "chat-new"], c: ["rank-compare"], d: ["rank-draw"], s: ["chat-stop"],
     u: ["rank-undo"],
   };
   // Keys that lead somewhere in Rank: a choice, the next way to show the texts, a menu, a fold, the guidelines.
+  // The order of more than two responses, built here: `c>a=b`.
+  const ordering = () => [...document.querySelectorAll("#rank-order .tt-order")].find(visible);
+  const place = (key) => {
+    const area = ordering();
+    if (!area || !area.querySelector(`[data-place="${CSS.escape(key)}"]`)) return false;
+    const order = area.dataset.order;
+    if (key === "") area.dataset.order = "";
+    else if (key === "=") area.dataset.order = order.endsWith("=") ? order.slice(0, -1) : order && `${order}=`;
+    else if (!order.includes(key)) area.dataset.order = order && !order.endsWith("=") ? `${order}>${key}` : order + key;
+    const now = area.dataset.order;
+    const line = area.querySelector("[data-hint]");
+    line.textContent = now ? now.toUpperCase().replaceAll(">", " > ").replaceAll("=", " = ") : line.dataset.hint;
+    for (const node of area.querySelectorAll("[data-place]")) {
+      const key = node.dataset.place;
+      if (key) node.setAttribute("aria-pressed", String(key === "=" ? now.endsWith("=") : now.includes(key)));
+    }
+    return true;
+  };
+  const PLACES = { a: "a", b: "b", c: "c", d: "d", t: "=", Backspace: "" };
   let waiting = false;
   const choose = (group, place) => () => document.querySelectorAll(`#${group} input`)[place]?.click();
   const LEADS = {
@@ -99,6 +118,15 @@
       event.preventDefault();
       if (event.key === "?") showKeys(); else [...document.querySelectorAll(FIELDS)].find(visible)?.focus();
       return;
+    }
+    if (ordering()) {
+      const key = PLACES[event.key] ?? PLACES[event.key.toLowerCase()];
+      if (key !== undefined && place(key)) return event.preventDefault();
+      if (event.key === "Enter" && !event.target.closest("button, a, summary, input")) {
+        event.preventDefault();
+        document.getElementById("rank-order-vote")?.click();
+        return;
+      }
     }
     const leads = visible(document.getElementById("rank-table")) && LEADS[event.key.toLowerCase()];
     if (leads) {
@@ -209,6 +237,8 @@
     if (event.target.closest("[data-tt='theme']")) toggleTheme();
     if (event.target.closest("[data-tt='keys']")) showKeys();
     if (event.target.closest("[data-tt='guidelines']")) LEADS.g();
+    const placed = event.target.closest("#rank-order [data-place]");
+    if (placed) place(placed.dataset.place);
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
     const act = event.target.closest("#chat-log button[name^='tt-']");
     if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
@@ -259,6 +289,7 @@
     },
     ask,
     showLink,
+    order: () => ordering()?.dataset.order || "",
     lastModel: () => storage.get(MODEL) || "",
     chooseModel: (name) => storage.set(MODEL, name || ""),
     save(file) {

@@ -12,7 +12,7 @@ from feedback_ui import texts
 from feedback_ui.chat.conversation_list import conversations
 from feedback_ui.chat.draft import Draft
 from feedback_ui.conversation import Talk, Turn, from_record
-from feedback_ui.frame.actions import Readiness, readiness
+from feedback_ui.frame.actions import Readiness, readiness, whoami
 from feedback_ui.numbers import optional_float, optional_int
 from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
@@ -38,10 +38,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Two blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
+    """Two to four blind responses to one conversation; `laid` is when they came before the person (monotonic, seconds).
 
     `a_message` and `b_message` are those responses that have tool calls or reasoning, whole; `whole` says that
-    thinking is compared, too. `reasons`, `skip_reasons` and `guidelines` are what the operator wrote for raters.
+    thinking is compared, too. `more` are the third and fourth, each with its whole message or None; `branches` are the
+    messages by side of responses that go on for several turns. `reasons`, `skip_reasons` and `guidelines` are what the
+    operator wrote for raters.
     """
 
     comparison: str
@@ -51,10 +53,18 @@ class Candidates:
     a_message: dict[str, Any] | None = None
     b_message: dict[str, Any] | None = None
     whole: bool = False
+    more: tuple[tuple[str, dict[str, Any] | None], ...] = ()
+    branches: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict, hash=False)
     reasons: tuple[str, ...] = ()
     skip_reasons: tuple[str, ...] = ()
     guidelines: str = ""
     laid: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def answers(self) -> dict[str, tuple[str, dict[str, Any] | None]]:
+        """The responses by side: the text, and the whole message of one that has more."""
+        all_of_them = ((self.a, self.a_message), (self.b, self.b_message), *self.more)
+        return dict(zip("abcd", all_of_them, strict=False))
 
     def seconds(self) -> float:
         """Return the seconds since they were written."""
@@ -71,6 +81,8 @@ def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = 
         a_message=made.get("a_message"),
         b_message=made.get("b_message"),
         whole=made.get("show") == "whole",
+        more=tuple((made[side], made.get(f"{side}_message")) for side in "cd" if made.get(side) is not None),
+        branches=made.get("branches") or {},
         reasons=tuple(made.get("reasons") or ()),
         skip_reasons=tuple(made.get("skip_reasons") or ()),
         guidelines=made.get("guidelines") or "",
@@ -226,6 +238,22 @@ async def listed_with(client: AsyncClient, conversation: str | None) -> str:
         await asyncio.sleep(0.25)
         rows = await history(client)
     return await listed(client, conversation, rows=rows)
+
+
+async def counted(client: AsyncClient, talk: Talk, model: str) -> dict[str, Any] | None:
+    """Return how many tokens a conversation has, and how many the model reads; None where no engine says it."""
+    messages = talk.messages()
+    if not messages:
+        return None
+    try:
+        return dict(await client.chat.count_tokens(model or await default_model(client), messages))
+    except ApiError:
+        return None
+
+
+async def caller(client: AsyncClient) -> str:
+    """Return the name of the caller; nothing where the platform does not know them."""
+    return str((await whoami(client) or {}).get("name") or "")
 
 
 async def reopen(client: AsyncClient, conversation: str, message: str | None = None) -> Talk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,7 +54,8 @@ class Table:
 
     `votes` counts the votes cast since the page was opened; `view` is how the texts are shown, and `skipped` are the
     newest comparisons that the rater left to others. `last` is the comparison of the last vote, which can be taken back;
-    `taken_back` says that this was done to the one that is shown. `summary` is the rater's progress.
+    `taken_back` says that this was done to the one that is shown. `summary` is the rater's progress, `queue` how many
+    comparisons waited when that was asked last, and `wanted` a prompt to which responses are sampled now.
     """
 
     pair: Candidates | None = None
@@ -67,10 +68,14 @@ class Table:
     last: str | None = None
     taken_back: bool = False
     summary: Mapping[str, Any] | None = field(default=None, hash=False)
+    queue: int | None = None
+    wanted: Prompt | None = None
 
     def laid(self, pair: Candidates | None) -> Table:
         """Show another comparison, or none; what belongs to the rater stays."""
-        return replace(self, pair=pair, revealed=None, pairs_made=0, demonstration=False, taken_back=False)
+        return replace(
+            self, pair=pair, revealed=None, pairs_made=0, demonstration=False, taken_back=False, wanted=None
+        )
 
     def counted(self, votes: int) -> Table:
         """Add votes to the rater's progress."""
@@ -85,6 +90,11 @@ class Table:
         if self.pair is None or self.revealed is not None:
             return self
         return replace(self, skipped=(*self.skipped, self.pair.comparison)[-MAX_SKIPPED:])
+
+    @property
+    def several(self) -> bool:
+        """Whether more than two responses are compared, which are put in an order."""
+        return self.pair is not None and bool(self.pair.more)
 
     @property
     def open(self) -> bool:
@@ -143,26 +153,34 @@ async def take_next(client: AsyncClient, table: Table) -> Table:
     return table.laid(candidates_of(waiting, waiting.get("messages", ())))
 
 
-async def vote(client: AsyncClient, table: Table, choice: Choice, said: Said = Said()) -> Table:
-    """Record a verdict, with a better response where the rater changed one, and reveal who wrote what.
+async def vote(
+    client: AsyncClient,
+    table: Table,
+    choice: Choice | None,
+    said: Said = Said(),
+    ranking: Sequence[Sequence[str]] | None = None,
+) -> Table:
+    """Record a verdict (a choice, or an order of several) and reveal who wrote what.
 
-    Text equal to either response is no better response and is not sent; how much better an answer is only goes with a
-    choice of one.
+    Text equal to a response is no better response and is not sent; how much better an answer is only goes with a choice
+    of one of two.
     """
     if table.pair is None or table.revealed is not None:
         return table
     text = said.better.strip()
-    written = text if text and text not in (table.pair.a.strip(), table.pair.b.strip()) else None
+    shown = [answer.strip() for answer, _ in table.pair.answers.values()]
+    written = text if text and text not in shown else None
     cast = await client.preferences.vote(
         table.pair.comparison,
         choice,
         better=written,
         tags=said.tags,
         seconds=table.pair.seconds(),
-        strength=strength_of(said.strength) if choice in ("a", "b") else None,
+        strength=strength_of(said.strength) if choice in ("a", "b") and not table.several else None,
         reasons=said.reasons,
         comment=said.comment.strip() or None,
         unsafe=said.unsafe,
+        ranking=ranking,
     )
     return replace(
         table.counted(1),
@@ -172,6 +190,16 @@ async def vote(client: AsyncClient, table: Table, choice: Choice, said: Said = S
         last=table.pair.comparison,
         taken_back=False,
     )
+
+
+def ranking_of(order: str, sides: Iterable[str]) -> list[list[str]] | None:
+    """Read an order as the screen writes it (`c>a=b`); the only side that it leaves out comes last. None if more are."""
+    ranking = [[side for side in tied.split("=") if side] for tied in order.split(">")]
+    ranking = [tied for tied in ranking if tied]
+    left = [side for side in sides if not any(side in tied for tied in ranking)]
+    if not ranking or len(left) > 1:
+        return None
+    return [*ranking, left] if left else ranking
 
 
 def strength_of(value: str) -> Strength | None:

@@ -44,6 +44,10 @@ class _Dock(NamedTuple):
     outcome: gr.HTML
     ballot: gr.Column
     strength: gr.Radio
+    order_ballot: gr.Column
+    order: gr.HTML
+    order_vote: gr.Button
+    all_bad: gr.Button
     tally: gr.HTML
     undo: gr.Button
     skip: gr.HTML
@@ -102,6 +106,10 @@ def build_layout() -> RankScreen:
         outcome=dock.outcome,
         ballot=dock.ballot,
         strength=dock.strength,
+        order_ballot=dock.order_ballot,
+        order=dock.order,
+        order_vote=dock.order_vote,
+        all_bad=dock.all_bad,
         tally=dock.tally,
         undo=dock.undo,
         skip=dock.skip,
@@ -143,7 +151,7 @@ def _build_stage() -> _Stage:
                 elem_id="rank-view",
                 elem_classes="tt-segments",
             )
-        panel = build_pair(reasons=True)
+        panel = build_pair(ranked=True)
         own = _build_better()
     return _Stage(column, asked, guidelines, view, panel, own)
 
@@ -201,9 +209,16 @@ def _build_dock(panel: PairPanel) -> _Dock:
                 elem_classes="tt-segments",
             )
             lay_verdicts(panel)
+        with gr.Column(visible=False, elem_classes="tt-ballot") as order_ballot:
+            order = static("", elem_id="rank-order")
+            with gr.Row(elem_classes="tt-verdicts"):
+                order_vote = gr.Button(texts.RANK_ORDER_VOTE, variant="primary", elem_id="rank-order-vote")
+                all_bad = gr.Button(texts.RANK_ALL_BAD, elem_id="rank-all-bad")
         with gr.Row(elem_classes="tt-rank-bar"):
             tally = static(render.tally(Table(), None), elem_id="rank-tally")
             undo = gr.Button(texts.RANK_UNDO, scale=0, min_width=140, interactive=False, elem_id="rank-undo")
             skip = pickable("", elem_id="rank-skip")
             following = gr.Button(texts.RANK_NEXT, scale=0, min_width=190, elem_id="rank-next")
-    return _Dock(outcome, ballot, strength, tally, undo, skip, following)
+    return _Dock(
+        outcome, ballot, strength, order_ballot, order, order_vote, all_bad, tally, undo, skip, following
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
-from feedback_ui import texts
+from feedback_ui import dialogue, texts
 from feedback_ui.bubbles import response
 from feedback_ui.chat.actions import Candidates
 from feedback_ui.listing import static
@@ -26,13 +26,21 @@ UNSAFE = "\N{BLACK FLAG} unsafe"
 class PairPanel:
     """The components of a pair: both texts and a button for each verdict, keyed a, b, tie, both_bad.
 
-    `reasons` are the boxes to tick for each response, where a screen has them.
+    `reasons` are the boxes to tick for each response, where a screen has them; `more` are the places of a third and a fourth
+    response, in `columns` that are only there where these are.
     """
 
     a: gr.HTML
     b: gr.HTML
     verdicts: dict[Choice, gr.Button]
     reasons: Mapping[str, gr.CheckboxGroup] = field(default_factory=dict)
+    more: Mapping[str, gr.HTML] = field(default_factory=dict)
+    columns: Mapping[str, gr.Column] = field(default_factory=dict)
+
+    @property
+    def panes(self) -> dict[str, gr.HTML]:
+        """The texts by side."""
+        return {"a": self.a, "b": self.b, **self.more}
 
     def show(self, pair: Candidates, *, open_to_vote: bool, view: str = "formatted") -> Update:
         """Return the values that show two responses and enable or disable the vote buttons."""
@@ -45,54 +53,63 @@ class PairPanel:
         Thinking is folded, so that final answers are compared, unless the operator has whole responses compared. A fold
         belongs to its comparison: one that was opened says nothing about the next.
         """
+        written = {side: _text(pair, side) for side in pair.answers}
+        shown: dict[str, str] = {}
         if view == "differences":
-            return {
-                self.a: differences.marked(pair.a, pair.b),
-                self.b: differences.marked(pair.b, pair.a),
+            shown = {
+                side: differences.marked(text, written["b" if side == "a" else "a"])
+                for side, text in written.items()
             }
-        if view == "same_length":
-            length = differences.shortest((pair.a, pair.b))
-            return {
-                pane: differences.same_length(text, length)
-                for pane, text in ((self.a, pair.a), (self.b, pair.b))
-            }
-        return {
-            pane: response(
-                f"{pair.comparison} {side}", text, message, as_written=view == "plain", unfolded=pair.whole
-            )
-            for pane, side, text, message in (
-                (self.a, "a", pair.a, pair.a_message),
-                (self.b, "b", pair.b, pair.b_message),
-            )
-        }
+        elif view == "same_length":
+            length = differences.shortest(list(written.values()))
+            shown = {side: differences.same_length(text, length) for side, text in written.items()}
+        else:
+            shown = {side: _formatted(pair, side, as_written=view == "plain") for side in written}
+        return {pane: shown[side] for side, pane in self.panes.items() if side in shown}
 
     def offered(self, pair: Candidates) -> Update:
         """Return the values that offer a comparison's reasons, none of them ticked."""
         choices = [*((reason, reason) for reason in pair.reasons), (texts.RANK_UNSAFE, UNSAFE)]
-        return {group: gr.CheckboxGroup(choices=choices, value=[]) for group in self.reasons.values()}
+        groups = {group: gr.CheckboxGroup(choices=choices, value=[]) for group in self.reasons.values()}
+        return groups | {
+            column: gr.Column(visible=side in pair.answers) for side, column in self.columns.items()
+        }
 
 
-def build_pair(*, reasons: bool = False) -> PairPanel:
-    """Lay out the two texts, with boxes for `reasons` below each; the verdicts are laid out by `lay_verdicts`.
+def _formatted(pair: Candidates, side: str, *, as_written: bool) -> str:
+    """Render a response; of one that goes on for several turns all of them, with who says what."""
+    if side in pair.branches:
+        return dialogue.messages(pair.branches[side], as_written=as_written, key=f"{pair.comparison} {side}")
+    text, message = pair.answers[side]
+    key = f"{pair.comparison} {side}"
+    return response(key, text, message, as_written=as_written, unfolded=pair.whole)
 
-    Nothing here can tell the releases apart: same place, same size, shown together.
+
+def _text(pair: Candidates, side: str) -> str:
+    """Return a response as one text."""
+    if side not in pair.branches:
+        return pair.answers[side][0]
+    return "\n\n".join(f"{turn.get('role')}: {turn.get('content') or ''}" for turn in pair.branches[side])
+
+
+def build_pair(*, ranked: bool = False) -> PairPanel:
+    """Lay out the two texts; `ranked` has boxes for reasons below each, and places for a third and a fourth.
+
+    The verdicts are laid out by `lay_verdicts`. Nothing here can tell the releases apart: same place, same size, shown
+    together.
     """
     groups: dict[str, gr.CheckboxGroup] = {}
+    panes: dict[str, gr.HTML] = {}
+    columns: dict[str, gr.Column] = {}
     with gr.Row(equal_height=True, elem_classes="tt-pair"):
-        panes = []
-        for slot in ("a", "b"):
-            with gr.Column(elem_classes="tt-response", min_width=280):
+        for slot in "abcd" if ranked else "ab":
+            with gr.Column(elem_classes="tt-response", min_width=280, visible=slot in "ab") as column:
                 static(f"<h2>Response {slot.upper()}</h2>")
-                panes.append(static("", elem_id=f"response-{slot}"))
-                if reasons:
-                    groups[slot] = gr.CheckboxGroup(
-                        [],
-                        label=texts.RANK_REASONS.format(side=slot.upper()),
-                        show_label=False,
-                        container=False,
-                        elem_id=f"rank-reasons-{slot}",
-                        elem_classes="tt-reasons",
-                    )
+                panes[slot] = static("", elem_id=f"response-{slot}")
+                if ranked:
+                    groups[slot] = _build_reasons(slot)
+            if slot in "cd":
+                columns[slot] = column
     verdicts = {
         choice: gr.Button(
             f"{texts.RANK_VOTE[choice]}  ({texts.RANK_KEYS[choice]})",
@@ -103,7 +120,19 @@ def build_pair(*, reasons: bool = False) -> PairPanel:
         )
         for choice in _ORDER
     }
-    return PairPanel(panes[0], panes[1], verdicts, groups)
+    more = {slot: pane for slot, pane in panes.items() if slot in columns}
+    return PairPanel(panes["a"], panes["b"], verdicts, groups, more, columns)
+
+
+def _build_reasons(slot: str) -> gr.CheckboxGroup:
+    return gr.CheckboxGroup(
+        [],
+        label=texts.RANK_REASONS.format(side=slot.upper()),
+        show_label=False,
+        container=False,
+        elem_id=f"rank-reasons-{slot}",
+        elem_classes="tt-reasons",
+    )
 
 
 def lay_verdicts(panel: PairPanel) -> None:

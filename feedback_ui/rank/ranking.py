@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from feedback_ui import texts
 from feedback_ui.chat.actions import sampling as sampling_fields
 from feedback_ui.connection import Connection
 from feedback_ui.errors import explain, toasts
-from feedback_ui.html import esc
+from feedback_ui.html import esc, notice
 from feedback_ui.part import Update
 from feedback_ui.rank import actions, differences, render
 from feedback_ui.rank.actions import Prompt, Table
@@ -35,7 +36,7 @@ class Ranking:
                 names = await actions.deployments(client)
                 taken = await self._waiting_one(client)
                 queue = await actions.waiting(client)
-                taken = replace(taken, summary=await actions.summary(client))
+                taken = replace(taken, summary=await actions.summary(client), queue=queue)
         first = names[0] if names else None
         return {
             **(self.screen.laid(taken, queue) if taken.pair else {}),
@@ -61,9 +62,8 @@ class Ranking:
         """Show what a rater's own response changes of the one that it is closest to."""
         if not text.strip() or table.pair is None:
             return ""
-        before = differences.closest(
-            text, [answer for answer in (table.pair.a, table.pair.b) if answer.strip()] or [""]
-        )
+        shown = [answer for answer, _ in table.pair.answers.values() if answer.strip()]
+        before = differences.closest(text, shown or [""])
         return f"<h3>{esc(texts.RANK_CHANGES)}</h3>{differences.changed(before, text)}"
 
     async def on_draw(self, request: gr.Request) -> Update:
@@ -88,7 +88,7 @@ class Ranking:
         """Sample two responses to the text in the box."""
         if not text.strip():
             gr.Warning(texts.RANK_NO_PROMPT)
-            yield {}
+            yield {self.screen.table_state: table}
             return
         # Earlier messages belong to the prompt that was drawn, not to one typed afterwards.
         asked_for = drawn if text.strip() == drawn.text.strip() else Prompt(text=text)
@@ -113,9 +113,9 @@ class Ranking:
                 queue = await actions.waiting(client)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            yield screen.laid(table)
+            yield screen.laid(replace(table, wanted=None))
             return
-        yield {**screen.laid(made, queue), **clear, **screen.prompted(Prompt())}
+        yield {**screen.laid(replace(made, queue=queue), queue), **clear, **screen.prompted(Prompt())}
 
     async def on_next(
         self,
@@ -136,13 +136,52 @@ class Ranking:
                 drawn = Prompt() if taken.pair else await actions.draw(client)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            yield {}
+            yield {self.screen.table_state: table}
             return
         clear = self.screen.emptied(own, why, comment)
         if taken.pair:
             yield {**self.screen.laid(taken, queue), **clear}
             return
         async for update in self._laid_out(drawn, clear, name, table.passed(), (heat, longest), request):
+            yield update
+
+    async def on_take(
+        self, own: str, why: list[str], comment: str, table: Table, request: gr.Request
+    ) -> Update:
+        """Take the next waiting comparison in one step; with none waiting, draw a prompt for `on_fill` to sample."""
+        try:
+            async with self.connection.client(request) as client:
+                taken, queue = await asyncio.gather(actions.take_next(client, table), actions.waiting(client))
+                drawn = Prompt() if taken.pair else await actions.draw(client)
+        except Exception as error:
+            return self._failed(error)
+        if taken.pair:
+            taken = replace(taken, queue=queue)
+            return {**self.screen.laid(taken, queue), **self.screen.emptied(own, why, comment)}
+        wanted = replace(table.passed(), wanted=drawn)
+        return {**self.screen.sampling(), **self.screen.prompted(drawn), self.screen.table_state: wanted}
+
+    def _failed(self, error: Exception) -> Update:
+        """Say what failed beside the verdicts: events without a queue have no toasts."""
+        return {self.screen.outcome: notice(texts.FAILED, "bad", f"<p>{explain(error)}</p>")}
+
+    async def on_fill(
+        self,
+        own: str,
+        why: list[str],
+        comment: str,
+        name: str,
+        table: Table,
+        heat: str,
+        longest: str,
+        request: gr.Request,
+    ) -> AsyncIterator[Update]:
+        """Sample responses to the prompt that was drawn because no comparison waited; nothing where one did."""
+        if table.wanted is None:
+            yield {self.screen.table_state: table}
+            return
+        clear = self.screen.emptied(own, why, comment)
+        async for update in self._laid_out(table.wanted, clear, name, table, (heat, longest), request):
             yield update
 
     async def on_ahead(self, name: str, table: Table, heat: str, longest: str, request: gr.Request) -> None:
@@ -162,25 +201,53 @@ class Ranking:
             strength: str,
             a: list[str],
             b: list[str],
+            c: list[str],
+            d: list[str],
             request: gr.Request,
         ) -> Update:
             """Record the verdict and reveal."""
-            ticked = {"a": a or [], "b": b or []}
-            said = actions.Said(
-                better=text or "",
-                tags=tuple(why or ()),
-                strength=strength or "",
-                reasons={side: [one for one in of if one != UNSAFE] for side, of in ticked.items()},
-                comment=comment or "",
-                unsafe=tuple(side for side, of in ticked.items() if UNSAFE in of),
-            )
-            with toasts():
-                async with self.connection.client(request) as client:
-                    decided = await actions.vote(client, table, choice, said)
-                    queue = await actions.waiting(client)
-            return self.screen.laid(decided, queue)
+            said = _said(text, why, comment, strength, (a, b, c, d))
+            return await self._voted(table, choice, said, None, request)
 
         return on_vote
+
+    async def on_order(
+        self,
+        order: str,
+        table: Table,
+        text: str,
+        why: list[str],
+        comment: str,
+        strength: str,
+        a: list[str],
+        b: list[str],
+        c: list[str],
+        d: list[str],
+        request: gr.Request,
+    ) -> Update:
+        """Record the order of several responses and reveal."""
+        ranking = actions.ranking_of(order or "", table.pair.answers if table.pair else ())
+        if ranking is None:
+            return {self.screen.outcome: notice(texts.RANK_ORDER_INCOMPLETE, "warn")}
+        said = _said(text, why, comment, strength, (a, b, c, d))
+        return await self._voted(table, None, said, ranking, request)
+
+    async def _voted(
+        self,
+        table: Table,
+        choice: Choice | None,
+        said: actions.Said,
+        ranking: list[list[str]] | None,
+        request: gr.Request,
+    ) -> Update:
+        try:
+            async with self.connection.client(request) as client:
+                decided = await actions.vote(client, table, choice, said, ranking)
+        except Exception as error:
+            return self._failed(error)
+        # as many as waited before, without the one that is decided: to ask would hold up the rater
+        queue = None if table.queue is None else max(0, table.queue - 1)
+        return self.screen.decided(replace(decided, queue=queue), queue)
 
     async def on_undo(self, table: Table, request: gr.Request) -> Update:
         """Take the last vote back."""
@@ -224,3 +291,18 @@ class Ranking:
         gr.Info(texts.RANK_SKIPPED.format(reason=esc(event.id)), duration=4)
         async for update in self.on_next(own, why, comment, name, table, heat, longest, request):
             yield update
+
+
+def _said(
+    text: str, why: list[str], comment: str, strength: str, ticked: tuple[list[str], ...]
+) -> actions.Said:
+    """Read what a rater says beside a verdict; `ticked` are the boxes of each response."""
+    boxes = {side: of or [] for side, of in zip("abcd", ticked, strict=False)}
+    return actions.Said(
+        better=text or "",
+        tags=tuple(why or ()),
+        strength=strength or "",
+        reasons={side: [one for one in of if one != UNSAFE] for side, of in boxes.items()},
+        comment=comment or "",
+        unsafe=tuple(side for side, of in boxes.items() if UNSAFE in of),
+    )

@@ -34,7 +34,7 @@ def outcome(table: Table) -> str:
         return ""
     names = " ".join(
         f'<span class="tt-reveal"><b>{slot.upper()}</b> {badge(table.revealed.get(slot) or "unknown", "accent")}</span>'
-        for slot in ("a", "b")
+        for slot in sorted(table.revealed)
     )
     made = []
     if table.pairs_made:
@@ -43,6 +43,20 @@ def outcome(table: Table) -> str:
         made.append("a demonstration")
     produced = f"<p>It made {' and '.join(made)}.</p>" if made else ""
     return notice(texts.RANK_VOTED, "good", f"{names}{produced}")
+
+
+def order(sides: Iterable[str]) -> str:
+    """Render the buttons that put answers in an order; assets/trimtab.js keeps the order in `data-order`, as `c>a=b`."""
+    places = "".join(
+        f'<button type="button" data-place="{esc(side)}" aria-pressed="false">{esc(side.upper())}</button>'
+        for side in sides
+    )
+    return (
+        f'<div class="tt-order" data-order=""><p role="status" data-hint="{esc(texts.RANK_ORDER_HINT)}">'
+        f"{esc(texts.RANK_ORDER_HINT)}</p><div>{places}"
+        f'<button type="button" data-place="=" aria-pressed="false">{esc(texts.RANK_ORDER_TIE)}</button>'
+        f'<button type="button" data-place="">{esc(texts.RANK_ORDER_CLEAR)}</button></div></div>'
+    )
 
 
 def guidelines(text: str) -> str:

@@ -46,6 +46,10 @@ class RankScreen:
     outcome: gr.HTML
     ballot: gr.Column
     strength: gr.Radio
+    order_ballot: gr.Column
+    order: gr.HTML
+    order_vote: gr.Button
+    all_bad: gr.Button
     tally: gr.HTML
     undo: gr.Button
     skip: gr.HTML
@@ -53,11 +57,12 @@ class RankScreen:
 
     def outputs(self) -> list[Any]:
         """Return what every handler may change."""
+        panel = self.panel
         return [
             self.prompt_state, self.table_state, self.prompt, self.earlier, self.tally, self.idle, self.stage,
-            self.ballot, self.asked, self.guidelines, self.panel.a, self.panel.b, self.outcome, self.better, self.changes,
-            self.comment, self.tags, self.sample, self.following, self.strength, self.undo, self.skip,
-            *self.panel.verdicts.values(), *self.panel.reasons.values(),
+            self.ballot, self.order_ballot, self.order, self.asked, self.guidelines, self.outcome, self.better,
+            self.changes, self.comment, self.tags, self.sample, self.following, self.strength, self.undo, self.skip,
+            *panel.panes.values(), *panel.verdicts.values(), *panel.reasons.values(), *panel.columns.values(),
         ]  # fmt: skip
 
     def said(self) -> list[Any]:
@@ -72,7 +77,8 @@ class RankScreen:
             self.tally: render.tally(table, queue),
             self.idle: gr.HTML(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), visible=pair is None),
             self.stage: gr.Column(elem_classes="" if pair else "tt-away"),
-            self.ballot: gr.Column(visible=table.open),
+            self.ballot: gr.Column(visible=table.open and not table.several),
+            self.order_ballot: gr.Column(visible=table.open and table.several),
             self.outcome: render.outcome(table),
             self.sample: gr.Button(interactive=True),
             self.undo: gr.Button(interactive=table.last is not None),
@@ -88,7 +94,28 @@ class RankScreen:
             update |= {self.asked: self._asked(table), self.guidelines: render.guidelines(pair.guidelines)}
         if pair is not None and table.open:
             update |= {self.strength: "", **self.panel.offered(pair)}
+            update |= {self.order: render.order(pair.answers) if table.several else ""}
         return update
+
+    def decided(self, table: Table, queue: int | None = None) -> Update:
+        """Show what a vote revealed; the responses stay as they are, so that little has to be drawn."""
+        return {
+            self.table_state: table,
+            self.tally: render.tally(table, queue),
+            self.ballot: gr.Column(visible=False),
+            self.order_ballot: gr.Column(visible=False),
+            self.outcome: render.outcome(table),
+            self.undo: gr.Button(interactive=table.last is not None),
+            self.skip: "",
+            self.following: gr.Button(texts.RANK_NEXT, variant="primary", interactive=True),
+        }
+
+    def decided_outputs(self) -> list[Any]:
+        """Return what `decided` changes."""
+        return [
+            self.table_state, self.tally, self.ballot, self.order_ballot, self.outcome, self.undo, self.skip,
+            self.following,
+        ]  # fmt: skip
 
     def shown(self, table: Table, view: str) -> Update:
         """Show the responses in another way."""
@@ -128,6 +155,7 @@ class RankScreen:
             # Out of sight and still there (`visible` takes it away), so that the fields in it are emptied at once.
             self.stage: gr.Column(elem_classes="tt-away"),
             self.ballot: gr.Column(visible=False),
+            self.order_ballot: gr.Column(visible=False),
             self.outcome: "",
             self.sample: gr.Button(interactive=False),
             self.following: gr.Button(interactive=False),

@@ -35,12 +35,17 @@ def _wire_comparisons(screen: RankScreen, ranking: Ranking) -> None:
         api_name="sample",
         show_progress="hidden",
     )
-    going_on = screen.following.click(
-        ranking.on_next,
-        [*own, *sampling],
+    # One request and its answer, without the queue's stream of events: raters wait for this at every comparison.
+    taken = screen.following.click(
+        ranking.on_take,
+        [screen.better, screen.tags, screen.comment, screen.table_state],
         screen.outputs(),
-        api_name="next",
-        show_progress="hidden",
+        queue=False,
+        **_QUIET,
+    )
+    going_on = taken.then(ranking.on_fill, [*own, *sampling], screen.outputs(), **_QUIET)
+    gr.Button(visible=False).click(
+        ranking.on_next, [*own, *sampling], screen.outputs(), api_name="next", show_progress="hidden"
     )
     left = screen.skip.click(ranking.on_skip, [*own, *sampling], screen.outputs(), **_QUIET)
     # Not after a prompt of the rater's own: who writes prompts does not take the next from the queue.
@@ -55,11 +60,24 @@ def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
         button.click(
             ranking.voter(choice),
             [screen.table_state, *screen.said()],
-            screen.outputs(),
+            screen.decided_outputs(),
             api_name=f"vote_{choice}",
             show_progress="hidden",
+            queue=False,
         )
 
+    said = [screen.table_state, *screen.said()]
+    order = gr.Textbox(visible=False)
+    screen.order_vote.click(
+        ranking.on_order,
+        [order, *said],
+        screen.decided_outputs(),
+        queue=False,
+        js="(_, ...said) => [window.trimtab.order(), ...said]",
+        api_name="vote_order",
+        show_progress="hidden",
+    )
+    screen.all_bad.click(ranking.voter("both_bad"), said, screen.decided_outputs(), queue=False, **_QUIET)
     screen.undo.click(
         ranking.on_undo, [screen.table_state], screen.outputs(), api_name="undo", show_progress="hidden"
     )
@@ -70,7 +88,7 @@ def _wire_votes(screen: RankScreen, ranking: Ranking) -> None:
 def _wire_texts(screen: RankScreen, ranking: Ranking) -> None:
     """Connect what changes the texts: their form, and the rater's own from one of them."""
     laid, better, panel = screen.table_state, screen.better, screen.panel
-    shown = [laid, screen.asked, panel.a, panel.b]
+    shown = [laid, screen.asked, *panel.panes.values()]
     screen.view.input(ranking.on_view, [screen.view, laid], shown, trigger_mode="always_last", **_QUIET)
     better.change(ranking.on_written, [better, laid], [screen.changes], trigger_mode="always_last", **_QUIET)
     screen.from_a.click(lambda table: table.pair.a if table.pair else "", [laid], [better], **_QUIET)

@@ -23,7 +23,7 @@ WANTED, LEAST = 3.0, COARSE_SHOWN
 """The effect that a multiple is to have, and the smallest that shows anything, as a share of what the base differs by."""
 BASE_SHARE = 1.2
 """So many times as far as from the trained adapter must the served one be from the base."""
-NOISE_SHARE, EFFECT_SHARE = 1.25, 0.3
+NOISE_SHARE, EFFECT_SHARE = 1.25, 0.35
 """Served and trained adapter may differ by such shares of what the base differs by and of the effect, together."""
 CANNOT = "it cannot show a missing block, or a scale that is off by a tenth"
 

@@ -185,6 +185,8 @@ class Engine(VllmApi):
                 failures = 0
             if ready_since == math.inf and self._process is not before and not self.spec.on_cpu:
                 self._preloads = False
+            if ready_since == math.inf:
+                self.cache_limit = None  # with its whole cache it has served before
             if self._asked_restart:
                 wait = 0.0
             else:

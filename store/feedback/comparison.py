@@ -9,6 +9,7 @@ from typing import Any
 
 from store import values
 from store.db.record import Record
+from store.feedback.ranking import SIDES
 from store.message import identity
 from store.values import Conversation, Message
 
@@ -17,7 +18,8 @@ from store.values import Conversation, Message
 class Candidate(Record):
     """One response of a comparison, who gave it, and why it ended (see `store.training_data.origin`).
 
-    `release` is the release's record id; `carried` is what it has beside text (see `store.carried`).
+    `release` is the release's record id; `carried` is what it has beside text (see `store.carried`). `turns` are all its
+    messages where it goes on for several turns; `content` then is the text of the last one.
     """
 
     content: str
@@ -28,23 +30,36 @@ class Candidate(Record):
     sampling: dict[str, Any] | None = None
     finish_reason: str | None = None
     carried: str = ""
+    turns: Conversation = ()
 
     @property
     def message(self) -> Message:
-        """The response as a message."""
+        """The response as a message; of several turns the last one."""
         return Message("assistant", self.content, self.carried)
+
+    @property
+    def messages(self) -> Conversation:
+        """All that it says."""
+        return self.turns or (self.message,)
 
     def answers_as(self, other: Candidate) -> bool:
         """Return whether another gave the same answer: the same text and calls, whatever was thought before."""
-        return identity(self.message) == identity(other.message)
+        return [identity(m) for m in self.messages] == [identity(m) for m in other.messages]
+
+
+def branch(messages: Conversation, release: str | None = None) -> Candidate:
+    """Make a candidate of a continuation, whose messages begin and end with the assistant."""
+    last = messages[-1]
+    turns = messages if len(messages) > 1 else ()
+    return Candidate(last.content, release=release, carried=last.carried, turns=turns)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison(Record):
-    """One conversation so far and two candidates. `state` is open, decided or withdrawn.
+    """One conversation so far and two candidates, or up to four. `state` is open, decided or withdrawn.
 
-    Which candidate is `a` was drawn at random when it was made. `gold` is the known right choice of a gold
-    question, else None. `owners` are those whose words the conversation holds. `blind` is what a rater may see.
+    Which candidate is `a` was drawn at random when it was made; `more` are `c` and `d`. `gold` is the known right choice
+    of a gold question, else None. `owners` are those whose words the conversation holds. `blind` is what a rater may see.
     """
 
     id: str
@@ -61,15 +76,26 @@ class Comparison(Record):
     decided_at: datetime | None = None
     gold: str | None = None
     owners: tuple[str, ...] = ()
+    more: tuple[Candidate, ...] = ()
+
+    @property
+    def sides(self) -> dict[str, Candidate]:
+        """The candidates by side."""
+        return dict(zip(SIDES, (self.a, self.b, *self.more), strict=False))
 
     def blind(self) -> dict[str, Any]:
-        """Return what a rater may see: id, messages, the two texts, and as messages those that carry more than text."""
-        sides = {"a": self.a, "b": self.b}
+        """Return what a rater may see: id, messages, the texts, and as messages those that carry more than text.
+
+        `branches` are the messages by side where an answer goes on for several turns, else None.
+        """
+        sides = self.sides
+        long = any(candidate.turns for candidate in sides.values())
         return {
             "id": self.id,
             "messages": values.to_json(self.messages),
             **{side: candidate.content for side, candidate in sides.items()},
             **{f"{side}_message": c.message.to_json() if c.carried else None for side, c in sides.items()},
+            "branches": {side: values.to_json(c.messages) for side, c in sides.items()} if long else None,
         }
 
 
@@ -79,6 +105,7 @@ class Vote(Record):
 
     `pairs` and `demonstration` are the ids of what was derived from it in the same commit. `deployment` is the comparison's
     and `releases` the record ids of the releases that gave `a` and `b`; `vote` returns them, `votes` does not.
+    `places` are those of the sides in turn (1 is best, the same for a tie) where more than two were compared.
     `strength` to `unsafe`: see `store.feedback.vote_details`. `revised` says that its rater took another vote on the
     comparison back before, and so had seen whose the answers are.
     """
@@ -98,5 +125,6 @@ class Vote(Record):
     comment: str | None = None
     unsafe: tuple[str, ...] = ()
     revised: bool = False
+    places: tuple[int, ...] | None = None
     deployment: str | None = field(default=None, compare=False)
     releases: dict[str, str | None] = field(default_factory=dict, compare=False)

@@ -31,7 +31,11 @@ from store.feedback import vote_details, voting
 from store.feedback.comparison import Candidate as Candidate
 from store.feedback.comparison import Comparison as Comparison
 from store.feedback.comparison import Vote as Vote
+from store.feedback.ranking import CHOICES as CHOICES
+from store.feedback.ranking import SIDES, Order
+from store.feedback.ranking import read as order_of
 from store.feedback.vote_details import Details
+from store.feedback.voting import turns_of
 from store.ids import new_id
 from store.values import Conversation
 
@@ -41,11 +45,10 @@ _COLUMNS = (
     "id, messages, carried, deployment, source, asked_by, owners, state, votes_wanted, votes_given, gold, "
     "created_at, decided_at"
 )
-_SIDES = "side, content, carried, release, lane, model, completion_id, sampling, finish_reason"
+_SIDES = "side, content, carried, release, lane, model, completion_id, sampling, finish_reason, turns"
 
 
-CHOICES = ("a", "b", "tie", "both_bad")
-Choice = Literal["a", "b", "tie", "both_bad"]
+Choice = Literal["a", "b", "c", "d", "tie", "both_bad"]
 
 
 def create(
@@ -64,7 +67,9 @@ def create(
     evaluation: str | None = None,
     evaluation_item: str | None = None,
 ) -> Comparison:
-    """Record two candidate responses to a conversation; which becomes `a` is drawn at random and stored.
+    """Record two to four candidate responses to a conversation; which becomes `a` is drawn at random and stored.
+
+    A candidate may go on for several turns (see `comparison.branch`); then all are judged at the end.
 
     `source` says how it came about: `typed` or `pair` (who asked brought the prompt), `drawn`, `named` or `chosen`
     (drawn, but of releases that somebody named or that `trimtab.draws` chose) or `shadow` (it comes from people's
@@ -79,10 +84,7 @@ def create(
     since `began`.
     """
     prompt = redaction.conversation(db, values.conversation(messages, "messages"))
-    if len(candidates) != 2:
-        raise Invalid("candidates", len(candidates), "two candidates")
-    if gold is not None:
-        validation.one_of("gold", gold, ("first", "second", "tie", "both_bad"))
+    _check_candidates(candidates, gold)
     if votes_wanted is None:
         votes_wanted = 2 if gold is None and _wants_second_vote(db) else 1
     candidates = [
@@ -90,16 +92,18 @@ def create(
             c,
             content=redaction.text(db, c.content.encode("utf-8", "replace").decode()),
             carried=redaction.carried_text(db, c.carried),
+            turns=redaction.conversation(db, c.turns),
         )
         for c in candidates
     ]
-    order = [0, 1] if secrets.randbelow(2) else [1, 0]
+    order = list(range(len(candidates)))
+    secrets.SystemRandom().shuffle(order)
     if gold in ("first", "second"):
         gold = "ab"[order.index(0 if gold == "first" else 1)]
     if owners is None:
         owners = () if asked_by is None or gold is not None else (owner_of(asked_by, None),)
     id = new_id("cmp")
-    sides = [(c.message,) for c in candidates]
+    sides = [c.messages for c in candidates]
     asked: Row = {
         "id": id,
         "messages": bulk.plain(prompt),
@@ -131,13 +135,33 @@ def create(
             "completion_id": candidates[place].completion_id,
             "sampling": dumps(candidates[place].sampling, "sampling"),
             "finish_reason": candidates[place].finish_reason,
+            "turns": dumps(values.to_json(candidates[place].turns) or None, "turns"),
         }
-        for side, place in zip("ab", order, strict=True)
+        for side, place in zip(SIDES, order, strict=False)
     ]
     with db.atomic() as cursor:
         erasure_guard.raise_if_erased(db, asked_by, began)
         bulk.insert_together(cursor, [("comparisons", asked), *(("candidates", side) for side in shown)])
         return get(db, id)
+
+
+def _check_candidates(candidates: Sequence[Candidate], gold: str | None) -> None:
+    """Raise `Invalid` unless there are as many as can be compared, and each ends as an answer does."""
+    if not 2 <= len(candidates) <= len(SIDES):
+        raise Invalid("candidates", len(candidates), f"two to {len(SIDES)} candidates")
+    if gold is not None:
+        validation.one_of("gold", gold, ("first", "second", "tie", "both_bad"))
+        if len(candidates) > 2:
+            raise Invalid("candidates", len(candidates), "two candidates of a gold question")
+    for number, candidate in enumerate(candidates):
+        if candidate.turns and (candidate.turns[0].role, candidate.turns[-1].role) != (
+            "assistant",
+            "assistant",
+        ):
+            roles = [message.role for message in candidate.turns]
+            raise Invalid(
+                f"candidates[{number}].turns", roles, "messages that begin and end with the assistant"
+            )
 
 
 def _wants_second_vote(db: Store) -> bool:
@@ -201,7 +225,7 @@ def count_by_state(db: Store) -> dict[str, int]:
 def vote(
     db: Store,
     id: str,
-    choice: str,
+    choice: str | None,
     rater: str,
     better: str | None = None,
     tags: Iterable[str] = (),
@@ -209,10 +233,12 @@ def vote(
     began: datetime | None = None,
     owner: str | None = None,
     details: Details = vote_details.NONE,
+    ranking: Sequence[Sequence[str]] | None = None,
 ) -> Vote:
     """Record a rater's vote and what follows from it, in one commit.
 
-    Choice `a` or `b` makes a pair (none where the answers are alike but for reasoning, or one is blank). `better`, a
+    Choice `a` or `b` makes a pair (none where the answers are alike but for reasoning, or one is blank); `ranking` of more
+    answers (best first, those in one list are tied) one of each two that are not tied. `better`, a
     response that the rater wrote, makes a demonstration, and pairs better > a and better > b (none
     with an answer that it hardly changes). `both_bad` makes a dislike of each answer, `details.unsafe` of each that it
     names; nothing is made that prefers an unsafe answer. `seconds` is how long the rater
@@ -220,7 +246,8 @@ def vote(
     the person `rater`). Raises `NotFound`; `Conflict` when the comparison is
     decided or withdrawn, this rater has voted on it, or was erased since `began`; `Invalid` naming the field.
     """
-    validation.one_of("choice", choice, CHOICES)
+    if choice is not None or ranking is None:
+        validation.one_of("choice", choice, CHOICES)
     validation.text("rater", rater, 200)
     if better is not None:
         better = redaction.text(db, validation.text("better", better))
@@ -229,35 +256,39 @@ def vote(
         "comparison_id": id,
         "rater": rater,
         "owner": owner_of(rater, None) if owner is None else owner,
-        "choice": choice,
         "better": better,
         "tags": list(redaction.tags(db, values.clean_tags(tags))),
         "seconds": seconds,
         "created_at": utcnow(),
-        **vote_details.row(db, details, choice),
     }
+
+    def decide(sides: Iterable[str]) -> tuple[Order, Row]:
+        order = order_of(choice, ranking, sides)
+        return order, vote_details.row(db, details, order.choice, order.places)
+
     try:
-        cast = voting.cast(db, row, began, fresh=not db.in_transaction)
+        cast = voting.cast(db, row, decide, began, fresh=not db.in_transaction)
     except duckdb.ConstraintException:
         if db.in_transaction:
             raise
         # This rater has voted, or someone has preferred the same text to the same text before: all again, to see which.
-        cast = voting.cast(db, row, began, fresh=False)
+        cast = voting.cast(db, row, decide, began, fresh=False)
     return Vote(
         id=str(row["id"]),
         comparison=id,
         rater=rater,
-        choice=choice,
+        choice=cast.row["choice"],
         better=better,
         tags=tuple(row["tags"]),
         created_at=stamp(row["created_at"]),
         seconds=seconds,
         pairs=cast.pairs,
         demonstration=cast.demonstration,
-        **vote_details.read(row),
-        revised=cast.revised,
+        **vote_details.read(cast.row),
+        revised=bool(cast.row.get("revised")),
+        places=_places(cast.row),
         deployment=cast.case.deployment,
-        releases={"a": cast.case.a.release, "b": cast.case.b.release},
+        releases={name: side.release for name, side in cast.case.sides.items()},
     )
 
 
@@ -268,7 +299,7 @@ def votes(db: Store, id: str) -> list[Vote]:
         db.read(),
         """
         select votes.id, comparison_id as comparison, rater, choice, better, tags, votes.created_at, seconds,
-            strength, reasons, comment, unsafe, coalesce(revised, false) as revised,
+            strength, reasons, comment, unsafe, coalesce(revised, false) as revised, places,
             list(subject_id order by subject_id) filter (subject_id like 'pair-%') as pairs,
             any_value(subject_id) filter (subject_id like 'demo-%') as demonstration
         from votes
@@ -285,6 +316,7 @@ def votes(db: Store, id: str) -> list[Vote]:
                 **row,
                 **vote_details.read(row),
                 "tags": tuple(row["tags"]),
+                "places": _places(row),
                 "pairs": tuple(row["pairs"] or ()),
                 "created_at": stamp(row["created_at"]),
             }
@@ -305,6 +337,7 @@ def _comparison(row: Row, sides: dict[str, Row]) -> Comparison:
             "messages": messages(row["messages"], row["carried"], "messages"),
             "a": _candidate(sides["a"]),
             "b": _candidate(sides["b"]),
+            "more": tuple(_candidate(sides[side]) for side in SIDES[2:] if side in sides),
             "owners": tuple(row["owners"] or ()),
             "created_at": stamp(row["created_at"]),
             "decided_at": aware(row["decided_at"]),
@@ -322,4 +355,9 @@ def _candidate(row: Row) -> Candidate:
         sampling=loads(row["sampling"]),
         finish_reason=row["finish_reason"],
         carried=row["carried"] or "",
+        turns=turns_of(row),
     )
+
+
+def _places(row: Row) -> tuple[int, ...] | None:
+    return tuple(row["places"]) if row.get("places") else None

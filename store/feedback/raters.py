@@ -63,7 +63,8 @@ class RaterReport(Record):
 def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
     """Return Krippendorff's `alpha` (None without overlap or variety), and how many `comparisons` and `votes` it is of.
 
-    Gold questions are left out: they are easy, and one with eight votes would weigh as 28 pairs of votes.
+    Votes on more than two answers are left out, and gold questions: they are easy, and one with eight votes would weigh as
+    28 pairs of votes.
 
     `judged_twice` counts pairs of votes for a side on the same comparison, `same` the share of them that agree (None
     without any): what a flip rate is estimated from.
@@ -76,7 +77,7 @@ def alpha(cursor: Cursor, deployment: str | None = None) -> dict[str, Any]:
             count(*) filter (choice in ('tie', 'both_bad')) as neither
         from votes
         join comparisons on comparisons.id = votes.comparison_id
-        where gold is null and ($deployment is null or deployment = $deployment)
+        where gold is null and places is null and ($deployment is null or deployment = $deployment)
         group by votes.comparison_id
         having count(*) > 1
         """,
@@ -106,7 +107,8 @@ def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
         """
         with cast_votes as (
             select comparison_id, rater, if(revised, null, gold) as gold, seconds, choice,
-                case when choice in ('a', 'b') then choice else 'neither' end as side
+                case when choice in ('tie', 'both_bad') then 'neither' else choice end as side,
+                places is null as of_two
             from votes
             join comparisons on comparisons.id = votes.comparison_id
             where $deployment is null or deployment = $deployment
@@ -123,8 +125,9 @@ def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
             count(*) filter (gold = choice) as gold_right,
             count(*) filter (gold is not null) as gold_total,
             median(seconds) as median_seconds,
-            count(*) filter (choice = 'a') as a,
-            count(*) filter (choice = 'b') as b,
+            count(*) filter (choice = 'a' and of_two) as a,
+            count(*) filter (choice = 'b' and of_two) as b,
+            count(*) filter (cast_votes.side = 'neither') as undecided,
             (select median(seconds) from cast_votes) as everyone_seconds
         from cast_votes
         left join others on others.comparison_id = cast_votes.comparison_id and others.rater = cast_votes.rater
@@ -161,6 +164,6 @@ def _rater(row: dict[str, Any]) -> RaterReport:
         median_seconds=row["median_seconds"],
         share_a=row["a"] / sided if sided else None,
         position_p=p,
-        share_undecided=1 - sided / row["votes"],
+        share_undecided=row["undecided"] / row["votes"],
         flags=tuple(name for name, raised in flags.items() if raised) if row["votes"] >= MIN_VOTES else (),
     )

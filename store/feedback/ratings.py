@@ -116,7 +116,7 @@ def answer_of(cursor: Cursor, completion_id: str, owner: str | None) -> Row:
     row = fetch_first(
         cursor,
         """
-        select completions.conversation_id, completions.prompt_id, completions.deployment,
+        select completions.conversation_id, completions.prompt_id, completions.message_id, completions.deployment,
             completions.release, completions.lane, completions.model, completions.finish_reason, completions.error,
             completions.user_name, completions.key_id, messages.content, messages.carried
         from completions

@@ -34,13 +34,15 @@ class Details:
 NONE = Details()
 
 
-def row(db: Store, given: Details, choice: str, sides: Iterable[str] = ("a", "b")) -> Row:
+def row(db: Store, given: Details, choice: str, sides: Iterable[str]) -> Row:
     """Return the columns of the details that were given. Raises `Invalid` naming the field."""
     known = tuple(sides)
     found: Row = {}
     if given.strength is not None:
         if choice not in known:
             raise Invalid("strength", given.strength, f"nothing where the choice is {choice}")
+        if len(known) > 2:
+            raise Invalid("strength", given.strength, "nothing where more than two answers are compared")
         found["strength"] = validation.one_of("strength", given.strength, STRENGTHS)
     reasons = {side: _reasons(db, side, texts, known) for side, texts in given.reasons.items()}
     if any(reasons.values()):

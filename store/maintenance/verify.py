@@ -36,8 +36,9 @@ _POINTERS = (
 _RULES = (
     (
         "comparison",
-        "has not two candidates",
-        "select id from comparisons c where (select count(*) from candidates where comparison_id = c.id) <> 2",
+        "has not two to four candidates",
+        "select id from comparisons c "
+        "where (select count(*) from candidates where comparison_id = c.id) not between 2 and 4",
     ),
     (
         "comparison",

@@ -145,28 +145,30 @@ def _votes(
         cursor,
         """
         with duels as (
-            select votes.id as id, rater, votes.created_at as cast_at, votes.comparison_id as comparison_id,
+            select vote_id as id, rater, decided_pairs.created_at as cast_at, comparison_id, one_side, other_side,
                 if(coalesce(queue, 'uniform') = 'uniform' and revised is not true, source, null) as source,
-                case choice when 'a' then a.release = $canary when 'b' then b.release = $canary end as won,
+                case outcome when 'a' then one_release = $canary when 'b' then other_release = $canary end as won,
                 lower([turn.content for turn in messages if turn.role = 'user'][1]) as prompt
-            from votes
-            join comparisons on comparisons.id = votes.comparison_id
-            join candidates a on a.comparison_id = comparisons.id and a.side = 'a'
-            join candidates b on b.comparison_id = comparisons.id and b.side = 'b'
-            where gold is null and votes.created_at >= $began
+            from decided_pairs
+            join comparisons on comparisons.id = comparison_id
+            where gold is null and decided_pairs.created_at >= $began
                 and not list_contains($leave_out::varchar[], rater)
-                and (a.release = $canary and b.release = $stable or a.release = $stable and b.release = $canary)
+                and (
+                    one_release = $canary and other_release = $stable
+                    or one_release = $stable and other_release = $canary
+                )
         )
         select rater, cast_at, coalesce(won::int::double, 0.5) as score,
             if(
                 list_contains($deciding::varchar[], source),
                 row_number() over (
-                    partition by source, if(source = 'drawn', prompt, comparison_id) order by cast_at, id
+                    partition by source, if(source = 'drawn', prompt, comparison_id)
+                    order by cast_at, id, one_side, other_side
                 ),
                 null
             ) as place
         from duels
-        order by cast_at, id
+        order by cast_at, id, one_side, other_side
         """,
         {
             "canary": canary,

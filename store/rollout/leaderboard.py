@@ -61,24 +61,18 @@ def rank(db: Store, deployment: str | None = None) -> list[LeaderboardRow]:
 
 def duels(db: Store, deployment: str | None = None) -> list[Row]:
     """Return how often each release won, lost and tied against each other one, by rater; by record ids."""
-    # duels: each vote once, seen from side a; gold questions and votes between equal releases do not count.
+    # Each vote once for each two answers, seen from the first; gold questions and votes between equal releases do not count.
     return fetch_all(
         db.read(),
         """
-        with duels as (
-            select a.release as one, b.release as other, choice, rater
-            from votes
-            join comparisons on comparisons.id = votes.comparison_id
-            join candidates a on a.comparison_id = comparisons.id and a.side = 'a'
-            join candidates b on b.comparison_id = comparisons.id and b.side = 'b'
-            where gold is null and a.release <> b.release
-                and ($deployment is null or comparisons.deployment = $deployment)
-        )
-        select one, other, rater,
-            count(*) filter (choice = 'a') as won,
-            count(*) filter (choice = 'b') as lost,
-            count(*) filter (choice in ('tie', 'both_bad')) as tied
-        from duels
+        select one_release as one, other_release as other, rater,
+            count(*) filter (outcome = 'a') as won,
+            count(*) filter (outcome = 'b') as lost,
+            count(*) filter (outcome in ('tie', 'both_bad')) as tied
+        from decided_pairs
+        join comparisons on comparisons.id = comparison_id
+        where gold is null and one_release <> other_release
+            and ($deployment is null or comparisons.deployment = $deployment)
         group by one, other, rater
         order by one, other, rater
         """,

@@ -38,6 +38,6 @@ def of_answer(
     return Origin(release, finish_reason or (BROKEN if error else None))
 
 
-def common_release(one: Origin, other: Origin) -> str | None:
-    """Return the release of two answers, None where they come from different ones."""
-    return one.release if one.release == other.release else None
+def common_release(*answers: Origin) -> str | None:
+    """Return the release of some answers, None where they come from different ones."""
+    return answers[0].release if len({answer.release for answer in answers}) == 1 else None

@@ -61,7 +61,7 @@ def _evidence(db: Store, noun: str, id: str) -> list[Row]:
             left join votes on votes.id = ref
             left join candidates using (comparison_id)
             left join completions on completions.id = ref
-            where subject_id = $id and (side is null or side = choice or choice not in ('a', 'b') and side = 'a')
+            where subject_id = $id and (side is null or side = choice or choice in ('tie', 'both_bad') and side = 'a')
             order by evidence.created_at
             """,
             {"id": id},

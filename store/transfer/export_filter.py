@@ -20,7 +20,9 @@ _CHOSEN_OF_RELEASE = """
         select subject_id
         from evidence
         join votes on votes.id = evidence.ref
-        join candidates on candidates.comparison_id = votes.comparison_id and candidates.side = votes.choice
+        join pairs on pairs.id = subject_id
+        join candidates on candidates.comparison_id = votes.comparison_id
+            and if(places is null, side = choice, content = chosen[-1].content)
         where evidence.kind = 'vote' and candidates.release = $release
     )
     """

@@ -190,6 +190,19 @@ class TestRank:
         run(screens, rank.vote, table, "tie", said)
         assert "strength" not in screens.stub.votes[1], "neither is better"
 
+    @pytest.mark.parametrize(
+        ("order", "sides", "ranking"),
+        [
+            ("c>a=b", "abc", [["c"], ["a", "b"]]),
+            ("c>a", "abc", [["c"], ["a"], ["b"]]),
+            ("a=", "ab", [["a"], ["b"]]),
+            ("c", "abc", None),
+            ("", "ab", None),
+        ],
+    )
+    def test_an_order_is_read(self, order: str, sides: str, ranking: list[list[str]] | None) -> None:
+        assert rank.ranking_of(order, sides) == ranking
+
     def test_the_last_vote_is_taken_back_after_others_came(self, screens: Screens) -> None:
         table = run(
             screens,

@@ -65,3 +65,45 @@ def test_a_rater_needs_no_mouse(page: Page, screens: Screens) -> None:
     page.locator("#rank-cast [data-id]").first.click()
     expect(page.locator("#rank-asked")).to_contain_text("sea salty")
     assert screens.stub.votes == []
+
+
+BRANCHES = {
+    "a": [
+        {"role": "assistant", "content": "Which town?"},
+        {"role": "user", "content": "Ulm."},
+        {"role": "assistant", "content": "Rain."},
+    ],
+    "b": [{"role": "assistant", "content": "It depends."}],
+}
+
+
+def test_several_are_put_in_an_order_by_keys_and_branches_shown_whole(page: Page, screens: Screens) -> None:
+    asked = [{"role": "user", "content": "Colour?"}]
+    screens.stub.add_comparison(asked, "red", "green", c="blue", d="yellow")
+    screens.stub.add_comparison(
+        [{"role": "user", "content": "Weather?"}], "Rain.", "It depends.", branches=BRANCHES
+    )
+    page.goto(screens.url + "/rank")
+    expect(page.locator("#response-d")).to_contain_text("yellow")
+    expect(page.locator("#vote-a")).to_be_hidden()
+    for key in ("c", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator("#rank-outcome")).to_contain_text("Put all responses in an order")
+    for key in ("Backspace", "d", "a", "t", "c"):
+        page.keyboard.press(key)
+    expect(page.locator("#rank-order p")).to_have_text("D > A = C")
+    page.keyboard.press("Enter")
+    expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+    assert screens.stub.votes[0]["ranking"] == [["d"], ["a", "c"], ["b"]]
+    page.keyboard.press("n")
+    expect(page.locator("#response-a")).to_contain_text("Which town?")
+    expect(page.locator("#response-a .tt-user")).to_contain_text("Ulm.")
+    expect(page.locator("#response-d")).to_be_hidden()
+    (*_, weather) = screens.stub.comparisons.values()
+    weather["state"] = "decided"
+    page.keyboard.press("a")
+    expect(page.locator("#rank-outcome")).to_contain_text("decided already")
+    weather["state"] = "open"
+    page.keyboard.press("a")
+    expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
+    assert screens.stub.votes[1]["choice"] == "a"

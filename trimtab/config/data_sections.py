@@ -55,6 +55,13 @@ class RankSettings(Section):
         "(thinking is open, too)",
     )
 
+    answers: int = Field(
+        2,
+        ge=2,
+        le=4,
+        description="how many answers are sampled for a comparison where nothing says it; more than two are put in an "
+        "order, which makes a pair of each two that are not tied",
+    )
     reasons: Reasons = Field(
         ("accurate", "clear", "concise", "follows instructions", "friendly", "well formatted"),
         description="reasons that raters may tick for each answer; `deployments.NAME.reasons` has its own",

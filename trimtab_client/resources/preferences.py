@@ -26,8 +26,9 @@ class Preferences(Resource):
         releases: Sequence[str] | None = None,
         sampling: Mapping[str, Any] | None = None,
         drawn: bool | None = None,
+        answers: int | None = None,
     ) -> Comparison:
-        """POST /api/comparisons: sample two blind candidates for one conversation.
+        """POST /api/comparisons: sample two to four (`answers`) blind candidates for one conversation.
 
         `drawn` is whether the prompt came from `draw_prompt` (False: the caller wrote it; None: unknown).
         """
@@ -37,8 +38,31 @@ class Preferences(Resource):
             releases=None if releases is None else list(releases),
             sampling=dict(sampling) if sampling else None,
             drawn=drawn,
+            answers=answers,
         )
         made: Comparison = await self._http.post("/api/comparisons", body)
+        return made
+
+    async def compare_branches(
+        self,
+        messages: Messages | None = None,
+        branches: Sequence[Messages] | None = None,
+        completions: Sequence[str] | None = None,
+        releases: Sequence[str | None] | None = None,
+        deployment: str | None = None,
+    ) -> Comparison:
+        """POST /api/comparisons/branches: queue continuations over several turns, to be judged at the end.
+
+        They are `branches` of `messages`, or end with recorded answers of one conversation (`completions`).
+        """
+        body = given(
+            messages=None if messages is None else list(messages),
+            branches=None if branches is None else [list(branch) for branch in branches],
+            completions=None if completions is None else list(completions),
+            releases=None if releases is None else list(releases),
+            deployment=deployment,
+        )
+        made: Comparison = await self._http.post("/api/comparisons/branches", body)
         return made
 
     async def offer(
@@ -56,7 +80,7 @@ class Preferences(Resource):
     async def vote(
         self,
         comparison: str,
-        choice: Choice,
+        choice: Choice | None,
         better: str | None = None,
         tags: Iterable[str] = (),
         seconds: float | None = None,
@@ -64,11 +88,12 @@ class Preferences(Resource):
         reasons: Mapping[str, Sequence[str]] | None = None,
         comment: str | None = None,
         unsafe: Iterable[str] = (),
+        ranking: Sequence[Sequence[str]] | None = None,
     ) -> Vote:
         """POST /api/comparisons/{id}/vote; `better` is a response that beats both, `seconds` the time it took.
 
         `strength` is how much better the chosen answer is; `reasons` are texts by side, `unsafe` the sides to dislike and
-        never to prefer.
+        never to prefer. `ranking` is the order of all answers, the best first, tied ones in one list.
         """
         said = {side: list(texts) for side, texts in (reasons or {}).items() if texts}
         body = given(
@@ -80,6 +105,7 @@ class Preferences(Resource):
             reasons=said or None,
             comment=comment or None,
             unsafe=list(unsafe) or None,
+            ranking=None if ranking is None else [list(tied) for tied in ranking],
         )
         cast: Vote = await self._http.post(path("api", "comparisons", comparison, "vote"), body)
         return cast

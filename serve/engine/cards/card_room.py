@@ -50,15 +50,24 @@ async def wake(engine: Engine) -> None:
 
 
 async def shrink(engine: Engine) -> None:
-    """Start an engine again with the least KV cache. Raises `EngineFailed` when it does not serve in time."""
+    """Start an engine again with the least KV cache.
+
+    Raises `EngineFailed` when it does not serve in time, or serves with its whole cache since it did not start with less.
+    """
     if engine.state != "ready":
         raise EngineFailed(engine.spec.name, f"it is {engine.state}")
     engine.cache_limit = MIN_TOKENS
     await engine.restart("starting again with a smaller cache while a run trains on its card")
     await engine.wait_ready(engine.spec.start_timeout_s)
+    if engine.cache_limit is None:
+        raise EngineFailed(
+            engine.spec.name, "it did not start with a smaller cache, and serves with its whole one"
+        )
 
 
 async def grow(engine: Engine) -> None:
     """Start a shrunk engine again with its whole KV cache; does not wait for it."""
+    if engine.cache_limit is None:
+        return
     engine.cache_limit = None
     await engine.restart("starting again with its whole cache")

@@ -35,6 +35,8 @@ SAMPLER_BYTES = 16
 """Bytes of the sampler per logit: float32 logits, their sorted copy and its indices."""
 MIN_TOKENS = 8192
 """Least KV cache that an engine is started with, tokens, unless its context is shorter."""
+RESERVED_TOKENS = 256
+"""KV cache beside the tokens of requests: vLLM holds one block back, and rounds a request up to whole blocks (16 to 128)."""
 SPARE_SHARE, MIN_SPARE = 0.02, 0.75 * GB
 """Share of a card that is left alone, and bytes at the least: vLLM compares its part with what is free once it has its
 own CUDA context, which the driver still counts as free before the start."""
@@ -170,7 +172,7 @@ def need(model: ModelSize, tokens: int, max_loras: int, max_lora_rank: int, card
     sampling = BATCH_ROWS * model.vocabulary * SAMPLER_BYTES
     return GpuNeed(
         weights=math.ceil(model.weights / cards),
-        kv=math.ceil(tokens * model.kv_per_token / cards),
+        kv=math.ceil((tokens + RESERVED_TOKENS) * model.kv_per_token / cards),
         runtime=math.ceil(CONTEXT + GRAPHS + step + sampling + adapters / cards),
         tokens=tokens,
     )

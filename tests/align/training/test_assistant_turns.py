@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from transformers import AutoTokenizer
 from align.training.packed.packed_model import score_plain
 from align.training.packed.packing import Tree, pack
 from align.training.texts.data import read_rows
+from store.datasets import snapshots
+from store.db.database import Store
+from store.feedback import comparisons
+from store.feedback.comparison import branch
+from store.values import conversation
 
 ASKED = [{"role": "user", "content": "When do swifts leave?"}]
 SEVERAL = [
@@ -73,3 +79,19 @@ def test_what_messages_carry_reaches_the_chat_template(smollm2: Path, tmp_path: 
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows")
     ((read,), _) = read_rows(tmp_path / "rows", "sft", tokenizer, 200)
     assert tokenizer.decode(read.tree.prompt) == "user:When do swifts leave?hm\nassistant:"
+
+
+def test_a_vote_on_branches_trains_on_their_assistant_turns(smollm2: Path, tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path / "trimtab.duckdb")) as db:
+        longer, shorter = (branch(conversation(turns)) for turns in (SEVERAL, ONE))
+        made = comparisons.create(db, conversation(ASKED), [longer, shorter], "assistant")
+        side = next(side for side, candidate in made.sides.items() if candidate.turns)
+        comparisons.vote(db, made.id, side, "ada")
+        snapshot = snapshots.build(db, tmp_path, "assistant", "dpo", heldout_fraction=0.0)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    ((read,), _) = read_rows(Path(snapshot.directory) / "train.parquet", "dpo", tokenizer, 200)
+    assert said(tokenizer, read.tree) == [
+        "In August.<|im_end|>\nTo Africa.<|im_end|>\n",
+        "Never.<|im_end|>\n",
+    ]
+    assert "WHERE TO?" in tokenizer.decode(read.tree.answers[0])

@@ -15,19 +15,9 @@ from tests.feedback_ui.double.rows import now
 
 def blind(row: dict[str, Any]) -> dict[str, Any]:
     """What a rater gets of a comparison."""
-    shown = (
-        "id",
-        "messages",
-        "a",
-        "b",
-        "a_message",
-        "b_message",
-        "show",
-        "reasons",
-        "skip_reasons",
-        "guidelines",
-    )
-    return {key: row[key] for key in shown if key in row}
+    shown = ("id", "messages", "a", "b", "c", "d", "a_message", "b_message", "branches", "show")
+    written = ("reasons", "skip_reasons", "guidelines")
+    return {key: row[key] for key in (*shown, *written) if key in row}
 
 
 class Ranking(Memory):
@@ -52,9 +42,9 @@ class Ranking(Memory):
         return JSONResponse(offered | {"conversation": body["conversation"] or self.new("conv")}, 201)
 
     def add_comparison(
-        self, messages: list[dict[str, Any]], a: str = "", b: str = "", **whole: dict[str, Any]
+        self, messages: list[dict[str, Any]], a: str = "", b: str = "", **whole: Any
     ) -> dict[str, Any]:
-        """Add a comparison; `whole` is `a_message` and `b_message` of responses that have more than text."""
+        """Add a comparison; `whole` are further fields: `a_message`, `c`, `branches`, …"""
         made = {
             "id": self.new("cmp"),
             "messages": messages,
@@ -90,7 +80,7 @@ class Ranking(Memory):
         found["state"] = "decided"
         asked = found["messages"][-1]["content"]
         self.votes.append({"comparison": found["id"], "asked": asked, "created_at": now(), **body})
-        made = [self.new("pair")] if body["choice"] in ("a", "b") else []
+        made = [self.new("pair")] if body.get("choice") in ("a", "b") else []
         for ident in made:
             won, lost = (found["a"], found["b"]) if body["choice"] == "a" else (found["b"], found["a"])
             row = {"id": ident, "prompt": found["messages"], "chosen": won, "rejected": lost, "weight": 1.0}
@@ -99,8 +89,8 @@ class Ranking(Memory):
             {
                 "id": self.new("vote"),
                 "comparison": found["id"],
-                "choice": body["choice"],
-                "revealed": {"a": "assistant@1", "b": self.releases[0]["name"]},
+                "choice": body.get("choice"),
+                "revealed": {side: "assistant@1" for side in "abcd" if side in found},
                 "pairs": made,
                 "demonstration": self.new("demo") if body.get("better") else None,
             }

@@ -25,6 +25,7 @@ from starlette.routing import Route
 import serve.engine.engine
 from common.gpu_cards import Card
 from serve.engine.cards import card_room
+from serve.engine.cards.gpu_memory import RESERVED_TOKENS
 from serve.engine.cards.placement import Cards
 from serve.engine.engine import Engine
 from serve.engine.pool import EnginePool
@@ -53,8 +54,11 @@ async def pool(tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch)
     """One engine on a card, serving; `starts` in the directory has the command line of each start."""
 
     def start(spec: EngineSpec, port: int) -> list[str]:
+        line = " ".join(command(spec, port))
         with (tmp_path / "starts").open("a") as file:
-            file.write(" ".join(command(spec, port)) + "\n")
+            file.write(line + "\n")
+        if (tmp_path / "refuse-small").exists() and str(kv_bytes(8192)) in line.split():
+            return [sys.executable, "-c", "raise SystemExit('too small a cache')"]
         return [sys.executable, str(PROCESS), str(port), str(tmp_path)]
 
     def read() -> list[Card]:
@@ -70,6 +74,11 @@ async def pool(tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch)
     await pool.engines()[0].wait_ready(60)
     yield pool
     await pool.stop()
+
+
+def kv_bytes(tokens: int) -> int:
+    """The cache of the fixture's model."""
+    return (tokens + RESERVED_TOKENS) * 2 * 2 * 4 * 16 * 2
 
 
 @pytest.fixture
@@ -129,8 +138,18 @@ async def test_a_shrunk_engine_serves_with_the_least_cache_until_it_grows(
     await card_room.grow(engine)
     await engine.wait_ready(60)
     sizes = [line.split("--kv-cache-memory-bytes ")[1].split()[0] for line in starts(tmp_path)]
-    per_token = 2 * 2 * 4 * 16 * 2
-    assert sizes == [str(n * per_token) for n in (131_072, 8192, 131_072)]
+    assert sizes == [str(kv_bytes(n)) for n in (131_072, 8192, 131_072)]
+
+
+async def test_an_engine_that_does_not_start_with_less_serves_with_its_whole_cache(
+    engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "refuse-small").touch()
+    with pytest.raises(EngineFailed, match="did not start with a smaller cache"):
+        await card_room.shrink(engine)
+    assert (engine.state, engine.boots) == ("ready", 3)
+    await card_room.grow(engine)  # what the run's end does: nothing to do
+    assert (engine.state, engine.boots) == ("ready", 3)
 
 
 async def test_only_engines_that_may_sleep_are_started_for_it(engine: Engine, tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_of_many_votes_at_once_exactly_one_counts(db: Store) -> None:
 def test_the_side_is_drawn_and_hidden(db: Store) -> None:
     made = [compare(db) for _ in range(60)]
     assert 10 < sum(c.a.content == "short" for c in made) < 50
-    assert set(made[0].blind()) == {"id", "messages", "a", "b", "a_message", "b_message"}
+    assert set(made[0].blind()) == {"id", "messages", "a", "b", "a_message", "b_message", "branches"}
     assert made[0] == comparisons.get(db, made[0].id)
     assert [c.id for c in comparisons.list_all(db, "open", 2)] == [made[-1].id, made[-2].id]
     first = rating_queue.next_unvoted(db, "ada")

@@ -13,11 +13,19 @@ from trimtab.config.data_sections import Shown
 
 
 class ComparisonRequest(Request):
-    """Asks for two candidate responses to one conversation."""
+    """Asks for two to four candidate responses to one conversation."""
 
     messages: list[MessageBody] = Field(min_length=1, max_length=200)
     deployment: str | None = None
-    releases: list[str] | None = Field(default=None, min_length=2, max_length=2)
+    releases: list[str] | None = Field(
+        default=None, min_length=2, max_length=4, description="which releases answer, one response each"
+    )
+    answers: int | None = Field(
+        None,
+        ge=2,
+        le=4,
+        description="how many responses; by default as many as `releases`, else `rank.answers`",
+    )
     sampling: dict[str, Any] = Field(default_factory=dict)
     tools: list[dict[str, Any]] | None = Field(
         None, description="tools that both may call, as in OpenAI's chat completions"
@@ -27,6 +35,33 @@ class ComparisonRequest(Request):
         description="whether the prompt came from `/api/prompts/draw`; false says that the caller brought it, so that "
         "an erasure of somebody else who said it leaves the votes on it",
     )
+
+
+class BranchesRequest(Request):
+    """Continuations of one conversation over several turns, to be judged at the end: as messages, or as recorded answers."""
+
+    messages: list[MessageBody] | None = Field(
+        None, min_length=1, max_length=200, description="what all of `branches` go on from"
+    )
+    branches: list[list[MessageBody]] | None = Field(
+        None,
+        min_length=2,
+        max_length=4,
+        description="two to four continuations, each of which begins and ends with the assistant",
+    )
+    completions: list[str] | None = Field(
+        None,
+        min_length=2,
+        max_length=4,
+        description="in the place of both: recorded answers that end branches of one conversation, from where these part",
+    )
+    releases: list[str | None] | None = Field(
+        None,
+        min_length=2,
+        max_length=4,
+        description="which release gave each of `branches`, where that is known",
+    )
+    deployment: str | None = None
 
 
 class GoldRequest(Request):
@@ -50,6 +85,14 @@ class ComparisonView(View):
         None, description="the response as a message, where it has tool calls or reasoning"
     )
     b_message: dict[str, Any] | None = None
+    c: str | None = Field(None, description="the third response, where three or four are compared")
+    d: str | None = None
+    c_message: dict[str, Any] | None = None
+    d_message: dict[str, Any] | None = None
+    branches: dict[str, list[dict[str, Any]]] | None = Field(
+        None,
+        description="the messages of each response, where they go on for several turns; the texts are the last ones",
+    )
     show: Shown = Field(
         "answers", description="`rank.show`: whether final answers are compared, or thinking as well"
     )

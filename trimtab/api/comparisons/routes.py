@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ router = APIRouter(prefix="/comparisons", tags=["comparisons"])
 async def create(
     body: ComparisonRequest, platform: ThePlatform, principal: Rater, request: Request
 ) -> ComparisonView:
-    """Sample two responses: of two named releases, of stable and canary, or twice of stable.
+    """Sample two to four responses: of named releases, of stable and canary in turn, or of stable alone.
 
     409 for a prompt that was drawn and that whoever said it no longer shares with raters.
     """
@@ -88,12 +89,15 @@ async def _plan(
     """Say which releases answer: those that were named, those that the draw chooses, else stable and canary."""
     source = {True: "drawn", False: "typed", None: "rank"}[body.drawn]
     if body.releases:
+        if body.answers not in (None, len(body.releases)):
+            raise Invalid("answers", body.answers, f"{len(body.releases)}, as many as there are releases")
         # a drawn prompt's votes decide a canary; those between releases that somebody named do not
         return _Plan(body.releases, None, "named" if source == "drawn" else source)
     deployment = body.deployment or next(iter(platform.settings.deployments))
     found = await call_store(platform.db, deployments.get, deployment)
     refs = await release_names(platform)
-    usual = [refs[found.stable], refs[found.canary or found.stable]]
+    count = body.answers or platform.settings.rank.answers
+    usual = _cycled([refs[found.stable], refs[found.canary or found.stable]], count)
     drawn = platform.draws.take(principal.name, values.conversation(messages)) if body.drawn else None
     if drawn is None:
         return _Plan(usual, deployment, source)
@@ -103,9 +107,14 @@ async def _plan(
         names, pair = await call_store(
             platform.db, choose_releases, table, deployment, np.random.default_rng()
         )
-        return _Plan(names, deployment, "chosen", drawn.queue, drawn.with_chosen(pair))
+        return _Plan(_cycled(names, count), deployment, "chosen", drawn.queue, drawn.with_chosen(pair))
     queue = "teach" if drawn.queue == "releases" else drawn.queue
     return _Plan(usual, deployment, source, queue, drawn.with_usual(free))
+
+
+def _cycled(names: list[str], count: int) -> list[str]:
+    """Return `count` names, taking these in turn."""
+    return [names[n % len(names)] for n in range(count)]
 
 
 def _without_suggested(messages: list[dict[str, Any]], owners: list[str]) -> list[str]:
@@ -155,14 +164,14 @@ def can_be_compared(messages: list[dict[str, Any]], limits: Limits) -> bool:
 async def sample(
     platform: Platform, principal: Principal, messages: list[Any], names: list[str], sampling: dict[str, Any]
 ) -> list[Candidate]:
-    """Return one response of each named release; two of the same release are sampled apart."""
+    """Return one response of each named release; those of the same release are sampled apart."""
     for attempt in range(3):
         requests = []
         for name in names:
             body: dict[str, Any] = {"model": name, "messages": messages, "store": False, "stream": False}
             body |= {"seed": random.getrandbits(31)}
-            if names[0] == names[1]:
-                # the same release twice: greedy decoding would answer the same words twice
+            if names.count(name) > 1:
+                # the same release more than once: greedy decoding would answer the same words twice
                 body |= {"temperature": 0.8 + 0.2 * attempt}
             requests.append(platform.gateway.complete(principal, body | sampling, sticky=principal.name))
         answers = await asyncio.gather(*requests)
@@ -178,7 +187,7 @@ async def sample(
             )
             for answer, choice in zip(answers, choices, strict=True)
         ]
-        if not made[0].answers_as(made[1]):
+        if not any(one.answers_as(other) for one, other in combinations(made, 2)):
             break
     return made
 

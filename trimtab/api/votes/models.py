@@ -11,15 +11,23 @@ from store.feedback.skips import MAX_REASON
 from store.feedback.vote_details import MAX_COMMENT, Details
 from trimtab.api.base import Request, View
 
-Choice = Literal["a", "b", "tie", "both_bad"]
-Side = Literal["a", "b"]
+Choice = Literal["a", "b", "c", "d", "tie", "both_bad"]
+Side = Literal["a", "b", "c", "d"]
 Strength = Literal["slightly", "clearly"]
 
 
 class VoteRequest(Request):
     """A rater's verdict; `better` is a response that the rater wrote."""
 
-    choice: Choice
+    choice: Choice | None = Field(
+        None, description="the best answer, better than all others; may be left out beside `ranking`"
+    )
+    ranking: list[list[Side]] | None = Field(
+        None,
+        max_length=4,
+        description="all answers in order, the best first; those in one list are tied: "
+        '`[["c"], ["a", "b"]]`. It makes a pair of each two that are not tied',
+    )
     better: str | None = Field(default=None, max_length=200_000)
     tags: list[str] = Field(default_factory=list, max_length=20)
     seconds: float | None = Field(default=None, ge=0, description="how long the rater took")
@@ -53,6 +61,9 @@ class VoteView(View):
     revealed: dict[str, str | None]
     pairs: list[str] = Field(default_factory=list)
     demonstration: str | None = None
+    places: list[int] | None = Field(
+        None, description="places of the answers in turn, 1 the best, where more than two were compared"
+    )
     revised: bool = Field(
         False,
         description="whether it takes the place of a vote that its rater took back; it trains, and decides no canary, no "

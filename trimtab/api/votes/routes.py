@@ -45,6 +45,7 @@ async def vote(
         began=began,
         owner=owner_of_request(principal, request),
         details=body.details(),
+        ranking=body.ranking,
     )
     if recorded.deployment is not None:
         await platform.rollout.weigh_votes(recorded.deployment)
@@ -52,10 +53,11 @@ async def vote(
     return VoteView(
         id=recorded.id,
         comparison=comparison_id,
-        choice=body.choice,
+        choice=recorded.choice,
         revealed={side: refs.get(release or "") for side, release in recorded.releases.items()},
         pairs=list(recorded.pairs),
         demonstration=recorded.demonstration,
+        places=list(recorded.places) if recorded.places else None,
         revised=recorded.revised,
     )
 
