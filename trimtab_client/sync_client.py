@@ -118,6 +118,7 @@ class BlockingChat(Blocking[Chat]):
     prefer = blocking(Chat.prefer)
     feedback = blocking(Chat.feedback)
     conversations = blocking(Chat.conversations)
+    count_tokens = blocking(Chat.count_tokens)
     conversation = blocking(Chat.conversation)
     change_conversation = blocking(Chat.change_conversation)
     delete_conversation = blocking(Chat.delete_conversation)
