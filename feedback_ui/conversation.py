@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +52,10 @@ class Talk:
     turns: tuple[Turn, ...] = field(default=())
     thumbs: Thumbs = field(default_factory=Thumbs, compare=False)
     replaced: tuple[str, ...] = ()
+
+    def named(self) -> Talk:
+        """Give a new conversation its id, so that its address holds before its first answer is recorded."""
+        return self if self.conversation else replace(self, conversation=f"conv-{secrets.token_hex(13)}")
 
     def said(self, text: str) -> Talk:
         """Add the person's message."""

@@ -156,10 +156,21 @@ CHAT_SHARED = {
     "train": "Saved. Raters may see what you said, and models may learn from it.",
 }
 CHAT_LIKE_LATER = "This answer was not recorded by the platform, so it can't be rated."
+CHAT_WHY_FULL = (
+    "The conversation is longer than the model can read: begin a new one (N), or reword an earlier message, which "
+    "leaves out what followed it."
+)
+CHAT_WHY_QUOTA = "Your message is kept. An operator can raise the budget."
+CHAT_WHY_LIMIT = "Your message is kept: send it again then."
+CHAT_WHY_ENGINE = "What was written is kept: continue it, or ask again with the round arrow."
+CHAT_USE = "{} of {} tokens ({})"
+CHAT_USE_FULL = "Almost full: begin a new conversation soon, or reword an earlier message."
+CHAT_UNWATCHED = "No engine came up while the page was closed; your message was not sent"
+CHAT_STILL_ANSWERING = "An answer is still being written in this conversation. Wait for it, or stop it first"
 CHAT_VERSION_BEFORE = "Earlier version"
 CHAT_VERSION_AFTER = "Later version"
 CHAT_CUT = "This answer ended at its limit of tokens."
-CHAT_CUT_STOPPED = "You stopped this answer."
+CHAT_CUT_STOPPED = "This answer was stopped."
 CHAT_CONTINUE = "Continue"
 CHAT_EMPTY_ANSWER = "The release answered with nothing."
 

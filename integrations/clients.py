@@ -208,7 +208,7 @@ def _run(command: list[str], folder: str, **environment: str) -> None:
 
 
 def open_webui(url: str, key: str, model: str) -> str:
-    """Open WebUI as installed, started here: sign up, list models, chat with a tool server's form and without."""
+    """Open WebUI as installed, started here: sign up, chat with and without tools, and rate by our function."""
     with tempfile.TemporaryDirectory() as data:
         port = 18080
         env = {
@@ -217,6 +217,7 @@ def open_webui(url: str, key: str, model: str) -> str:
             "OPENAI_API_BASE_URL": url,
             "OPENAI_API_KEY": key,
             "ENABLE_OLLAMA_API": "false",
+            "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
             "OFFLINE_MODE": "true",
             "RAG_EMBEDDING_MODEL_AUTO_UPDATE": "false",
             "BYPASS_EMBEDDING_AND_RETRIEVAL": "true",
@@ -232,7 +233,9 @@ def open_webui(url: str, key: str, model: str) -> str:
                 stderr=log,
             )
         try:
-            return _chat_in_open_webui(f"http://127.0.0.1:{port}", model, server)
+            here = f"http://127.0.0.1:{port}"
+            token, said = _chat_in_open_webui(here, model, server)
+            return f"{said}; {_rate_in_open_webui(here, model, token, url.removesuffix('/v1'), key)}"
         except Exception:
             print(Path(data, "log").read_text(errors="replace")[-4000:], file=sys.stderr)
             raise
@@ -241,7 +244,7 @@ def open_webui(url: str, key: str, model: str) -> str:
             server.wait(30)
 
 
-def _chat_in_open_webui(url: str, model: str, server: subprocess.Popen[bytes]) -> str:
+def _chat_in_open_webui(url: str, model: str, server: subprocess.Popen[bytes]) -> tuple[str, str]:
     end = time.monotonic() + 400
     while True:
         try:
@@ -269,7 +272,50 @@ def _chat_in_open_webui(url: str, model: str, server: subprocess.Popen[bytes]) -
     streamed = _read(url + "/api/chat/completions", {**body, "stream": True, "tools": [tool]}, token)
     assert "[DONE]" in streamed, streamed[-500:]
     answers = [answer["choices"][0]["message"]["content"] for answer in (plain, tools)]
-    return f"models {listed}; {answers}; streaming {streamed.count('data: ')} events"
+    return token, f"models {listed}; {answers}; streaming {streamed.count('data: ')} events"
+
+
+def _rate_in_open_webui(url: str, model: str, token: str, trimtab: str, key: str) -> str:
+    """Install our function, have two answers to one question, like the second, and read from Trimtab what arrived."""
+    name = "trimtab_feedback"
+    content = Path(__file__).with_name("open_webui").joinpath(f"{name}.py").read_text()
+    made = {"id": name, "name": "Trimtab feedback", "content": content, "meta": {"description": "ratings"}}
+    _ask(f"{url}/api/v1/functions/create", made, token)
+    _ask(f"{url}/api/v1/functions/id/{name}/valves/update", {"url": trimtab, "key": key}, token)
+    assert _ask(f"{url}/api/v1/functions/id/{name}/toggle", {}, token)["is_active"]
+    question = {"id": "q", "parentId": None, "role": "user", "content": QUESTION}
+    chat = {"title": "Weather", "models": [model], "history": {"currentId": None, "messages": {}}}
+    chat_id = _ask(f"{url}/api/v1/chats/new", {"chat": chat}, token)["id"]
+    answers = {}
+    for number, ident in enumerate(("answer-1", "answer-2")):
+        body = {
+            "model": model, "stream": False, "max_tokens": 12, "temperature": 1, "seed": number, "id": ident,
+            "chat_id": chat_id, "user_message": question, "messages": [{"role": "user", "content": QUESTION}],
+        }  # fmt: skip
+        said = _ask(f"{url}/api/chat/completions", body, token)["choices"][0]["message"]["content"]
+        more = {"parentId": "q", "role": "assistant", "childrenIds": [], "model": model, "done": True}
+        answers[ident] = {"id": ident, "content": said} | more
+    messages = {"q": question | {"childrenIds": list(answers)}} | answers
+    chat["history"] = {"currentId": "answer-2", "messages": messages}
+    rated = {"rating": 1, "model_id": model, "reason": "accurate_information", "comment": "Nice"}
+    rating = {
+        "type": "rating",
+        "data": rated | {"details": {"rating": 9}},
+        "meta": {"chat_id": chat_id, "message_id": "answer-2", "model_id": model},
+        "snapshot": {"chat": _ask(f"{url}/api/v1/chats/{chat_id}", {"chat": chat}, token)},
+    }
+    _ask(f"{url}/api/v1/evaluations/feedback", rating, token)
+    end = time.monotonic() + 30
+    while True:
+        found = {noun: _ask(f"{trimtab}/api/rows/{noun}", token=key)["rows"] for noun in ("likes", "pairs")}
+        if all(found.values()) or time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    worse, better = (answer["content"].strip() for answer in answers.values())
+    assert found["likes"], found
+    assert found["pairs"] or worse == better, found
+    counts = ", ".join(f"{len(rows)} {noun}" for noun, rows in found.items())
+    return f"rated {better!r} over {worse!r}: {counts} in Trimtab"
 
 
 def _ask(url: str, body: Any = None, token: str | None = None) -> Any:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -51,12 +51,13 @@ from trimtab.api.releases import routes as releases
 from trimtab.api.runs import distil as distil_routes
 from trimtab.api.runs import routes as run_routes
 from trimtab.api.status import routes as status
+from trimtab.api.status import schedule_preview
 from trimtab.api.training_data import curation, exports, imports, removals
 from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.api.votes import routes as votes
-from trimtab.background import LongWork
+from trimtab.background import LongWork, call_store
 from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
@@ -67,10 +68,13 @@ from trimtab.jobs.jobs import Jobs, Work
 from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
+from trimtab.metrics.figures import read_figures
+from trimtab.metrics.series import LoopSeries
 from trimtab.platform import Platform
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Schedule, Scheduler
+from trimtab.runs.schedule_moments import ScheduleMoments
 from trimtab.runs.task_queue import TaskQueue
 from trimtab.runs.workers import Workers
 from trimtab.serving import Serving
@@ -130,6 +134,11 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
             **_ways(db, serving, paths, settings, chat_api),
         },
     )
+    moments = ScheduleMoments(paths.schedules)
+    series = LoopSeries(
+        partial(call_store, db, read_figures, settings.canary, settings.snapshot.exclude_raters)
+    )
+    parts.metrics.add(series, series.refresh)
     return Platform(
         settings=settings,
         paths=paths,
@@ -147,7 +156,7 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         jobs=jobs,
         long_work=long_work,
         scheduler=Scheduler(
-            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters))
+            Schedule(name, plan, ScheduledRuns(db, runner, plan, settings.snapshot.exclude_raters), moments)
             for name, plan in settings.named_schedules().items()
         ),
         screens=Screens(url),
@@ -213,6 +222,7 @@ def api_router() -> APIRouter:
     api = APIRouter(prefix="/api")
     for module in (
         status,
+        schedule_preview,
         conversations,
         own_list,
         feedback,

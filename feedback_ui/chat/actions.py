@@ -12,7 +12,7 @@ from feedback_ui import texts
 from feedback_ui.chat.conversation_list import conversations
 from feedback_ui.chat.draft import Draft
 from feedback_ui.conversation import Talk, Turn, from_record
-from feedback_ui.frame.actions import Readiness, readiness
+from feedback_ui.frame.actions import Readiness, readiness, whoami
 from feedback_ui.numbers import optional_float, optional_int
 from feedback_ui.turn import read_turn
 from trimtab_client import ApiError, AsyncClient
@@ -238,6 +238,22 @@ async def listed_with(client: AsyncClient, conversation: str | None) -> str:
         await asyncio.sleep(0.25)
         rows = await history(client)
     return await listed(client, conversation, rows=rows)
+
+
+async def counted(client: AsyncClient, talk: Talk, model: str) -> dict[str, Any] | None:
+    """Return how many tokens a conversation has, and how many the model reads; None where no engine says it."""
+    messages = talk.messages()
+    if not messages:
+        return None
+    try:
+        return dict(await client.chat.count_tokens(model or await default_model(client), messages))
+    except ApiError:
+        return None
+
+
+async def caller(client: AsyncClient) -> str:
+    """Return the name of the caller; nothing where the platform does not know them."""
+    return str((await whoami(client) or {}).get("name") or "")
 
 
 async def reopen(client: AsyncClient, conversation: str, message: str | None = None) -> Talk:

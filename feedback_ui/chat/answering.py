@@ -9,18 +9,22 @@ import gradio as gr
 
 from feedback_ui import dialogue, texts
 from feedback_ui.chat import actions
+from feedback_ui.chat.actions import Progress
+from feedback_ui.chat.live import Live, LiveAnswers
+from feedback_ui.chat.reasons import context_use, reason
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk, message_index
-from feedback_ui.errors import explain
+from feedback_ui.errors import explain, toasts
 from feedback_ui.part import Update
+from trimtab_client import ApiError, AsyncClient
 
 
 class Answering:
     """Handlers that stream into the conversation."""
 
-    def __init__(self, screen: ChatScreen, connection: Connection) -> None:
-        self.screen, self.connection = screen, connection
+    def __init__(self, screen: ChatScreen, connection: Connection, answers: LiveAnswers) -> None:
+        self.screen, self.connection, self.answers = screen, connection, answers
 
     async def respond(
         self,
@@ -36,30 +40,71 @@ class Answering:
 
         `before` is shown again where nothing is answered: a conversation that has an answer in this place already.
         """
-        screen = self.screen
-        waiting_for = {screen.talk: value, screen.chatbot: value.awaiting(texts.CHAT_WAITING)}
-        value.thumbs.begin(len(value.turns))
-        yield {**waiting_for, **screen.busy(True), **screen.without_offer(), screen.pair: None}
-        latest = value
+        value = value.named()
+        yield self._begun(value)
         try:
             async with self.connection.client(request) as client:
+                if await self.answers.is_busy(client, value.conversation):
+                    raise ApiError(409, "busy", texts.CHAT_STILL_ANSWERING)
                 options = actions.sampling(heat, longest)
                 name = name or await actions.default_model(client)
                 if not begun and (two := await actions.offered(client, value, name, options)):
                     latest, made = two
                     latest.thumbs.due()
-                    yield {**screen.shown(latest), **screen.put_up(made)}
+                    yield {**self.screen.shown(latest), **self.screen.put_up(made)}
                     return
-                async for progress in actions.answer(client, value, name, options, begun):
-                    latest = progress.talk
-                    yield self._progressed(progress)
-                yield {**screen.shown(latest), screen.notice: ""}
-        except Exception as error:
-            gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            yield self._given_back(latest.settled(), before if latest is value else None)
 
-    async def after_answer(self, value: Talk, request: gr.Request) -> Update:
-        """Rate the answer if its thumb came early, and list the conversation.
+                def steps(client: AsyncClient) -> AsyncIterator[Progress]:
+                    return actions.answer(client, value, name, options, begun)
+
+                live = await self.answers.start(client, value, request, before, steps)
+        except Exception as error:
+            gr.Warning(reason(error), title=texts.FAILED, duration=12)
+            yield self._given_back(value, before)
+            return
+        async for update in self._followed(live):
+            yield update
+
+    async def on_follow(self, value: Talk, request: gr.Request) -> AsyncIterator[Update]:
+        """Show an answer that is still being written in the conversation that was opened."""
+        async with self.connection.client(request) as client:
+            live = await self.answers.find(client, value.conversation)
+        if live is None:
+            yield {}
+            return
+        yield self._begun(live.talk)
+        async for update in self._followed(live):
+            yield update
+
+    async def _followed(self, live: Live) -> AsyncIterator[Update]:
+        """Show an answer as it is written, to its end."""
+        try:
+            async for progress in live.follow():
+                yield self._progressed(progress)
+            yield {**self.screen.shown(live.talk.settled()), self.screen.notice: ""}
+        except Exception as error:
+            gr.Warning(reason(error), title=texts.FAILED, duration=12)
+            self.answers.forget(live)
+            nothing = live.talk is live.asked
+            yield self._given_back(live.talk.settled(), live.before if nothing else None)
+
+    def _begun(self, value: Talk) -> Update:
+        """Show that an answer is being written, and name its conversation in the address."""
+        screen = self.screen
+        if not value.turns or value.turns[-1].done:
+            value.thumbs.begin(len(value.turns))
+        bubbles = value.awaiting(texts.CHAT_WAITING) if value.turns[-1].done else value.bubbles()
+        return {
+            screen.talk: value,
+            screen.chatbot: bubbles,
+            screen.pair: None,
+            screen.mark: value.conversation,
+            **screen.busy(True),
+            **screen.without_offer(),
+        }
+
+    async def after_answer(self, value: Talk, name: str, request: gr.Request) -> Update:
+        """Rate the answer if its thumb came early, list the conversation, and show how full it is.
 
         An event of its own: while an answer's event runs, Gradio ignores the next message, and the platform needs up to
         two seconds to record an answer.
@@ -67,13 +112,14 @@ class Answering:
         try:
             async with self.connection.client(request) as client:
                 await actions.rate_late(client, value, value.thumbs.due())
-                listed = await actions.listed_with(client, value.conversation)
+                use = context_use(await actions.counted(client, value, name))
+                listed = await actions.listed_with(client, value.conversation if value.turns else None)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
             return {}
-        return {self.screen.past: listed}
+        return {self.screen.past: listed, self.screen.use: use}
 
-    def _progressed(self, progress: actions.Progress) -> Update:
+    def _progressed(self, progress: Progress) -> Update:
         """Show a step of an answer, or what it waits for."""
         waiting = progress.waiting
         if waiting is None:
@@ -91,6 +137,8 @@ class Answering:
         text = kept.turns[-1].content if unanswered else ""
         if unanswered:
             kept = replace(kept, turns=kept.turns[:-1])
+        if not kept.turns:
+            kept = Talk()
         return {**self.screen.shown(kept), self.screen.box: text}
 
     async def on_send(
@@ -145,8 +193,11 @@ class Answering:
         async for update in self.respond(said, name, heat, longest, request):
             yield update
 
-    def on_stopped(self, value: Talk) -> Update:
+    async def on_stopped(self, value: Talk, request: gr.Request) -> Update:
         """Keep what was written until the stop."""
+        with toasts():
+            async with self.connection.client(request) as client:
+                await self.answers.stop(client, value.conversation)
         return {**self.screen.shown(value.settled()), **self.screen.busy(False)}
 
     async def after_stop(self, value: Talk, request: gr.Request) -> None:
@@ -175,7 +226,7 @@ class Answering:
                 name = name or await actions.default_model(client)
                 made = await actions.two_answers(client, asked, name, options)
         except Exception as error:
-            gr.Warning(explain(error), title=texts.FAILED, duration=8)
+            gr.Warning(reason(error), title=texts.FAILED, duration=12)
             yield {**screen.shown(value), **screen.busy(False), screen.box: text}
             return
         yield {**screen.shown(asked), **screen.put_up(made)}

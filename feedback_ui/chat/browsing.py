@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.chat import actions
+from feedback_ui.chat.live import Live, LiveAnswers
+from feedback_ui.chat.reasons import context_use
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.shared import shared_page
 from feedback_ui.connection import Connection
@@ -19,8 +23,8 @@ from trimtab_client import ApiError, AsyncClient
 class Browsing:
     """Handlers that load conversations."""
 
-    def __init__(self, screen: ChatScreen, connection: Connection) -> None:
-        self.screen, self.connection = screen, connection
+    def __init__(self, screen: ChatScreen, connection: Connection, answers: LiveAnswers) -> None:
+        self.screen, self.connection, self.answers = screen, connection, answers
 
     async def on_open(self, last: str | None, request: gr.Request) -> Update:
         """Show the models, the past conversations, and the one that the address names.
@@ -31,10 +35,10 @@ class Browsing:
         with toasts():
             async with self.connection.client(request) as client:
                 choices = await actions.model_choices(client)
-                value = Talk()
+                value, live = Talk(), None
                 if opened:
                     try:
-                        value = await actions.reopen(client, opened)
+                        value, live = await self._opened(client, opened)
                     except Exception as error:
                         gr.Warning(explain(error))
                 listed = await actions.listed(client, value.conversation)
@@ -46,6 +50,7 @@ class Browsing:
         # Without a conversation to show, leave the log alone: a quick first message may be under way in it.
         return {
             **(self.screen.shown(value) if value.turns else {}),
+            **self._to_follow(live),
             self.screen.model: gr.Dropdown(choices, value=chosen),
             self.screen.past: listed,
             **read,
@@ -69,14 +74,30 @@ class Browsing:
         """Show the conversation that was clicked; what was searched for stays listed."""
         with toasts():
             async with self.connection.client(request) as client:
-                value = await actions.reopen(client, str(event.id))
+                value, live = await self._opened(client, str(event.id))
                 listed = await actions.listed(client, value.conversation, search=text)
         return {
             **self.screen.shown(value),
             self.screen.past: listed,
             **self.screen.without_offer(),
             **self.screen.own(),
+            **self.screen.busy(False),
+            **self._to_follow(live),
         }
+
+    async def _opened(self, client: AsyncClient, conversation: str) -> tuple[Talk, Live | None]:
+        """Return a conversation, and the answer that is being written in it."""
+        live = await self.answers.find(client, conversation)
+        return (live.talk if live else await actions.reopen(client, conversation)), live
+
+    def _to_follow(self, live: Live | None) -> Update:
+        """Have the page follow what is being written in the conversation that it shows, if anything is."""
+        return {self.screen.follow: str(time.time())} if live else {}
+
+    async def on_shown(self, value: Talk, name: str, request: gr.Request) -> str:
+        """Show how full the conversation is that was opened."""
+        async with self.connection.client(request) as client:
+            return context_use(await actions.counted(client, value, name))
 
     async def on_version(self, value: Talk, event: gr.EventData, request: gr.Request) -> Update:
         """Show the branch of another version of a message."""

@@ -11,6 +11,7 @@ import gradio as gr
 
 from feedback_ui import texts
 from feedback_ui.chat import actions
+from feedback_ui.chat.live import LiveAnswers
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk
@@ -24,8 +25,8 @@ _Act = Callable[[AsyncClient, str, str], Awaitable[Any]]
 class Filing:
     """Handlers of what the menus of the list do."""
 
-    def __init__(self, screen: ChatScreen, connection: Connection) -> None:
-        self.screen, self.connection = screen, connection
+    def __init__(self, screen: ChatScreen, connection: Connection, answers: LiveAnswers) -> None:
+        self.screen, self.connection, self.answers = screen, connection, answers
 
     async def on_act(self, search: str, value: Talk, event: gr.EventData, request: gr.Request) -> Update:
         """Do what was chosen for a conversation, and list them anew."""
@@ -38,6 +39,8 @@ class Filing:
                 if act == "share":
                     shown[self.screen.dialog] = _dialog(id, await client.chat.share_link(id))
                 elif act in _ACTS:
+                    if deleted:
+                        await self.answers.stop(client, id)
                     await _ACTS[act](client, id, text)
                 gone = deleted and value.conversation == id
                 html = await actions.listed(

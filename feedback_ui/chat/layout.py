@@ -51,7 +51,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
     """Lay out the screen on the current page; `notice` is the frame's."""
     talk = gr.State(Talk())
     pair = gr.State(None)
-    dialog = gr.Textbox(visible=False)
+    dialog, mark, follow = (gr.Textbox(visible=False) for _ in range(3))
     acts = gr.HTML("", js_on_load=_ACTS, elem_classes="tt-away", elem_id="chat-acts")
     with gr.Column(elem_classes="tt-page tt-chat-page") as body, gr.Row(elem_classes="tt-chat"):
         drawer = _build_drawer()
@@ -61,6 +61,7 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
             context = static("", elem_id="chat-context", visible=False)
             chatbot = _build_log()
             offer = _build_offer()
+            use = static("", elem_id="chat-use")
             composer = _build_composer()
             share = build_share()
     return ChatScreen(
@@ -88,6 +89,9 @@ def build_layout(notice: gr.HTML) -> ChatScreen:
         shared=shared,
         dialog=dialog,
         acts=acts,
+        use=use,
+        mark=mark,
+        follow=follow,
     )
 
 

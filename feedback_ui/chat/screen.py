@@ -15,7 +15,10 @@ from feedback_ui.rank.pair import PairPanel
 
 @dataclass(frozen=True)
 class ChatScreen:
-    """The components by name; `talk` and `pair` hold the conversation and the two answers to judge."""
+    """The components by name; `talk` and `pair` hold the conversation and the two answers to judge.
+
+    Out of sight: `mark` is the id in the address, `follow` changes where an answer under way is to be followed.
+    """
 
     notice: gr.HTML
     talk: gr.State
@@ -41,6 +44,9 @@ class ChatScreen:
     shared: gr.HTML
     dialog: gr.Textbox
     acts: gr.HTML
+    use: gr.HTML
+    mark: gr.Textbox
+    follow: gr.Textbox
 
     def settings(self) -> list[Any]:
         """Return the inputs that say who answers, and how."""
@@ -51,6 +57,7 @@ class ChatScreen:
         return [
             self.chatbot, self.talk, self.box, self.send, self.stop, self.compare, self.past, self.offer,
             self.pair, self.notice, self.context, self.export, self.column, self.shared,
+            self.mark, self.follow,
         ]  # fmt: skip
 
     def answered(self) -> list[Any]:

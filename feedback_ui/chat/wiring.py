@@ -12,6 +12,7 @@ from feedback_ui.chat.browsing import Browsing
 from feedback_ui.chat.exporting import exported
 from feedback_ui.chat.filing import Filing
 from feedback_ui.chat.judging import Judging
+from feedback_ui.chat.live import LiveAnswers
 from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.chat.sharing import Sharing
 from feedback_ui.connection import Connection
@@ -22,15 +23,17 @@ _QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 def wire_chat(demo: gr.Blocks, screen: ChatScreen, connection: Connection) -> None:
     """Connect the events."""
-    running = _wire_answers(screen, Answering(screen, connection))
-    browsing = Browsing(screen, connection)
+    answers = LiveAnswers(connection)
+    running = _wire_answers(screen, Answering(screen, connection, answers))
+    browsing = Browsing(screen, connection, answers)
     new = [screen.new.click, screen.chatbot.clear]
     gr.on(new, browsing.on_new, None, screen.outputs(), cancels=running, **_QUIET)
     _wire_judgements(screen, Judging(screen, connection))
     screen.search.change(browsing.on_search, [screen.search, screen.talk], [screen.past], **_QUIET)
     screen.past.click(browsing.on_pick, [screen.search], screen.outputs(), cancels=running, **_QUIET)
+    screen.mark.change(browsing.on_shown, [screen.talk, screen.model], [screen.use], **_QUIET)
     screen.acts.select(browsing.on_version, [screen.talk], screen.outputs(), **_QUIET)
-    filing = Filing(screen, connection)
+    filing = Filing(screen, connection, answers)
     screen.past.select(
         filing.on_act, [screen.search, screen.talk], [*screen.outputs(), screen.dialog], **_QUIET
     )
@@ -71,6 +74,7 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
     edited = chatbot.edit(answering.on_edit, [talk, *settings], answered, **_QUIET)
     tried = chatbot.example_select(answering.on_example, [talk, *settings], answered, **_QUIET)
     continued = screen.acts.submit(answering.on_continue, [talk, *settings], answered, **_QUIET)
+    followed = screen.follow.change(answering.on_follow, [talk], answered, **_QUIET)
     compared = screen.compare.click(
         answering.on_compare,
         [box, talk, *settings],
@@ -80,10 +84,10 @@ def _wire_answers(screen: ChatScreen, answering: Answering) -> list:
     )
     # Named, not taken from `busy`: a component that is made here becomes a part of the page.
     sending = [screen.send, screen.compare, screen.stop]
-    for event in (sent, retried, edited, tried, continued):
+    for event in (sent, retried, edited, tried, continued, followed):
         offered = event.then(lambda: screen.busy(False), None, sending, **_QUIET)
-        offered.then(answering.after_answer, [talk], [screen.past], **_QUIET)
-    running = [sent, retried, edited, tried, continued, compared]
+        offered.then(answering.after_answer, [talk, screen.model], [screen.past, screen.use], **_QUIET)
+    running = [sent, retried, edited, tried, continued, followed, compared]
     stopped = screen.stop.click(answering.on_stopped, [talk], screen.outputs(), cancels=running, **_QUIET)
     stopped.then(answering.after_stop, [talk], None, **_QUIET)
     return running
@@ -104,7 +108,7 @@ def _wire_judgements(screen: ChatScreen, judging: Judging) -> None:
 
 def _wire_address(screen: ChatScreen) -> None:
     """Name the open conversation in the address, so that a reload or a bookmark returns to it."""
-    mark = gr.Textbox(visible=False)
+    mark = screen.mark
     screen.talk.change(lambda value: value.conversation or "", [screen.talk], [mark], **_QUIET)
     mark.change(None, [mark], None, js="(id) => { window.trimtab.address(id); }", api_visibility="private")
 

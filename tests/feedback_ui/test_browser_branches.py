@@ -68,5 +68,5 @@ def test_a_cut_answer_goes_on_as_one(page: Page, screens: Screens) -> None:
     page.get_by_label("Retry").click()
     expect(page.locator("#chat-log .tt-text").last).to_have_text("the")
     page.locator("#chat-stop").click()
-    expect(page.locator(".tt-cut")).to_contain_text("You stopped this answer.")
+    expect(page.locator(".tt-cut")).to_contain_text("This answer was stopped.")
     until(lambda: screens.stub.cancelled == 1, "the generation went on")

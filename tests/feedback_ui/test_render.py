@@ -10,6 +10,7 @@ import pytest
 from feedback_ui import days, dialogue, html, texts
 from feedback_ui.chat.actions import Candidates
 from feedback_ui.chat.conversation_list import conversations
+from feedback_ui.chat.reasons import reason
 from feedback_ui.chat.shared import shared_page
 from feedback_ui.frame import render as frame
 from feedback_ui.frame.actions import Readiness
@@ -49,6 +50,22 @@ def test_durations_and_times() -> None:
     assert ">3 min ago<" in html.ago((now - timedelta(seconds=185)).isoformat(), now)
     assert ">in 2 h<" in html.ago((now + timedelta(seconds=7300)).isoformat(), now)
     assert "never" in html.ago(None)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "advice"),
+    [
+        (400, "BadRequestError", "This model's maximum context length is 8 tokens.", texts.CHAT_WHY_FULL),
+        (429, "insufficient_quota", "ada has used its 10 tokens a day", texts.CHAT_WHY_QUOTA),
+        (429, "rate_limit_exceeded", "try again in 3 s.", texts.CHAT_WHY_LIMIT),
+        (502, "stream_failed", "The engine stopped in the middle of the answer.", texts.CHAT_WHY_ENGINE),
+        (422, "invalid", "temperature is too hot", ""),
+    ],
+)
+def test_a_failed_answer_says_what_to_do(status: int, code: str, message: str, advice: str) -> None:
+    said = reason(ApiError(status, code, message))
+    assert said.startswith(html.esc(message.rstrip(".")))
+    assert said.endswith(html.esc(advice) or ".")
 
 
 def test_everything_from_outside_is_escaped() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from store.accounts import users
 from store.rollout import adapters, deployments, releases, runs
@@ -18,6 +19,7 @@ from store.training_data import demonstrations
 from tests.trimtab.conftest import BASE, URL, problem
 from trimtab import ui_mount
 from trimtab.app import build_app, build_platform
+from trimtab.cli import app, schedule
 from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
@@ -71,6 +73,28 @@ def test_status_shows_every_schedule(tmp_path: Path) -> None:
         "domain-adaptation",
     )
     assert (poet["rows"], poet["new_rows"], poet["new_pairs"]) == ("demonstrations", 1, 0)
+
+
+def test_preview_of_schedules_says_what_each_waits_for_and_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = {"base": BASE, "url": "http://127.0.0.1:9", "api_key": "none"}
+    nights = {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "windows": ["22:00-06:00"]}
+    found = {"data": tmp_path / "data", "engines": {"main": engine}, "schedules": {"nights": nights}}
+    platform = build_platform(Settings.model_validate(found), URL)
+    with TestClient(build_app(platform), base_url=URL, client=("127.0.0.1", 5000)) as client:
+        (plan,) = client.get("/api/schedule/preview?count=3").json()
+        refused = problem(client.get("/api/schedule/preview?count=0"), 422)
+    assert "count" in str(refused)
+    assert (plan["name"], plan["timezone"], len(plan["planned"])) == ("schedules.nights", "Europe/Berlin", 3)
+    assert plan["says"].startswith("waits ")
+    assert "for a cron moment with new pairs: there are none since the last snapshot" in plan["says"]
+    monkeypatch.setattr(schedule, "ask", lambda call, data: [plan])
+    shown = CliRunner().invoke(app, ["schedule", "preview"]).output
+    assert "schedules.nights: dpo of assistant, 0 new pairs; waits" in shown
+    assert shown.count(" 03:00") == 3
+    monkeypatch.setattr(schedule, "ask", lambda call, data: [])
+    assert "no schedule is on" in CliRunner().invoke(app, ["schedule", "preview"]).output
 
 
 def test_pages_wait_for_the_screens(client: TestClient) -> None:

@@ -20,6 +20,7 @@ from trimtab.cli import (
     raters,
     releases,
     runs,
+    schedule,
     usage,
 )
 from trimtab.cli.common import print_anything
@@ -51,6 +52,7 @@ app.add_typer(releases.releases_app, name="releases")
 releases.releases_app.command("blend")(blend.blend)
 releases.releases_app.command("export")(export.export)
 app.add_typer(releases.rollout_app, name="rollout")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(lineage.app, name="lineage")

@@ -65,6 +65,11 @@ class DataPaths:
         return self.root / "processes"
 
     @property
+    def schedules(self) -> Path:
+        """Up to when the cron moments of each schedule were looked at."""
+        return self.root / "schedules.json"
+
+    @property
     def platform(self) -> Path:
         """Who runs here: `{pid, url, started_at, key, settings}`, mode 0600."""
         return self.root / "platform.json"

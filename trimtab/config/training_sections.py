@@ -20,7 +20,19 @@ class ScheduleSettings(Section):
     """Retraining that starts by itself; off unless `cron` or `every_pairs` is set."""
 
     cron: str | None = Field(
-        None, description="cron expression in UTC: five fields (minute, hour, day, month, weekday)"
+        None,
+        description="cron expression in `timezone`: five fields (minute, hour, day, month, weekday)",
+    )
+    timezone: str = Field("UTC", description="time zone of `cron` and `windows`, such as Europe/Berlin")
+    windows: tuple[str, ...] = Field(
+        (),
+        description="times in which a run may start, such as `mon-fri 22:00-06:00`; outside it waits (empty: always)",
+    )
+    jitter_minutes: int = Field(
+        0,
+        ge=0,
+        le=1440,
+        description="start up to this much after the moment that `cron` names, the same for each moment",
     )
     every_pairs: int | None = Field(
         None,
@@ -45,6 +57,25 @@ class ScheduleSettings(Section):
     def enabled(self) -> bool:
         """Whether anything can become due."""
         return self.cron is not None or self.every_pairs is not None
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value != "UTC":  # the settings are read at each command's start
+            from common.time_windows import time_zone
+
+            time_zone(value)
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _are_windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            from common.time_windows import parse_window
+
+            for text in value:
+                parse_window(text)
+        return value
 
     @field_validator("cron")
     @classmethod

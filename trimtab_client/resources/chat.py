@@ -54,6 +54,10 @@ class Chat(Resource):
             async for delta in deltas(response):
                 yield delta
 
+    async def count_tokens(self, model: str, messages: Messages) -> Json:
+        """POST /tokenize: `count` and `max_model_len` of a conversation as a model would read it."""
+        return await self._http.post("/tokenize", {"model": model, "messages": list(messages)})
+
     async def like(self, completion_id: str, liked: bool | None) -> Json:
         """Like (True) or dislike (False) an answer, or take either back (None)."""
         return await self._http.post(path("api", "messages", completion_id, "like"), {"liked": liked})

@@ -57,6 +57,10 @@ class Runs(Resource):
         job: Job = await self._http.post("/api/runs/distil", dict(body))
         return job
 
+    async def schedule_preview(self, count: int | None = None) -> Rows:
+        """GET /api/schedule/preview: what each schedule waits for, and its next `count` moments."""
+        return list(await self._http.get("/api/schedule/preview", count=count) or ())
+
     async def recipes(self) -> Rows:
         """GET /api/recipes: `{name, method, qlora, about, values}` each."""
         return list(await self._http.get("/api/recipes") or ())

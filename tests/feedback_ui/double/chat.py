@@ -66,6 +66,8 @@ class Chat(Memory):
                     await asyncio.sleep(self.delta_s)
                     event = {"id": ident, "choices": [{"delta": delta, "finish_reason": None}]}
                     yield f"data: {json.dumps(event)}\n\n"
+                    while self.held:
+                        await asyncio.sleep(0.02)
                 end = {"id": ident, "choices": [{"delta": {}, "finish_reason": self.finish_reason}]}
                 yield f"data: {json.dumps(end)}\n\ndata: [DONE]\n\n"
                 done = True
@@ -100,6 +102,10 @@ class Chat(Memory):
 
         headers = {"x-trimtab-release": name, "x-trimtab-lane": lane, "x-trimtab-conversation": talk}
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+    async def tokenize(self, request: Request) -> Response:
+        words = sum(len((m.get("content") or "").split()) for m in (await request.json())["messages"])
+        return JSONResponse({"count": words, "max_model_len": self.max_model_len, "tokens": []})
 
     async def like(self, request: Request) -> Response:
         ident, liked = request.path_params["id"], (await request.json())["liked"]
@@ -173,6 +179,7 @@ class Chat(Memory):
         return [
             Route("/v1/models", self.models),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
             Route("/api/messages/{id}/like", self.like, methods=["POST"]),
             Route("/api/me/share", self.own_share, methods=["GET", "PUT"]),
             Route("/api/conversations", self.list_conversations),

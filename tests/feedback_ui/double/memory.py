@@ -28,6 +28,9 @@ class Memory:
         self.deltas: list[dict[str, Any]] | None = None
         """What an answer streams in the place of `reply`: deltas in OpenAI's form."""
         self.delta_s = 0.0
+        self.max_model_len = 2048
+        self.held = False
+        """Whether answers stay at their first word."""
         self.finish_reason = "stop"
         self.trees: dict[str, Tree] = {}
         self.rank_show = "answers"

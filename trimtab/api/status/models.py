@@ -61,6 +61,30 @@ class ScheduleView(View):
     new_rows: int = Field(description="rows of those since the deployment's last snapshot for the method")
 
 
+class PlannedView(View):
+    """A moment that a cron expression names, and from when on a run may start for it."""
+
+    moment: datetime
+    starts_at: datetime = Field(description="the moment, its jitter, and the opening of a window after it")
+
+
+class SchedulePreviewView(View):
+    """What a schedule would start, when and why."""
+
+    name: str
+    deployment: str
+    method: Method
+    timezone: str
+    windows: list[str]
+    jitter_minutes: int
+    rows: str
+    new_rows: int
+    says: str = Field(description="what it waits for, in words")
+    planned: list[PlannedView] = Field(
+        description="the next moments; each starts a run if there are new rows"
+    )
+
+
 class FirstStepView(View):
     """One step of the first time through."""
 
