@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -57,7 +57,7 @@ from trimtab.api.training_data import make_pairs as make_pairs_routes
 from trimtab.api.training_data import routes as training_data
 from trimtab.api.usage import routes as usage
 from trimtab.api.votes import routes as votes
-from trimtab.background import LongWork
+from trimtab.background import LongWork, call_store
 from trimtab.base_models.local import engine_specs
 from trimtab.config.paths import DataPaths
 from trimtab.config.settings import Settings
@@ -68,6 +68,8 @@ from trimtab.jobs.jobs import Jobs, Work
 from trimtab.jobs.make_pairs import MakePairs
 from trimtab.lifespan import running
 from trimtab.loop import Loop
+from trimtab.metrics.figures import read_figures
+from trimtab.metrics.series import LoopSeries
 from trimtab.platform import Platform
 from trimtab.rollout.rollout import Rollout
 from trimtab.runs.runner import Runner
@@ -133,6 +135,10 @@ def build_platform(settings: Settings, url: str, settings_file: Path | None = No
         },
     )
     moments = ScheduleMoments(paths.schedules)
+    series = LoopSeries(
+        partial(call_store, db, read_figures, settings.canary, settings.snapshot.exclude_raters)
+    )
+    parts.metrics.add(series, series.refresh)
     return Platform(
         settings=settings,
         paths=paths,

@@ -289,7 +289,9 @@
     }
     const { default: render } = await katex;
     for (const node of nodes) {
-      if (node.isConnected) render(node, { delimiters: DELIMITERS, throwOnError: false, trust: false, strict: "ignore" });
+      // One that KaTeX does not read, or that asks for more than a formula, stays as it was written.
+      if (!node.isConnected || /\\(href|url|includegraphics|html)/.test(node.dataset.tex)) continue;
+      render(node, { delimiters: DELIMITERS, throwOnError: true, errorCallback: () => {}, trust: false, strict: "ignore" });
     }
   };
   const start = () => new MutationObserver(() => { unfold(); edit(); typeset(); }).observe(document.body, { childList: true, subtree: true });

@@ -5,7 +5,7 @@ Label values come from the store's names, never from what a client sent, so thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -71,6 +71,7 @@ class Metrics:
         )
         self._children: dict[tuple[str, ...], _Series] = {}
         self._pool: EnginePool | None = None
+        self._refresh: list[Callable[[], Awaitable[None]]] = []
 
     def series(self, target: Target) -> _Series:
         """Return the series of one release on one lane; looked up once and kept."""
@@ -85,6 +86,11 @@ class Metrics:
         self._pool = pool
         self.registry.register(_State(pool, recorder, limiter))
 
+    def add(self, collector: Collector, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Show the series of a collector too; `refresh` is awaited before each reading of all."""
+        self.registry.register(collector)
+        self._refresh.append(refresh)
+
     def render(self) -> bytes:
         """Return the exposition text."""
         return generate_latest(self.registry)
@@ -95,6 +101,8 @@ class Metrics:
         async def show(request: Request) -> Response:
             if self._pool is not None:
                 await self._pool.read_queues()
+            for refresh in self._refresh:
+                await refresh()
             return Response(self.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
         return [Route("/metrics", show, methods=["GET"])]

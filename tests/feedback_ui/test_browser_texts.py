@@ -129,7 +129,7 @@ def test_formulas_tables_code_and_other_scripts_are_laid_out_and_nothing_runs(
     say(page, "Explain")
     expect(page.locator(".tt-by")).to_be_visible()
     answer = page.locator("#chat-log .tt-text").last
-    expect(answer.locator(".tt-math .katex")).to_have_count(3)
+    expect(answer.locator(".tt-math .katex")).to_have_count(2)
     expect(answer.locator(".tt-math .katex-display")).to_have_count(1)
     expect(answer.locator(".tt-math a")).to_have_count(0)
     assert "KaTeX_Main" in answer.locator(".katex").first.evaluate(
@@ -146,7 +146,7 @@ def test_formulas_tables_code_and_other_scripts_are_laid_out_and_nothing_runs(
     expect(answer.get_by_role("button", name="Copied")).to_be_visible()
     copied = "def area(r):\n    return 3.14 * r ** 2  # <b>"
     assert page.evaluate("navigator.clipboard.readText()").strip() == copied
-    assert "costs $5 and $6." in written(answer)
+    assert r"\(\href{javascript:window.intruded=1}{x}\) costs $5 and $6." in (answer.text_content() or "")
     assert page.evaluate("window.intruded") is None
     assert asked == []
 

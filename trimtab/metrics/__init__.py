@@ -1,0 +1,1 @@
+"""Prometheus series of the loop: what people said, what waits, what runs, what was decided."""
