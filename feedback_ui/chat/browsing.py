@@ -16,7 +16,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk
 from feedback_ui.errors import explain, sentence, toasts
 from feedback_ui.html import empty
-from feedback_ui.part import Update
+from feedback_ui.part import Update, unchanged
 from trimtab_client import ApiError, AsyncClient
 
 
@@ -92,7 +92,7 @@ class Browsing:
 
     def _to_follow(self, live: Live | None) -> Update:
         """Have the page follow what is being written in the conversation that it shows, if anything is."""
-        return {self.screen.follow: str(time.time())} if live else {}
+        return {self.screen.follow: str(time.time())} if live else unchanged()
 
     async def on_shown(self, value: Talk, name: str, request: gr.Request) -> str:
         """Show how full the conversation is that was opened."""
@@ -102,7 +102,7 @@ class Browsing:
     async def on_version(self, value: Talk, event: gr.EventData, request: gr.Request) -> Update:
         """Show the branch of another version of a message."""
         if value.conversation is None:
-            return {}
+            return unchanged()
         with toasts():
             async with self.connection.client(request) as client:
                 other = await actions.reopen(client, value.conversation, str(event.text))
