@@ -4,7 +4,7 @@ BIN := .venv/bin
 CONFIG ?=
 DATA ?= data
 # Modules of bench/, in its folders by what is measured.
-BENCHES := starting.command_line starting.start_up starting.full_collection serving.lora_cpu serving.hot_path gateway \
+BENCHES := ui starting.command_line starting.start_up starting.full_collection serving.lora_cpu serving.hot_path gateway \
 	serving.gateway_vllm publish store training.plan training.turns dpo dpo_gpu deciding.canary_errors deciding.interval_coverage
 
 # What needs no engine, no browser, no torch and little time: the values, rules and contracts of each package.

@@ -36,6 +36,7 @@ from trimtab.config.settings import Settings
 from trimtab.platform import Platform
 
 BUDGET_MS = 300.0
+READING_MS = 700
 WARM_UP = 5
 
 # Notes the moment (performance.now) at which a key goes down, the vote is revealed, and the next texts are shown.
@@ -92,6 +93,7 @@ def measure(page: Page, url: str, rounds: int) -> list[dict[str, float]]:
     found = []
     for n in range(rounds):
         page.evaluate("(wanted) => { window.seen = {}; window.wanted = wanted; }", f"[{n + 1}]")
+        page.wait_for_timeout(READING_MS)  # meanwhile the screen sees to it that another one waits
         page.keyboard.press("a")
         page.wait_for_function("window.seen.revealed")
         page.keyboard.press("n")

@@ -14,6 +14,9 @@ from trimtab_client.values import STRENGTHS, Choice, Strength
 MAX_SKIPPED = 100
 """How many skipped comparisons are kept from coming back, as many as the API takes."""
 
+ASKED_EVERY = 5
+"""After how many votes the length of the queue is asked again: to ask takes longer than a vote."""
+
 MAX_HISTORY = 30
 """How many of their votes raters see."""
 
@@ -236,6 +239,13 @@ async def summary(client: AsyncClient) -> dict[str, Any] | None:
         return dict(await client.preferences.vote_summary())
     except ApiError:
         return None
+
+
+async def queue_of(client: AsyncClient, table: Table) -> int | None:
+    """Return how many comparisons wait, as far as is known: the platform is asked once in `ASKED_EVERY` votes."""
+    if table.queue is None or table.votes % ASKED_EVERY == 0:
+        return await waiting(client)
+    return table.queue
 
 
 async def waiting(client: AsyncClient) -> int | None:

@@ -200,7 +200,7 @@ def _build_dock(panel: PairPanel) -> _Dock:
     """Lay out the verdicts, what they revealed, the way back, and the way to the next comparison."""
     with gr.Column(elem_classes="tt-dock"):
         outcome = static("", elem_id="rank-outcome")
-        with gr.Column(visible=False, elem_classes="tt-ballot") as ballot:
+        with gr.Column(elem_classes=["tt-ballot", "tt-away"]) as ballot:
             strength = gr.Radio(
                 list(texts.RANK_STRENGTHS),
                 value="",
@@ -209,7 +209,7 @@ def _build_dock(panel: PairPanel) -> _Dock:
                 elem_classes="tt-segments",
             )
             lay_verdicts(panel)
-        with gr.Column(visible=False, elem_classes="tt-ballot") as order_ballot:
+        with gr.Column(elem_classes=["tt-ballot", "tt-away"]) as order_ballot:
             order = static("", elem_id="rank-order")
             with gr.Row(elem_classes="tt-verdicts"):
                 order_vote = gr.Button(texts.RANK_ORDER_VOTE, variant="primary", elem_id="rank-order-vote")

@@ -151,7 +151,9 @@ class Ranking:
         """Take the next waiting comparison in one step; with none waiting, draw a prompt for `on_fill` to sample."""
         try:
             async with self.connection.client(request) as client:
-                taken, queue = await asyncio.gather(actions.take_next(client, table), actions.waiting(client))
+                taken, queue = await asyncio.gather(
+                    actions.take_next(client, table), actions.queue_of(client, table)
+                )
                 drawn = Prompt() if taken.pair else await actions.draw(client)
         except Exception as error:
             return self._failed(error)

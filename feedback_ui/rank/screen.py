@@ -77,8 +77,8 @@ class RankScreen:
             self.tally: render.tally(table, queue),
             self.idle: gr.HTML(empty(texts.RANK_EMPTY, texts.RANK_EMPTY_TITLE), visible=pair is None),
             self.stage: gr.Column(elem_classes="" if pair else "tt-away"),
-            self.ballot: gr.Column(visible=table.open and not table.several),
-            self.order_ballot: gr.Column(visible=table.open and table.several),
+            self.ballot: _ballot(shown=table.open and not table.several),
+            self.order_ballot: _ballot(shown=table.open and table.several),
             self.outcome: render.outcome(table),
             self.sample: gr.Button(interactive=True),
             self.undo: gr.Button(interactive=table.last is not None),
@@ -102,8 +102,8 @@ class RankScreen:
         return {
             self.table_state: table,
             self.tally: render.tally(table, queue),
-            self.ballot: gr.Column(visible=False),
-            self.order_ballot: gr.Column(visible=False),
+            self.ballot: _ballot(shown=False),
+            self.order_ballot: _ballot(shown=False),
             self.outcome: render.outcome(table),
             self.undo: gr.Button(interactive=table.last is not None),
             self.skip: "",
@@ -154,8 +154,8 @@ class RankScreen:
             ),
             # Out of sight and still there (`visible` takes it away), so that the fields in it are emptied at once.
             self.stage: gr.Column(elem_classes="tt-away"),
-            self.ballot: gr.Column(visible=False),
-            self.order_ballot: gr.Column(visible=False),
+            self.ballot: _ballot(shown=False),
+            self.order_ballot: _ballot(shown=False),
             self.outcome: "",
             self.sample: gr.Button(interactive=False),
             self.following: gr.Button(interactive=False),
@@ -168,3 +168,8 @@ class RankScreen:
             self.prompt: drawn.text,
             self.earlier: dialogue.earlier(drawn.earlier),
         }
+
+
+def _ballot(*, shown: bool) -> gr.Column:
+    """Show verdicts, or put them out of sight: to take them off the page and build them again takes a tenth of a second."""
+    return gr.Column(elem_classes=["tt-ballot"] if shown else ["tt-ballot", "tt-away"])
