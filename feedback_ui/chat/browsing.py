@@ -92,7 +92,7 @@ class Browsing:
 
     def _to_follow(self, live: Live | None) -> Update:
         """Have the page follow what is being written in the conversation that it shows, if anything is."""
-        return {self.screen.follow: str(time.time())} if live else unchanged()
+        return {self.screen.follow: str(time.time())} if live else {}
 
     async def on_shown(self, value: Talk, name: str, request: gr.Request) -> str:
         """Show how full the conversation is that was opened."""
