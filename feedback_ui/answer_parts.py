@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedback_ui import texts
-from feedback_ui.html import duration, esc
-from feedback_ui.model_text import MAX_CHARACTERS, one_line, plain, rendered
+from feedback_ui.html import duration, esc, one_line
+from feedback_ui.model_text import MAX_CHARACTERS, plain, rendered
 
 _THINKING = re.compile(r'<details( class="tt-(?:thinking|reasoning)")(?! open)')
 _SPACE = re.compile(r"\s+")

@@ -15,6 +15,17 @@ def esc(value: object) -> str:
     return escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
 
 
+def clean(text: str) -> str:
+    """Bring line ends to one form and make visible what no page can hold: null bytes and lone surrogates."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{SYMBOL FOR NULL}")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def one_line(text: str) -> str:
+    """Escape text so that it stays on one line of HTML, which Markdown passes on untouched."""
+    return esc(clean(text)).replace("\n", "&#10;")
+
+
 def badge(text: object, tone: str = "quiet") -> str:
     """Render a small label; `tone` is quiet, good, warn, bad or accent."""
     return f'<span class="tt-badge tt-{esc(tone)}">{esc(text)}</span>'

@@ -20,6 +20,19 @@ from markdown_it.rules_inline.link import link
 DESTINATION = "link_destination"
 """The token after a link: where it leads, as it was written."""
 
+MATH, MATH_BLOCK = "math", "math_block"
+"""Formulas in LaTeX, within a line or in lines of their own; the content has the delimiters."""
+
+_LETTER = r"(?=[^$]{0,2000}?[A-Za-z\\^_=<>+])"
+_FORMULA = re.compile(
+    rf"\\\((?!\s*\\\)).{{1,2000}}?\\\)|\\\[(?!\s*\\\]).{{1,2000}}?\\\]|\$\${_LETTER}[^$]{{1,2000}}\$\$"
+    rf"|\${_LETTER}(?![\s$])[^$`\n]{{0,500}}[^$`\s\\]\$(?![0-9A-Za-z$])",
+    re.DOTALL,
+)
+"""`$` is money and shell, too: a formula has no space inside its dollars, and no letter or digit after them."""
+_MATH_ENDS = {"$$": "$$", "\\[": "\\]"}
+_MAX_MATH_LINES = 100
+
 _SCHEMES = ("http", "https", "mailto")
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
@@ -30,6 +43,8 @@ def parser() -> MarkdownIt:
     md.enable(["table", "strikethrough"])
     md.disable(["html_block", "html_inline", "entity", "autolink", "reference", "lheading"])
     md.block.ruler.at("blockquote", _blockquote, {"alt": ["paragraph", "blockquote", "list"]})
+    md.block.ruler.before("fence", MATH_BLOCK, _math_block, {"alt": ["paragraph", "blockquote", "list"]})
+    md.inline.ruler.before("escape", MATH, _math)
     md.inline.ruler.at("emphasis", _emphasis)
     md.inline.ruler.at("escape", _escape)
     md.inline.ruler.at("newline", _newline)
@@ -53,6 +68,43 @@ def _blockquote(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if after < state.eMarks[start] and state.src[after] not in " \t":
         return False
     return blockquote(state, start, end, silent)
+
+
+def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Take a formula that stands in lines of its own as one, whatever else its lines look like."""
+    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
+    closing = _MATH_ENDS.get(first[:2])
+    if closing is None:
+        return False
+    for line in range(start, min(end, start + _MAX_MATH_LINES)):
+        text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+        inside = text[2:] if line == start else text
+        if closing in inside:
+            if not inside.endswith(closing) or inside.count(closing) > 1:
+                return False
+            break
+    else:
+        return False
+    content = state.getLines(start, line + 1, state.blkIndent, False)
+    if not _FORMULA.fullmatch(content.strip()):
+        return False
+    if not silent:
+        state.line = line + 1
+        state.push(MATH_BLOCK, "", 0).content = content
+    return True
+
+
+def _math(state: StateInline, silent: bool) -> bool:
+    """Take a formula within a line as it stands: nothing in it is emphasis, a link or a line break."""
+    if state.src[state.pos] not in "$\\" or state.src[max(0, state.pos - 1) : state.pos].isalnum():
+        return False
+    found = _FORMULA.match(state.src, state.pos, state.posMax)
+    if not found:
+        return False
+    if not silent:
+        state.push(MATH, "", 0).content = found[0]
+    state.pos = found.end()
+    return True
 
 
 def _emphasis(state: StateInline, silent: bool) -> bool:

@@ -15,14 +15,19 @@ from typing import Any
 from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 
-from feedback_ui.html import esc
-from feedback_ui.markdown import BARE_LINK, DESTINATION, is_link, parser
+from feedback_ui import texts
+from feedback_ui.highlighting import highlighted
+from feedback_ui.html import clean, esc, one_line
+from feedback_ui.markdown import BARE_LINK, DESTINATION, MATH, MATH_BLOCK, is_link, parser
 
 MAX_CHARACTERS, MAX_BRACKETS = 60_000, 1_000
 """Characters and `[`: a text beyond is shown plain, for parsing it would hold up the streams of others."""
 
 _MARKS = re.compile(r"[\s*~`#>|_:\-\[\]\\]+")
 """What Markdown may use up: these characters are not compared."""
+
+_DIRECTED = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "th", "td"))
+"""Elements that say themselves in which direction they are read."""
 
 _TAG = re.compile(r"<[^>]*>")
 _REASONING = re.compile(r"\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
@@ -56,12 +61,6 @@ def text_content(html: str) -> str:
     return unescape(_TAG.sub("", html))
 
 
-def clean(text: str) -> str:
-    """Bring line ends to one form and make visible what no page can hold: null bytes and lone surrogates."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{SYMBOL FOR NULL}")
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _plain(text: str) -> str:
     return wrapped("tt-plain", one_line(text), text)
 
@@ -69,11 +68,6 @@ def _plain(text: str) -> str:
 def wrapped(kind: str, html: str, text: str) -> str:
     """Wrap HTML made here as one block that carries the text it was made from, which is what is copied."""
     return f'<div class="tt-text {kind}" dir="auto" data-source="{one_line(text)}">{html}</div>'
-
-
-def one_line(text: str) -> str:
-    """Escape text so that it stays on one line of HTML, which Markdown passes on untouched."""
-    return esc(clean(text)).replace("\n", "&#10;")
 
 
 def _same(text: str, html: str) -> bool:
@@ -112,16 +106,18 @@ class _Renderer(RendererProtocol):
             return _inline(token.children or ())
         if kind in ("fence", "code_block"):
             return _code_block(token)
+        if kind == MATH_BLOCK:
+            return f'<div class="tt-math" dir="ltr">{one_line(token.content)}</div>'
         if kind == "hr":
             return "<hr>"
         if kind == "list_item_open":
-            return f"<li>{_marker(token)}<div>"
+            return f'<li dir="auto">{_marker(token)}<div>'
         if kind == "list_item_close":
             return "</div></li>"
         if token.hidden:  # the paragraphs of a tight list
-            return '<div class="tt-line">' if token.nesting == 1 else "</div>"
+            return '<div class="tt-line" dir="auto">' if token.nesting == 1 else "</div>"
         if kind == "table_open":
-            return '<div class="tt-scroll"><table>'
+            return '<div class="tt-scroll"><table dir="auto">'
         if kind == "table_close":
             return "</table></div>"
         return _tag(token)
@@ -130,7 +126,9 @@ class _Renderer(RendererProtocol):
 def _tag(token: Token) -> str:
     style = str(token.attrs.get("style", ""))
     aligned = f' style="{esc(style)}"' if style.startswith("text-align:") else ""
-    return f"</{token.tag}>" if token.nesting == -1 else f"<{token.tag}{aligned}>"
+    # Each block by its own first letters: languages of both directions may follow one another.
+    direction = ' dir="auto"' if token.tag in _DIRECTED else ""
+    return f"</{token.tag}>" if token.nesting == -1 else f"<{token.tag}{direction}{aligned}>"
 
 
 def _marker(item: Token) -> str:
@@ -143,8 +141,10 @@ def _marker(item: Token) -> str:
 def _code_block(token: Token) -> str:
     info = token.info.strip()
     label = f'<div class="tt-code-label">{esc(info)}</div>' if info else ""
-    body = one_line(token.content.removesuffix("\n"))
-    return f'<div class="tt-code">{label}<pre><code>{body}</code></pre></div>'
+    code = token.content.removesuffix("\n")
+    copy = f'<button type="button" class="tt-copy" title="{esc(texts.CODE_COPY)}"></button>'
+    body = highlighted(code, info.split()[0].lower()) if info else one_line(code)
+    return f'<div class="tt-code" dir="ltr">{label}{copy}<pre><code>{body}</code></pre></div>'
 
 
 def _inline(tokens: Sequence[Token]) -> str:
@@ -156,6 +156,8 @@ def _inline(tokens: Sequence[Token]) -> str:
             pieces.append(esc(token.content) if in_link else _with_links(token.content))
         elif token.type == "code_inline":
             pieces.append(f"<code>{esc(token.content)}</code>")
+        elif token.type == MATH:
+            pieces.append(f'<span class="tt-math" dir="ltr">{one_line(token.content)}</span>')
         elif token.type in ("softbreak", "hardbreak"):
             pieces.append("<br>")
         elif token.type == DESTINATION:

@@ -56,6 +56,9 @@ READY = "Ready"
 LOADING = "Loading"
 OFFLINE = "Offline"
 
+CODE_COPY = "Copy code"
+CODE_COPIED = "Copied"
+
 # ---- chat
 CHAT_MODEL = "Model"
 CHAT_INPUT = "Message"

@@ -149,6 +149,8 @@ def head() -> str:
             "groups": texts.SHORTCUTS,
             "save": texts.CHAT_ASK_SAVE,
             "cancel": texts.CHAT_ASK_CANCEL,
+            "copied": texts.CODE_COPIED,
+            "math": _katex(),
         }
     )
     script = (ASSETS / "trimtab.js").read_text(encoding="utf-8")
@@ -157,3 +159,13 @@ def head() -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<script>window.trimtabKeys = {keys};</script><script>{script}</script>"
     )
+
+
+def _katex() -> dict[str, str]:
+    """Return where Gradio serves its KaTeX, script and style; nothing where this version has none."""
+    served = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    found = {
+        "script": next(served.glob("auto-render-*.js"), None),
+        "style": next(served.glob("katex-*.css"), None),
+    }
+    return {name: f"assets/{path.name}" for name, path in found.items() if path}

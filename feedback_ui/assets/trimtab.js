@@ -242,6 +242,13 @@
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
     const act = event.target.closest("#chat-log button[name^='tt-']");
     if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
+    const copy = event.target.closest(".tt-copy");
+    if (copy && clipboard) {
+      clipboard.writeText(copy.parentElement.querySelector("pre").textContent);
+      const { title } = copy;
+      copy.title = window.trimtabKeys.copied;
+      setTimeout(() => { copy.title = title; }, 1500);
+    }
     const sharing = event.target.closest("[data-tt='sharing']");
     if (sharing) {
       const open = sharing.closest(".tt-sharing").classList.toggle("tt-sharing-open");
@@ -266,7 +273,28 @@
       if (unfolded.has(node.dataset.key)) node.open = true;
     }
   };
-  const start = () => new MutationObserver(() => { unfold(); edit(); }).observe(document.body, { childList: true, subtree: true });
+  // Formulas, by Gradio's own KaTeX; loaded when a page has the first one. Nothing in them may load or run anything.
+  const DELIMITERS = [["$$", "$$", true], ["\\[", "\\]", true], ["\\(", "\\)", false], ["$", "$", false]]
+    .map(([left, right, display]) => ({ left, right, display }));
+  let katex = null;
+  const typeset = async () => {
+    const { script, style } = window.trimtabKeys.math;
+    const nodes = document.querySelectorAll(".tt-math:not([data-tex])");
+    if (!nodes.length || !script || !style) return;
+    for (const node of nodes) node.dataset.tex = node.textContent;
+    if (!katex) {
+      const sheet = Object.assign(element("link", ""), { rel: "stylesheet", href: new URL(style, document.baseURI).href });
+      document.head.append(sheet);
+      katex = import(new URL(script, document.baseURI).href);
+    }
+    const { default: render } = await katex;
+    for (const node of nodes) {
+      // One that KaTeX does not read, or that asks for more than a formula, stays as it was written.
+      if (!node.isConnected || /\\(href|url|includegraphics|html)/.test(node.dataset.tex)) continue;
+      render(node, { delimiters: DELIMITERS, throwOnError: true, errorCallback: () => {}, trust: false, strict: "ignore" });
+    }
+  };
+  const start = () => new MutationObserver(() => { unfold(); edit(); typeset(); }).observe(document.body, { childList: true, subtree: true });
   if (document.body) start(); else document.addEventListener("DOMContentLoaded", start);
 
   // What is written and not sent yet lives as long as its tab; signing out takes it away.

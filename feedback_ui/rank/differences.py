@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from feedback_ui import texts
-from feedback_ui.html import esc
-from feedback_ui.model_text import clean, one_line, wrapped
+from feedback_ui.html import clean, esc, one_line
+from feedback_ui.model_text import wrapped
 
 MAX_WORDS = 4_000
 """Words of one text beyond which no differences are looked for: it would take seconds."""

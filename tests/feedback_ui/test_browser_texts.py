@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from tests.feedback_ui.conftest import Screens
 from tests.feedback_ui.test_browser import open_chat, say, until
@@ -71,6 +71,19 @@ def foreign(page: Page, screens: Screens) -> list[str]:
     return seen
 
 
+def written(shown: Locator) -> str:
+    """What was written: a formula as its source, which is typeset on the page."""
+    return str(
+        shown.evaluate(
+            """(node) => {
+                const copy = node.cloneNode(true);
+                for (const one of copy.querySelectorAll("[data-tex]")) one.textContent = one.dataset.tex;
+                return copy.textContent;
+            }"""
+        )
+    )
+
+
 def test_chat_shows_every_character(page: Page, screens: Screens) -> None:
     asked = foreign(page, screens)
     open_chat(page, screens)
@@ -78,13 +91,63 @@ def test_chat_shows_every_character(page: Page, screens: Screens) -> None:
         screens.stub.reply = text
         say(page, f"Say {text}")
         expect(page.locator(".tt-by")).to_have_count(count)
-        answer = page.locator("#chat-log .tt-text").last.text_content() or ""
+        answer = written(page.locator("#chat-log .tt-text").last)
         assert letters(answer) == letters(expected)
-        question = page.locator("#chat-log .tt-text").nth(2 * count - 2).text_content() or ""
+        question = written(page.locator("#chat-log .tt-text").nth(2 * count - 2))
         assert letters(LITERAL["comparison"]) in letters(question) or count > 1
     page.reload()
     expect(page.locator("#chat-log .tt-text").last).to_be_visible()
-    assert letters(page.locator("#chat-log .tt-text").last.text_content() or "") == letters(SHOWN[-1])
+    assert letters(written(page.locator("#chat-log .tt-text").last)) == letters(SHOWN[-1])
+    assert asked == []
+
+
+RICH = """The area is \\(\\pi r^2\\), and
+
+$$\\int_0^1 x^2\\,dx = \\frac{1}{3}$$
+
+| metal | melts at |
+|---|--:|
+| tin | 232 |
+
+مرحبا بالعالم 123
+
+```python
+def area(r):
+    return 3.14 * r ** 2  # <b>
+```
+
+<script>window.intruded = 1</script><svg onload="window.intruded = 1"></svg><img src=x onerror="window.intruded = 1">
+\\(\\href{javascript:window.intruded=1}{x}\\) costs $5 and $6."""
+
+
+def test_formulas_tables_code_and_other_scripts_are_laid_out_and_nothing_runs(
+    page: Page, screens: Screens
+) -> None:
+    asked = foreign(page, screens)
+    screens.stub.reply = RICH
+    open_chat(page, screens)
+    say(page, "Explain")
+    expect(page.locator(".tt-by")).to_be_visible()
+    answer = page.locator("#chat-log .tt-text").last
+    expect(answer.locator(".tt-math .katex")).to_have_count(2)
+    expect(answer.locator(".tt-math .katex-display")).to_have_count(1)
+    expect(answer.locator(".tt-math a")).to_have_count(0)
+    assert "KaTeX_Main" in answer.locator(".katex").first.evaluate(
+        "node => getComputedStyle(node).fontFamily"
+    )
+    expect(answer.locator("td")).to_have_text(["tin", "232"])
+    directions = [
+        answer.locator("p", has_text=text).first.evaluate("node => getComputedStyle(node).direction")
+        for text in ("area", "مرحبا")
+    ]
+    assert directions == ["ltr", "rtl"]
+    expect(answer.locator(".tt-ck").first).to_have_text("def")
+    answer.get_by_role("button", name="Copy code").click()
+    expect(answer.get_by_role("button", name="Copied")).to_be_visible()
+    copied = "def area(r):\n    return 3.14 * r ** 2  # <b>"
+    assert page.evaluate("navigator.clipboard.readText()").strip() == copied
+    assert r"\(\href{javascript:window.intruded=1}{x}\) costs $5 and $6." in (answer.text_content() or "")
+    assert page.evaluate("window.intruded") is None
     assert asked == []
 
 
@@ -115,12 +178,12 @@ def test_rank_shows_every_character_and_plain_text_on_demand(page: Page, screens
     made["a"], made["b"] = EVERYTHING, "\n\n".join(text for text, _ in CODE.values())
     page.goto(screens.url + "/rank")
     expect(page.locator("#response-a .tt-markdown")).to_be_visible()
-    assert letters(page.locator("#response-a .tt-text").text_content() or "") == letters(EVERYTHING)
-    assert letters(LITERAL["page"]) in letters(page.locator("#rank-asked").text_content() or "")
+    assert letters(written(page.locator("#response-a .tt-text"))) == letters(EVERYTHING)
+    assert letters(LITERAL["page"]) in letters(written(page.locator("#rank-asked")))
     page.locator("#rank-view input").nth(1).check()
     for slot in "ab":
         expect(page.locator(f"#response-{slot} .tt-plain")).to_be_visible()
-        assert page.locator(f"#response-{slot} .tt-text").text_content() == made[slot]
+        assert written(page.locator(f"#response-{slot} .tt-text")) == made[slot]
     page.locator("body").press("a")
     expect(page.locator("#rank-outcome")).to_contain_text("assistant@1")
     expect(page.locator("#response-a .tt-plain")).to_be_visible()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -17,10 +18,10 @@ from tests.feedback_ui.texts import CODE, LITERAL, letters
 
 MARKS = re.compile(r"[\s*~`#>|_:\-\[\]\\]+")
 TAGS = {
-    "a", "blockquote", "br", "code", "details", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
-    "pre", "s", "small", "span", "strong", "summary", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a", "blockquote", "br", "button", "code", "details", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol",
+    "p", "pre", "s", "small", "span", "strong", "summary", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
-ATTRIBUTES = {"class", "data-source", "dir", "href", "open", "rel", "style", "target"}
+ATTRIBUTES = {"class", "data-source", "dir", "href", "open", "rel", "style", "target", "title", "type"}
 PIECES = [piece for text in LITERAL.values() for piece in text.split(" ")]
 
 
@@ -79,6 +80,41 @@ def test_markdown_is_rendered() -> None:
     assert shown(rendered(text)).tags >= {
         "h1", "strong", "em", "s", "code", "ul", "li", "blockquote", "table", "th", "td", "hr",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        (
+            r"So \(a*b*c\) and \[x_1\], $\alpha$ and $$y^2$$.",
+            [r"\(a*b*c\)", r"\[x_1\]", r"$\alpha$", "$$y^2$$"],
+        ),
+        ("\\[\na\n- b\n\\]\nand\n$$\n<x>\n\ny\n$$", ["\\[\na\n- b\n\\]", "$$\n<x>\n\ny\n$$"]),
+        ("It costs $5 or $10; $$20$$, US$5 and $HOME/bin:$PATH, `$x$`.", []),
+        (r"Open \( and \[ and $a b", []),
+    ],
+)
+def test_formulas_are_kept_whole_and_money_is_none(text: str, formulas: list[str]) -> None:
+    html = rendered(text)
+    found = re.findall(r'<(?:span|div) class="tt-math" dir="ltr">(.*?)</', html)
+    assert [unescape(one).strip() for one in found] == formulas
+    assert letters(shown(html).text) == letters(text.replace("`", ""))
+
+
+def test_code_of_a_known_language_has_colours_and_every_character() -> None:
+    code = 'def f(x):\n\treturn "<b>"  # <i>\n\n'
+    html = rendered(f"```python\n{code}```")
+    assert '<span class="tt-ck">def</span>' in html
+    assert shown(html).text == "python" + code.removesuffix("\n")
+    assert "<span" not in rendered(f"```nobody-knows\n{code}```")
+
+
+def test_each_block_has_its_own_direction() -> None:
+    html = rendered("Hello\n\nمرحبا\n\n- a\n\n| x |\n|---|\n| y |\n\n```py\nx\n```")
+    assert html.count('<p dir="auto">') == 2
+    assert '<li dir="auto">' in html
+    assert '<table dir="auto">' in html
+    assert '<div class="tt-code" dir="ltr">' in html
 
 
 def test_link_shows_its_target() -> None:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedback_ui import answer_parts, dialogue, texts
-from feedback_ui.html import ago, badge, esc, first_line, number
-from feedback_ui.model_text import one_line
+from feedback_ui.html import ago, badge, esc, first_line, number, one_line
 from feedback_ui.turn import SYSTEM_ROLES, read_turn
 
 Messages = Sequence[Mapping[str, Any]]
