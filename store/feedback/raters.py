@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import krippendorff
@@ -139,11 +140,16 @@ def report(db: Store, deployment: str | None = None) -> list[RaterReport]:
     return [_rater(row) for row in rows]
 
 
-def _rater(row: dict[str, Any]) -> RaterReport:
+@lru_cache(4096)
+def _fair_coin(heads: int, tosses: int) -> float:
+    """Return the p-value of so many heads; cached, since a vote changes the counts of one rater among all."""
     from scipy.stats import binomtest  # a second to import, for a page that is seldom asked for
 
+    return float(binomtest(heads, tosses).pvalue)
+
+
+def _rater(row: dict[str, Any]) -> RaterReport:
     sided = row["a"] + row["b"]
-    p = float(binomtest(row["a"], sided).pvalue) if sided else None
     slow = row["everyone_seconds"]
     flags = {
         "disagrees": row["agreement"] is not None and row["agreement"] < AGREES,
@@ -163,7 +169,7 @@ def _rater(row: dict[str, Any]) -> RaterReport:
         gold_total=row["gold_total"],
         median_seconds=row["median_seconds"],
         share_a=row["a"] / sided if sided else None,
-        position_p=p,
+        position_p=_fair_coin(row["a"], sided) if sided else None,
         share_undecided=row["undecided"] / row["votes"],
         flags=tuple(name for name, raised in flags.items() if raised) if row["votes"] >= MIN_VOTES else (),
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from store.db.database import Store
 from store.feedback import raters
-from store.rollout import canary_votes
+from store.rollout import canary_votes, deployments
 from store.rollout.canary_votes import Duel
 from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.canary_test import (
@@ -81,6 +81,8 @@ def weigh_canary(
 
     `excluded` are raters whose votes never count (`snapshot.exclude_raters`).
     """
+    if deployments.get(db, deployment).canary is None:
+        return None  # asked after every vote: reading all raters' votes is for a canary
     now = now or datetime.now(UTC)
     flagged = {row.name for row in raters.report(db) if EXCLUDED_FLAGS & set(row.flags)}
     left_out = tuple(sorted(flagged | set(excluded)))

@@ -14,6 +14,7 @@ from store.rollout import canary_votes, deployments, releases, runs
 from tests.trimtab.conftest import BASE, judged
 from trimtab import loop
 from trimtab.platform import Platform
+from trimtab.rollout import weighing
 from trimtab.rollout.weighing import Trial, weigh_canary
 
 
@@ -196,3 +197,12 @@ def test_the_second_canary_of_a_year_spends_less(platform: Platform) -> None:
     assert trial.duel.number == 2
     assert trial.alpha_promote == pytest.approx(0.05 * 6 / 3.14159265**2 / 4)
     assert trial.alpha_rollback == 0.05
+
+
+def test_without_a_canary_no_votes_are_read(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("all raters' votes were read")
+
+    monkeypatch.setattr(weighing.raters, "report", read)
+    assert weigh_canary(platform.db, "assistant", platform.settings.canary) is None
+    asyncio.run(platform.rollout.weigh_votes("assistant"))
