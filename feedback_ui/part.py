@@ -6,8 +6,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import gradio as gr
+
 Update = dict[Any, Any]
 """New values for components, by component: what a handler returns."""
+
+
+def unchanged() -> Update:
+    """Return what leaves every component as it is; Gradio takes an empty dictionary for a missing value."""
+    update: Update = gr.skip()
+    return update
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from trimtab.runs.runner import Runner
 from trimtab.runs.schedule import Scheduler
 from trimtab.serving import Serving
 from trimtab.ui_mount import Screens
+from trimtab.web.sign_in_limit import SignInLimit
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Platform:
     key: str
     started_at: datetime
     draws: Draws = field(default_factory=Draws)
+    sign_in_limit: SignInLimit = field(default_factory=SignInLimit)
     settings_file: Path | None = None
     damage: StoreDamaged | None = None
     stop: Callable[[], None] = field(default=lambda: None)

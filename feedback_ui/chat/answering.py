@@ -16,7 +16,7 @@ from feedback_ui.chat.screen import ChatScreen
 from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk, message_index
 from feedback_ui.errors import explain, toasts
-from feedback_ui.part import Update
+from feedback_ui.part import Update, unchanged
 from trimtab_client import ApiError, AsyncClient
 
 
@@ -116,7 +116,7 @@ class Answering:
                 listed = await actions.listed_with(client, value.conversation if value.turns else None)
         except Exception as error:
             gr.Warning(explain(error), title=texts.FAILED, duration=8)
-            return {}
+            return unchanged()
         return {self.screen.past: listed, self.screen.use: use}
 
     def _progressed(self, progress: Progress) -> Update:

@@ -16,7 +16,7 @@ from feedback_ui.connection import Connection
 from feedback_ui.conversation import Talk
 from feedback_ui.errors import explain, sentence, toasts
 from feedback_ui.html import empty
-from feedback_ui.part import Update
+from feedback_ui.part import Update, unchanged
 from trimtab_client import ApiError, AsyncClient
 
 
@@ -104,7 +104,7 @@ class Browsing:
         if event.act == "earlier":
             return self.screen.shown(value.with_earlier())
         if value.conversation is None:
-            return {}
+            return unchanged()
         with toasts():
             async with self.connection.client(request) as client:
                 other = await actions.reopen(client, value.conversation, str(event.text))

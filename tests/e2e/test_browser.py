@@ -88,7 +88,7 @@ def test_rank_by_keyboard_stores_pairs(page: Page, platform: PlatformProcess) ->
         expect(page.locator("#rank-asked")).to_contain_text(f"Give {number} short", timeout=ANSWER_MS)
         expect(page.locator("#vote-a")).to_be_visible()
         assert "assistant@" not in page.locator(".tt-rank-page").inner_text()
-        page.locator("h3").first.click()
+        page.locator(".tt-response h2").first.click()
         page.keyboard.press(key)
         expect(page.locator("#rank-outcome")).to_contain_text("assistant@")
         expect(page.locator("#rank-tally")).to_contain_text(f"{number} vote")

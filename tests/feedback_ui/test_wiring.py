@@ -109,3 +109,10 @@ def test_pairs_are_made_and_the_job_is_followed(client: Client, screens: Screens
     shown = [str(output) for output in job.outputs()]
     assert any("sampling answers 1 of 3, about 4.0 s left" in text for text in shown)
     assert "5 pairs of 9 prompts; 4 prompts kept for held-out data" in shown[-2]
+
+
+def test_a_screen_that_may_not_be_seen_stays_as_it_is(client: Client, screens: Screens) -> None:
+    screens.stub.roles = ["chat"]
+    shown = client.predict("pairs", *[""] * 14, api_name="/search_rows")
+    assert "tt-card" not in str(shown), "what an operator sees"
+    assert not [path for _, path, _, _ in screens.stub.requests if path.startswith("/api/rows")]

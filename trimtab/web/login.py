@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
+import math
 from typing import Any
 
 from starlette.requests import Request
@@ -18,6 +20,8 @@ from store.accounts import users
 from trimtab.background import call_store
 from trimtab.platform import Platform
 from trimtab.web.access_notice import ADD_USER
+
+log = logging.getLogger(__name__)
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sign in to Trimtab</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
@@ -50,13 +54,21 @@ async def show(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """POST /login: starts a session, or shows the page again."""
+    """POST /login: starts a session, or shows the page again; 429 after too many wrong passwords."""
     platform: Platform = request.app.state.platform
     form = await request.form()
     name, password = str(form.get("name", "")), str(form.get("password", ""))
+    limit, host = platform.sign_in_limit, request.client.host if request.client else ""
+    if wait_s := limit.wait_s(name, host):
+        answer = page(f"Too many wrong passwords. Try again in {math.ceil(wait_s / 60)} minutes.", 429)
+        answer.headers["Retry-After"] = str(wait_s)
+        return answer
+    limit.began(name, host)
     user = await call_store(platform.db, users.authenticate, name, password)
     if user is None:
+        log.warning("a wrong password for %r from %s", name[:100], host)
         return page("That name and password do not go together.", 401)
+    limit.succeeded(name, host)
     token = await call_store(platform.db, users.start_session, user.name)
     response = RedirectResponse("/", 303)
     secure = request.url.scheme == "https"

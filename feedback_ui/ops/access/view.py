@@ -15,7 +15,7 @@ from feedback_ui.listing import picker, static
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.access import actions, render
 from feedback_ui.ops.command_lines import command_lines
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 
 
 class _UserForms(NamedTuple):
@@ -126,7 +126,7 @@ def build_access(connection: Connection) -> Part:
         with toasts():
             async with connection.client(request) as client:
                 if not await ops.may_operate(client):
-                    return {}
+                    return unchanged()
                 now = await actions.access(client)
         return {
             users.users: render.users(now.users),

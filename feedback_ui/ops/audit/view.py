@@ -13,7 +13,7 @@ from feedback_ui.errors import toasts
 from feedback_ui.listing import static
 from feedback_ui.ops import actions
 from feedback_ui.ops.audit import render
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 
 
 def build_audit(connection: Connection) -> Part:
@@ -43,7 +43,7 @@ def build_audit(connection: Connection) -> Part:
             }  # fmt: skip
             async with connection.client(request) as client:
                 if not await actions.may_operate(client):
-                    return {}
+                    return unchanged()
                 rows = await actions.audit(client, **wanted)
                 options = await client.admin.audit_options()
         return {

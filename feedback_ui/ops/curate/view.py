@@ -15,7 +15,7 @@ from feedback_ui.listing import pickable, static
 from feedback_ui.ops import actions as ops
 from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.curate import filters, render
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 from trimtab_client import ApiError
 
 PAGE = 25
@@ -201,7 +201,7 @@ class _Curate:
             wanted = self._wanted(filled)
             async with self.connection.client(request) as client:
                 if not await ops.may_operate(client):
-                    return {}
+                    return unchanged()
                 page = await client.data.rows(filled[self.search.kind], limit=PAGE, after=after, **wanted)
                 views = await client.data.views()
         names = [(texts.CURATE_VIEW_NONE, ""), *((row["name"], row["name"]) for row in views)]

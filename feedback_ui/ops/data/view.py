@@ -13,7 +13,7 @@ from feedback_ui.ops.data import actions, jobs_actions, jobs_render, render
 from feedback_ui.ops.data.gold import build_gold
 from feedback_ui.ops.data.imports_view import build_import
 from feedback_ui.ops.data.make_pairs_view import build_make_pairs
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 
 
 def build_data(connection: Connection) -> Part:
@@ -34,7 +34,7 @@ def build_data(connection: Connection) -> Part:
         with toasts():
             async with connection.client(request) as client:
                 if not await ops.may_operate(client):
-                    return {}
+                    return unchanged()
                 held = await actions.holdings(client)
                 newest = await jobs_actions.recent(client)
 

@@ -15,7 +15,7 @@ from feedback_ui.ops import actions
 from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.overview import render
 from feedback_ui.ops.overview.first_steps import first_steps
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 
 
 class _RolloutForm(NamedTuple):
@@ -79,7 +79,7 @@ def build_overview(connection: Connection) -> Part:
         with toasts():
             async with connection.client(request) as client:
                 if not await actions.may_operate(client):
-                    return {}
+                    return unchanged()
                 status, releases = await actions.overview(client)
                 points = await actions.evidence(client, status.get("deployments", []), before)
         names = [row["name"] for row in status.get("deployments", ())]

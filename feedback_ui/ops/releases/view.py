@@ -16,7 +16,7 @@ from feedback_ui.ops.command_lines import command_lines
 from feedback_ui.ops.releases import render
 from feedback_ui.ops.releases import tree as releases_tree
 from feedback_ui.ops.releases.comparisons import comparisons
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 
 
 class _ReleaseForm(NamedTuple):
@@ -136,7 +136,7 @@ def build_releases(connection: Connection) -> Part:
         with toasts():
             async with connection.client(request) as client:
                 if not await actions.may_operate(client):
-                    return {}
+                    return unchanged()
                 now = await actions.standing(client)
         names = [row["name"] for row in now.releases]
         chosen = {"release": names[:1], "against": names[1:2]}

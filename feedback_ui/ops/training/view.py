@@ -16,7 +16,7 @@ from feedback_ui.ops.training import actions, render
 from feedback_ui.ops.training.form import RetrainForm, build_form
 from feedback_ui.ops.training.overlay import build_overlay
 from feedback_ui.ops.training.watch import WatchPanel, build_watch
-from feedback_ui.part import Part, Update
+from feedback_ui.part import Part, Update, unchanged
 from trimtab_client import AsyncClient
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
@@ -85,7 +85,7 @@ class _Training:
         with toasts():
             async with self.connection.client(request) as client:
                 if not await ops.may_operate(client):
-                    return {}
+                    return unchanged()
                 followed = await actions.follow(client, picked)
                 runs = await client.runs.list(limit=30)
                 names = [row["name"] for row in await client.rollout.deployments()]
