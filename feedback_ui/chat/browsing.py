@@ -34,7 +34,7 @@ class Browsing:
         opened, shared = (request.query_params.get(name) for name in ("c", "shared"))
         with toasts():
             async with self.connection.client(request) as client:
-                choices = await actions.model_choices(client)
+                choices = await actions.model_choices(client, await actions.is_operator(client))
                 value, live = Talk(), None
                 if opened:
                     try:
