@@ -86,6 +86,7 @@ from trimtab.ways.prompt_search import PromptSearch
 from trimtab.web import login
 from trimtab.web.cross_origin import CrossOrigin
 from trimtab.web.origin_check import SameMachineOnly
+from trimtab.web.request_id import RequestIds
 
 MAX_API_BODY = 64 * 2**20
 """Bytes that a compressed body of `/api` may have when it is decompressed; files that are imported are not bounded."""
@@ -309,4 +310,5 @@ def build_app(platform: Platform) -> FastAPI:
         also=platform.settings.server.allowed_hosts,
         origins=origins,
     )
+    app.add_middleware(RequestIds)
     return app

@@ -20,6 +20,7 @@ from trimtab.config.paths import SETTINGS_FILE
 from trimtab.config.settings import Settings
 from trimtab.config.writing import writing
 from trimtab.errors import PortInUse, UnsafeAddress
+from trimtab.web import logs
 from trimtab.web.http10 import Protocol
 from trimtab.web.shutdown import EndCancelledRequests
 
@@ -30,8 +31,7 @@ def up(settings: Settings, open_browser: bool = False, settings_file: Path = SET
     `settings_file` is read again for base models that are added meanwhile. A store that turns out to be damaged while it
     serves ends it too, with StoreDamaged.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.set_up(settings.server.log_format)
     listener = listen(settings.server.host, settings.server.port)
     port = listener.getsockname()[1]
     url = f"http://{browser_host(settings.server.host)}:{port}"

@@ -31,6 +31,9 @@ class ServerSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     drain_s: int = Field(5, ge=0, description="how long open requests may take to finish at a stop, seconds")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="log lines for people, or JSON objects, one a line; both with the request's id"
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list, description="further Host names that browsers may use in single-user mode"
     )

@@ -10,7 +10,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.gateway.openai_paths import is_openai_path
 
-SHOWN = ["x-trimtab-release", "x-trimtab-lane", "x-trimtab-conversation", "retry-after", "link"]
+SHOWN = [
+    "x-trimtab-release",
+    "x-trimtab-lane",
+    "x-trimtab-conversation",
+    "x-request-id",
+    "retry-after",
+    "link",
+]
 
 
 def is_cross_origin(headers: dict[bytes, bytes]) -> bool:
