@@ -152,3 +152,11 @@ def context(turns: Sequence[Turn], key: str = "") -> str:
         return ""
     body = "".join(map(plain, system)) + answer_parts.definitions(tools)
     return f'<div class="tt-context">{fold(f"context {key}", " · ".join(named), body)}</div>'
+
+
+def earlier(hidden: int, more: int) -> str:
+    """Return the button that shows more of a long conversation; nothing where all of it is shown."""
+    if not hidden:
+        return ""
+    label = texts.CHAT_EARLIER.format(more, hidden)
+    return f'<div class="tt-earlier"><button type="button" name="tt-earlier">{esc(label)}</button></div>'

@@ -6,11 +6,15 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from feedback_ui.bubbles import bubble, bubble_of, context
+from feedback_ui.bubbles import bubble, bubble_of, context, earlier
 from feedback_ui.html import esc
 from feedback_ui.turn import ROLES, STOPPED, SYSTEM_ROLES, Turn, read_turn
 
 __all__ = ["Talk", "Thumbs", "Turn", "from_record", "message_index"]
+
+
+SHOWN, MORE = 40, 160
+"""Bubbles that are shown of a conversation that is opened, and how many more at a time: 1,000 take a browser seconds."""
 
 
 @dataclass
@@ -45,13 +49,15 @@ class Thumbs:
 class Talk:
     """The turns of one conversation; `conversation` is its id on the platform once that is known.
 
-    `replaced` are the versions of the answer that the next one stands beside.
+    `replaced` are the versions of the answer that the next one stands beside, `hidden` is how many bubbles at the
+    beginning of a long one are not shown.
     """
 
     conversation: str | None = None
     turns: tuple[Turn, ...] = field(default=())
     thumbs: Thumbs = field(default_factory=Thumbs, compare=False)
     replaced: tuple[str, ...] = ()
+    hidden: int = 0
 
     def named(self) -> Talk:
         """Give a new conversation its id, so that its address holds before its first answer is recorded."""
@@ -123,7 +129,11 @@ class Talk:
 
     def context(self, key: str = "") -> str:
         """Return what stands above the bubbles: system messages and tools. `key` tells its fold from others of the page."""
-        return context(self.turns, key)
+        return context(self.turns, key) + earlier(self.hidden, min(self.hidden, MORE))
+
+    def with_earlier(self) -> Talk:
+        """Show `MORE` bubbles more of a long conversation."""
+        return replace(self, hidden=max(0, self.hidden - MORE))
 
     def turn_at(self, index: int) -> int:
         """Return the number of the turn that an event on the bubble `index` means: the last answer in it.
@@ -141,7 +151,7 @@ class Talk:
         return next((place for place in reversed(places) if self.turns[place].role != "tool"), places[-1])
 
     def _bubbles(self) -> list[list[int]]:
-        """Return the numbers of the turns in each bubble."""
+        """Return the numbers of the turns in each bubble that is shown."""
         found: list[list[int]] = []
         for place, turn in enumerate(self.turns):
             if turn.role in SYSTEM_ROLES:
@@ -149,7 +159,7 @@ class Talk:
             if turn.role == "user" or not found or self.turns[found[-1][0]].role == "user":
                 found.append([])
             found[-1].append(place)
-        return found
+        return found[self.hidden :]
 
     def thumb_names(self) -> list[str | None]:
         """Return the thumbs for `gr.Chatbot(feedback_value=...)`: one entry per answer."""
@@ -169,7 +179,8 @@ class Talk:
 def from_record(record: dict[str, Any]) -> Talk:
     """Read a conversation as `GET /api/conversations/{id}` returns it."""
     turns = [read_turn(message) for message in record.get("messages", ())]
-    return Talk(record.get("id"), tuple(turn for turn in turns if turn.role in ROLES))
+    talk = Talk(record.get("id"), tuple(turn for turn in turns if turn.role in ROLES))
+    return replace(talk, hidden=max(0, len(talk.runs()) - SHOWN))
 
 
 def _versions(turns: tuple[Turn, ...]) -> tuple[str, ...]:

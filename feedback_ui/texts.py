@@ -19,7 +19,15 @@ NAV = (("chat", "Chat", "./"), ("rank", "Rank", "./rank"), ("ops", "Ops", "./ops
 SHORTCUTS_LABEL = "Keyboard shortcuts"
 SHORTCUTS_CLOSE = "Close"
 SHORTCUTS = (
-    ("Everywhere", (("?", "This page"), ("/", "Write"), ("Esc", "Close what is open; leave a text field"))),
+    (
+        "Everywhere",
+        (
+            ("?", "This page"),
+            ("Ctrl K", "Find a command or conversation"),
+            ("/", "Write"),
+            ("Esc", "Close what is open; leave a text field"),
+        ),
+    ),
     (
         "Chat",
         (("Enter", "Send"), ("Shift Enter", "New line"), ("N", "New conversation"), ("S", "Stop the answer")),
@@ -50,6 +58,9 @@ SHORTCUTS = (
         ),
     ),
 )
+PALETTE_LABEL = "Go to or do"
+PALETTE_HINT = "A command, a screen or a conversation"
+PALETTE_NOTHING = "Nothing of that name. Search all messages in the list of conversations."
 THEME_LABEL = "Switch between light and dark"
 SINGLE_USER = "single-user"
 READY = "Ready"
@@ -170,6 +181,7 @@ CHAT_USE = "{} of {} tokens ({})"
 CHAT_USE_FULL = "Almost full: begin a new conversation soon, or reword an earlier message."
 CHAT_UNWATCHED = "No engine came up while the page was closed; your message was not sent"
 CHAT_STILL_ANSWERING = "An answer is still being written in this conversation. Wait for it, or stop it first"
+CHAT_EARLIER = "Show {} of {} earlier messages"
 CHAT_VERSION_BEFORE = "Earlier version"
 CHAT_VERSION_AFTER = "Later version"
 CHAT_CUT = "This answer ended at its limit of tokens."

@@ -150,6 +150,11 @@ def head() -> str:
             "save": texts.CHAT_ASK_SAVE,
             "cancel": texts.CHAT_ASK_CANCEL,
             "copied": texts.CODE_COPIED,
+            "palette": {
+                "label": texts.PALETTE_LABEL,
+                "hint": texts.PALETTE_HINT,
+                "nothing": texts.PALETTE_NOTHING,
+            },
             "math": _katex(),
         }
     )

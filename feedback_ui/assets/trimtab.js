@@ -112,6 +112,11 @@
       fold();
       if (typing(event.target)) event.target.blur();
     }
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      palette();
+      return;
+    }
     if (document.querySelector("dialog[open]")) return;
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || waiting || typing(event.target)) return;
     if (event.key === "?" || event.key === "/") {
@@ -220,6 +225,57 @@
     field.select();
   };
 
+  // Everything on the page that can be pressed by name: screens, buttons, conversations; Ctrl+K.
+  const COMMANDS = ".tt-bar nav a, .tt-conversation, .tt-export [data-id], button[id], .tt-bar button[data-tt]";
+  const commands = () => [...document.querySelectorAll(COMMANDS)]
+    .filter((node) => !node.disabled && (visible(node) || node.closest(".tt-drawer, .tt-export")))
+    .map((node) => ({ node, name: (node.querySelector("span")?.textContent || node.ariaLabel || node.textContent).trim() }))
+    .filter(({ name }) => name);
+  const palette = () => {
+    if (document.querySelector("dialog[open]")) return;
+    const { label, hint, nothing } = window.trimtabKeys.palette;
+    const all = commands();
+    const field = Object.assign(element("input", ""), { type: "search", placeholder: hint });
+    const list = element("ul", "");
+    list.id = "tt-palette-list";
+    list.setAttribute("role", "listbox");
+    list.setAttribute("aria-label", label);
+    for (const [name, value] of [["aria-label", hint], ["role", "combobox"], ["aria-controls", list.id], ["aria-expanded", "true"]]) {
+      field.setAttribute(name, value);
+    }
+    const node = dialog("tt-palette", label, field, list);
+    let found = [], at = 0;
+    const choose = (one) => { node.close(); one?.node.click(); };
+    const mark = () => {
+      [...list.children].forEach((item, place) => item.setAttribute("aria-selected", String(place === at)));
+      field.setAttribute("aria-activedescendant", found.length ? `tt-palette-${at}` : "");
+      list.children[at]?.scrollIntoView({ block: "nearest" });
+    };
+    const show = () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      found = all.filter(({ name }) => words.every((word) => name.toLowerCase().includes(word))).slice(0, 50);
+      at = 0;
+      list.replaceChildren(...found.map((one, place) => {
+        const item = element("li", one.name);
+        item.id = `tt-palette-${place}`;
+        item.dir = "auto";
+        item.setAttribute("role", "option");
+        item.addEventListener("click", () => choose(one));
+        return item;
+      }));
+      if (!found.length) list.append(Object.assign(element("li", nothing), { className: "tt-subdued" }));
+      mark();
+    };
+    field.addEventListener("input", show);
+    field.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step && found.length) { event.preventDefault(); at = (at + step + found.length) % found.length; mark(); }
+      if (event.key === "Enter") { event.preventDefault(); choose(found[at]); }
+    });
+    show();
+    field.focus();
+  };
+
   // Menus that are open fold again at a click elsewhere.
   const MENUS = ".tt-export[open], .tt-menu-of[open]";
   const fold = (but) => {
@@ -240,7 +296,7 @@
     const placed = event.target.closest("#rank-order [data-place]");
     if (placed) place(placed.dataset.place);
     fold(event.target.closest(":is(.tt-export, .tt-menu-of) [data-id]") ? null : event.target.closest(MENUS));
-    const act = event.target.closest("#chat-log button[name^='tt-']");
+    const act = event.target.closest(":is(#chat-log, #chat-context) button[name^='tt-']");
     if (act && !visible(document.getElementById("chat-stop"))) window.trimtab.act(act.name.slice(3), act.value);
     const copy = event.target.closest(".tt-copy");
     if (copy && clipboard) {

@@ -89,8 +89,8 @@ def candidates_of(made: Mapping[str, Any], messages: Sequence[dict[str, Any]] = 
     )
 
 
-async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
-    """Return the names that may answer, deployments first, as (label, value)."""
+async def model_choices(client: AsyncClient, exact: bool = False) -> list[tuple[str, str]]:
+    """Return the names that may answer, deployments first, as (label, value); `exact` offers single releases, too."""
     rows = await client.models()
     names = [str(row["id"]) for row in rows]
     deployments = [name for name in names if any(other.startswith(f"{name}@") for other in names)]
@@ -98,7 +98,7 @@ async def model_choices(client: AsyncClient) -> list[tuple[str, str]]:
     bases = [name for name in names if name not in deployments and name not in releases]
     return [
         *((name, name) for name in deployments),
-        *((f"{name} (this release only)", name) for name in releases),
+        *((f"{name} (this release only)", name) for name in releases if exact),
         *((f"{name} (base model)", name) for name in bases),
     ]
 
@@ -249,6 +249,11 @@ async def counted(client: AsyncClient, talk: Talk, model: str) -> dict[str, Any]
         return dict(await client.chat.count_tokens(model or await default_model(client), messages))
     except ApiError:
         return None
+
+
+async def is_operator(client: AsyncClient) -> bool:
+    """Return whether the caller has the role ops."""
+    return "ops" in (await whoami(client) or {}).get("roles", ())
 
 
 async def caller(client: AsyncClient) -> str:

@@ -34,7 +34,7 @@ class Browsing:
         opened, shared = (request.query_params.get(name) for name in ("c", "shared"))
         with toasts():
             async with self.connection.client(request) as client:
-                choices = await actions.model_choices(client)
+                choices = await actions.model_choices(client, await actions.is_operator(client))
                 value, live = Talk(), None
                 if opened:
                     try:
@@ -100,7 +100,9 @@ class Browsing:
             return context_use(await actions.counted(client, value, name))
 
     async def on_version(self, value: Talk, event: gr.EventData, request: gr.Request) -> Update:
-        """Show the branch of another version of a message."""
+        """Show the branch of another version of a message, or more of a long conversation."""
+        if event.act == "earlier":
+            return self.screen.shown(value.with_earlier())
         if value.conversation is None:
             return unchanged()
         with toasts():

@@ -111,8 +111,15 @@ class TestChat:
         assert screens.stub.cancelled == 1
 
     def test_choices_put_deployments_first(self, screens: Screens) -> None:
-        values = [value for _, value in run(screens, chat.model_choices)]
+        values = [value for _, value in run(screens, chat.model_choices, exact=True)]
         assert values == ["assistant", "assistant@1", "smollm2-135m-instruct"]
+
+    def test_single_releases_are_offered_to_operators_alone(self, screens: Screens) -> None:
+        values = [value for _, value in run(screens, chat.model_choices)]
+        assert values == ["assistant", "smollm2-135m-instruct"]
+        assert run(screens, chat.is_operator)
+        screens.stub.roles = ["chat", "rater"]
+        assert not run(screens, chat.is_operator)
 
     def test_sampling_leaves_empty_fields_to_the_release(self) -> None:
         assert chat.sampling("", "") == {}

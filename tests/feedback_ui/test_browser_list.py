@@ -83,3 +83,31 @@ def test_a_link_is_copied_read_and_taken_back(page: Page, screens: Screens) -> N
     expect(reader.locator("#chat-shared")).to_contain_text("took it back")
     reader.locator(".tt-conversation").click()
     expect(reader.locator("#chat-log")).to_contain_text("About Tides.")
+
+
+def test_a_long_conversation_is_found_by_keyboard_and_opens_at_its_end(page: Page, screens: Screens) -> None:
+    talk(screens, "conv-a", "Tides")
+    talk(screens, "conv-b", "Long & <b>winding</b>")
+    rows = [{"role": ("user", "assistant")[n % 2], "content": f"text {n}."} for n in range(300)]
+    screens.stub.conversations["conv-b"]["messages"] = rows
+    open_chat(page, screens)
+    expect(page.locator(".tt-conversation")).to_have_count(2)
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Go to or do")
+    palette.locator("input").fill("<B>wind")
+    expect(palette.get_by_role("option")).to_have_text(["Long & <b>winding</b>"])
+    page.keyboard.press("Enter")
+    log = page.locator("#chat-log")
+    expect(log).to_contain_text("text 299.")
+    expect(log).not_to_contain_text("text 259.")
+    page.get_by_role("button", name="Show 160 of 260 earlier messages").click()
+    expect(log).to_contain_text("text 100.")
+    expect(log).not_to_contain_text("text 99.")
+    page.keyboard.press("Control+k")
+    palette.locator("input").fill("new conv")
+    page.keyboard.press("Enter")
+    expect(log).not_to_contain_text("text 299.")
+    page.keyboard.press("Control+k")
+    palette.locator("input").fill("rank")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{screens.url}/rank")

@@ -80,7 +80,7 @@ BRANCHES = {
 def test_several_are_put_in_an_order_by_keys_and_branches_shown_whole(page: Page, screens: Screens) -> None:
     asked = [{"role": "user", "content": "Colour?"}]
     screens.stub.add_comparison(asked, "red", "green", c="blue", d="yellow")
-    screens.stub.add_comparison(
+    weather = screens.stub.add_comparison(
         [{"role": "user", "content": "Weather?"}], "Rain.", "It depends.", branches=BRANCHES
     )
     page.goto(screens.url + "/rank")
@@ -99,7 +99,6 @@ def test_several_are_put_in_an_order_by_keys_and_branches_shown_whole(page: Page
     expect(page.locator("#response-a")).to_contain_text("Which town?")
     expect(page.locator("#response-a .tt-user")).to_contain_text("Ulm.")
     expect(page.locator("#response-d")).to_be_hidden()
-    (*_, weather) = screens.stub.comparisons.values()
     weather["state"] = "decided"
     page.keyboard.press("a")
     expect(page.locator("#rank-outcome")).to_contain_text("decided already")

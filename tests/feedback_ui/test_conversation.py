@@ -160,3 +160,24 @@ class TestTools:
         assert talk.thumbs.wait(talk.turn_at(1), False)
         assert talk.thumb_names() == ["Dislike"]
         assert replace(talk, turns=self.talk().turns).thumb_names() == ["Dislike"]
+
+
+def test_a_long_conversation_shows_its_end_and_more_when_asked() -> None:
+    rows = [
+        {"role": ("user", "assistant")[n % 2], "content": f"text {n}", "completion_id": f"c{n}"}
+        for n in range(1000)
+    ]
+    talk = from_record({"id": "conv", "messages": [{"role": "system", "content": "Be brief."}, *rows]})
+    shown = talk.bubbles()
+    assert len(shown) == 40
+    assert "text 960" in shown[0]["content"][0]["text"]
+    assert talk.turn_at(1) == 962, "an event on a bubble means the message that is shown there"
+    assert len(talk.thumb_names()) == 20
+    assert "Show 160 of 960 earlier messages" in talk.context()
+    assert len(talk.messages()) == 1001, "the model reads all of it"
+    assert len(talk.with_earlier().bubbles()) == 200
+    assert "text 960" in talk.said("Next").bubbles()[0]["content"][0]["text"]
+    for _ in range(6):
+        talk = talk.with_earlier()
+    assert len(talk.bubbles()) == 1000
+    assert "earlier messages" not in talk.context()
