@@ -73,13 +73,13 @@ left join alike_questions using (seq)
 where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id not in (from withheld_rows)
 """
 
-# Votes for neither side, by question.
+# Votes for neither side of two, by question. Ties in an order of several lower no weight: `versus_hash` is of the first two drawn.
 _TIED = """
 create or replace temp table tied as
 select versus_hash, count(*) as votes
 from votes
 join comparisons on comparisons.id = votes.comparison_id
-where choice in ('tie', 'both_bad') and $ties = 'discount' and gold is null
+where choice in ('tie', 'both_bad') and places is null and $ties = 'discount' and gold is null
     and rater not in (select unnest($excluded::varchar[]))
 group by versus_hash
 """

@@ -176,13 +176,28 @@ def test_conflicting_votes_are_decided_by_majority_with_confidence_as_weight(
     vote(db, "tied", {"ada": "tie"})
     assert outcome(db, tmp_path) == {"unanimous": ("good", 0.5), "majority": ("good", 0.2)}
     assert outcome(db, tmp_path, ties="discount")["majority"] == ("good", round(1 / 6, 6))
-    assert outcome(db, tmp_path, min_weight=0.5) == {"unanimous": ("good", 0.5)}
-    assert outcome(db, tmp_path, exclude_raters=["bob"]) == {
-        "unanimous": ("good", round(1 / 3, 6)),
-        "divided": ("good", round(1 / 3, 6)),
-    }
-    report = snapshots.list_all(db)[-1].report
-    assert report["dropped"] == {"raters were divided": 2, "outvoted": 1}
+
+
+def test_a_tie_in_an_order_of_several_lowers_no_weight(db: Store, tmp_path: Path) -> None:
+    vote(db, "unanimous", {"ada": "good", "bob": "good"})
+
+    def weight(ties: str) -> float:
+        made = snapshots.build(db, tmp_path, "assistant", "dpo", 0.0, ties=ties)
+        (found,) = [row["weight"] for row in read(made, "train") if row["rejected"][0]["content"] == "bad"]
+        return float(found)
+
+    before = weight("discount")
+    candidates = [Candidate(text) for text in ("good", "bad", "other")]
+    messages = [Message("user", "unanimous")]
+    drawn = (comparisons.create(db, messages, candidates, "assistant") for _ in range(200))
+    # the question that a comparison is filed under is that of its first two
+    three = next(made for made in drawn if {made.a.content, made.b.content} == {"good", "bad"})
+    sides = {candidate.content: side for side, candidate in three.sides.items()}
+    cast = comparisons.vote(
+        db, three.id, None, "cy", ranking=[[sides["good"], sides["bad"]], [sides["other"]]]
+    )
+    assert cast.choice == "tie"
+    assert weight("ignore") == weight("discount") == before
 
 
 def test_two_comparisons_of_the_same_texts_are_one_question(db: Store, tmp_path: Path) -> None:
