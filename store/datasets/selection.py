@@ -73,7 +73,8 @@ left join alike_questions using (seq)
 where deployment in (select unnest($scope::varchar[])) and seq <= $last_seq and id not in (from withheld_rows)
 """
 
-# Votes for neither side of two, by question. Ties in an order of several lower no weight: `versus_hash` is of the first two drawn.
+# Votes for neither side of two, by question. Ties in an order of several lower no weight: `versus_hash` is of the first
+# two drawn.
 _TIED = """
 create or replace temp table tied as
 select versus_hash, count(*) as votes
