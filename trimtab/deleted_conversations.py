@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from store.conversations import conversation_list
 from store.errors import NotFound, StoreError
-from store.feedback import conversation_list
 from store.privacy import erasure
 from trimtab.background import call_store
 from trimtab.erasure import delete_erased_files, suggested_prompts

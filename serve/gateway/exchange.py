@@ -13,8 +13,8 @@ from serve.gateway.protocols.protocol import Protocol
 from serve.metering.usage_counter import Used
 from serve.router import Target
 from store.carried import read as read_carried
+from store.conversations.turn import Turn
 from store.errors import Invalid
-from store.feedback.turn import Turn
 from store.values import conversation as read_conversation
 
 

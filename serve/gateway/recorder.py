@@ -12,11 +12,11 @@ import logging
 from collections.abc import Sequence
 
 from serve.gateway.exchange import Exchange
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.db import erasure_guard
 from store.db.database import Store
 from store.errors import StoreError
-from store.feedback import conversations
-from store.feedback.turn import Turn
 
 log = logging.getLogger(__name__)
 MAX_BATCH, MAX_QUEUED, RETRY_S = 256, 4096, 5.0

@@ -1,1 +1,1 @@
-"""Conversations, comparisons and raters."""
+"""Comparisons, votes and raters."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from store.conversations import message_tree
+from store.conversations.ratings import answer_of
 from store.db.database import Store
 from store.db.rows import fetch_all
 from store.errors import Conflict, Invalid
-from store.feedback import message_tree
 from store.feedback.comparison import Candidate
-from store.feedback.ratings import answer_of
 from store.values import Conversation, Message
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from store.accounts.owners import owner_of
+from store.conversations import message_tree
+from store.conversations.ratings import answer_of
 from store.db import erasure_guard
 from store.db.database import Cursor, Store
 from store.db.rows import Row, fetch_all, fetch_first, run
 from store.errors import Conflict, Invalid
-from store.feedback import comparisons, message_tree
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate, Vote
-from store.feedback.ratings import answer_of
 from store.message import is_blank
 from store.training_data import evidence
 from store.training_data.origin import of_answer

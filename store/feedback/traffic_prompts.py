@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from store.accounts import sharing
+from store.conversations import message_tree
 from store.db.database import Store
 from store.db.rows import check_limit, fetch_all
-from store.feedback import message_tree
 from store.values import Conversation
 
 

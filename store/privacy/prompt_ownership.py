@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from store.conversations.conversations import prompts_of
 from store.db import bulk
 from store.db.database import Cursor
 from store.db.rows import fetch_all, messages
-from store.feedback.conversations import prompts_of
 from store.message import without_reasoning
 from store.values import Conversation, Message, conversation_hash
 

@@ -12,9 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from store.accounts import keys, users
-from store.feedback import conversation_list, conversations
+from store.conversations import conversation_list, conversations
 from store.values import Message
-from tests.store.feedback.test_conversation_owners import places_of
+from tests.store.conversations.test_conversation_owners import places_of
 from tests.support.asgi import serving
 from tests.trimtab.test_people import URL, bearer, build, record
 from trimtab.app import build_app

@@ -15,12 +15,13 @@ from starlette.testclient import TestClient
 from align.run_directory import RunDirectory
 from store.accounts import audit, keys, usage, users
 from store.accounts.usage import Usage
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store, utcnow
 from store.db.rows import fetch_all
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.rollout import deployments, evaluation_items, evaluations, releases, runs
 from store.training_data import pairs

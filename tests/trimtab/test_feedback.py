@@ -12,12 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from store.accounts import keys, sharing, users
+from store.conversations import conversations, ratings
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.rows import scalar
 from store.errors import Invalid
-from store.feedback import comparisons, conversations, decided, ratings
+from store.feedback import comparisons, decided
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance.verify import verify
 from store.privacy import erasure
 from store.rollout import leaderboard

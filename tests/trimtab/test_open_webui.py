@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from store.feedback import conversations, ratings
-from store.feedback.turn import Turn
+from store.conversations import conversations, ratings
+from store.conversations.turn import Turn
 from store.training_data import likes, pairs
 from store.values import Message
 from tests.support.asgi import serving

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 from serve.gateway.forwarder import Completion
 from serve.router import share
 from store.accounts import keys, users
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
 from store.db.rows import scalar
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.privacy import erasure
 from store.rollout import deployments, releases
 from store.values import Message

@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from serve.gateway.forwarder import Completion
-from store.feedback import conversations
-from store.feedback.turn import Turn
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.maintenance.verify import verify
 from store.training_data import pairs
 from store.values import Message

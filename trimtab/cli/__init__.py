@@ -8,9 +8,7 @@ from trimtab.cli import (
     adapters,
     audit,
     benchmark,
-    blend,
     chat,
-    export,
     jobs,
     lineage,
     models,
@@ -18,12 +16,12 @@ from trimtab.cli import (
     platform,
     prompts,
     raters,
-    releases,
     runs,
     schedule,
     usage,
 )
 from trimtab.cli.common import print_anything
+from trimtab.cli.releases import blend, export, releases
 from trimtab.cli.training_data import data, rows, snapshots
 
 app = typer.Typer(

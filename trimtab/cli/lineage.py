@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, show
-from trimtab.cli.releases import lineage as of_release
+from trimtab.cli.releases.releases import lineage as of_release
 
 app = typer.Typer(help="Which releases learned from what, and from whom.", no_args_is_help=True)
 

@@ -24,7 +24,7 @@ from trimtab.cli.common import (
     show,
 )
 from trimtab.cli.common import paths as _paths
-from trimtab.cli.comparison import (
+from trimtab.cli.releases.comparison import (
     HtmlOption,
     RequestsOption,
     RulesOption,

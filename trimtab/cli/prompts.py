@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
-from trimtab.cli.comparison import RequestsOption, RulesOption, given, read_rules, read_texts
 from trimtab.cli.jobs import follow
+from trimtab.cli.releases.comparison import RequestsOption, RulesOption, given, read_rules, read_texts
 
 app = typer.Typer(help="System prompts.", no_args_is_help=True)
 

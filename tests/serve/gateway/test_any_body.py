@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from store.conversations import stored_conversations
 from store.errors import NotFound
-from store.feedback import conversations
 from tests.serve.gateway_harness import KEY, Part
 
 pytestmark = pytest.mark.anyio
@@ -103,10 +103,10 @@ async def test_store_decides_what_is_kept(part: Part, store: Any, kept: bool) ->
     await post(part, CHAT, request(CHAT, store=store), name)
     await part.recorder.flush()
     if kept:
-        assert conversations.get(part.db, name).messages[-1].content == "word word "
+        assert stored_conversations.get(part.db, name).messages[-1].content == "word word "
     else:
         with pytest.raises(NotFound):
-            conversations.get(part.db, name)
+            stored_conversations.get(part.db, name)
 
 
 @pytest.mark.parametrize("messages", [None, False, [], [{"role": "user", "content": "hi"}]])

@@ -13,8 +13,8 @@ from serve.build import ServingOptions
 from serve.router import share, sticky_key
 from store.accounts import keys, sharing, users
 from store.accounts.owners import owner_of
+from store.conversations import conversations, stored_conversations
 from store.db.rows import scalar
-from store.feedback import conversations
 from store.privacy import erasure
 from store.rollout import deployments, releases
 from tests.serve.gateway_harness import KEY, Part, running
@@ -62,7 +62,7 @@ async def test_a_front_end_s_conversation_header_decides_the_lane(part: Part, na
             lane = "canary" if share("assistant", f"{name}-{n}") < 0.5 else "stable"
             assert answer.headers["x-trimtab-lane"] == lane
             assert answer.headers["x-trimtab-conversation"] == f"{name}-{n}"
-            assert conversations.get(part.db, f"{name}-{n}").source == "frontend"
+            assert stored_conversations.get(part.db, f"{name}-{n}").source == "frontend"
             lanes.add(lane)
         assert lanes == {"canary", "stable"}
     finally:
@@ -110,7 +110,7 @@ async def test_conversation_records_its_source(
     part: Part, headers: dict[str, str], text: str, source: str, task: str | None
 ) -> None:
     assert (await ask(part, headers, text=text)).status_code == 200
-    newest = conversations.list_recent(part.db, limit=1)[0]
+    newest = stored_conversations.list_recent(part.db, limit=1)[0]
     assert (newest.source, newest.task) == (source, task)
 
 
@@ -119,7 +119,7 @@ async def test_a_task_stays_out_of_the_conversation_beside_it(part: Part) -> Non
     await ask(part, chat)
     answer = await ask(part, chat | {"X-Trimtab-Task": "title_generation"}, text="say 3")
     assert answer.headers["x-trimtab-conversation"] == "with-title"
-    assert conversations.get(part.db, "with-title").messages[0].content == "say 2"
+    assert stored_conversations.get(part.db, "with-title").messages[0].content == "say 2"
     assert conversations.recent_prompts(part.db, sources=["frontend"])[0][0].content == "say 2"
 
 
@@ -129,7 +129,7 @@ async def test_no_key_gets_into_another_s_conversation(part: Part) -> None:
         answer = await ask(part, {"X-Trimtab-Conversation": "known-id"}, key=secret, text=text)
         assert answer.headers["x-trimtab-conversation"] == "known-id"
     for (key, _), text in zip(made, ("say 1", "say 3"), strict=True):
-        mine = conversations.get(part.db, "known-id", owner_of(None, key.id))
+        mine = stored_conversations.get(part.db, "known-id", owner_of(None, key.id))
         assert mine.messages[0].content == text
         assert len(mine.messages) == 2
 
@@ -141,7 +141,7 @@ async def test_no_key_gets_into_another_s_conversation(part: Part) -> None:
 )
 async def test_a_name_has_one_spelling(part: Part, value: bytes) -> None:
     assert (await ask(part, {"X-Trimtab-User": value})).status_code == 200
-    assert conversations.list_recent(part.db, limit=1)[0].user == "Zoë"
+    assert stored_conversations.list_recent(part.db, limit=1)[0].user == "Zoë"
     assert erasure.erase_person(part.db, "Zoe\u0308").removed["completions"] == 1
     assert not erasure.is_known(part.db, "Zoë")
 

@@ -20,7 +20,7 @@ from serve.engine.engine import Engine
 from serve.gateway import responses
 from serve.gateway.stream_rewriter import StreamRewriter
 from serve.metering import token_estimate
-from store.feedback import conversations
+from store.conversations import conversations, stored_conversations
 from store.rollout import deployments, releases
 from store.training_data import likes
 from tests.serve.conftest import BASE, running_requests, until_running
@@ -143,7 +143,7 @@ async def test_tools_and_their_calls_are_recorded_and_the_conversation_goes_on(
     more["tool_choice"] = "none"
     second = await oai.chat.completions.create(messages=[*HI, *said], **more | {"max_tokens": 4})
     await part.recorder.flush()
-    kept = conversations.get(part.db, ident).to_json()["messages"]
+    kept = stored_conversations.get(part.db, ident).to_json()["messages"]
     assert [message["role"] for message in kept] == ["user", "assistant", "tool", "assistant"]
     assert json.loads(kept[0]["tools"])[0]["function"]["name"] == "paint"
     assert kept[1]["tool_calls"][0]["function"] == call["function"]
@@ -172,11 +172,11 @@ async def test_an_answer_that_is_continued_is_recorded_whole_beside_the_cut_one(
         )
     ).choices[0]
     await part.recorder.flush()
-    answer = conversations.get(part.db, "continued").messages
+    answer = stored_conversations.get(part.db, "continued").messages
     assert [message.role for message in answer] == ["user", "assistant"]
     assert answer[1].content == begun + (more.message.content or "")
     assert len(answer[1].versions) == 2
-    first = conversations.get(part.db, "continued", message=answer[1].versions[0]).messages[1]
+    first = stored_conversations.get(part.db, "continued", message=answer[1].versions[0]).messages[1]
     assert (first.content, first.finish_reason) == (begun, "length")
 
 
@@ -282,7 +282,7 @@ async def test_turns_are_recorded_unless_store_is_false(part: Part) -> None:
     deltas = [d async for d in part.client.chat.stream("assistant", HI, conversation=conversation)]
     text = "".join(d.text for d in deltas)
     await part.recorder.flush()
-    kept = conversations.get(part.db, conversation)
+    kept = stored_conversations.get(part.db, conversation)
     assert [(m.role, m.content) for m in kept.messages] == [("user", "Hello there"), ("assistant", text)]
     assert kept.messages[1].completion_id == deltas[0].completion_id
     assert (deltas[0].release, deltas[0].lane, deltas[0].conversation) == (
@@ -335,7 +335,7 @@ async def test_a_client_that_leaves_stops_the_generation(part: Part, engine: Eng
     assert (engine.in_flight.outstanding, part.gateway.rate_limiter.outstanding) == (0, 0)
     if stream:
         await part.recorder.flush()
-        kept = conversations.get(part.db, f"conv-{leaver}")
+        kept = stored_conversations.get(part.db, f"conv-{leaver}")
         assert kept.messages[1].content, "what was said until then is kept"
     assert (charged.requests, charged.prompt_tokens) == ((1, 3) if stream else (0, 0))
     assert (0 < charged.completion_tokens < 3900) == stream

@@ -8,7 +8,7 @@ import anthropic
 import openai
 import pytest
 
-from store.feedback import conversations
+from store.conversations import stored_conversations
 from store.rollout import deployments, releases
 from tests.serve.conftest import BASE
 from tests.serve.gateway.conftest import HI, post
@@ -116,7 +116,7 @@ async def test_both_are_recorded_as_conversations(
         ("by-responses", response.id, response.output_text, "length"),
         ("by-messages", message.id, message.content[0].text, "length"),  # type: ignore[union-attr]
     ):
-        kept = conversations.get(part.db, name)
+        kept = stored_conversations.get(part.db, name)
         assert [m.role for m in kept.messages] == ["system", "user", "assistant"]
         assert [m.content for m in kept.messages][:2] == ["Be kind.", "Hello there"]
         answer = kept.messages[-1]

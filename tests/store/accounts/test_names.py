@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.accounts import keys, names, users
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
 from store.errors import Invalid
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
 from store.values import Message

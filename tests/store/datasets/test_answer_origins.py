@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.rollout import deployments, releases
 from store.training_data import pairs
 from store.values import Message

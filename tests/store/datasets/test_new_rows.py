@@ -10,11 +10,12 @@ import pytest
 
 from store.accounts import sharing
 from store.accounts.owners import owner_of
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import new_rows, snapshots
 from store.db.database import Store
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.training_data import likes, pairs
 from store.values import Message
 

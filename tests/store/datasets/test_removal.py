@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from store.accounts import audit
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Invalid, NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance.verify import verify
 from store.training_data import demonstrations, pairs, removal
 from store.values import Message

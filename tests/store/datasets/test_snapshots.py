@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import new_rows, parquet_writer, snapshots
 from store.datasets.snapshots import Snapshot
 from store.db.database import Store
 from store.errors import Invalid, NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
 from store.training_data import demonstrations, likes, pairs

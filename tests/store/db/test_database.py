@@ -16,13 +16,14 @@ import duckdb
 import pytest
 
 from store.accounts import audit, users
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store, migrations
 from store.db.rows import scalar
 from store.errors import Invalid, StoreDamaged, StoreLocked, StoreTooNew
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.training_data import pairs
 from store.values import Message, PreferencePair

@@ -11,10 +11,11 @@ import os
 import random
 import sys
 
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.ids import new_id
 from store.rollout import deployments, releases
 from store.training_data import pairs

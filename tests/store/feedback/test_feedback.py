@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations, rating_queue, voting
+from store.feedback import comparisons, rating_queue, voting
 from store.feedback.comparisons import Candidate, Comparison
-from store.feedback.turn import Turn
 from store.ids import new_id
 from store.training_data import demonstrations, likes, pairs
 from tests.store.feedback.turns import said
@@ -62,7 +63,7 @@ def test_a_conversation_grows_and_a_regenerated_answer_is_a_sibling(db: Store) -
             turn("c3", "Red.", "Hi", "Hello.", "Colour?", minute=2, user="ada"),
         ],
     )
-    read = conversations.get(db, "conv-1")
+    read = stored_conversations.get(db, "conv-1")
     assert [(m.role, m.content) for m in read.messages] == [
         ("user", "Hi"), ("assistant", "Hello."), ("user", "Colour?"), ("assistant", "Red."),
     ]  # fmt: skip
@@ -83,7 +84,7 @@ def test_a_long_conversation_adds_only_what_is_new(db: Store) -> None:
     for end in (119, 121):
         conversations.record_turns(db, [turn(f"c{end}", f"{end}", *texts[:end], minute=end)])
     assert scalar(db.read(), "select count(*) from messages") == 122
-    read = conversations.get(db, "conv-1")
+    read = stored_conversations.get(db, "conv-1")
     assert [message.content for message in read.messages] == [*texts, "121"]
     assert read.updated_at == START + timedelta(minutes=121)
 
@@ -95,14 +96,14 @@ def test_one_call_may_hold_an_answer_twice_and_an_id_serve_two_nouns(db: Store) 
     conversations.record_turns(db, [turn("same", "third", "Ready?", conversation="other", user="bob")])
     conversations.record_turns(db, [turn("other", "fourth", "Ready?", conversation="other", user="bob")])
     assert scalar(db.read(), "select count(*) from completions") == 2
-    assert conversations.get(db, "same").messages[-1].content == "yes"
-    assert conversations.get(db, "other").messages[-1].content == "fourth"
-    assert conversations.get(db, "other").user == "bob"
+    assert stored_conversations.get(db, "same").messages[-1].content == "yes"
+    assert stored_conversations.get(db, "other").messages[-1].content == "fourth"
+    assert stored_conversations.get(db, "other").user == "bob"
 
 
 def test_a_failed_turn_keeps_its_error(db: Store) -> None:
     conversations.record_turns(db, [turn("c1", None, "Hi", error="engine_unavailable")])
-    assert [m.role for m in conversations.get(db, "conv-1").messages] == ["user"]
+    assert [m.role for m in stored_conversations.get(db, "conv-1").messages] == ["user"]
     with pytest.raises(Conflict):
         conversations.like(db, "c1", True, "ada")
 
@@ -113,11 +114,11 @@ def test_conversations_are_listed_newest_first(db: Store) -> None:
     conversations.record_turns(
         db, [turn("c3", "C.", "One", "A.", "More", conversation="x", minute=2, user="ada")]
     )
-    assert [c.id for c in conversations.list_recent(db)] == ["x", "y"]
-    assert [c.title for c in conversations.list_recent(db, user="bob")] == ["Two"]
+    assert [c.id for c in stored_conversations.list_recent(db)] == ["x", "y"]
+    assert [c.title for c in stored_conversations.list_recent(db, user="bob")] == ["Two"]
     assert [p[-1].content for p in conversations.recent_prompts(db, 10)] == ["More", "Two", "One"]
     with pytest.raises(NotFound):
-        conversations.get(db, "z")
+        stored_conversations.get(db, "z")
 
 
 def test_a_like_teaches_and_can_be_taken_back(db: Store) -> None:
@@ -133,7 +134,7 @@ def test_a_like_teaches_and_can_be_taken_back(db: Store) -> None:
         "like",
         "assistant",
     )
-    assert conversations.get(db, "conv-1").messages[-1].liked is True
+    assert stored_conversations.get(db, "conv-1").messages[-1].liked is True
     conversations.like(db, "c2", False, "ada")
     assert demonstrations.count(db) == 0
     assert likes.count(db) == {"liked": 0, "disliked": 1}

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db import redaction
 from store.db.database import Store
 from store.errors import Invalid
-from store.feedback import comparisons, conversations, raters
+from store.feedback import comparisons, raters
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.training_data import pairs
 from store.values import Message
 
@@ -154,7 +155,7 @@ def test_nothing_that_is_redacted_reaches_the_file(db: Store) -> None:
     ]
     result = pairs.import_rows(db, rows, "test")
     assert (result.accepted, "redacted" in result.rejected[0].why) == (1, True)
-    assert conversations.get(db, "conv").messages[0].content == "I am [email]"
+    assert stored_conversations.get(db, "conv").messages[0].content == "I am [email]"
     assert comparisons.votes(db, made.id)[0].tags == ("[email]", "from [email]")
     assert pairs.list_page(db)[0].pair.tags == ("[email]", "plain")
     db.read().execute("checkpoint")

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from store.accounts import audit, keys, sharing, users
 from store.accounts.owners import owner_of
 from store.accounts.sharing import SHARES, Share
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import selection, snapshots
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import Conflict, Invalid
-from store.feedback import comparisons, conversations, decided, prompt_owners, rating_queue
+from store.feedback import comparisons, decided, prompt_owners, rating_queue
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.privacy import erasure
 from store.training_data import pairs
 from store.transfer.export_file import export

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from store import tool_results
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.db import redaction
 from store.db.database import Store
 from store.errors import Conflict, Invalid
-from store.feedback import choices, comparisons, conversations
+from store.feedback import choices, comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
 from store.training_data import demonstrations, likes, pairs
@@ -42,7 +43,7 @@ def carried(**what: Any) -> str:
 
 
 def kept(db: Store) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = conversations.get(db, "conv").to_json()["messages"]
+    found: list[dict[str, Any]] = stored_conversations.get(db, "conv").to_json()["messages"]
     return found
 
 
@@ -79,10 +80,10 @@ def test_conversations_are_found_by_a_text_in_any_of_their_branches(db: Store) -
         db, [turn("c1", [ASKED], "Heavy RAIN, 100%."), turn("c2", [ASKED], "I cannot look.")]
     )
     for text in ("rain", "heavy Rain", "100%", "cannot", "in ulm", None, ""):
-        assert [found.id for found in conversations.list_recent(db, search=text)] == ["conv"], text
+        assert [found.id for found in stored_conversations.list_recent(db, search=text)] == ["conv"], text
     for text in ("snow", "r_in", "%rain", "lookin"):
-        assert conversations.list_recent(db, search=text) == [], text
-    assert conversations.list_recent(db, owner="somebody else", search="rain") == []
+        assert stored_conversations.list_recent(db, search=text) == [], text
+    assert stored_conversations.list_recent(db, owner="somebody else", search="rain") == []
 
 
 def test_another_call_or_other_tools_are_another_branch(db: Store) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from store.accounts import audit, users
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db import erasure_guard
 from store.db.database import Store
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations, rating_queue
+from store.feedback import comparisons, rating_queue
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.ids import new_id
 from store.maintenance import verify
 from store.privacy import erased_files, erasure
@@ -66,7 +67,7 @@ def test_erasure_of_a_person_reaches_releases_and_snapshots(db: Store, tmp_path:
     with pytest.raises(NotFound):
         pairs.get(db, alone)
     assert users.find_session(db, token) is None
-    assert conversations.list_recent(db) == []
+    assert stored_conversations.list_recent(db) == []
     assert not list((tmp_path / "snapshots").glob("*/*.parquet"))
     for table, column in (
         ("audit", "actor"),

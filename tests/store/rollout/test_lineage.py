@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import snapshots
 from store.db.database import Store
 from store.errors import Invalid
-from store.feedback import conversations
-from store.feedback.turn import Turn
 from store.privacy import erasure
 from store.rollout import adapters, deployments, lineage, releases, runs
 from store.rollout.adapters import AdapterRecord

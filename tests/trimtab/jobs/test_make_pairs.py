@@ -17,12 +17,13 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from store.accounts import sharing
+from store.conversations import conversations
+from store.conversations.turn import Turn
 from store.datasets import made_members
 from store.datasets.snapshot_settings import SnapshotSettings
 from store.db.rows import fetch_all, loads
-from store.feedback import comparisons, conversations
+from store.feedback import comparisons
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.jobs import job_parts
 from store.rollout import releases
 from store.training_data import pairs

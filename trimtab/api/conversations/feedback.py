@@ -11,9 +11,10 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 
 from serve.auth import Principal, require
+from store.conversations import conversations, ratings
 from store.db.database import Store
 from store.errors import Invalid
-from store.feedback import choices, conversations, ratings
+from store.feedback import choices
 from trimtab.api.access import Chatter, Operator, ThePlatform
 from trimtab.api.conversations.models import FeedbackRequest
 from trimtab.api.conversations.routes import readable_by, when_recorded

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from common.chat_messages import part_text, text_of
 from store import tool_results, values
-from store.feedback.conversation_list import MAX_NAME
+from store.conversations.conversation_list import MAX_NAME
 from trimtab.api.base import Request
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]

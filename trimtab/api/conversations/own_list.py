@@ -9,10 +9,10 @@ from fastapi import APIRouter
 
 from serve.auth import Principal
 from store.accounts.owners import owner_of
-from store.feedback import conversation_links, conversation_list
-from store.feedback.conversation_links import Link
-from store.feedback.conversation_list import UNSET
-from store.feedback.stored_conversations import ConversationRecord
+from store.conversations import conversation_links, conversation_list
+from store.conversations.conversation_links import Link
+from store.conversations.conversation_list import UNSET
+from store.conversations.stored_conversations import ConversationRecord
 from trimtab.api.access import Chatter, ThePlatform
 from trimtab.api.conversations.models import ConversationChange
 from trimtab.api.deployments.routes import release_names

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Query, Request
 
 from serve.auth import Principal
 from store.accounts.owners import owner_of
+from store.conversations import conversations, stored_conversations
 from store.errors import NotFound
-from store.feedback import conversations, rating_queue
+from store.feedback import rating_queue
 from store.values import Message
 from trimtab import draws
 from trimtab.api.access import Chatter, Rater, ThePlatform
@@ -62,7 +63,7 @@ async def list_conversations(
     """
     found = await call_store(
         platform.db,
-        conversations.list_recent,
+        stored_conversations.list_recent,
         limit=min(limit, 500),
         owner=owner_of_caller(principal) if mine or deleted else readable_by(principal),
         sources=source,
@@ -85,7 +86,9 @@ async def get_conversation(
     it, the branch answered last.
     `versions` of a message are the ids of those in its place, oldest first, where there are several.
     """
-    found = await call_store(platform.db, conversations.get, conversation_id, readable_by(principal), message)
+    found = await call_store(
+        platform.db, stored_conversations.get, conversation_id, readable_by(principal), message
+    )
     names = await release_names(platform)
     record = found.to_json()
     for shown in record["messages"]:
@@ -98,7 +101,9 @@ async def list_answers(
     conversation_id: str, platform: ThePlatform, principal: Chatter
 ) -> list[dict[str, Any]]:
     """List every answer of a conversation, regenerated ones too, with the question that each answers."""
-    found = await call_store(platform.db, conversations.answers, conversation_id, readable_by(principal))
+    found = await call_store(
+        platform.db, stored_conversations.answers, conversation_id, readable_by(principal)
+    )
     names = await release_names(platform)
     return [row | {"release": names.get(row["release"] or "", row["release"])} for row in found]
 

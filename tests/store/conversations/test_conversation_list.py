@@ -7,24 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from store.accounts import sharing
+from store.conversations import conversation_links, conversation_list, conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
 from store.db.redaction import redactor
 from store.db.rows import scalar
 from store.errors import Conflict, Invalid, NotFound
-from store.feedback import (
-    comparisons,
-    conversation_links,
-    conversation_list,
-    conversations,
-    traffic_prompts,
-)
+from store.feedback import comparisons, traffic_prompts
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
 from store.training_data import likes, pairs
 from store.values import Message
-from tests.store.feedback.test_conversation_owners import places_of, said, texts, turn
+from tests.store.conversations.test_conversation_owners import places_of, said, texts, turn
 
 ADA, BOB = "user ada", "user bob"
 
@@ -44,7 +39,7 @@ def talks(db: Store) -> Store:
 
 
 def titles(db: Store, owner: str = ADA, **how: object) -> list[str]:
-    return [one.title for one in conversations.list_recent(db, owner=owner, **how)]  # type: ignore[arg-type]
+    return [one.title for one in stored_conversations.list_recent(db, owner=owner, **how)]  # type: ignore[arg-type]
 
 
 def test_a_conversation_is_named_filed_and_pinned_by_its_owner_alone(talks: Store) -> None:
@@ -52,7 +47,7 @@ def test_a_conversation_is_named_filed_and_pinned_by_its_owner_alone(talks: Stor
     assert (changed.title, changed.named, changed.folder, changed.pinned) == ("My plan", True, "Work", True)
     assert titles(talks) == ["My plan", "a recipe"], "pinned ones come first"
     assert titles(talks, search="my PLAN") == titles(talks, search="ada's") == ["My plan"]
-    assert conversations.get(talks, "plan", ADA).folder == "Work"
+    assert stored_conversations.get(talks, "plan", ADA).folder == "Work"
     changed = conversation_list.change(talks, "plan", ADA, title=None, folder=None)
     assert (changed.title, changed.named, changed.folder, changed.pinned) == ("ada's plan", False, None, True)
     with pytest.raises(NotFound):
@@ -72,9 +67,9 @@ def test_a_deleted_conversation_is_nowhere_until_it_is_restored(talks: Store) ->
     assert titles(talks) == titles(talks, search="a") == ["a recipe"]
     assert titles(talks, deleted=True) == ["ada's plan"]
     for read in (
-        lambda: conversations.get(talks, "plan", ADA),
-        lambda: conversations.get(talks, "plan"),
-        lambda: conversations.answers(talks, "plan", ADA),
+        lambda: stored_conversations.get(talks, "plan", ADA),
+        lambda: stored_conversations.get(talks, "plan"),
+        lambda: stored_conversations.answers(talks, "plan", ADA),
         lambda: conversation_links.read(talks, link.token),
         lambda: conversation_list.delete(talks, "plan", ADA),
         lambda: conversation_list.change(talks, "plan", ADA, pinned=True),
@@ -207,15 +202,15 @@ def test_versions_of_a_message_lead_to_their_branches(db: Store) -> None:
         ("c4", ("Hi", "Hello.", "Less"), "Less one.", 3),
     ):
         conversations.record_turns(db, [turn(id, "ada", *asked, answer=answer, given="plan", at=at)])
-    last = conversations.get(db, "plan", ADA).messages
+    last = stored_conversations.get(db, "plan", ADA).messages
     assert [m.content for m in last] == ["Hi", "Hello.", "Less", "Less one."]
     assert [len(m.versions) for m in last] == [0, 0, 2, 0]
     assert last[2].versions[1] == last[2].id
-    other = conversations.get(db, "plan", ADA, message=last[2].versions[0]).messages
+    other = stored_conversations.get(db, "plan", ADA, message=last[2].versions[0]).messages
     assert [m.content for m in other] == ["Hi", "Hello.", "More", "More two."]
     assert [len(m.versions) for m in other] == [0, 0, 2, 2]
-    first = conversations.get(db, "plan", ADA, message=other[3].versions[0]).messages
+    first = stored_conversations.get(db, "plan", ADA, message=other[3].versions[0]).messages
     assert first[3].content == "More one."
-    assert conversations.get(db, "plan", ADA, message="c2").messages == first
+    assert stored_conversations.get(db, "plan", ADA, message="c2").messages == first
     with pytest.raises(NotFound):
-        conversations.get(db, "plan", ADA, message="elsewhere")
+        stored_conversations.get(db, "plan", ADA, message="elsewhere")

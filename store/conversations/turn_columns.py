@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from store.carried import identity
+from store.conversations.turn import Turn
 from store.db.bulk import Columns
 from store.db.rows import naive
-from store.feedback.turn import Turn
 from store.values import Message
 
 Nodes = dict[str, tuple[Turn, str | None, Message]]

@@ -2,7 +2,7 @@
 
 A message's id is the hash of its conversation, parent, role and text, so a client that sends the whole
 conversation with each request adds only what is new, and a regenerated answer becomes a sibling. A conversation has one
-owner (`store.feedback.conversation_owners`).
+owner (`store.conversations.conversation_owners`).
 """
 
 from __future__ import annotations
@@ -13,31 +13,18 @@ from datetime import datetime
 
 from store.accounts import sharing
 from store.accounts.owners import owner_of
+from store.conversations import message_tree, turn_columns
+from store.conversations.conversation_owners import owned
+from store.conversations.ratings import answer_of
+from store.conversations.turn import Turn
 from store.db import bulk, erasure_guard, redaction
 from store.db.database import Cursor, Store
 from store.db.rows import check_limit, fetch_all, fetch_first, naive, run
 from store.errors import Conflict
-from store.feedback import message_tree, turn_columns
-from store.feedback.conversation_owners import owned
-from store.feedback.ratings import answer_of
-from store.feedback.stored_conversations import ConversationRecord, MessageRecord, answers, get, list_recent
-from store.feedback.turn import Turn
 from store.message import is_blank
 from store.training_data import demonstrations, likes
 from store.training_data.origin import of_answer
 from store.values import Conversation, Demonstration, Message
-
-__all__ = [
-    "ConversationRecord",
-    "MessageRecord",
-    "answers",
-    "get",
-    "like",
-    "list_recent",
-    "prompts_of",
-    "recent_prompts",
-    "record_turns",
-]
 
 
 def record_turns(db: Store, turns: Sequence[Turn]) -> None:

@@ -18,7 +18,7 @@ class Turn(Record):
     `store.carried`). `release` is the release's record id.
     Seconds are wall-clock; `first_token_s` counts from the request to the first token,
     `thought_s` from there to the first text or tool call after reasoning. `conversation_id` is the id that
-    the client gave; in the store it belongs to one owner (see `store.feedback.conversations`). `source` says
+    the client gave; in the store it belongs to one owner (see `store.conversations.conversations`). `source` says
     what the request came
     from (`chat`, `cli`, `frontend`, `api`, `task`, or a name that the client gave), `task` what a program wanted.
     """

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from store.accounts.owners import OWNER, owner_of
+from store.conversations.turn import Turn
 from store.db.database import Cursor
 from store.db.rows import fetch_all
 from store.errors import NotFound
-from store.feedback.turn import Turn
 
 
 def own_id(given: str, owner: str) -> str:

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from store.accounts import audit
+from store.conversations import stored_conversations
+from store.conversations.conversation_owners import find
+from store.conversations.stored_conversations import ConversationRecord
 from store.db import redaction, validation
 from store.db.database import Cursor, Store, utcnow
 from store.db.rows import fetch_all, fetch_first, naive, run
 from store.errors import NotFound
-from store.feedback import stored_conversations
-from store.feedback.conversation_owners import find
-from store.feedback.stored_conversations import ConversationRecord
 
 MAX_NAME = 200
 """Max characters of a name or a folder."""

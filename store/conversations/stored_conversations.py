@@ -15,12 +15,12 @@ from typing_extensions import override
 
 from store import carried
 from store.accounts.owners import OWNER
+from store.conversations import message_tree
+from store.conversations.conversation_owners import find
 from store.db.database import Cursor, Store
 from store.db.record import Record
 from store.db.rows import Row, check_limit, fetch_all, fetch_first, fetch_one, stamp
 from store.errors import NotFound
-from store.feedback import message_tree
-from store.feedback.conversation_owners import find
 from store.values import Message
 
 

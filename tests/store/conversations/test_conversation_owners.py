@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store.accounts.owners import owner_of
+from store.conversations import conversations, stored_conversations
+from store.conversations.turn import Turn
 from store.db.database import Store
 from store.db.rows import fetch_all, scalar
 from store.errors import NotFound
-from store.feedback import comparisons, conversations, rating_queue
+from store.feedback import comparisons, rating_queue
 from store.feedback.comparisons import Candidate
-from store.feedback.turn import Turn
 from store.maintenance import verify
 from store.privacy import erasure
 from store.training_data import likes
@@ -38,7 +39,7 @@ def turn(
 
 
 def texts(db: Store, id: str, owner: str | None = None) -> list[str]:
-    return [message.content for message in conversations.get(db, id, owner).messages]
+    return [message.content for message in stored_conversations.get(db, id, owner).messages]
 
 
 def test_each_speaker_under_one_id_has_a_conversation_of_their_own(db: Store) -> None:
@@ -50,15 +51,15 @@ def test_each_speaker_under_one_id_has_a_conversation_of_their_own(db: Store) ->
     assert texts(db, "shared") == ["ada asks", "Yes."]
     assert texts(db, "shared", "user bob") == ["bob asks", "Yes.", "bob again", "Yes."]
     assert texts(db, "shared", "") == ["nobody asks", "Yes."]
-    bobs = conversations.list_recent(db, user="bob")
+    bobs = stored_conversations.list_recent(db, user="bob")
     assert [(one.id, one.title) for one in bobs] == [
-        (conversations.get(db, "shared", "user bob").id, "bob asks")
+        (stored_conversations.get(db, "shared", "user bob").id, "bob asks")
     ]
-    assert conversations.list_recent(db, owner="user bob") == bobs
+    assert stored_conversations.list_recent(db, owner="user bob") == bobs
     with pytest.raises(NotFound):
-        conversations.get(db, "shared", "user cy")
+        stored_conversations.get(db, "shared", "user cy")
     with pytest.raises(NotFound):
-        conversations.get(db, bobs[0].id, "user ada")
+        stored_conversations.get(db, bobs[0].id, "user ada")
 
 
 def test_a_conversation_of_a_key_is_not_that_of_a_person_of_its_name(db: Store) -> None:
@@ -274,9 +275,9 @@ def test_turns_that_were_shared_before_are_moved_to_their_speakers(tmp_path: Pat
             db, [turn("c4", "bob", "ada asks", "Yes.", "bob asks", answer="No.", at=5)]
         )
         assert scalar(db.read(), "select count(*) from messages") == before, "the ids are those of a new turn"
-        assert {one.source for one in conversations.list_recent(db)} == {"chat", "api"}
+        assert {one.source for one in stored_conversations.list_recent(db)} == {"chat", "api"}
         done = erasure.erase_person(db, "ada")
         assert done.of_others == {"completions": 2}
         assert places_of(db, "ada") == []
-        assert [one.title for one in conversations.list_recent(db)] == ["a key asks"]
+        assert [one.title for one in stored_conversations.list_recent(db)] == ["a key asks"]
         assert verify.verify(db) == []

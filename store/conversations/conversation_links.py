@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from store.accounts import audit
+from store.conversations import stored_conversations
+from store.conversations.conversation_owners import find
+from store.conversations.stored_conversations import ConversationRecord
 from store.db.database import Store, utcnow
 from store.db.record import Record
 from store.db.rows import Row, fetch_first, fetch_one, run, stamp
 from store.errors import Conflict, NotFound
-from store.feedback import stored_conversations
-from store.feedback.conversation_owners import find
-from store.feedback.stored_conversations import ConversationRecord
 
 
 @dataclass(frozen=True, slots=True)

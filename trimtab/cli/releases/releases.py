@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trimtab.cli.common import AsJson, DataOption, ask, console, fail, show
-from trimtab.cli.comparison import (
+from trimtab.cli.releases.comparison import (
     HtmlOption,
     RequestsOption,
     RulesOption,

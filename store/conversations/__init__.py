@@ -1,0 +1,1 @@
+"""Conversations as they were held: turns, trees of messages, owners, ratings of answers, one's own list of them."""

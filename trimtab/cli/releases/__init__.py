@@ -1,0 +1,1 @@
+"""`trimtab releases …`: list, create, compare, blend, export."""
