@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 import serve.engine.engine
 from align.prepare import prepare
 from store.db.database import Store
+from tests.support.clicks import clicking_again
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -100,5 +101,6 @@ def chromium() -> Iterator[Browser]:
     assert path, "these tests drive Debian's chromium: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
+        with clicking_again():
+            yield browser
         browser.close()

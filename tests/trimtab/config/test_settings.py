@@ -61,7 +61,7 @@ def test_an_unknown_key_names_itself_its_file_and_the_nearest(tmp_path: Path) ->
     assert "server.prot: no such setting" in said
     assert "settings.toml" in said
     assert "did you mean 'port'?" in said
-    assert "accepted here: allowed_hosts, cors_origins, drain_s, host, port, require_key" in said
+    assert "accepted here: allowed_hosts, cors_origins, drain_s, host, log_format, port, require_key" in said
 
 
 def test_a_wrong_value_says_meaning_value_and_what_is_accepted(tmp_path: Path) -> None:
