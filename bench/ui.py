@@ -2,7 +2,7 @@
 
     python -m bench.ui [--quick] [--raters 50] [--seconds 20] [--only screens|raters]
 
-Starts `trimtab up` over a stub engine (20 tokens a second a stream). In headless Chromium: seconds from an empty browser
+Starts `trimtab up` over a stub engine (20 tokens per second and stream). In headless Chromium: seconds from an empty browser
 until one can write in Chat, sees Rank's prompt field and Ops' figures (a new browser each time), milliseconds from a click
 on a tab of Ops until its panel is painted, and the bytes that Chat loads. Then raters, each a person of their own: each
 samples a comparison, reads it for five seconds, votes, and goes on, and streams chats of 100 tokens meanwhile.

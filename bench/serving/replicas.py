@@ -1,9 +1,9 @@
-"""Several replicas of an engine behind the gateway against one: tokens a second of the whole platform.
+"""Several replicas of an engine behind the gateway against one: tokens per second of the whole platform.
 
     python -m bench.serving.replicas [--random 7b | --model DIR] [--replicas 2] [--streams 64] [--tokens 128] [--seconds 20]
 
 `trimtab up` runs with each number of replicas, on a card each where there are as many cards; `--streams` clients per
-replica ask it without pause, after a warm-up. The last line's figure is the tokens a second of `--replicas` over those of
+replica ask it without pause, after a warm-up. The last line's figure is the tokens per second of `--replicas` over those of
 one. On a card each, one replica's share of the other's card and of the gateway is what is missing to the number of cards;
 on one machine's processors there is nothing to gain.
 """
@@ -23,7 +23,7 @@ from bench.whole_loop import BASE, cards, settings
 from tests.support.platform import PlatformProcess, wait_for
 
 BUDGET = 0.95
-"""Of one replica's tokens a second, by replica: 1.9 for two."""
+"""Of one replica's tokens per second, by replica: 1.9 for two."""
 
 
 def measure(data: Path, model: Path, replicas: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""One DPO run on one card against the same on several: rows a second of the worker, DDP and FSDP.
+"""One DPO run on one card against the same on several: rows per second of the worker, DDP and FSDP.
 
     python -m bench.training.cards [--random 7b | --model DIR] [--no-qlora] [--arms one,ddp,fsdp] [--steps 12]
 
 Each arm is one worker (`python -m align.worker`) on rows of one length, so that each step does the same work; a step of
 `--processes` processes holds that many times the rows. The median step after the first `WARM_UP` counts, as the run's own
 progress has them. A worker is stopped after its last step: the probe and held-out measures are not part of this. Prints a
-line of JSON per arm; the last line's figure is the most rows a second of several processes over those of one.
+line of JSON per arm; the last line's figure is the most rows per second of several processes over those of one.
 """
 
 from __future__ import annotations

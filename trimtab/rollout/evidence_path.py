@@ -10,7 +10,7 @@ from trimtab.config.rollout_sections import CanarySettings
 from trimtab.rollout.canary_test import CanaryVote, blocks, interval, wealth, wealth_against
 from trimtab.rollout.weighing import weigh_canary
 
-MOST_POINTS = 40
+MAX_POINTS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def evidence_path(
     excluded: tuple[str, ...] = (),
     now: datetime | None = None,
 ) -> list[EvidencePoint]:
-    """Return the points, oldest first, at most `MOST_POINTS`; empty without a canary or votes. Raises `NotFound`.
+    """Return the points, oldest first, at most `MAX_POINTS`; empty without a canary or votes. Raises `NotFound`.
 
     Votes that do not count today are left out throughout.
     """
@@ -43,7 +43,7 @@ def evidence_path(
     if trial is None or not trial.duel.votes:
         return []
     votes = [CanaryVote(vote.rater, vote.at, vote.score) for vote in trial.duel.votes]
-    count = min(len(votes), MOST_POINTS)
+    count = min(len(votes), MAX_POINTS)
     alpha = trial.alpha_rollback or 0.05
     points = []
     for place in range(1, count + 1):
